@@ -1,0 +1,19 @@
+//! What a workload may ask for. No matching rule means no.
+//!
+//! Pure. Does not know whether a secret has a value, and never sees one.
+
+pub mod rule;
+
+use crate::name::WorkloadName;
+use rule::Rule;
+
+/// The rules of one workload; may change while running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Whose rules they are.
+    pub workload: WorkloadName,
+    /// In the order of the config; names are unique.
+    pub rules: Vec<Rule>,
+    /// `sha256:` and the first 16 hex digits of the config's hash: the revision that events name.
+    pub revision: String,
+}

@@ -1,0 +1,36 @@
+//! One rule. Pure.
+
+use crate::name::{RuleName, SecretName};
+
+/// One rule of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Unique in its workload; events and refusals name it.
+    pub name: RuleName,
+    /// The secrets it allows.
+    pub secrets: Vec<SecretName>,
+    /// A stronger audit mode than the config's own, if the rule asks for one.
+    pub audit: Option<AuditMode>,
+    /// Its own rate, below the workload's.
+    pub requests_per_second: Option<u32>,
+}
+
+/// When a read may be answered, from weakest to strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AuditMode {
+    /// After `write(2)`; the journal is synced within 50 ms.
+    Buffered,
+    /// After the event is synced to disk.
+    Strict,
+}
+
+impl AuditMode {
+    /// The word of the config and the events.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Buffered => "buffered",
+            Self::Strict => "strict",
+        }
+    }
+}
