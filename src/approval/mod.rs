@@ -1,1 +1,31 @@
-//! Not built yet.
+//! A person's yes to one permit. The seam only: a permit that needs nobody's yes becomes a grant at once.
+//!
+//! Does not ask anybody yet; a config that names an approval is refused.
+
+use crate::{name::SecretName, policy::Permit};
+
+/// Proof that a permit needed no approval, or has it. Only this module makes one.
+#[derive(Debug)]
+pub struct Grant {
+    permit: Permit,
+}
+
+impl Grant {
+    /// The permit that was granted.
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// The secret that may be fetched.
+    #[must_use]
+    pub fn secret(&self) -> &SecretName {
+        self.permit.secret()
+    }
+}
+
+/// Turns a permit into a grant.
+#[must_use]
+pub fn obtain(permit: Permit) -> Grant {
+    Grant { permit }
+}

@@ -2,8 +2,18 @@
 //!
 //! Does not decide who may have a value: it gives one only for a `Grant`.
 
-use crate::name::{IdentityName, SecretName};
-use std::time::Duration;
+pub mod value;
+
+use crate::{
+    approval::Grant,
+    clock::Timestamp,
+    name::{IdentityName, SecretName},
+    vault,
+};
+use arc_swap::ArcSwap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+use value::Value;
 
 /// One secret.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,4 +97,154 @@ impl Kind {
             Self::Certificate { .. } => "certificate",
         }
     }
+}
+
+/// Hands out what the tasks keep fresh. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Keeper {
+    shelves: Arc<ArcSwap<BTreeMap<SecretName, watch::Receiver<Shelf>>>>,
+}
+
+/// What there is of one secret right now.
+#[derive(Debug, Clone, Default)]
+pub struct Shelf {
+    /// The newest value, with its end.
+    pub current: Option<Held>,
+    /// The one before it, while its grace lasts.
+    pub previous: Option<Held>,
+    /// Why the last attempt failed; `None` after a success.
+    pub problem: Option<vault::error::Error>,
+}
+
+/// A value and until when it may be handed out.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The value.
+    pub value: Arc<Value>,
+    /// Last time that Vault confirmed it.
+    pub confirmed: Instant,
+    /// When it ends in Vault, by our wall clock: the earlier of its lease's end and its token's end. `None`: it has no end.
+    pub expires_at: Option<Timestamp>,
+    /// When it must no longer be handed out: its end, or `max_stale` after `confirmed`.
+    pub serve_until: Option<Instant>,
+    /// From when on serving it is serving a stale value.
+    pub stale_from: Option<Instant>,
+}
+
+/// What `fetch` gives.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The newest value.
+    pub held: Held,
+    /// The one before it, while both are valid.
+    pub previous: Option<Held>,
+    /// Vault could not confirm it in time: it is the last one that is known.
+    pub stale: bool,
+    /// Since Vault confirmed it.
+    pub age: Duration,
+}
+
+/// Why there is no value.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The grant names nothing that is kept: the config changed between permit and fetch.
+    #[error("{0} is not kept")]
+    Unknown(SecretName),
+    /// No value yet, or the last one has ended.
+    #[error("no valid value of {name}")]
+    NotReady {
+        /// Which secret.
+        name: SecretName,
+        /// Why the last attempt failed, if one was made.
+        #[source]
+        because: Option<vault::error::Error>,
+    },
+}
+
+impl Error {
+    /// What kind of failure of Vault is behind it, if any.
+    #[must_use]
+    pub fn class(&self) -> Option<vault::error::Class> {
+        match self {
+            Self::NotReady { because: Some(because), .. } => Some(because.class()),
+            _ => None,
+        }
+    }
+
+    /// When it is worth asking again: at least a second.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::NotReady { because: Some(because), .. } => because.retry_after(),
+            _ => None,
+        }
+        .unwrap_or_default()
+        .clamp(Duration::from_secs(1), Duration::from_secs(60))
+    }
+}
+
+impl Keeper {
+    /// A keeper of these shelves, each written by one task (or, in tests, by hand).
+    #[must_use]
+    pub fn of(shelves: BTreeMap<SecretName, watch::Receiver<Shelf>>) -> Self {
+        let keeper = Self::default();
+        keeper.replace(shelves);
+        keeper
+    }
+
+    /// Takes over the shelves of a changed config.
+    pub fn replace(&self, shelves: BTreeMap<SecretName, watch::Receiver<Shelf>>) {
+        self.shelves.store(Arc::new(shelves));
+    }
+
+    /// What is in hand, without waiting and without calling Vault.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when nothing valid is in hand.
+    pub fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
+        let (name, shelf) = self.shelf(grant)?;
+        let shelf = shelf.borrow();
+        served(&shelf, Instant::now()).ok_or_else(|| Error::NotReady { name, because: shelf.problem.clone() })
+    }
+
+    /// Waits up to `limit` for a value whose tag is not `since`; after that, what is in hand. A tag of another boot, or
+    /// none, is answered with what is in hand at once; if there is nothing, the first value is waited for.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when nothing valid is in hand at the end.
+    pub async fn await_newer(
+        &self,
+        grant: &Grant,
+        since: Option<&str>,
+        limit: Duration,
+    ) -> Result<Served, Error> {
+        let (_, mut shelf) = self.shelf(grant)?;
+        let newer = |shelf: &Shelf| {
+            served(shelf, Instant::now()).is_some_and(|served| Some(served.held.value.tag()) != since)
+        };
+        // The sender ends with its task: then what is in hand is all there will be.
+        let _ = tokio::time::timeout(limit, shelf.wait_for(|shelf| newer(shelf))).await;
+        self.fetch(grant)
+    }
+
+    /// What is in hand of `name`, for lists: names and dates only. `None` for a name that is not kept.
+    #[must_use]
+    pub fn describe(&self, name: &SecretName) -> Option<Shelf> {
+        self.shelves.load().get(name).map(|shelf| shelf.borrow().clone())
+    }
+
+    fn shelf(&self, grant: &Grant) -> Result<(SecretName, watch::Receiver<Shelf>), Error> {
+        let name = grant.secret();
+        let shelves = self.shelves.load();
+        let shelf = shelves.get(name).ok_or_else(|| Error::Unknown(name.clone()))?;
+        Ok((name.clone(), shelf.clone()))
+    }
+}
+
+fn served(shelf: &Shelf, now: Instant) -> Option<Served> {
+    let valid = |held: &&Held| held.serve_until.is_none_or(|end| now < end);
+    let held = shelf.current.as_ref().filter(valid)?.clone();
+    let stale = held.stale_from.is_some_and(|from| now >= from);
+    let age = now.saturating_duration_since(held.confirmed);
+    Some(Served { previous: shelf.previous.as_ref().filter(valid).cloned(), held, stale, age })
 }

@@ -4,7 +4,7 @@
 
 pub mod rule;
 
-use crate::name::WorkloadName;
+use crate::name::{SecretName, WorkloadName};
 use rule::Rule;
 
 /// The rules of one workload; may change while running.
@@ -16,4 +16,18 @@ pub struct Settings {
     pub rules: Vec<Rule>,
     /// `sha256:` and the first 16 hex digits of the config's hash: the revision that events name.
     pub revision: String,
+}
+
+/// Proof that a rule matched. Only this module makes one.
+#[derive(Debug)]
+pub struct Permit {
+    secret: SecretName,
+}
+
+impl Permit {
+    /// What may be had.
+    #[must_use]
+    pub fn secret(&self) -> &SecretName {
+        &self.secret
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! The only code that speaks to Vault. Types of vaultrs and rustify stay inside; a token never leaves.
 
+pub mod error;
 pub mod login;
 
 use std::{path::PathBuf, time::Duration};
