@@ -34,5 +34,6 @@ pub mod telemetry;
 // -- words that everyone uses, and which use nothing of ours
 pub mod name;
 pub mod secret;
+pub mod crypto;
 pub mod clock;
 pub mod shutdown;

@@ -6,6 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// A secret text. Holding one obliges: no log, no error, no `Debug` shows it, and it is not cloned.
+#[derive(PartialEq, Eq)]
 pub struct SecretValue(Zeroizing<String>);
 
 impl SecretValue {

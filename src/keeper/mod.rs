@@ -2,17 +2,25 @@
 //!
 //! Does not decide who may have a value: it gives one only for a `Grant`.
 
+pub mod task;
 pub mod value;
+mod certificate;
+mod kv;
+mod lease;
+mod token;
 
 use crate::{
     approval::Grant,
     clock::Timestamp,
-    name::{IdentityName, SecretName},
+    name::{IdentityName, SecretName, WorkloadName},
     vault,
 };
 use arc_swap::ArcSwap;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use value::Value;
 
 /// One secret.
@@ -102,7 +110,28 @@ impl Kind {
 /// Hands out what the tasks keep fresh. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Keeper {
-    shelves: Arc<ArcSwap<BTreeMap<SecretName, watch::Receiver<Shelf>>>>,
+    slots: Arc<ArcSwap<BTreeMap<SecretName, Slot>>>,
+}
+
+/// One secret's place: what there is of it, and the way to say that somebody waits for it.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    shelf: watch::Receiver<Shelf>,
+    nudge: mpsc::Sender<WorkloadName>,
+}
+
+impl Slot {
+    /// A place that is written through `shelf` and hears of waiting workloads through `nudge`.
+    #[must_use]
+    pub fn new(shelf: watch::Receiver<Shelf>, nudge: mpsc::Sender<WorkloadName>) -> Self {
+        Self { shelf, nudge }
+    }
+
+    /// What there is right now.
+    #[must_use]
+    pub fn shelf(&self) -> watch::Receiver<Shelf> {
+        self.shelf.clone()
+    }
 }
 
 /// What there is of one secret right now.
@@ -184,27 +213,34 @@ impl Error {
 }
 
 impl Keeper {
-    /// A keeper of these shelves, each written by one task (or, in tests, by hand).
+    /// A keeper of these shelves, each written by hand: for tests and demonstrations without a Vault.
     #[must_use]
     pub fn of(shelves: BTreeMap<SecretName, watch::Receiver<Shelf>>) -> Self {
+        let deaf = || mpsc::channel(1).0;
         let keeper = Self::default();
-        keeper.replace(shelves);
+        keeper.replace(shelves.into_iter().map(|(name, shelf)| (name, Slot::new(shelf, deaf()))).collect());
         keeper
     }
 
-    /// Takes over the shelves of a changed config.
-    pub fn replace(&self, shelves: BTreeMap<SecretName, watch::Receiver<Shelf>>) {
-        self.shelves.store(Arc::new(shelves));
+    /// Takes over the slots of a changed config.
+    pub fn replace(&self, slots: BTreeMap<SecretName, Slot>) {
+        self.slots.store(Arc::new(slots));
     }
 
-    /// What is in hand, without waiting and without calling Vault.
+    /// What is in hand, without waiting and without calling Vault. If nothing is, the task that keeps it is told that
+    /// the workload waits: it may then try again before its own time, on that workload's part of the call budget.
     ///
     /// # Errors
     /// [`Error::NotReady`] when nothing valid is in hand.
     pub fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
-        let (name, shelf) = self.shelf(grant)?;
-        let shelf = shelf.borrow();
-        served(&shelf, Instant::now()).ok_or_else(|| Error::NotReady { name, because: shelf.problem.clone() })
+        let slots = self.slots.load();
+        let slot = self::slot(&slots, grant.secret())?;
+        let shelf = slot.shelf.borrow();
+        shelf.served(Instant::now()).ok_or_else(|| {
+            // A full channel holds a nudge already.
+            let _ = slot.nudge.try_send(grant.permit().workload().clone());
+            Error::NotReady { name: grant.secret().clone(), because: shelf.problem.clone() }
+        })
     }
 
     /// Waits up to `limit` for a value whose tag is not `since`; after that, what is in hand. A tag of another boot, or
@@ -218,10 +254,14 @@ impl Keeper {
         since: Option<&str>,
         limit: Duration,
     ) -> Result<Served, Error> {
-        let (_, mut shelf) = self.shelf(grant)?;
+        let mut shelf = self::slot(&self.slots.load(), grant.secret())?.shelf.clone();
         let newer = |shelf: &Shelf| {
-            served(shelf, Instant::now()).is_some_and(|served| Some(served.held.value.tag()) != since)
+            shelf.served(Instant::now()).is_some_and(|served| Some(served.held.value.tag()) != since)
         };
+        if !newer(&shelf.borrow()) {
+            // Tells the task that somebody waits, if there is nothing at all.
+            let _ = self.fetch(grant);
+        }
         // The sender ends with its task: then what is in hand is all there will be.
         let _ = tokio::time::timeout(limit, shelf.wait_for(|shelf| newer(shelf))).await;
         self.fetch(grant)
@@ -230,21 +270,29 @@ impl Keeper {
     /// What is in hand of `name`, for lists: names and dates only. `None` for a name that is not kept.
     #[must_use]
     pub fn describe(&self, name: &SecretName) -> Option<Shelf> {
-        self.shelves.load().get(name).map(|shelf| shelf.borrow().clone())
+        self.slots.load().get(name).map(|slot| slot.shelf.borrow().clone())
     }
 
-    fn shelf(&self, grant: &Grant) -> Result<(SecretName, watch::Receiver<Shelf>), Error> {
-        let name = grant.secret();
-        let shelves = self.shelves.load();
-        let shelf = shelves.get(name).ok_or_else(|| Error::Unknown(name.clone()))?;
-        Ok((name.clone(), shelf.clone()))
+    /// Every secret that is kept, with what is in hand: for readiness and metrics.
+    #[must_use]
+    pub fn shelves(&self) -> Vec<(SecretName, Shelf)> {
+        let slots = self.slots.load();
+        slots.iter().map(|(name, slot)| (name.clone(), slot.shelf.borrow().clone())).collect()
     }
 }
 
-fn served(shelf: &Shelf, now: Instant) -> Option<Served> {
-    let valid = |held: &&Held| held.serve_until.is_none_or(|end| now < end);
-    let held = shelf.current.as_ref().filter(valid)?.clone();
-    let stale = held.stale_from.is_some_and(|from| now >= from);
-    let age = now.saturating_duration_since(held.confirmed);
-    Some(Served { previous: shelf.previous.as_ref().filter(valid).cloned(), held, stale, age })
+fn slot<'a>(slots: &'a BTreeMap<SecretName, Slot>, name: &SecretName) -> Result<&'a Slot, Error> {
+    slots.get(name).ok_or_else(|| Error::Unknown(name.clone()))
+}
+
+impl Shelf {
+    /// What may be handed out at `now`.
+    #[must_use]
+    pub fn served(&self, now: Instant) -> Option<Served> {
+        let valid = |held: &&Held| held.serve_until.is_none_or(|end| now < end);
+        let held = self.current.as_ref().filter(valid)?.clone();
+        let stale = held.stale_from.is_some_and(|from| now >= from);
+        let age = now.saturating_duration_since(held.confirmed);
+        Some(Served { previous: self.previous.as_ref().filter(valid).cloned(), held, stale, age })
+    }
 }

@@ -2,10 +2,11 @@
 //!
 //! Does not fetch anything. Values are shared, never copied, and wiped when the last holder drops them.
 
-use crate::{clock::Timestamp, name::SecretName, secret::SecretValue};
+use crate::{clock::Timestamp, name::SecretName, secret::SecretValue, vault::session::Session};
 use std::fmt;
 
 /// What is handed out.
+#[derive(PartialEq, Eq)]
 pub enum Content {
     /// Fields in Vault's order, each with its JSON text.
     Fields(Vec<(String, SecretValue)>),
@@ -37,6 +38,8 @@ pub struct Value {
     pub(super) issued_at: Timestamp,
     pub(super) lease: Option<LeaseTerms>,
     pub(super) request_id: Option<String>,
+    /// The claim on the token that it falls with.
+    pub(super) session: Option<Session>,
 }
 
 /// The lease of a value, without its id.

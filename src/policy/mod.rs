@@ -21,10 +21,17 @@ pub struct Settings {
 /// Proof that a rule matched. Only this module makes one.
 #[derive(Debug)]
 pub struct Permit {
+    workload: WorkloadName,
     secret: SecretName,
 }
 
 impl Permit {
+    /// Whose it is.
+    #[must_use]
+    pub fn workload(&self) -> &WorkloadName {
+        &self.workload
+    }
+
     /// What may be had.
     #[must_use]
     pub fn secret(&self) -> &SecretName {

@@ -11,7 +11,7 @@ pub enum Class {
     Denied,
     /// 404: there is no such thing.
     Missing,
-    /// 400, 405, 412: the request is wrong, and will be wrong again.
+    /// 400, 405 and the like: the request is wrong, and will be wrong again.
     Invalid,
     /// 503 because it is sealed or not initialised.
     Sealed,

@@ -1,12 +1,38 @@
 //! Everything that is said to Vault: the client, logins, renewals, the call budget.
 //!
-//! The only code that speaks to Vault. Types of vaultrs and rustify stay inside; a token never leaves.
+//! The only code that speaks to Vault. Types of vaultrs and rustify stay inside; a token never leaves. One call is
+//! tried once at each address at most: what is retried, and when, is decided by who makes the call.
 
+pub mod answer;
+pub mod backoff;
+pub mod endpoint;
 pub mod error;
+pub mod limiter;
 pub mod login;
+pub mod renewal;
+pub mod session;
+pub mod wire;
 
-use std::{path::PathBuf, time::Duration};
+use crate::secret::SecretValue;
+use answer::{Answer, Verdict};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use endpoint::Request;
+use error::{Class, Error};
+use http::{HeaderValue, header};
+use limiter::{Account, Exhausted, Limiter};
+use session::Session;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
 use url::Url;
+use wire::{Connect, Credentials, Lost, Wire};
 
 /// How Vault is reached; all of it may change while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,5 +74,263 @@ pub struct Budget {
 impl Default for Budget {
     fn default() -> Self {
         Self { calls_per_second: 10, burst: 20 }
+    }
+}
+
+/// The way to Vault. Cheap to clone.
+#[derive(Clone)]
+pub struct Vault {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    routes: ArcSwap<Routes>,
+    limiter: Limiter,
+    connect: Box<Connect>,
+    skew_ms: AtomicI64,
+}
+
+/// The addresses, and which one is used: it stays until it fails.
+struct Routes {
+    settings: Settings,
+    credentials: Credentials,
+    list: Vec<Route>,
+    current: AtomicUsize,
+}
+
+struct Route {
+    address: Url,
+    wire: Arc<dyn Wire>,
+}
+
+impl Vault {
+    /// The way that `settings` describe, over the network.
+    ///
+    /// # Errors
+    /// [`Class::Credential`] when a certificate file cannot be read or used.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        Self::over(settings, Box::new(wire::connect))
+    }
+
+    /// The same over any wire.
+    ///
+    /// # Errors
+    /// As for [`Vault::new`].
+    pub fn over(settings: Settings, connect: Box<Connect>) -> Result<Self, Error> {
+        let limiter = Limiter::new(settings.budget, Instant::now());
+        let credentials = Credentials::read(&settings)?;
+        let routes = ArcSwap::from_pointee(Routes::new(settings, credentials, &*connect)?);
+        Ok(Self { inner: Arc::new(Inner { routes, limiter, connect, skew_ms: AtomicI64::new(0) }) })
+    }
+
+    /// Takes over changed settings from the next call on.
+    ///
+    /// # Errors
+    /// As for [`Vault::new`]; nothing changes then.
+    pub fn change(&self, settings: Settings) -> Result<(), Error> {
+        let credentials = Credentials::read(&settings)?;
+        self.inner.limiter.set(settings.budget);
+        self.inner.routes.store(Arc::new(Routes::new(settings, credentials, &*self.inner.connect)?));
+        Ok(())
+    }
+
+    /// Reads the certificate files again, and makes new connections if they changed.
+    ///
+    /// # Errors
+    /// As for [`Vault::new`]; the old certificates stay in use then.
+    pub fn reload_certificates(&self) -> Result<(), Error> {
+        let routes = self.inner.routes.load_full();
+        let credentials = Credentials::read(&routes.settings)?;
+        if credentials != routes.credentials {
+            let new = Routes::new(routes.settings.clone(), credentials, &*self.inner.connect)?;
+            new.current.store(routes.current.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.inner.routes.store(Arc::new(new));
+        }
+        Ok(())
+    }
+
+    /// By how much Vault's clock is ahead of ours, in milliseconds, by the `Date` of its last answer (whole seconds).
+    #[must_use]
+    pub fn skew_ms(&self) -> i64 {
+        self.inner.skew_ms.load(Ordering::Relaxed)
+    }
+
+    /// The namespace of the config.
+    #[must_use]
+    pub fn namespace(&self) -> Option<String> {
+        self.inner.routes.load().settings.namespace.clone()
+    }
+
+    /// Makes one call with the token of `session`; one call, tried once at each address at most.
+    ///
+    /// # Errors
+    /// Whatever the last address said, by class.
+    pub async fn call(
+        &self,
+        account: &Account,
+        session: &Session,
+        request: &Request,
+    ) -> Result<Answer, Error> {
+        self.send_as(account, Some(session.token()), request).await
+    }
+
+    /// Makes one call with a child token that the keeper holds.
+    ///
+    /// # Errors
+    /// Whatever the last address said, by class.
+    pub async fn call_as(
+        &self,
+        account: &Account,
+        child: &SecretValue,
+        request: &Request,
+    ) -> Result<Answer, Error> {
+        self.send_as(account, Some(child), request).await
+    }
+
+    /// Makes one call, at the address in use, or at the next ones while an address refuses, is sealed or is a standby
+    /// that will not forward. What may have been done is not sent twice. Redirects go only to addresses of the config.
+    async fn send_as(
+        &self,
+        account: &Account,
+        token: Option<&SecretValue>,
+        request: &Request,
+    ) -> Result<Answer, Error> {
+        let routes = self.inner.routes.load_full();
+        let mut failure = Error::new(Class::Away, &*request.doing, "no address was tried");
+        for _ in 0..=routes.list.len() {
+            let Some((at, route)) = routes.in_use() else { break };
+            match self.send(account, &routes, route, token, request).await? {
+                Verdict::Done(answer) => return Ok(answer),
+                Verdict::Failed(error) => return Err(error),
+                Verdict::Elsewhere(location) => match routes.position(&location) {
+                    Some(known) => routes.use_instead(at, known),
+                    None => {
+                        let said = "redirected to an address that is not in vault.addresses; not followed";
+                        return Err(Error::new(Class::Nonsense, &*request.doing, said));
+                    }
+                },
+                Verdict::Next(error) => {
+                    routes.leave(at);
+                    failure = error;
+                    if routes.list.len() == 1 {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// Goes back to an earlier address once it is active again. Meant to be called now and then.
+    pub async fn fail_back(&self) {
+        let routes = self.inner.routes.load_full();
+        let current = routes.current.load(Ordering::Relaxed);
+        for (at, route) in routes.list.iter().enumerate().take(current) {
+            let verdict = self.send(&Account::Refresh, &routes, route, None, &Request::health()).await;
+            if matches!(verdict, Ok(Verdict::Done(_))) {
+                routes.use_instead(current, at);
+                return;
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        account: &Account,
+        routes: &Routes,
+        route: &Route,
+        token: Option<&SecretValue>,
+        request: &Request,
+    ) -> Result<Verdict, Error> {
+        let wired = routes.wired(route, token, request)?;
+        self.inner.limiter.acquire(account).await.map_err(|Exhausted(wait)| {
+            Error::new(Class::Budget, &*request.doing, "too many calls to Vault caused by this workload")
+                .after(Some(wait))
+        })?;
+        // The client has its own timeout; this one also holds for other wires and for a body that never ends.
+        let sent = tokio::time::timeout(routes.settings.timeout, route.wire.send(wired)).await;
+        Ok(match sent {
+            Ok(Ok(reply)) => {
+                if let Some(skew) = answer::skew_ms(&reply.headers) {
+                    self.inner.skew_ms.store(skew, Ordering::Relaxed);
+                }
+                answer::judge(reply, request, &route.address)
+            }
+            Ok(Err(Lost::Unsent(said))) => Verdict::Next(Error::new(Class::Away, &*request.doing, said)),
+            Ok(Err(Lost::Unanswered(said))) => answer::unanswered(request, said),
+            Ok(Err(Lost::TooLarge)) => {
+                Verdict::Failed(Error::new(Class::Nonsense, &*request.doing, "an answer of more than 4 MiB"))
+            }
+            Err(_) => answer::unanswered(request, "timed out".into()),
+        })
+    }
+}
+
+impl Routes {
+    fn new(settings: Settings, credentials: Credentials, connect: &Connect) -> Result<Self, Error> {
+        let route = |address: &Url| {
+            Ok(Route { address: address.clone(), wire: connect(&settings, address, &credentials)? })
+        };
+        let list = settings.addresses.iter().map(route).collect::<Result<_, Error>>()?;
+        Ok(Self { settings, credentials, list, current: AtomicUsize::new(0) })
+    }
+
+    fn in_use(&self) -> Option<(usize, &Route)> {
+        let at = self.current.load(Ordering::Relaxed);
+        self.list.get(at).map(|route| (at, route))
+    }
+
+    fn leave(&self, at: usize) {
+        self.use_instead(at, (at + 1) % self.list.len().max(1));
+    }
+
+    /// Moves on unless another call has already done so.
+    fn use_instead(&self, at: usize, next: usize) {
+        let _ = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn position(&self, location: &Url) -> Option<usize> {
+        self.list.iter().position(|route| route.address.origin() == location.origin())
+    }
+
+    fn wired(
+        &self,
+        route: &Route,
+        token: Option<&SecretValue>,
+        request: &Request,
+    ) -> Result<http::Request<Bytes>, Error> {
+        let invalid = |said: &str| Error::new(Class::Invalid, &*request.doing, said);
+        let mut url = route.address.clone();
+        if let (Some(name), "https") = (&self.settings.server_name, url.scheme()) {
+            url.set_host(Some(name)).map_err(|_| invalid("vault.server_name is no host name"))?;
+        }
+        url.path_segments_mut()
+            .map_err(|()| invalid("the address takes no path"))?
+            .pop_if_empty()
+            .push("v1")
+            .extend(request.path.split('/'));
+        url.set_query(request.query.as_deref());
+        let body = request.body.clone().map_or_else(Bytes::new, Bytes::from_owner);
+        let mut wired = http::Request::new(body);
+        *wired.method_mut() = request.method.clone();
+        *wired.uri_mut() = url.as_str().parse().map_err(|_| invalid("its path cannot stand in a URL"))?;
+        let headers = wired.headers_mut();
+        headers.insert("x-vault-request", HeaderValue::from_static("true"));
+        if request.body.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(namespace) = &self.settings.namespace {
+            let value =
+                HeaderValue::from_str(namespace).map_err(|_| invalid("vault.namespace is no header"))?;
+            headers.insert("x-vault-namespace", value);
+        }
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|_| {
+                Error::new(Class::Credential, &*request.doing, "the token is no header value")
+            })?;
+            value.set_sensitive(true);
+            headers.insert("x-vault-token", value);
+        }
+        Ok(wired)
     }
 }

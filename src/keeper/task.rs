@@ -1,0 +1,590 @@
+//! The task behind one secret: gets it, keeps it, replaces it, lets the old one go.
+//!
+//! One task a secret is what makes one read of Vault at a time, and what keeps one bad secret from hurting another.
+//! Does not hand anything out: it writes the shelf that `Keeper` reads.
+
+use super::{
+    Held, Kind, Settings, Shelf, Slot, certificate,
+    kv::{self, Engines, Look, Place},
+    lease, token,
+    value::{Content, LeaseTerms, Value},
+};
+use crate::{
+    clock, crypto,
+    name::{SecretName, WorkloadName},
+    secret::SecretValue,
+    vault::{
+        Vault, backoff,
+        endpoint::{ChildToken, Request},
+        error::{Class, Error},
+        limiter::Account,
+        renewal::{Due, Term},
+        session::{Identity, Session, State},
+    },
+};
+use std::{future::pending, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A workload that waits may make a task try again this soon, and no sooner.
+const NUDGE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What was got.
+pub(super) struct Fresh {
+    pub(super) content: Content,
+    pub(super) version: Option<u64>,
+    pub(super) term: Option<Term>,
+    pub(super) handle: Handle,
+    pub(super) request_id: Option<String>,
+}
+
+/// What can be renewed and revoked.
+pub(super) enum Handle {
+    None,
+    Lease(SecretValue),
+    Child(SecretValue),
+}
+
+/// What happened, for the audit.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    /// Which secret.
+    pub secret: SecretName,
+    /// `lease`, `token` …
+    pub kind: &'static str,
+    /// Where it is in Vault.
+    pub path: Option<String>,
+    /// Our generation.
+    pub generation: u64,
+    /// What was done, or tried.
+    pub act: Act,
+    /// `None`: it worked.
+    pub error: Option<Error>,
+    /// How long it lives after it.
+    pub ttl: Option<Duration>,
+    /// SHA-256 of the lease id, hex.
+    pub lease_id_hash: Option<String>,
+}
+
+/// What is done to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is its own name")]
+pub enum Act {
+    Renew,
+    Revoke,
+}
+
+/// What all tasks share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The way to Vault.
+    pub vault: Vault,
+    /// What is known of KV mounts.
+    pub engines: Engines,
+    /// The first part of every tag; new at each start, so that a tag of another boot never matches.
+    pub boot: Arc<str>,
+    /// Where facts go.
+    pub facts: mpsc::UnboundedSender<Fact>,
+    /// Cancelled when the whole process ends.
+    pub exit: CancellationToken,
+}
+
+/// The task that keeps one secret.
+pub struct Task {
+    settings: Settings,
+    shared: Shared,
+    identity: Identity,
+    shelf: watch::Sender<Shelf>,
+    nudges: mpsc::Receiver<WorkloadName>,
+    reader: kv::Reader,
+    current: Option<Kept>,
+    old: Vec<Old>,
+    made: u64,
+    problem: Option<Error>,
+    failures: u32,
+    refusals: u32,
+    tried: Tried,
+}
+
+/// The last attempt.
+struct Tried {
+    at: Option<Instant>,
+    session: u64,
+    next: Instant,
+}
+
+struct Kept {
+    value: Arc<Value>,
+    handle: Handle,
+    term: Option<Term>,
+    confirmed: Instant,
+    due: Due,
+    failures: u32,
+}
+
+struct Old {
+    kept: Kept,
+    until: Instant,
+}
+
+/// A secret's slot and the task behind it; nothing is sent before the task runs.
+#[must_use]
+pub fn keep(settings: Settings, identity: Identity, shared: Shared) -> (Slot, Task) {
+    let (shelf, watched) = watch::channel(Shelf::default());
+    let (nudge, nudges) = mpsc::channel(1);
+    let reader = kv::Reader::new(shared.engines.clone());
+    let tried = Tried { at: None, session: 0, next: Instant::now() };
+    let task = Task {
+        settings,
+        shared,
+        identity,
+        shelf,
+        nudges,
+        reader,
+        current: None,
+        old: Vec::new(),
+        made: 0,
+        problem: None,
+        failures: 0,
+        refusals: 0,
+        tried,
+    };
+    (Slot::new(watched, nudge), task)
+}
+
+impl Task {
+    /// Runs until `stop`, which is cancelled when the secret leaves the config or the process ends.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut account = Account::Refresh;
+        loop {
+            let stopped = {
+                let turn = self.turn(&account);
+                tokio::select! { biased; () = stop.cancelled() => true, () = turn => false }
+            };
+            if stopped {
+                return self.let_go().await;
+            }
+            account = Account::Refresh;
+            let wake = self.wake();
+            let mut ends = self.session_end();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.let_go().await,
+                Ok(()) = self.identity.state.changed() => {}
+                Ok(()) = async { match &mut ends { Some(ends) => ends.changed().await, None => pending().await } } => {}
+                Some(workload) = self.nudges.recv() => if self.hurry() { account = Account::Workload(workload) },
+                () = async { match wake { Some(at) => sleep_until(at).await, None => pending().await } } => {}
+            }
+        }
+    }
+
+    /// Does whatever is due; running it twice does no harm.
+    async fn turn(&mut self, account: &Account) {
+        self.drop_ended().await;
+        let state = self.identity.state.borrow_and_update().clone();
+        match state {
+            State::Starting => {}
+            State::Down(error) => self.session_lost(error),
+            State::Live(session) => {
+                let now = Instant::now();
+                if self.tried.session != session.number() {
+                    // What the last token was refused, the new one may be given.
+                    self.tried.next = now;
+                    self.refusals = 0;
+                }
+                if self.new_is_due(&session, now) {
+                    if self.tried.next <= now {
+                        self.obtain(&session, account).await;
+                    }
+                } else if self.renewal_is_due(now) {
+                    self.renew(&session).await;
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        let live = matches!(*self.identity.state.borrow(), State::Live(_));
+        let current = match self.current.as_ref().map(|kept| kept.due) {
+            None => Some(self.tried.next),
+            Some(Due::Renew(at)) => Some(at),
+            Some(Due::Replace(at)) => Some(at.max(self.tried.next)),
+            Some(Due::Never) => None,
+        };
+        let moving = self.current.as_ref().filter(|kept| self.moved_on(kept)).map(|_| self.tried.next);
+        let end = self.current.as_ref().and_then(|kept| kept.term).and_then(|term| term.end());
+        let old = self.old.iter().map(|old| old.until);
+        current.into_iter().chain(moving).filter(|_| live).chain(end).chain(old).min()
+    }
+
+    /// Whether a newer login has taken the place of the one that `kept` was made with.
+    fn moved_on(&self, kept: &Kept) -> bool {
+        match (&*self.identity.state.borrow(), &kept.value.session) {
+            (State::Live(session), Some(made_with)) => session.number() != made_with.number(),
+            _ => false,
+        }
+    }
+
+    fn session_end(&self) -> Option<watch::Receiver<Option<Instant>>> {
+        self.current.as_ref().and_then(|kept| kept.value.session.as_ref()).map(Session::ends)
+    }
+
+    fn new_is_due(&self, session: &Session, now: Instant) -> bool {
+        match &self.current {
+            None => true,
+            Some(kept) => {
+                let made_with = kept.value.session.as_ref().map(Session::number);
+                made_with.is_some_and(|number| number != session.number())
+                    || matches!(kept.due, Due::Replace(at) if at <= now)
+            }
+        }
+    }
+
+    fn renewal_is_due(&self, now: Instant) -> bool {
+        matches!(&self.current, Some(Kept { due: Due::Renew(at), .. }) if *at <= now)
+    }
+
+    /// Lets a waiting workload bring the next attempt forward, if there is nothing in hand and one is being waited for.
+    fn hurry(&mut self) -> bool {
+        let now = Instant::now();
+        let rested = self.tried.at.is_none_or(|at| at + NUDGE_PAUSE <= now);
+        let hurry = self.current.is_none() && rested && self.tried.next > now;
+        if hurry {
+            self.tried.next = now;
+        }
+        hurry
+    }
+
+    async fn obtain(&mut self, session: &Session, account: &Account) {
+        let waited_until = self.tried.next;
+        self.tried = Tried { at: Some(Instant::now()), session: session.number(), next: waited_until };
+        match self.look(session, account).await {
+            Ok(Look::Unchanged) => self.confirm(),
+            Ok(Look::Fresh(fresh)) => self.promote(fresh, session),
+            Err(error) if error.class() == Class::Budget => {
+                self.tried.next = Instant::now() + error.retry_after().unwrap_or(NUDGE_PAUSE);
+            }
+            Err(error) => self.failed(error, session),
+        }
+    }
+
+    async fn look(&mut self, session: &Session, account: &Account) -> Result<Look, Error> {
+        let vault = &self.shared.vault;
+        match &self.settings.kind {
+            Kind::Kv { path, field, version, .. } => {
+                let place =
+                    Place { name: &self.settings.name, path, field: field.as_deref(), version: *version };
+                let known = self.current.as_ref().map(|kept| kept.value.generation);
+                self.reader.look(vault, account, session, &place, known).await
+            }
+            Kind::Lease { path, request } => {
+                let fresh = lease::obtain(vault, account, session, path, request).await?;
+                if matches!(fresh.handle, Handle::None) {
+                    let doing = format!("reading {path}");
+                    return Err(Error::new(Class::Invalid, doing, "it gives no lease; use kind kv"));
+                }
+                Ok(Look::Fresh(fresh))
+            }
+            Kind::Token { policies, ttl, uses, role, no_default_policy, .. } => {
+                let child = ChildToken {
+                    policies,
+                    ttl: *ttl,
+                    uses: *uses,
+                    role: role.as_deref(),
+                    no_default_policy: *no_default_policy,
+                };
+                token::obtain(vault, account, session, &child).await.map(Look::Fresh)
+            }
+            Kind::Certificate { path, params, .. } => {
+                certificate::obtain(vault, account, session, path, params).await.map(Look::Fresh)
+            }
+        }
+    }
+
+    fn confirm(&mut self) {
+        let now = Instant::now();
+        let due = self.due_after(now, None);
+        self.settled();
+        if let Some(kept) = &mut self.current {
+            kept.confirmed = now;
+            kept.due = due;
+        }
+    }
+
+    fn settled(&mut self) {
+        self.problem = None;
+        self.failures = 0;
+        self.refusals = 0;
+        self.tried.next = Instant::now();
+    }
+
+    /// Serves `fresh` from now on; the one before it keeps its grace.
+    fn promote(&mut self, fresh: Fresh, session: &Session) {
+        let same = self.current.as_ref().is_some_and(|kept| {
+            matches!(self.settings.kind, Kind::Kv { .. })
+                && kept.value.content == fresh.content
+                && fresh.version.is_none_or(|version| version == kept.value.generation)
+        });
+        if same {
+            return self.confirm();
+        }
+        let now = Instant::now();
+        let due = self.due_after(now, fresh.term.as_ref());
+        self.settled();
+        self.made += 1;
+        let value = self.value(&fresh, session);
+        tracing::debug!(secret = %self.settings.name, generation = value.generation, "new value");
+        let kept = Kept {
+            value: Arc::new(value.with(fresh.content)),
+            handle: fresh.handle,
+            term: fresh.term,
+            confirmed: now,
+            due,
+            failures: 0,
+        };
+        if let Some(before) = self.current.replace(kept) {
+            self.old.push(Old { kept: before, until: now + self.settings.grace });
+        }
+    }
+
+    fn value(&self, fresh: &Fresh, session: &Session) -> Described {
+        let (path, field) = match &self.settings.kind {
+            Kind::Kv { path, field, .. } => (Some(path.clone()), field.clone()),
+            Kind::Lease { path, .. } | Kind::Certificate { path, .. } => (Some(path.clone()), None),
+            Kind::Token { .. } => (Some("auth/token/create".to_owned()), None),
+        };
+        let lease = (!matches!(fresh.handle, Handle::None)).then(|| LeaseTerms {
+            id_hash: match &fresh.handle {
+                Handle::Lease(id) => Some(crypto::hex(&crypto::sha256(id.expose().as_bytes()))),
+                Handle::Child(_) | Handle::None => None,
+            },
+            renewable: fresh.term.is_some_and(|term| !term.is_final()),
+        });
+        Described {
+            name: self.settings.name.clone(),
+            kind: self.settings.kind.word(),
+            path,
+            field,
+            generation: fresh.version.unwrap_or(self.made),
+            tag: format!("{}-{}", self.shared.boot, self.made),
+            lease,
+            request_id: fresh.request_id.clone().filter(|id| !id.is_empty()),
+            session: self.falls_with_its_token().then(|| session.clone()),
+        }
+    }
+
+    /// Whether a value ends with the token that made it.
+    fn falls_with_its_token(&self) -> bool {
+        matches!(self.settings.kind, Kind::Lease { .. } | Kind::Token { .. })
+    }
+
+    fn due_after(&self, now: Instant, term: Option<&Term>) -> Due {
+        let chance = crypto::chance();
+        match (&self.settings.kind, term) {
+            (Kind::Kv { refresh, .. }, _) => Due::Replace(now + refresh.mul_f64(0.8 + 0.4 * chance)),
+            (Kind::Certificate { renew_at, .. }, Some(term)) => term.end().map_or(Due::Never, |end| {
+                Due::Replace(now + end.saturating_duration_since(now).mul_f64(*renew_at))
+            }),
+            (_, Some(term)) => term.due(self.settings.grace, chance),
+            (_, None) => Due::Never,
+        }
+    }
+
+    fn failed(&mut self, error: Error, session: &Session) {
+        self.failures += 1;
+        let wait = backoff::wait(&error, self.failures, crypto::chance());
+        self.tried.next = Instant::now() + wait;
+        tracing::warn!(secret = %self.settings.name, %error, again_in_ms = wait.as_millis(), "not kept");
+        match error.class() {
+            Class::Denied => {
+                self.identity.doubt(session);
+                self.refusals += 1;
+            }
+            Class::Missing => self.refusals += 2,
+            _ => {}
+        }
+        // Vault answered, twice with a token that it knows, that this may not be read (or that it is gone): a value
+        // that is no longer permitted is not served from memory either.
+        if self.refusals >= 2 && matches!(self.settings.kind, Kind::Kv { .. }) {
+            self.current = None;
+            self.old.clear();
+        }
+        self.problem = Some(error);
+    }
+
+    async fn renew(&mut self, session: &Session) {
+        let Some(mut kept) = self.current.take() else { return };
+        let vault = &self.shared.vault;
+        let result = match &kept.handle {
+            Handle::Lease(id) => lease::renew(vault, session, id).await,
+            Handle::Child(child) => token::renew(vault, child).await,
+            Handle::None => return,
+        };
+        let now = Instant::now();
+        match &result {
+            Ok((ttl, renewable)) => {
+                kept.term = kept.term.map(|term| term.renewed(now, *ttl, *renewable));
+                kept.confirmed = now;
+                kept.failures = 0;
+                self.problem = None;
+            }
+            Err(error) if matches!(error.class(), Class::Denied | Class::Invalid | Class::Missing) => {
+                tracing::warn!(secret = %self.settings.name, %error, "not renewed; it will be replaced");
+                kept.term = kept.term.map(|term| term.unrenewable());
+            }
+            Err(error) => {
+                kept.failures += 1;
+                let wait = backoff::wait(error, kept.failures, crypto::chance());
+                tracing::warn!(secret = %self.settings.name, %error, again_in_ms = wait.as_millis(), "not renewed");
+                self.problem = Some(error.clone());
+                kept.due = Due::Renew(now + wait);
+            }
+        }
+        if kept.failures == 0 {
+            kept.due = self.due_after(now, kept.term.as_ref());
+        }
+        self.report(
+            Act::Renew,
+            &kept,
+            result.as_ref().err().cloned(),
+            result.as_ref().ok().map(|(ttl, _)| *ttl),
+        );
+        self.current = Some(kept);
+    }
+
+    /// The token is dead, and everything that was made with it.
+    fn session_lost(&mut self, error: Error) {
+        if self.falls_with_its_token() {
+            self.current = None;
+            self.old.clear();
+        }
+        self.problem = Some(error);
+    }
+
+    /// Lets go of what has ended or had its grace.
+    async fn drop_ended(&mut self) {
+        let now = Instant::now();
+        let over = |old: &Old| old.until <= now;
+        for old in std::mem::take(&mut self.old) {
+            if over(&old) { self.revoke(old.kept, &Account::Upkeep).await } else { self.old.push(old) }
+        }
+        let ended = |kept: &Kept| kept.term.and_then(|term| term.end()).is_some_and(|end| end <= now);
+        if self.current.as_ref().is_some_and(ended) {
+            self.current = None;
+        }
+    }
+
+    /// Ends a lease or child, unless it falls with its token, which is revoked when the last value of it is dropped.
+    async fn revoke(&self, kept: Kept, account: &Account) {
+        let state = self.identity.state.borrow().clone();
+        let made_with = kept.value.session.as_ref();
+        let falls = made_with.is_some_and(Session::falls_at_exit)
+            && (self.moved_on(&kept) || *account == Account::Exit);
+        let result = match (&kept.handle, state, made_with) {
+            (Handle::None, ..) => return,
+            _ if falls => return,
+            (Handle::Lease(id), State::Live(session), _) => {
+                self.shared.vault.call(account, &session, &Request::revoke_lease(id)).await
+            }
+            (Handle::Lease(id), _, Some(session)) => {
+                self.shared.vault.call(account, session, &Request::revoke_lease(id)).await
+            }
+            (Handle::Lease(_), _, None) => return,
+            (Handle::Child(child), ..) => match Request::revoke_self() {
+                Ok(request) => self.shared.vault.call_as(account, child, &request).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = &result {
+            tracing::info!(secret = %self.settings.name, %error, "not revoked; it ends by itself");
+        }
+        self.report(Act::Revoke, &kept, result.err(), None);
+    }
+
+    /// At the end: at exit what falls with its token is left to it; a secret that left the config is revoked here.
+    async fn let_go(&mut self) {
+        self.shelf.send_replace(Shelf::default());
+        let account = if self.shared.exit.is_cancelled() { Account::Exit } else { Account::Upkeep };
+        let kept: Vec<Kept> =
+            self.current.take().into_iter().chain(self.old.drain(..).map(|old| old.kept)).collect();
+        for kept in kept {
+            self.revoke(kept, &account).await;
+        }
+    }
+
+    fn publish(&self) {
+        let current = self.current.as_ref().map(|kept| self.held(kept, None));
+        let previous = self.old.last().map(|old| self.held(&old.kept, Some(old.until)));
+        self.shelf.send_replace(Shelf { current, previous, problem: self.problem.clone() });
+    }
+
+    fn held(&self, kept: &Kept, until: Option<Instant>) -> Held {
+        let now = Instant::now();
+        let token_end = kept.value.session.as_ref().and_then(|session| *session.ends().borrow());
+        let end = kept.term.and_then(|term| term.end()).into_iter().chain(token_end).chain(until).min();
+        let (max_stale, stale_after) = match &self.settings.kind {
+            Kind::Kv { refresh, max_stale, .. } => (Some(*max_stale), Some(refresh.mul_f64(1.5))),
+            _ => (None, None),
+        };
+        let wall = |end: Instant| {
+            let left = jiff::SignedDuration::try_from(end.saturating_duration_since(now)).unwrap_or_default();
+            clock::now().checked_add(left).unwrap_or(clock::Timestamp::MAX)
+        };
+        Held {
+            value: Arc::clone(&kept.value),
+            confirmed: kept.confirmed,
+            expires_at: end.map(wall),
+            serve_until: end.into_iter().chain(max_stale.map(|stale| kept.confirmed + stale)).min(),
+            stale_from: stale_after.map(|after| kept.confirmed + after),
+        }
+    }
+
+    fn report(&self, act: Act, kept: &Kept, error: Option<Error>, ttl: Option<Duration>) {
+        // Nobody listens any more only when the process is about to end.
+        let _ = self.shared.facts.send(Fact {
+            secret: self.settings.name.clone(),
+            kind: self.settings.kind.word(),
+            path: kept.value.path.clone(),
+            generation: kept.value.generation,
+            act,
+            error,
+            ttl,
+            lease_id_hash: kept.value.lease.as_ref().and_then(|lease| lease.id_hash.clone()),
+        });
+    }
+}
+
+/// A value before its content is moved in.
+struct Described {
+    name: SecretName,
+    kind: &'static str,
+    path: Option<String>,
+    field: Option<String>,
+    generation: u64,
+    tag: String,
+    lease: Option<LeaseTerms>,
+    request_id: Option<String>,
+    session: Option<Session>,
+}
+
+impl Described {
+    fn with(self, content: Content) -> Value {
+        Value {
+            name: self.name,
+            kind: self.kind,
+            path: self.path,
+            field: self.field,
+            generation: self.generation,
+            tag: self.tag,
+            content,
+            issued_at: clock::now(),
+            lease: self.lease,
+            request_id: self.request_id,
+            session: self.session,
+        }
+    }
+}
