@@ -1,0 +1,142 @@
+//! The lab tests itself: each server is started, really used, and really gone afterwards.
+//! claviger takes no part here; what claviger does with these servers is tested in `tests/live`.
+#![expect(clippy::indexing_slicing, reason = "a missing field of an answer must fail the test")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use lab::{Postgres, Vault};
+use serde_json::{Value, json};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn key_is_kept(vault: &Vault) {
+    let root = vault.root();
+    root.post("secret/data/payments/stripe", &json!({"data": {"api_key": "sk_test"}})).expect_success();
+    let read = root.get("secret/data/payments/stripe").expect_success();
+    assert_eq!(read["data"]["data"]["api_key"], "sk_test");
+}
+
+#[test]
+fn a_key_written_to_vault_is_read_back_listed_and_deleted() {
+    let Some(vault) = Vault::start() else { return };
+    key_is_kept(&vault);
+    let root = vault.root();
+    assert_eq!(root.list("secret/metadata").expect_success()["data"]["keys"], json!(["payments/"]));
+    root.delete("secret/metadata/payments/stripe").expect_success();
+    assert_eq!(root.get("secret/data/payments/stripe").status, 404);
+}
+
+#[test]
+fn another_token_gets_what_its_policies_allow_and_no_more() {
+    let Some(vault) = Vault::start() else { return };
+    let root = vault.root();
+    root.put(
+        "sys/policies/acl/none-of-it",
+        &json!({"policy": "path \"secret/data/open\" { capabilities = [\"create\"] }"}),
+    )
+    .expect_success();
+    let made =
+        root.post("auth/token/create", &json!({"policies": ["none-of-it"], "ttl": "1m"})).expect_success();
+    let other = vault.client(made["auth"]["client_token"].as_str().unwrap());
+    assert_eq!(other.post("secret/data/open", &json!({"data": {"a": "b"}})).status, 200);
+    let refused = other.get("secret/data/open");
+    assert_eq!((refused.status, refused.body["errors"].is_array()), (403, true));
+    assert_eq!(vault.client("").get("secret/data/open").status, 403);
+}
+
+#[test]
+fn the_audit_file_counts_each_call_once() {
+    let Some(vault) = Vault::start() else { return };
+    let audit = vault.audit_file();
+    let root = vault.root();
+    let accessor = root.get("auth/token/lookup-self").expect_success()["data"]["accessor"].clone();
+    root.post("auth/token/renew-self", &json!({}));
+    root.get("auth/token/lookup-self").expect_success();
+    assert_eq!(audit.calls("auth/token/lookup-self"), 2);
+    assert_eq!(audit.calls("auth/token/*"), 3);
+    let by_root = |entry: &Value| entry.pointer("/auth/accessor") == Some(&accessor);
+    assert!(audit.count(by_root) >= 3, "{:#?}", audit.entries());
+    assert_eq!(vault.audit_file().calls("auth/token/*"), 3);
+}
+
+#[test]
+fn a_sealed_vault_refuses_and_serves_again_once_unsealed() {
+    let Some(vault) = Vault::start() else { return };
+    key_is_kept(&vault);
+    vault.seal();
+    assert_eq!(vault.root().get("secret/data/payments/stripe").status, 503);
+    vault.unseal();
+    assert_eq!(vault.root().get("secret/data/payments/stripe").status, 200);
+}
+
+#[test]
+fn a_durable_vault_refuses_connections_while_stopped_and_keeps_tokens_and_data() {
+    let Some(mut vault) = Vault::start_durable() else { return };
+    key_is_kept(&vault);
+    let made = vault.root().post("auth/token/create", &json!({"ttl": "1h"})).expect_success();
+    let token = made["auth"]["client_token"].as_str().unwrap().to_owned();
+    let url = vault.url();
+    vault.stop();
+    assert!(vault.root().try_call("GET", "sys/health", None).is_err());
+    vault.restart();
+    assert_eq!(vault.url(), url);
+    assert_eq!(vault.client(&token).get("secret/data/payments/stripe").status, 200);
+}
+
+#[test]
+fn a_tls_vault_has_a_ca_file_and_is_prepared_over_plain_http() {
+    let Some(vault) = Vault::start_tls() else { return };
+    key_is_kept(&vault);
+    assert!(vault.url().starts_with("https://127.0.0.1:"));
+    // Vault's own CLI is the TLS client here: it trusts that file and nothing else.
+    let mut cli = std::process::Command::new(vault.program());
+    cli.env_clear()
+        .env("HOME", "/nonexistent")
+        .env("VAULT_ADDR", vault.url())
+        .env("VAULT_TOKEN", vault.root_token());
+    cli.env("VAULT_CACERT", vault.ca_file().unwrap());
+    let got = cli.args(["kv", "get", "-field=api_key", "secret/payments/stripe"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&got.stdout), "sk_test", "{got:?}");
+}
+
+#[test]
+fn a_dynamic_database_user_logs_in_until_its_lease_is_revoked() {
+    let (Some(vault), Some(postgres)) = (Vault::start(), Postgres::start()) else { return };
+    let path = postgres.vault_database(&vault, "orders", HOUR, 24 * HOUR);
+    let lease = vault.root().get(&path).expect_success();
+    let (user, password) =
+        (lease["data"]["username"].as_str().unwrap(), lease["data"]["password"].as_str().unwrap());
+    assert_eq!(lease["lease_duration"], 3600);
+    assert_eq!(postgres.query_as(user, password, "select current_user").unwrap(), user);
+    assert!(!postgres.can_login(user, "not the password"));
+    vault
+        .root()
+        .put("sys/leases/revoke", &json!({"lease_id": lease["lease_id"], "sync": true}))
+        .expect_success();
+    assert!(!postgres.can_login(user, password));
+    assert_eq!(postgres.query("select count(*) from pg_roles where rolname like 'v-%'").unwrap(), "0");
+}
+
+#[test]
+fn wrong_sql_is_an_error_with_the_servers_words() {
+    let Some(postgres) = Postgres::start() else { return };
+    assert!(postgres.query("select nothing from nowhere").unwrap_err().to_string().contains("nowhere"));
+}
+
+#[test]
+fn a_dropped_server_leaves_no_process_and_no_folder() {
+    let Some(vault) = Vault::start_tls() else { return };
+    let (pid, ca_file) = (vault.pid(), vault.ca_file().unwrap());
+    assert!(Path::new(&format!("/proc/{pid}")).exists() && ca_file.exists());
+    vault.pause();
+    drop(vault);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!ca_file.parent().unwrap().exists());
+}
+
+#[test]
+fn a_program_the_lab_does_not_know_is_reported_with_its_remedy() {
+    let missing = lab::require("no-such-server").unwrap_err().to_string();
+    assert!(missing.contains("no-such-server") && missing.contains("tests/lab/build"), "{missing}");
+}
