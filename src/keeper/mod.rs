@@ -5,7 +5,7 @@
 pub mod task;
 pub mod value;
 mod certificate;
-mod kv;
+pub mod kv;
 mod lease;
 mod token;
 

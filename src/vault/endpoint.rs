@@ -217,7 +217,9 @@ impl Request {
         let method =
             Method::try_from(endpoint.method()).map_err(|_| invalid("its method is unknown".into()))?;
         let body = body.filter(|body| !body.is_empty()).map(Zeroizing::new);
-        Ok(Self { method, path: endpoint.path(), query, body, doing })
+        // vaultrs 0.8 begins some paths with a slash, and that of renew-self with a tab.
+        let path = endpoint.path().trim_start_matches(['/', '\t']).to_owned();
+        Ok(Self { method, path, query, body, doing })
     }
 }
 

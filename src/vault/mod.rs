@@ -203,9 +203,12 @@ impl Vault {
                 Verdict::Done(answer) => return Ok(answer),
                 Verdict::Failed(error) => return Err(error),
                 Verdict::Elsewhere(location) => match routes.position(&location) {
-                    Some(known) => routes.use_instead(at, known),
-                    None => {
-                        let said = "redirected to an address that is not in vault.addresses; not followed";
+                    Some(known) if known != at => routes.use_instead(at, known),
+                    known => {
+                        let said = match known {
+                            Some(_) => "redirected to itself",
+                            None => "redirected to an address that is not in vault.addresses; not followed",
+                        };
                         return Err(Error::new(Class::Nonsense, &*request.doing, said));
                     }
                 },

@@ -1,0 +1,9 @@
+//! The whole agent in process: the Vault side under a paused clock, the socket side over a real socket.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod identity;
+mod keeper;
+mod budget;

@@ -1,0 +1,179 @@
+//! The Vault side of the agent on a bench: identities and keepers over an in-memory Vault, with tokio's paused clock.
+
+use bytes::Bytes;
+use claviger::{
+    keeper::{
+        self, Keeper, Kind, Shelf,
+        kv::Engines,
+        task::{Shared, keep},
+    },
+    name::{IdentityName, SecretName},
+    vault::{
+        Budget, Settings, Vault,
+        login::{self, Method, SecretId},
+        session::{self, Identity, Start, State},
+        wire::{Connect, Lost, Reply, Wire},
+    },
+};
+use devvault::{DevVault, RoleIds};
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use zeroize::Zeroizing;
+
+/// A wire that ends in an in-memory Vault.
+struct DevWire(DevVault);
+
+impl Wire for DevWire {
+    fn send(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, Lost>> + Send + '_>> {
+        Box::pin(async move {
+            let answer = self.0.exchange(request).await;
+            let (parts, body) = answer.map_err(|lost| Lost::Unanswered(lost.to_string()))?.into_parts();
+            if body.len() > claviger::vault::wire::LARGEST_ANSWER {
+                return Err(Lost::TooLarge);
+            }
+            Ok(Reply {
+                status: parts.status.as_u16(),
+                headers: parts.headers,
+                body: Zeroizing::new(body.to_vec()),
+            })
+        })
+    }
+}
+
+/// One Vault, and what of ours speaks to it.
+pub(crate) struct Bench {
+    pub(crate) dev: DevVault,
+    pub(crate) vault: Vault,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) stop: CancellationToken,
+    pub(crate) facts: mpsc::UnboundedReceiver<session::Fact>,
+    pub(crate) leases: mpsc::UnboundedReceiver<keeper::task::Fact>,
+    facts_in: mpsc::UnboundedSender<session::Fact>,
+    shared: Shared,
+    tasks: JoinSet<()>,
+}
+
+impl Bench {
+    /// A bench around `dev`, with the default budget.
+    pub(crate) fn new(dev: &DevVault) -> Self {
+        Self::with(&[("http://127.0.0.1:8200", dev)], Budget::default())
+    }
+
+    /// A bench with several addresses, each with a Vault behind it.
+    pub(crate) fn with(servers: &[(&str, &DevVault)], budget: Budget) -> Self {
+        let addresses: Vec<Url> = servers.iter().map(|(url, _)| Url::parse(url).unwrap()).collect();
+        let known: Vec<(Url, DevVault)> =
+            addresses.iter().cloned().zip(servers.iter().map(|(_, dev)| (*dev).clone())).collect();
+        let connect: Box<Connect> = Box::new(move |_, address, _| {
+            let dev = known.iter().find(|(url, _)| url == address).map(|(_, dev)| dev.clone()).unwrap();
+            Ok(Arc::new(DevWire(dev)))
+        });
+        let settings = Settings {
+            addresses,
+            ca_file: None,
+            client_cert: None,
+            server_name: None,
+            namespace: None,
+            timeout: Duration::from_secs(10),
+            budget,
+        };
+        let vault = Vault::over(settings, connect).unwrap();
+        let (facts_in, facts) = mpsc::unbounded_channel();
+        let (leases_in, leases) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let shared = Shared {
+            vault: vault.clone(),
+            engines: Engines::default(),
+            boot: "boot".into(),
+            facts: leases_in,
+            exit: stop.clone(),
+        };
+        Self {
+            dev: servers[0].1.clone(),
+            vault,
+            folder: tempfile::tempdir().unwrap(),
+            stop,
+            facts,
+            leases,
+            facts_in,
+            shared,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Writes a credential file.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// An AppRole identity whose credentials are `ids`.
+    pub(crate) fn approle(&self, ids: &RoleIds) -> login::Settings {
+        login::Settings {
+            name: IdentityName::new("reports").unwrap(),
+            method: Method::AppRole {
+                mount: "approle".into(),
+                role_id_file: self.file("role_id", &ids.role_id),
+                secret_id: SecretId::Plain { file: self.file("secret_id", &ids.secret_id) },
+            },
+            revoke_on_exit: true,
+        }
+    }
+
+    /// Starts an identity.
+    pub(crate) fn identity(&mut self, settings: login::Settings) -> Identity {
+        let overlap = Duration::from_secs(60);
+        let (identity, keepalive) =
+            session::identity(settings, self.vault.clone(), overlap, Start::Fresh, self.facts_in.clone());
+        self.tasks.spawn(keepalive.run(self.stop.clone()));
+        identity
+    }
+
+    /// Starts keeping a secret.
+    pub(crate) fn keep(
+        &mut self,
+        identity: &Identity,
+        secret: &str,
+        kind: Kind,
+    ) -> tokio::sync::watch::Receiver<Shelf> {
+        let settings = keeper::Settings {
+            name: name(secret),
+            identity: IdentityName::new("reports").unwrap(),
+            kind,
+            grace: Duration::from_secs(60),
+        };
+        let (slot, task) = keep(settings, identity.clone(), self.shared.clone());
+        let shelf = slot.shelf();
+        let keeper = Keeper::default();
+        keeper.replace([(name(secret), slot)].into());
+        self.tasks.spawn(task.run(self.stop.child_token()));
+        shelf
+    }
+
+    /// Stops everything and waits for it.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A secret's name.
+pub(crate) fn name(text: &str) -> SecretName {
+    SecretName::new(text).unwrap()
+}
+
+/// Waits until the identity stands as wanted.
+pub(crate) async fn until(identity: &mut Identity, wanted: impl Fn(&State) -> bool) -> State {
+    let limit = Duration::from_secs(24 * 3600);
+    tokio::time::timeout(limit, identity.state.wait_for(|state| wanted(state)))
+        .await
+        .unwrap()
+        .unwrap()
+        .clone()
+}
