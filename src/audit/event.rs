@@ -61,6 +61,13 @@ impl Event {
             agent: None,
         }
     }
+
+    /// Whether a secret leaves once this event is on disk. Such events may not use the room held back for the
+    /// agent's own events and for refusals.
+    #[must_use]
+    pub fn discloses(&self) -> bool {
+        self.outcome == Outcome::Allow && matches!(self.kind, Type::SecretRead | Type::SecretStaleServed)
+    }
 }
 
 /// The types that are built; the names are a stable interface.

@@ -1,12 +1,36 @@
 //! Puts every event on disk before anything is disclosed, and gives the receipt for it.
 //!
-//! Does not render answers, and never holds a secret.
+//! Does not render answers, and never holds a secret. One thread owns the journal; a request only waits for it.
 
+mod canonical;
+mod chain;
+mod digest;
 pub mod event;
+pub mod journal;
+mod queue;
 pub mod sink;
+mod writer;
+
+pub use chain::ChainId;
 
 use crate::policy::rule::AuditMode;
-use std::path::PathBuf;
+use event::Event;
+use journal::disk::{self, Disk, RealDisk, Unfit};
+use queue::{Ask, PassOn, Queue};
+use sink::tail::Tail;
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::sync::oneshot;
+use writer::Writer;
 
 /// How events are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +56,256 @@ pub struct Journal {
     pub max_size: u64,
     /// One segment, in bytes: 1 to 64 MiB.
     pub segment: u64,
-    /// How long a sealed segment is kept at least.
-    pub retain: std::time::Duration,
+    /// How long a sealed segment is kept at least. Only a required sink can hold one back, and none is built yet:
+    /// until then the oldest is deleted at `max_size`, and never before.
+    pub retain: Duration,
 }
+
+/// The journal, open. Clones are the same journal; when the last one is dropped, it is synced and sealed.
+#[derive(Clone)]
+pub struct Audit(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    chain: ChainId,
+    mode: AtomicU8,
+    queue: Arc<Queue>,
+    tail: Arc<Tail>,
+    stats: Arc<Stats>,
+}
+
+/// Proof that an event is on disk as surely as its mode demands: synced for `strict`, given to the kernel for
+/// `buffered`. Only the journal makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    chain: ChainId,
+    seq: u64,
+}
+
+/// Why there is no receipt.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The disk is full or broken; it is tried again by itself.
+    #[error("the audit journal cannot be written")]
+    Unavailable {
+        /// What the disk said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The journal was closed.
+    #[error("the audit journal is closed")]
+    Closed,
+    /// The directory is not fit to hold a journal.
+    #[error("the audit journal's directory {} cannot be used: {why}", dir.display())]
+    Directory {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Opening the journal failed.
+    #[error("opening the audit journal in {}", dir.display())]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+}
+
+impl Error {
+    /// When another try makes sense, if one does.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { .. } => Some(Duration::from_secs(1)),
+            Self::Closed | Self::Directory { .. } | Self::Open { .. } => None,
+        }
+    }
+}
+
+impl From<Arc<io::Error>> for Error {
+    fn from(source: Arc<io::Error>) -> Self {
+        Self::Unavailable { source }
+    }
+}
+
+/// What the journal counts, for metrics and readiness. Reading it costs nothing.
+#[derive(Debug, Default)]
+pub struct Stats {
+    commits: AtomicU64,
+    journal_bytes: AtomicU64,
+    fsync_errors: AtomicU64,
+    gap_events: AtomicU64,
+    writable: AtomicBool,
+}
+
+impl Stats {
+    /// Commits that reached the disk.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the journal takes on disk, the room it holds back included.
+    #[must_use]
+    pub fn journal_bytes(&self) -> u64 {
+        self.journal_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Syncs that failed.
+    #[must_use]
+    pub fn fsync_errors(&self) -> u64 {
+        self.fsync_errors.load(Ordering::Relaxed)
+    }
+
+    /// Events that the journal had and lost: damaged, or removed by somebody else.
+    #[must_use]
+    pub fn gap_events(&self) -> u64 {
+        self.gap_events.load(Ordering::Relaxed)
+    }
+}
+
+impl Audit {
+    /// Opens the journal and starts its thread. `observe` is told how long each commit took; it runs on that thread
+    /// and must not wait. Blocks on the disk: for use before anything is served.
+    ///
+    /// # Errors
+    /// The directory is not ours, others may write to it, another process uses it, or it cannot be read. A full disk
+    /// is no error: the agent must be able to keep its tokens alive.
+    pub fn open(settings: &Settings, observe: impl Fn(Duration) + Send + 'static) -> Result<Self, Error> {
+        Self::open_on(Box::new(RealDisk), settings, Box::new(observe))
+    }
+
+    fn open_on(
+        disk: Box<dyn Disk>,
+        settings: &Settings,
+        observe: Box<dyn Fn(Duration) + Send>,
+    ) -> Result<Self, Error> {
+        let dir = settings.journal.dir.clone();
+        let lock = lock_dir(&dir)?;
+        let failed = |source: io::Error| Error::Open { dir: dir.clone(), source: source.into() };
+        let stats = Arc::new(Stats::default());
+        let journal = journal::Journal::open(disk, settings, Arc::clone(&stats)).map_err(failed)?;
+        let chain = journal.chain();
+        let (queue, tail) = (Arc::new(Queue::new()), Arc::new(Tail::new(chain)));
+        let writer = Writer::new(journal, Arc::clone(&queue), Arc::clone(&tail), observe, lock);
+        thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
+        let mode = AtomicU8::new(settings.mode as u8);
+        Ok(Self(Arc::new(Inner { dir: dir.clone(), chain, mode, queue, tail, stats })))
+    }
+
+    /// Puts `event` on disk as surely as `mode` demands. From the first poll on the event is committed even if the
+    /// future is dropped. Events are numbered in the order of those first polls.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::Closed`] after the end.
+    /// Nothing may be disclosed then.
+    pub async fn record(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
+        let (ack, answer) = oneshot::channel();
+        // Declared before the wait, so that it is dropped after it.
+        let _others = PassOn(&self.0.queue);
+        self.0.queue.push(Ask::Record(Box::new(event), mode, ack));
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Waits until everything recorded so far is synced.
+    ///
+    /// # Errors
+    /// As [`Audit::record`].
+    pub async fn flush(&self) -> Result<(), Error> {
+        let (ack, answer) = oneshot::channel();
+        self.0.queue.push(Ask::Flush(ack));
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Records what is still in the line, syncs, and seals the journal: the next start then knows that this one ended
+    /// well. Other clones hear [`Error::Closed`] from here on.
+    ///
+    /// # Errors
+    /// As [`Audit::record`].
+    pub async fn close(self) -> Result<(), Error> {
+        let (ack, answer) = oneshot::channel();
+        self.0.queue.push(Ask::Close(Some(ack)));
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// The mode where a rule asks for nothing stronger.
+    #[must_use]
+    pub fn mode(&self) -> AuditMode {
+        if self.0.mode.load(Ordering::Relaxed) == AuditMode::Buffered as u8 {
+            AuditMode::Buffered
+        } else {
+            AuditMode::Strict
+        }
+    }
+
+    /// Changes that mode.
+    pub fn set_mode(&self, mode: AuditMode) {
+        self.0.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// Takes over what may change while running: the mode, the sizes, whether paths are hashed. The directory and the
+    /// source stay.
+    pub fn apply(&self, settings: &Settings) {
+        self.set_mode(settings.mode);
+        self.0.queue.push(Ask::Apply(Box::new(settings.clone())));
+    }
+
+    /// Whether a disclosure could be recorded now, as far as is known: false while the disk is full or broken, and
+    /// after the end.
+    #[must_use]
+    pub fn writable(&self) -> bool {
+        self.0.stats.writable.load(Ordering::Relaxed) && !self.0.queue.is_closed()
+    }
+
+    /// What the journal counts.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.0.stats)
+    }
+
+    /// The name of this start's chain.
+    #[must_use]
+    pub fn chain(&self) -> ChainId {
+        self.0.chain
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.push(Ask::Close(None));
+    }
+}
+
+impl Receipt {
+    /// The event's id: the same wherever the event is sent.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}-{:020}", self.chain, self.seq)
+    }
+
+    /// The event's number in its chain.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+fn lock_dir(dir: &Path) -> Result<File, Error> {
+    let failed = |source: io::Error| Error::Open { dir: dir.to_owned(), source: source.into() };
+    disk::prepare(dir).map_err(|unfit| match unfit {
+        Unfit::Unsafe(why) => Error::Directory { dir: dir.to_owned(), why },
+        Unfit::Failed(source) => failed(source),
+    })?;
+    disk::lock(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            Error::Directory { dir: dir.to_owned(), why: "another process uses this journal" }
+        }
+        _ => failed(error),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,10 @@
 //!
 //! No request ever waits for a sink.
 
+mod cursor;
+pub mod stdout;
+pub(super) mod tail;
+
 use crate::name::SinkName;
 
 /// One sink.

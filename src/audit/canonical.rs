@@ -1,0 +1,599 @@
+//! An event as the one line that is hashed, kept and printed: canonical JSON (RFC 8785), written by hand into a buffer
+//! that is used again, with no map in between.
+//!
+//! Pure. Does not decide what an event says. Lines never pass [`LONGEST`]: long texts are cut, and the line says so.
+
+use super::{
+    chain::Chain,
+    digest::{hex, sha256},
+    event::{Actor, AgentFacts, Cache, Event, Outcome, Resource, RuleRef, Type, VaultRef},
+};
+use crate::clock::Timestamp;
+use std::{fmt::Display, io::Write, time::Duration};
+
+/// The longest line in bytes: container runtimes split lines of standard output at 16 KiB.
+pub(super) const LONGEST: usize = 16_000;
+
+/// The largest integer that every JSON reader keeps (RFC 8785 section 3.2.2.3).
+const EXACT: u64 = (1 << 53) - 1;
+
+/// Whether paths in Vault are readable in events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// As they are.
+    Clear,
+    /// `sha256:` and the hex digits of the path's hash.
+    Hashed,
+}
+
+/// What a line says beside its event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame<'a> {
+    /// The agent, as a URN.
+    pub(super) source: &'a str,
+    /// How paths are written.
+    pub(super) paths: Paths,
+    /// When the event happened; not before the event before it.
+    pub(super) time: Timestamp,
+    /// When the journal took it.
+    pub(super) recorded: Timestamp,
+    /// Since the agent started.
+    pub(super) mono: Duration,
+    /// What it continues.
+    pub(super) chain: &'a Chain,
+}
+
+/// Appends the line of `event`, without a line end.
+pub(super) fn render(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>) {
+    let start = out.len();
+    let size = |out: &Vec<u8>| out.len().saturating_sub(start);
+    let roomy = Caps { text: 4_096, keys: 256, original: None };
+    let left_out = write(out, event, frame, roomy);
+    if left_out == 0 && size(out) <= LONGEST {
+        return;
+    }
+    let original = Some(size(out).saturating_add(left_out));
+    let tight = size(out) > LONGEST - 64;
+    out.truncate(start);
+    let caps = if tight { Caps { text: 512, keys: 16, original } } else { Caps { original, ..roomy } };
+    write(out, event, frame, caps);
+}
+
+/// How much of each text is written.
+#[derive(Clone, Copy)]
+struct Caps {
+    text: usize,
+    keys: usize,
+    original: Option<usize>,
+}
+
+/// The keys stand in the order of RFC 8785, which for ASCII is the order of their bytes.
+fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usize {
+    let Event {
+        kind,
+        outcome,
+        reason,
+        time: _,
+        workload,
+        actor,
+        identity,
+        resource,
+        rule,
+        vault,
+        cache,
+        latency,
+        agent,
+    } = event;
+    let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
+    let mut pen = Pen { out, caps, left_out: 0, first: true };
+    pen.open();
+    pen.object("actor", actor.as_ref(), write_actor);
+    pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
+    pen.object("cache", cache.as_ref(), write_cache);
+    pen.object("chain", Some(frame.chain), |pen, chain| {
+        pen.hex("prev", "", &chain.hash);
+        pen.quoted("uid", uid);
+    });
+    pen.quoted("id", format_args!("{uid}-{seq:020}"));
+    pen.text("identity", identity.as_ref().map(|name| name.as_str()));
+    pen.number("latency_us", latency.map(|latency| whole(latency.as_micros())));
+    pen.quoted("mono_ns", frame.mono.as_nanos());
+    pen.number("orig_size", caps.original.map(|size| whole(size as u128)));
+    pen.quoted("outcome", outcome.word());
+    pen.text("reason", reason.map(|reason| reason.word()));
+    pen.quoted("recorded", format_args!("{:.6}", frame.recorded));
+    pen.object("resource", resource.as_ref(), |pen, resource| write_resource(pen, resource, frame.paths));
+    pen.object("rule", rule.as_ref(), write_rule);
+    pen.quoted("seq", format_args!("{seq:020}"));
+    pen.number("severity", Some(severity(*outcome)));
+    pen.text("source", Some(frame.source));
+    pen.quoted("time", format_args!("{:.6}", frame.time));
+    pen.bare("truncated", caps.original.map(|_| true));
+    pen.quoted("type", kind.word());
+    pen.object("vault", vault.as_ref(), write_vault);
+    pen.text("workload", workload.as_ref().map(|name| name.as_str()));
+    pen.close();
+    pen.left_out
+}
+
+/// OpenTelemetry's severity numbers: INFO, WARN, ERROR.
+fn severity(outcome: Outcome) -> u64 {
+    match outcome {
+        Outcome::Allow => 9,
+        Outcome::Deny => 13,
+        Outcome::Error => 17,
+    }
+}
+
+fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
+    let Actor { uid, gid, pid, level } = actor;
+    pen.number("gid", Some(u64::from(*gid)));
+    pen.quoted("level", level.word());
+    match pid {
+        Some(pid) => pen.bare("pid", Some(pid)),
+        None => pen.quoted("pid", "hidden"),
+    }
+    pen.number("uid", Some(u64::from(*uid)));
+}
+
+fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
+    let AgentFacts {
+        version,
+        revision,
+        health,
+        problems,
+        keys,
+        jump_ms,
+        skew_ms,
+        chain,
+        from_seq,
+        to_seq,
+        last_hash,
+    } = facts;
+    let (from, last) = if kind == Type::AuditRecovered { (None, *from_seq) } else { (*from_seq, None) };
+    pen.text("chain", chain.as_deref());
+    pen.seq("from", from);
+    if let Some(health) = health {
+        pen.quoted("health", health);
+    }
+    pen.bare("jump_ms", *jump_ms);
+    pen.list("keys", keys);
+    pen.text("last_hash", last_hash.as_deref());
+    pen.seq("last_seq", last);
+    pen.number("problems", *problems);
+    pen.text("revision", revision.as_deref());
+    pen.bare("skew_ms", *skew_ms);
+    pen.seq("to", *to_seq);
+    pen.text("version", *version);
+}
+
+fn write_cache(pen: &mut Pen<'_>, cache: &Cache) {
+    let Cache { hit, age } = cache;
+    pen.number("age_ms", Some(whole(age.as_millis())));
+    pen.bare("hit", Some(hit));
+}
+
+fn write_resource(pen: &mut Pen<'_>, resource: &Resource, paths: Paths) {
+    let Resource { secret, kind, path, field, version, lease_id_hash } = resource;
+    pen.text("field", field.as_deref());
+    pen.text("kind", *kind);
+    pen.text("lease_id_hash", lease_id_hash.as_deref());
+    match (paths, path) {
+        (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
+        (_, path) => pen.text("path", path.as_deref()),
+    }
+    pen.text("secret", secret.as_ref().map(|name| name.as_str()));
+    pen.number("version", *version);
+}
+
+fn write_rule(pen: &mut Pen<'_>, rule: &RuleRef) {
+    let RuleRef { name, revision, mode } = rule;
+    pen.quoted("mode", mode.word());
+    pen.text("name", Some(name.as_str()));
+    pen.text("rev", Some(revision));
+}
+
+fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
+    let VaultRef { address, namespace, request_id, entity_id, role, ttl, status } = vault;
+    pen.text("addr", address.as_deref());
+    pen.text("entity_id", entity_id.as_deref());
+    pen.text("ns", namespace.as_deref());
+    pen.text("request_id", request_id.as_deref());
+    pen.text("role", role.as_deref());
+    pen.number("status", status.map(u64::from));
+    pen.number("ttl", *ttl);
+}
+
+/// Writes one value after the other; absent ones leave no key behind.
+struct Pen<'a> {
+    out: &'a mut Vec<u8>,
+    caps: Caps,
+    left_out: usize,
+    first: bool,
+}
+
+impl Pen<'_> {
+    fn open(&mut self) {
+        self.out.push(b'{');
+        self.first = true;
+    }
+
+    fn close(&mut self) {
+        self.out.push(b'}');
+        self.first = false;
+    }
+
+    fn key(&mut self, key: &str) {
+        if !self.first {
+            self.out.push(b',');
+        }
+        self.first = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn object<T>(&mut self, key: &str, value: Option<&T>, write: impl FnOnce(&mut Self, &T)) {
+        if let Some(value) = value {
+            self.key(key);
+            self.open();
+            write(self, value);
+            self.close();
+        }
+    }
+
+    /// A text of any origin.
+    fn text(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.key(key);
+            self.string(value, self.caps.text);
+        }
+    }
+
+    /// A value whose text needs no escape.
+    fn quoted(&mut self, key: &str, value: impl Display) {
+        self.key(key);
+        self.print(format_args!("\"{value}\""));
+    }
+
+    fn hex(&mut self, key: &str, prefix: &str, bytes: &[u8]) {
+        self.key(key);
+        self.out.push(b'"');
+        self.out.extend_from_slice(prefix.as_bytes());
+        hex(self.out, bytes);
+        self.out.push(b'"');
+    }
+
+    /// A number of an event: a text, since it may pass what JSON readers keep.
+    fn seq(&mut self, key: &str, value: Option<u64>) {
+        if let Some(seq) = value {
+            self.quoted(key, format_args!("{seq:020}"));
+        }
+    }
+
+    fn number(&mut self, key: &str, value: Option<u64>) {
+        self.bare(key, value.map(|number| number.min(EXACT)));
+    }
+
+    /// A number or a truth value.
+    fn bare(&mut self, key: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.key(key);
+            self.print(format_args!("{value}"));
+        }
+    }
+
+    fn list(&mut self, key: &str, values: &[String]) {
+        if values.is_empty() {
+            return;
+        }
+        self.key(key);
+        self.out.push(b'[');
+        for (place, value) in values.iter().take(self.caps.keys).enumerate() {
+            if place > 0 {
+                self.out.push(b',');
+            }
+            self.string(value, self.caps.text / 8);
+        }
+        for value in values.iter().skip(self.caps.keys) {
+            self.left_out = self.left_out.saturating_add(value.len()).saturating_add(3);
+        }
+        self.out.push(b']');
+    }
+
+    fn string(&mut self, value: &str, cap: usize) {
+        let (kept, left_out) = fitting(value, cap);
+        self.left_out = self.left_out.saturating_add(left_out);
+        self.out.push(b'"');
+        escape(self.out, kept);
+        self.out.push(b'"');
+    }
+
+    fn print(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a Vec cannot fail.
+        self.out.write_fmt(text).unwrap_or_default();
+    }
+}
+
+fn whole(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// The longest head of `value` whose escaped form has at most `cap` bytes, and how many escaped bytes follow it.
+fn fitting(value: &str, cap: usize) -> (&str, usize) {
+    if value.len().saturating_mul(6) <= cap {
+        return (value, 0);
+    }
+    let (mut end, mut kept, mut size) = (None, 0, 0_usize);
+    for (at, c) in value.char_indices() {
+        let width = match c {
+            '"' | '\\' | '\u{8}' | '\t' | '\n' | '\u{c}' | '\r' => 2,
+            c if c < ' ' => 6,
+            c => c.len_utf8(),
+        };
+        if end.is_none() && size.saturating_add(width) > cap {
+            (end, kept) = (Some(at), size);
+        }
+        size = size.saturating_add(width);
+    }
+    match end {
+        None => (value, 0),
+        Some(at) => (value.get(..at).unwrap_or_default(), size.saturating_sub(kept)),
+    }
+}
+
+/// RFC 8785 section 3.2.2.2: what must be escaped is, in its shortest form; all else stands as it is.
+fn escape(out: &mut Vec<u8>, value: &str) {
+    let mut rest = value.as_bytes();
+    while let Some(at) = rest.iter().position(|b| *b < b' ' || *b == b'"' || *b == b'\\') {
+        let (plain, from) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((byte, after)) = from.split_first() else { break };
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            other => {
+                out.extend_from_slice(b"\\u00");
+                hex(out, &[*other]);
+            }
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::chain::ChainId,
+        name::{IdentityName, RuleName, SecretName, WorkloadName},
+        peer::level::Level,
+        policy::rule::AuditMode,
+    };
+    use proptest::prelude::{Strategy, any, prop, proptest};
+    use serde_json::{Map, Value, json};
+
+    const SOURCE: &str = "urn:claviger:prod/payments/api-7c9d/claviger";
+
+    fn line(event: &Event, paths: Paths) -> String {
+        let chain = Chain::new(ChainId::new(1_795_000_000_000, [3; 10]));
+        let frame = Frame {
+            source: SOURCE,
+            paths,
+            time: event.time,
+            recorded: "2026-11-23T21:44:00.123701Z".parse().unwrap(),
+            mono: Duration::from_nanos(93_120_551),
+            chain: &chain,
+        };
+        let mut out = b"before".to_vec();
+        render(&mut out, event, &frame);
+        String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
+    }
+
+    fn read() -> Event {
+        let time = "2026-11-23T21:44:00.123456Z".parse().unwrap();
+        let mut event = Event::new(Type::SecretRead, Outcome::Allow, time);
+        event.workload = Some(WorkloadName::new("report-job").unwrap());
+        event.identity = Some(IdentityName::new("reports").unwrap());
+        event.actor = Some(Actor { uid: 20_001, gid: 20_001, pid: Some(4_242), level: Level::Process });
+        event.resource = Some(Resource {
+            secret: Some(SecretName::new("stripe").unwrap()),
+            kind: Some("kv"),
+            path: Some("secret/payments/stripe".into()),
+            field: Some("api_key".into()),
+            version: Some(7),
+            lease_id_hash: None,
+        });
+        event.rule = Some(RuleRef {
+            name: RuleName::new("payments").unwrap(),
+            revision: "sha256:77ab".into(),
+            mode: AuditMode::Strict,
+        });
+        event.cache = Some(Cache { hit: true, age: Duration::from_millis(812) });
+        event.latency = Some(Duration::from_micros(183));
+        event
+    }
+
+    #[test]
+    fn a_read_is_one_sorted_line() {
+        let chain = ChainId::new(1_795_000_000_000, [3; 10]);
+        let zeros = "0".repeat(64);
+        let expected = [
+            r#"{"actor":{"gid":20001,"level":"process","pid":4242,"uid":20001},"cache":{"age_ms":812,"hit":true},"#,
+            &format!(r#""chain":{{"prev":"{zeros}","uid":"{chain}"}},"id":"{chain}-00000000000000000001","#),
+            r#""identity":"reports","latency_us":183,"mono_ns":"93120551","outcome":"allow","#,
+            r#""recorded":"2026-11-23T21:44:00.123701Z","#,
+            r#""resource":{"field":"api_key","kind":"kv","path":"secret/payments/stripe","secret":"stripe","#,
+            r#""version":7},"rule":{"mode":"strict","name":"payments","rev":"sha256:77ab"},"#,
+            r#""seq":"00000000000000000001","severity":9,"#,
+            r#""source":"urn:claviger:prod/payments/api-7c9d/claviger","time":"2026-11-23T21:44:00.123456Z","#,
+            r#""type":"secret.read.v1","workload":"report-job"}"#,
+        ];
+        assert_eq!(line(&read(), Paths::Clear), expected.concat());
+    }
+
+    #[test]
+    fn a_hidden_pid_is_never_zero() {
+        let mut event = read();
+        event.actor = Some(Actor { uid: 1, gid: 1, pid: None, level: Level::User });
+        assert!(line(&event, Paths::Clear).contains(r#""pid":"hidden""#));
+    }
+
+    #[test]
+    fn hashed_paths_do_not_show_the_path() {
+        let text = line(&read(), Paths::Hashed);
+        let hash = crate::audit::digest::hex_text(&sha256(b"secret/payments/stripe"));
+        assert!(text.contains(&format!(r#""path":"sha256:{hash}""#)), "{text}");
+        assert!(!text.contains("payments/stripe"));
+    }
+
+    #[test]
+    fn the_last_event_of_an_earlier_chain_is_named_last() {
+        let facts = AgentFacts {
+            chain: Some("C".into()),
+            from_seq: Some(7),
+            last_hash: Some("ab".into()),
+            ..AgentFacts::default()
+        };
+        let mut event = Event::new(Type::AuditRecovered, Outcome::Allow, Timestamp::UNIX_EPOCH);
+        event.agent = Some(facts);
+        let text = line(&event, Paths::Clear);
+        assert!(
+            text.contains(r#""agent":{"chain":"C","last_hash":"ab","last_seq":"00000000000000000007"}"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_line_is_never_longer_than_a_container_runtime_keeps() {
+        for long in ["\u{1}".repeat(70_000), "ü".repeat(9_000), "\"".repeat(3_000), "x".repeat(5_000)] {
+            let mut event = read();
+            event.resource =
+                Some(Resource { path: Some(long.clone()), field: Some(long.clone()), ..Resource::default() });
+            let some = Some(long.clone());
+            event.vault = Some(VaultRef {
+                address: some.clone(),
+                namespace: some.clone(),
+                request_id: some.clone(),
+                entity_id: some.clone(),
+                role: some,
+                ttl: None,
+                status: None,
+            });
+            event.agent = Some(AgentFacts { keys: vec![long.clone(); 1_000], ..AgentFacts::default() });
+            let text = line(&event, Paths::Clear);
+            assert!(text.len() <= LONGEST, "{}", text.len());
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["truncated"], true);
+            assert!(value["orig_size"].as_u64().unwrap() > long.len() as u64 * 1_000);
+            assert_eq!(serde_json::to_string(&value).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn numbers_that_json_readers_would_round_are_kept_below() {
+        let mut event = read();
+        event.resource = Some(Resource { version: Some(u64::MAX), ..Resource::default() });
+        assert!(line(&event, Paths::Clear).contains(r#""version":9007199254740991"#));
+    }
+
+    fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            map.insert(key.to_owned(), value.into());
+        }
+    }
+
+    /// The same event by way of serde_json's sorted maps.
+    fn by_maps(event: &Event) -> String {
+        let chain = ChainId::new(1_795_000_000_000, [3; 10]);
+        let mut resource = Map::new();
+        let source = event.resource.clone().unwrap();
+        put(&mut resource, "path", source.path);
+        put(&mut resource, "field", source.field);
+        put(&mut resource, "version", source.version);
+        put(&mut resource, "lease_id_hash", source.lease_id_hash);
+        put(&mut resource, "kind", source.kind);
+        let mut vault = Map::new();
+        let source = event.vault.clone().unwrap();
+        put(&mut vault, "addr", source.address);
+        put(&mut vault, "ns", source.namespace);
+        put(&mut vault, "request_id", source.request_id);
+        put(&mut vault, "entity_id", source.entity_id);
+        put(&mut vault, "role", source.role);
+        put(&mut vault, "ttl", source.ttl);
+        put(&mut vault, "status", source.status);
+        let mut agent = Map::new();
+        let source = event.agent.clone().unwrap();
+        put(&mut agent, "version", source.version);
+        put(&mut agent, "revision", source.revision);
+        put(&mut agent, "problems", source.problems);
+        put(&mut agent, "jump_ms", source.jump_ms);
+        put(&mut agent, "skew_ms", source.skew_ms);
+        put(&mut agent, "from", source.from_seq.map(|seq| format!("{seq:020}")));
+        put(&mut agent, "to", source.to_seq.map(|seq| format!("{seq:020}")));
+        put(&mut agent, "last_hash", source.last_hash);
+        put(&mut agent, "keys", (!source.keys.is_empty()).then_some(source.keys));
+        let mut all = Map::new();
+        put(&mut all, "reason", event.reason.map(Reason::word));
+        all.extend([
+            ("resource".to_owned(), Value::Object(resource)),
+            ("vault".to_owned(), Value::Object(vault)),
+            ("agent".to_owned(), Value::Object(agent)),
+            ("chain".to_owned(), json!({"uid": chain.as_str(), "prev": "0".repeat(64)})),
+            ("id".to_owned(), json!(format!("{chain}-00000000000000000001"))),
+            ("seq".to_owned(), json!("00000000000000000001")),
+            ("source".to_owned(), json!(SOURCE)),
+            ("mono_ns".to_owned(), json!("93120551")),
+            ("recorded".to_owned(), json!("2026-11-23T21:44:00.123701Z")),
+            ("time".to_owned(), json!(crate::clock::rfc3339(event.time))),
+            ("type".to_owned(), json!(event.kind.word())),
+            ("outcome".to_owned(), json!(event.outcome.word())),
+            ("severity".to_owned(), json!(severity(event.outcome))),
+        ]);
+        serde_json::to_string(&Value::Object(all)).unwrap()
+    }
+
+    use crate::audit::event::Reason;
+
+    fn text() -> impl Strategy<Value = Option<String>> {
+        prop::option::of(prop::collection::vec(any::<char>(), 0..40).prop_map(String::from_iter))
+    }
+
+    fn small() -> impl Strategy<Value = Option<u64>> {
+        prop::option::of(0..=EXACT)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_by_hand_is_what_sorted_maps_give(
+            texts in prop::array::uniform9(text()),
+            numbers in prop::array::uniform3(small()),
+            seqs in prop::array::uniform2(prop::option::of(any::<u64>())),
+            jumps in prop::array::uniform2(prop::option::of(any::<i64>())),
+            keys in prop::collection::vec("\\PC{0,20}", 0..4),
+            status in any::<Option<u16>>(),
+            micros in 0_i64..4_102_444_800_000_000,
+            outcome in prop::sample::select(vec![Outcome::Allow, Outcome::Deny, Outcome::Error]),
+        ) {
+            let time = Timestamp::from_microsecond(micros).unwrap();
+            let mut event = Event::new(Type::ConfigLoaded, outcome, time);
+            let [a, b, c, d, e, f, g, h, i] = texts;
+            let [version, ttl, problems] = numbers;
+            event.reason = (outcome != Outcome::Allow).then_some(Reason::NoRule);
+            event.resource = Some(Resource { secret: None, kind: Some("kv"), path: a, field: b, version, lease_id_hash: c });
+            event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
+            event.agent = Some(AgentFacts {
+                version: Some("0.1.0"), revision: i, health: None, problems, keys,
+                jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
+                from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
+            });
+            assert_eq!(line(&event, Paths::Clear), by_maps(&event));
+        }
+    }
+}

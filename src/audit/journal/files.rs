@@ -1,0 +1,263 @@
+//! The files of the journal: the one being written, those kept, and the room that is held back.
+//!
+//! A tenth of the journal's size is taken from the disk in advance. When the disk is full, that file becomes the next
+//! segment, and only the agent's own events and refusals may use it. Does not know events.
+
+use super::{
+    disk::{self, Disk, Unfit},
+    recovery::{self, Kept},
+    segment::{self, Name},
+};
+use crate::audit::{Journal as Settings, Stats, chain::Chain};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::Fault;
+
+/// Less than this holds no header and event.
+const SMALLEST: u64 = 64 * 1024;
+
+pub(super) struct Files {
+    disk: Box<dyn Disk>,
+    dir: PathBuf,
+    max: u64,
+    segment: u64,
+    kept: VecDeque<Kept>,
+    reserve: Option<(File, u64)>,
+    active: Option<Active>,
+    scarce: Option<Fault>,
+    stats: Arc<Stats>,
+}
+
+struct Active {
+    file: File,
+    path: PathBuf,
+    first: u64,
+    /// Behind the last record that is on disk.
+    end: u64,
+    size: u64,
+    standing: Standing,
+}
+
+#[derive(PartialEq, Eq)]
+enum Standing {
+    Named,
+    /// The path no longer names the file.
+    Gone,
+}
+
+impl Files {
+    /// Lists what is kept and sets room aside; opens no segment.
+    pub(super) fn open(disk: Box<dyn Disk>, settings: &Settings, stats: Arc<Stats>) -> io::Result<Self> {
+        let kept = recovery::kept(&settings.dir)?.into();
+        let (dir, max, segment) = (settings.dir.clone(), settings.max_size, settings.segment.max(SMALLEST));
+        Ok(Self { disk, dir, max, segment, kept, reserve: None, active: None, scarce: None, stats })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// New sizes; they count from the next segment on.
+    pub(super) fn resize(&mut self, settings: &Settings) {
+        (self.max, self.segment) = (settings.max_size, settings.segment.max(SMALLEST));
+    }
+
+    /// Why only the agent's own events and refusals may be written, if so.
+    pub(super) fn scarce(&self) -> Option<&Fault> {
+        self.scarce.as_ref()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Whether `bytes` fit behind what is on disk.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.active.as_ref().is_some_and(|active| active.end.saturating_add(bytes as u64) <= active.size)
+    }
+
+    /// Opens the segment that continues `before` and has room for `bytes`. Old segments give way to it.
+    pub(super) fn start(&mut self, before: &Chain, bytes: usize) -> io::Result<()> {
+        let name = Name { chain: before.last.chain, first: before.next() };
+        let path = self.dir.join(name.file());
+        let size = self.segment.max(bytes.saturating_add(segment::HEADER) as u64);
+        self.retire(size.saturating_add(if self.reserve.is_none() { self.max / 10 } else { 0 }));
+        let (file, size) = match self.fresh(&path, size) {
+            Ok(file) => (file, size),
+            Err(error) => self.use_reserve(&path, error)?,
+        };
+        let begun = self
+            .disk
+            .write(&file, &segment::header(before), 0)
+            .and_then(|()| self.disk.sync(&file))
+            .and_then(|()| self.disk.sync_dir(&self.dir));
+        if let Err(error) = begun {
+            self.stats.fsync_errors.fetch_add(1, Ordering::Relaxed);
+            self.disk.remove(&path)?;
+            return Err(error);
+        }
+        let end = segment::HEADER as u64;
+        self.active = Some(Active { file, path, first: name.first, end, size, standing: Standing::Named });
+        self.restock();
+        self.count();
+        Ok(())
+    }
+
+    /// Writes `bytes` at `offset` behind what is on disk.
+    pub(super) fn write(&self, bytes: &[u8], offset: usize) -> io::Result<()> {
+        let active = self.active.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        self.disk.write(&active.file, bytes, active.end.saturating_add(offset as u64))
+    }
+
+    /// Waits until `bytes` behind the last commit are on disk, in a file that is still there.
+    pub(super) fn commit(&mut self, bytes: usize) -> io::Result<()> {
+        let active = self.active.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        if let Err(error) = self.disk.sync(&active.file) {
+            self.stats.fsync_errors.fetch_add(1, Ordering::Relaxed);
+            return Err(error);
+        }
+        if !self.disk.names(&active.file, &active.path)? {
+            active.standing = Standing::Gone;
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the segment was removed or replaced"));
+        }
+        active.end = active.end.saturating_add(bytes as u64);
+        self.stats.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends the segment behind its last record.
+    pub(super) fn seal(&mut self) {
+        let Some(active) = self.active.take() else { return };
+        // Only zeros are cut: if that fails, readers stop at them all the same.
+        let size = self.disk.truncate(&active.file, active.end).map_or(active.size, |()| active.end);
+        self.kept.push_back(Kept { path: active.path, size });
+        self.count();
+    }
+
+    /// Seals the segment and waits until that is on disk.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        if let Some(active) = self.active.take() {
+            self.disk.truncate(&active.file, active.end)?;
+            self.disk.sync(&active.file)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up a segment that failed. What was acknowledged before stays in it; what was not is cut, and the caller
+    /// writes it again. If the file was removed: the number of the first event that went with it.
+    pub(super) fn give_up(&mut self) -> Option<u64> {
+        let active = self.active.take()?;
+        if active.standing == Standing::Gone {
+            self.count();
+            return Some(active.first);
+        }
+        let (path, size) = if active.end > segment::HEADER as u64 {
+            let size = self.disk.truncate(&active.file, active.end).map_or(active.size, |()| active.end);
+            (active.path, size)
+        } else {
+            let bad = bad(&active.path);
+            let path = if self.disk.rename(&active.path, &bad).is_ok() { bad } else { active.path };
+            (path, active.size)
+        };
+        self.kept.push_back(Kept { path, size });
+        self.count();
+        None
+    }
+
+    /// Sets room aside again, if it was used.
+    pub(super) fn restock(&mut self) {
+        if self.reserve.is_some() {
+            return;
+        }
+        let path = self.dir.join("reserve");
+        let size = (self.max / 10).max(SMALLEST);
+        let made = self.disk.remove(&path).and_then(|()| self.fresh(&path, size));
+        match made {
+            Ok(file) => {
+                self.reserve = Some((file, size));
+                if self.scarce.take().is_some() {
+                    tracing::info!("the audit journal has room again");
+                }
+            }
+            Err(error) => {
+                if self.scarce.is_none() {
+                    tracing::error!(%error, "the audit journal has no room: nothing is disclosed until it has");
+                }
+                self.scarce = Some(Arc::new(error));
+            }
+        }
+        self.count();
+    }
+
+    /// Keeps a damaged segment as `*.bad`, and what is whole in it.
+    pub(super) fn salvage(&mut self, name: Name) -> io::Result<()> {
+        recovery::salvage(self.disk.as_ref(), &self.dir, name)?;
+        let active = self.active.as_ref().map(|active| &active.path);
+        self.kept =
+            recovery::kept(&self.dir)?.into_iter().filter(|kept| Some(&kept.path) != active).collect();
+        self.count();
+        Ok(())
+    }
+
+    fn fresh(&self, path: &Path, size: u64) -> io::Result<File> {
+        let file = match self.disk.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.rename(path, &bad(path))?;
+                self.disk.create(path)?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk::prepare(&self.dir).map_err(|unfit| match unfit {
+                    Unfit::Unsafe(why) => io::Error::new(io::ErrorKind::PermissionDenied, why),
+                    Unfit::Failed(error) => error,
+                })?;
+                self.disk.create(path)?
+            }
+            other => other?,
+        };
+        if let Err(error) = self.disk.allocate(&file, size) {
+            self.disk.remove(path)?;
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    fn use_reserve(&mut self, path: &Path, error: io::Error) -> io::Result<(File, u64)> {
+        let Some(reserve) = self.reserve.take() else { return Err(error) };
+        tracing::error!(%error, "the audit journal has no room: only the agent's own events are written");
+        self.disk.rename(&self.dir.join("reserve"), path)?;
+        self.scarce = Some(Arc::new(error));
+        Ok(reserve)
+    }
+
+    fn retire(&mut self, coming: u64) {
+        while self.total().saturating_add(coming) > self.max {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            if let Err(error) = self.disk.remove(&oldest.path) {
+                tracing::warn!(path = %oldest.path.display(), %error, "removing an old segment");
+            }
+        }
+    }
+
+    fn total(&self) -> u64 {
+        let kept = self.kept.iter().map(|kept| kept.size);
+        let active = self.active.iter().map(|active| active.size);
+        let reserve = self.reserve.iter().map(|(_, size)| *size);
+        kept.chain(active).chain(reserve).fold(0, u64::saturating_add)
+    }
+
+    fn count(&self) {
+        self.stats.journal_bytes.store(self.total(), Ordering::Relaxed);
+    }
+}
+
+fn bad(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".bad");
+    name.into()
+}

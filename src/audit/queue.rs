@@ -1,0 +1,158 @@
+//! Where requests wait for the journal's thread, and how they hear of it.
+//!
+//! The thread wakes one waiter of a batch; that one, on the runtime's own thread, wakes the others. Waking each from
+//! the journal's thread would cost a system call apiece. Does not touch files.
+
+use super::{Error, Receipt, Settings, event::Event};
+use crate::policy::rule::AuditMode;
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// The most events of one commit.
+const BATCH: usize = 1_024;
+
+/// Where an answer goes.
+pub(super) type Ack<T> = oneshot::Sender<Result<T, Error>>;
+
+/// An event's waiter and what it is told; nobody may wait any more.
+pub(super) type Answer = (Ack<Receipt>, Result<Receipt, Error>);
+
+/// What the journal's thread is asked.
+pub(super) enum Ask {
+    /// To record an event.
+    Record(Box<Event>, AuditMode, Ack<Receipt>),
+    /// To put everything on disk.
+    Flush(Ack<()>),
+    /// The same, and to seal the journal and end.
+    Close(Option<Ack<()>>),
+    /// To take over settings.
+    Apply(Box<Settings>),
+}
+
+/// The queue before the journal.
+pub(super) struct Queue {
+    line: Mutex<Line>,
+    arrived: Condvar,
+    /// Answers that wait for the woken waiter to pass them on.
+    answers: Mutex<Vec<Answer>>,
+}
+
+#[derive(Default)]
+struct Line {
+    asks: Vec<Ask>,
+    sleeping: Sleeping,
+    closed: Closed,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Sleeping {
+    Yes,
+    #[default]
+    No,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Closed {
+    Yes,
+    #[default]
+    No,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self { line: Mutex::default(), arrived: Condvar::new(), answers: Mutex::default() }
+    }
+
+    /// Puts `ask` at the end of the line; it is carried out even if nobody waits for the answer any more. After the
+    /// end, the answer's sender is dropped.
+    pub(super) fn push(&self, ask: Ask) {
+        let mut line = lock(&self.line);
+        if line.closed == Closed::Yes {
+            return;
+        }
+        line.asks.push(ask);
+        if line.sleeping == Sleeping::Yes {
+            line.sleeping = Sleeping::No;
+            drop(line);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Moves the next batch to `batch`; waits for one until `deadline`, or for ever without one.
+    pub(super) fn take(&self, batch: &mut Vec<Ask>, deadline: Option<Instant>) {
+        let mut line = lock(&self.line);
+        while line.asks.is_empty() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return;
+            }
+            line.sleeping = Sleeping::Yes;
+            line = match left {
+                None => self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+            line.sleeping = Sleeping::No;
+        }
+        let count = line.asks.len().min(BATCH);
+        batch.extend(line.asks.drain(..count));
+    }
+
+    /// Ends the line: whoever still waits in it, or comes later, hears that it is closed.
+    pub(super) fn close(&self) {
+        let mut line = lock(&self.line);
+        line.closed = Closed::Yes;
+        line.asks.clear();
+    }
+
+    /// Whether the line has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.line).closed == Closed::Yes
+    }
+
+    /// Answers a batch: wakes one waiter and leaves the rest to it.
+    pub(super) fn answer(&self, mut batch: Vec<Answer>) {
+        self.pass_on();
+        while let Some((ack, answer)) = batch.pop() {
+            let mut answers = lock(&self.answers);
+            answers.append(&mut batch);
+            drop(answers);
+            if ack.send(answer).is_ok() {
+                return;
+            }
+            // That waiter hung up; the next one takes its part.
+            batch.append(&mut lock(&self.answers));
+        }
+    }
+
+    /// Whether answers wait to be passed on.
+    pub(super) fn owes_answers(&self) -> bool {
+        !lock(&self.answers).is_empty()
+    }
+
+    /// Passes on the answers that wait.
+    pub(super) fn pass_on(&self) {
+        let answers = std::mem::take(&mut *lock(&self.answers));
+        for (ack, answer) in answers {
+            // A waiter that hung up needs no answer: its event is on disk all the same.
+            ack.send(answer).unwrap_or_default();
+        }
+    }
+}
+
+/// Passes answers on when its waiter was answered, and also when the waiter hangs up: a woken waiter that is dropped
+/// would leave the others waiting.
+pub(super) struct PassOn<'a>(pub(super) &'a Queue);
+
+impl Drop for PassOn<'_> {
+    fn drop(&mut self) {
+        self.0.pass_on();
+    }
+}
+
+/// A panic elsewhere leaves these values whole: each is changed in one step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,212 @@
+//! The journal's thread: takes what waits, writes it at once, syncs once, answers all.
+//!
+//! Does not decide what is refused or retried: the journal does.
+
+use super::{
+    Error, Receipt,
+    journal::{Fault, Journal},
+    queue::{Ack, Ask, Queue},
+    sink::tail::Tail,
+};
+use crate::policy::rule::AuditMode;
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// From the first unsynced byte to the sync, at most.
+const SYNC_WITHIN: Duration = Duration::from_millis(50);
+/// This much is synced without waiting.
+const SYNC_BYTES: usize = 1024 * 1024;
+/// How often a failed disk is tried when nobody asks.
+const RETRY: Duration = Duration::from_secs(1);
+/// A woken waiter that passes nothing on for this long is not waited for.
+const PASS_ON: Duration = Duration::from_millis(5);
+
+/// What the thread owns.
+pub(super) struct Writer {
+    journal: Journal,
+    queue: Arc<Queue>,
+    tail: Arc<Tail>,
+    observe: Box<dyn Fn(Duration) + Send>,
+    dirty_since: Option<Instant>,
+    /// Keeps other processes out of the directory.
+    lock: Option<File>,
+}
+
+/// One event's waiter; nobody may wait any more.
+struct Waiting {
+    ack: Ack<Receipt>,
+    mode: AuditMode,
+    seq: Result<u64, Fault>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Again,
+    Last,
+}
+
+impl Writer {
+    pub(super) fn new(
+        journal: Journal,
+        queue: Arc<Queue>,
+        tail: Arc<Tail>,
+        observe: Box<dyn Fn(Duration) + Send>,
+        lock: File,
+    ) -> Self {
+        Self { journal, queue, tail, observe, dirty_since: None, lock: Some(lock) }
+    }
+
+    /// Works until the journal is closed.
+    pub(super) fn run(mut self) {
+        let mut batch = Vec::new();
+        self.tail.publish(self.journal.synced());
+        while self.turn(&mut batch) == Turn::Again {}
+    }
+
+    fn turn(&mut self, batch: &mut Vec<Ask>) -> Turn {
+        self.queue.take(batch, Some(Instant::now()));
+        if batch.is_empty() && self.journal.check_one() {
+            self.tail.publish(self.journal.synced());
+            return Turn::Again;
+        }
+        if batch.is_empty() {
+            self.queue.take(batch, self.deadline());
+        }
+        if batch.is_empty() {
+            self.queue.pass_on();
+            if self.dirty_since.is_none_or(|since| since.elapsed() >= SYNC_WITHIN) {
+                self.refresh();
+            }
+            return Turn::Again;
+        }
+        let turn = self.commit(batch);
+        if self.journal.has_notes() && self.journal.is_writable() {
+            self.refresh();
+        }
+        turn
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let sync = self.dirty_since.and_then(|since| since.checked_add(SYNC_WITHIN));
+        let now = Instant::now();
+        let retry = (!self.journal.is_writable()).then(|| now.checked_add(RETRY)).flatten();
+        let owed = self.queue.owes_answers().then(|| now.checked_add(PASS_ON)).flatten();
+        [sync, retry, owed].into_iter().flatten().min()
+    }
+
+    fn refresh(&mut self) {
+        let (started, dirty) = (Instant::now(), self.journal.is_dirty());
+        self.journal.refresh();
+        if dirty && !self.journal.is_dirty() {
+            (self.observe)(started.elapsed());
+        }
+        self.synced();
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Ask>) -> Turn {
+        let started = Instant::now();
+        self.journal.begin();
+        let (mut waiting, mut flushes, mut close) = (Vec::with_capacity(batch.len()), Vec::new(), None);
+        for ask in batch.drain(..) {
+            match ask {
+                Ask::Record(event, mode, ack) => {
+                    waiting.push(Waiting { ack, mode, seq: self.journal.append(&event) });
+                }
+                Ask::Flush(ack) => flushes.push(ack),
+                Ask::Close(ack) => close = Some(ack),
+                Ask::Apply(settings) => self.journal.apply(&settings),
+            }
+        }
+        let wrote = self.journal.write();
+        if wrote.is_ok() {
+            self.answer_buffered(&mut waiting);
+        }
+        if self.journal.is_dirty() && self.dirty_since.is_none() {
+            self.dirty_since = Some(started);
+        }
+        let due = self.journal.unsynced() >= SYNC_BYTES
+            || self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
+        let asked = !waiting.is_empty() || !flushes.is_empty() || close.is_some();
+        let done = if asked || due || wrote.is_err() { self.settle(started) } else { Ok(()) };
+        self.answer(waiting, &done);
+        for ack in flushes {
+            ack.send(done.clone().map_err(Error::from)).unwrap_or_default();
+        }
+        let Some(ack) = close else { return Turn::Again };
+        let closed = self.journal.close();
+        self.synced();
+        // All ends before the answer, so that whoever hears it may open the journal again.
+        self.lock = None;
+        self.end();
+        if let Some(ack) = ack {
+            ack.send(closed.map_err(Error::from)).unwrap_or_default();
+        }
+        Turn::Last
+    }
+
+    fn end(&self) {
+        self.queue.close();
+        self.queue.pass_on();
+        self.tail.close();
+    }
+
+    fn settle(&mut self, started: Instant) -> Result<(), Fault> {
+        if !self.journal.is_dirty() {
+            self.synced();
+            return Ok(());
+        }
+        let done = self.journal.settle();
+        if done.is_ok() {
+            (self.observe)(started.elapsed());
+        }
+        self.synced();
+        done
+    }
+
+    fn synced(&mut self) {
+        if !self.journal.is_dirty() || !self.journal.is_writable() {
+            self.dirty_since = None;
+        }
+        self.tail.publish(self.journal.synced());
+    }
+
+    /// Once answered, an event cannot be taken back, and neither can those before it.
+    fn answer_buffered(&mut self, waiting: &mut Vec<Waiting>) {
+        let ready = |one: &mut Waiting| one.mode == AuditMode::Buffered && one.seq.is_ok();
+        let ready: Vec<_> = waiting.extract_if(.., ready).collect();
+        if ready.is_empty() {
+            return;
+        }
+        self.journal.keep();
+        let last = ready.iter().filter_map(|one| one.seq.as_ref().ok()).max().copied();
+        self.answer_up_to(ready, last.unwrap_or(0), None);
+    }
+
+    fn answer(&self, waiting: Vec<Waiting>, done: &Result<(), Fault>) {
+        self.answer_up_to(waiting, self.journal.synced(), done.as_ref().err());
+    }
+
+    fn answer_up_to(&self, waiting: Vec<Waiting>, seq: u64, fault: Option<&Fault>) {
+        let chain = self.journal.chain();
+        let answers = waiting.into_iter().map(|one| {
+            let answer = match (one.seq, fault) {
+                (Ok(own), _) if own <= seq => Ok(Receipt { chain, seq: own }),
+                (Ok(_), Some(fault)) => Err(Error::from(Arc::clone(fault))),
+                (Ok(_), None) => Err(Error::Closed),
+                (Err(fault), _) => Err(Error::from(fault)),
+            };
+            (one.ack, answer)
+        });
+        self.queue.answer(answers.collect());
+    }
+}
+
+/// However the thread ends, nobody is left waiting.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
