@@ -127,12 +127,12 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
     }
 }
 
-/// `text` as an inclusive range of durations in milliseconds.
+/// From `least` to `most` milliseconds.
 const fn milliseconds(least: u64, most: u64) -> std::ops::RangeInclusive<Duration> {
     Duration::from_millis(least)..=Duration::from_millis(most)
 }
 
-/// The same in seconds.
+/// From `least` to `most` seconds.
 const fn seconds(least: u64, most: u64) -> std::ops::RangeInclusive<Duration> {
     milliseconds(least * 1000, most * 1000)
 }
