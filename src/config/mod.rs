@@ -2,7 +2,27 @@
 //!
 //! No module imports this one except `app` and `cli`: each owns its `Settings`, and this module fills them.
 
+mod change;
+mod check;
+mod environment;
+mod file;
+mod problem;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod unit;
+pub mod watch;
+
+pub use change::{Live, NeedsRestart, change};
+pub use environment::Environment;
+pub use problem::{Problem, Rejected};
+
 use crate::{audit, keeper, listener, peer, policy, shutdown, telemetry, vault};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 /// A config that passed every check.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,4 +56,82 @@ pub struct Workload {
     pub peer: peer::Settings,
     /// What it may ask for.
     pub policy: policy::Settings,
+}
+
+/// What came of a file without problems.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What to run.
+    pub config: Config,
+    /// What a person should look at, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// The files that Vault's TLS is made of; a change of any of them is a reason to connect anew.
+    #[must_use]
+    pub fn tls_files(&self) -> Vec<PathBuf> {
+        let cert = self.vault.client_cert.iter().flat_map(|cert| [&cert.cert_file, &cert.key_file]);
+        self.vault.ca_file.iter().chain(cert).cloned().collect()
+    }
+}
+
+/// Reads and checks the file at `path` for this process.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its path and line; or the one reason why it cannot be read.
+pub fn load(path: &Path) -> Result<Loaded, Rejected> {
+    let text = read(path).map_err(|problem| Rejected { problems: vec![problem] })?;
+    parse(&text, &Environment::of_this_process())
+}
+
+/// Checks `text` for a process in `environment`. Touches nothing outside its arguments.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its path and line; only broken syntax, a duplicate key and a cap (256 KiB, 32
+/// levels) stop at the first.
+pub fn parse(text: &str, environment: &Environment) -> Result<Loaded, Rejected> {
+    check::check(&file::read(text)?, &revision(text), environment)
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    let problem = |found: String, would_be_right: &str| Problem {
+        path: String::new(),
+        line: None,
+        found,
+        would_be_right: would_be_right.to_owned(),
+    };
+    let unreadable = |error: std::io::Error| {
+        problem(format!("cannot read {}: {error}", path.display()), "name a file that this user can read")
+    };
+    let mut bytes = Vec::new();
+    // One byte over the cap is enough to see that it is passed.
+    let cap = u64::try_from(file::LARGEST).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).map_err(unreadable)?.take(cap).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > file::LARGEST {
+        // Cut in the middle of a letter it may be no UTF-8: its size is what is wrong with it.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+        Problem {
+            line: u32::try_from(line).ok(),
+            ..problem("not UTF-8".to_owned(), "save the file as UTF-8")
+        }
+    })
+}
+
+fn revision(text: &str) -> String {
+    let hex: String = sha256(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// SHA-256 by the library that TLS uses.
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    #[cfg(feature = "aws-lc")]
+    use aws_lc_rs::digest;
+    #[cfg(not(feature = "aws-lc"))]
+    use ring::digest;
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }

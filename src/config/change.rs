@@ -1,0 +1,127 @@
+//! What differs between the config that runs and a new one: may it be taken over while running?
+//!
+//! Pure. Takes nothing over.
+
+use super::{Config, Workload};
+use crate::{audit::Journal, listener, vault::login};
+use std::{collections::BTreeMap, fmt};
+
+/// A change that may be taken over while running.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Live {
+    /// What changes: `vault`, `secrets.stripe`, `workloads.report-job.rules`. Empty when nothing does.
+    pub keys: Vec<String>,
+}
+
+/// A change that would need a restart. Nothing of it may be taken over, the live parts neither.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct NeedsRestart {
+    /// What cannot change while running: `health.listen`, `workloads.report-job.socket.path`. Never empty.
+    pub keys: Vec<String>,
+}
+
+impl fmt::Display for NeedsRestart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "only a restart can change {}", self.keys.join(", "))
+    }
+}
+
+#[derive(Default)]
+struct Changes {
+    live: Vec<String>,
+    restart: Vec<String>,
+}
+
+impl Changes {
+    fn live<T: PartialEq + ?Sized>(&mut self, key: impl Into<String>, old: &T, new: &T) {
+        if old != new {
+            self.live.push(key.into());
+        }
+    }
+
+    fn restart<T: PartialEq + ?Sized>(&mut self, key: impl Into<String>, old: &T, new: &T) {
+        if old != new {
+            self.restart.push(key.into());
+        }
+    }
+}
+
+/// Compares `old`, which runs, with `new`. Revisions may differ without any change: a comment has one too.
+///
+/// # Errors
+/// The keys that only a restart can change.
+pub fn change(old: &Config, new: &Config) -> Result<Live, NeedsRestart> {
+    // Taken apart, so that a new field cannot be forgotten.
+    let Config { vault, identities, secrets, workloads, audit, health, shutdown, log, revision: _ } = new;
+    let mut changes = Changes::default();
+    changes.live("vault", &old.vault, vault);
+    for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
+        identity(&mut changes, &format!("identities.{name}"), pair);
+    }
+    for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
+        changes.live(format!("secrets.{name}"), &old, &new);
+    }
+    for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
+        workload(&mut changes, &format!("workloads.{name}"), pair);
+    }
+    journal(&mut changes, &old.audit.journal, &audit.journal);
+    changes.live("audit.mode", &old.audit.mode, &audit.mode);
+    changes.live("audit.sinks", &old.audit.sinks, &audit.sinks);
+    changes.live("audit.hash_paths", &old.audit.hash_paths, &audit.hash_paths);
+    changes.restart("health.listen", &old.health.listen, &health.listen);
+    changes.restart("health.names", &old.health.names, &health.names);
+    changes.live("shutdown", &old.shutdown, shutdown);
+    changes.live("log", &old.log, log);
+    if changes.restart.is_empty() {
+        Ok(Live { keys: changes.live })
+    } else {
+        Err(NeedsRestart { keys: changes.restart })
+    }
+}
+
+/// An identity may come while running, but not change or go: what was made with its token hangs on it.
+fn identity(changes: &mut Changes, key: &str, pair: (Option<&login::Settings>, Option<&login::Settings>)) {
+    match pair {
+        (Some(old), Some(new)) => {
+            let login::Settings { name: _, method, revoke_on_exit } = new;
+            changes.restart(key, &old.method, method);
+            changes.live(format!("{key}.revoke_on_exit"), &old.revoke_on_exit, revoke_on_exit);
+        }
+        (None, _) => changes.live.push(key.to_owned()),
+        (Some(_), None) => changes.restart.push(key.to_owned()),
+    }
+}
+
+fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&Workload>)) {
+    let (Some(old), Some(new)) = pair else {
+        // It comes or goes with its socket.
+        changes.restart.push(format!("{key}.socket"));
+        return;
+    };
+    let Workload { listener, peer, policy } = new;
+    let listener::Settings { workload: _, path, mode, limits } = listener;
+    changes.restart(format!("{key}.socket.path"), &old.listener.path, path);
+    changes.restart(format!("{key}.socket.mode"), &old.listener.mode, mode);
+    changes.live(format!("{key}.limits"), &old.listener.limits, limits);
+    changes.live(format!("{key}.peer"), &old.peer, peer);
+    changes.live(format!("{key}.rules"), &old.policy.rules, &policy.rules);
+}
+
+fn journal(changes: &mut Changes, old: &Journal, new: &Journal) {
+    let Journal { dir, max_size, segment, retain } = new;
+    changes.restart("audit.journal.dir", &old.dir, dir);
+    changes.live("audit.journal.max_size", &old.max_size, max_size);
+    changes.live("audit.journal.segment", &old.segment, segment);
+    changes.live("audit.journal.retain", &old.retain, retain);
+}
+
+type Pairs<'a, N, T> = BTreeMap<N, (Option<&'a T>, Option<&'a T>)>;
+
+/// What has the same name, old and new.
+fn pairs<'a, N: Ord, T>(old: &'a [T], new: &'a [T], name: impl Fn(&T) -> N) -> Pairs<'a, N, T> {
+    let mut pairs: Pairs<'a, N, T> = old.iter().map(|old| (name(old), (Some(old), None))).collect();
+    for new in new {
+        pairs.entry(name(new)).or_default().1 = Some(new);
+    }
+    pairs
+}

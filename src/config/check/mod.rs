@@ -1,0 +1,177 @@
+//! The tree as written -> the settings of every module, or everything that is wrong with it.
+//!
+//! Pure. Reads nothing but the tree and the `Environment`: whether a file exists or Vault answers is found out when running.
+
+mod around;
+mod audit;
+mod identities;
+mod rules;
+mod secrets;
+mod unbuilt;
+mod vault;
+mod workloads;
+
+use super::{
+    Config, Environment, Loaded,
+    file::Node,
+    problem::{Problem, Rejected},
+    reader::{Findings, Leaf, Map, Table, under},
+};
+use crate::policy::rule::AuditMode;
+use std::time::Duration;
+
+/// What the sections must know of one another.
+struct Context<'a> {
+    environment: &'a Environment,
+    identities: Table<'a>,
+    secrets: Table<'a>,
+    upstreams: Table<'a>,
+    approvals: Table<'a>,
+    client_cert: ClientCert,
+    revision: &'a str,
+}
+
+/// Whether `vault.client_cert` is there.
+#[derive(Clone, Copy, PartialEq)]
+enum ClientCert {
+    Given,
+    Missing,
+}
+
+/// Checks everything.
+pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> Result<Loaded, Rejected> {
+    let findings = Findings::default();
+    let given = under(root, "vault").and_then(|vault| under(vault, "client_cert")).is_some();
+    let context = Context {
+        environment,
+        identities: Table::of(root, "identities", "identity"),
+        secrets: Table::of(root, "secrets", "secret"),
+        upstreams: Table::of(root, "upstreams", "upstream"),
+        approvals: Table::of(root, "approvals", "approval"),
+        client_cert: if given { ClientCert::Given } else { ClientCert::Missing },
+        revision,
+    };
+    let config = Leaf::root(root, &findings).map().and_then(|map| config(map, &context));
+    let (mut problems, warnings) = findings.into_lists();
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, warnings }),
+        _ => {
+            if problems.is_empty() {
+                problems.push(unexplained());
+            }
+            Err(Rejected { problems })
+        }
+    }
+}
+
+/// Never seen, as far as the tests go; a config without settings must be refused all the same.
+fn unexplained() -> Problem {
+    Problem {
+        path: String::new(),
+        line: None,
+        found: "the config cannot be used, and claviger cannot say why".to_owned(),
+        would_be_right: "this is a fault of claviger: please report it".to_owned(),
+    }
+}
+
+fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
+    let vault = root.need("vault", "{addresses: [https://vault:8200]}", vault::read);
+    let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
+    let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
+    unbuilt::read(&mut root, context);
+    let audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
+        audit::read(leaf, context)
+    });
+    // A faulty mode was written down already: no rule is weaker than the weakest.
+    let mode = audit.as_ref().map_or(AuditMode::Buffered, |audit| audit.mode);
+    let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, mode));
+    let health = root.or("health", around::default_health(), around::health);
+    let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
+    let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
+    around::sandbox(&mut root);
+    unused(&mut root, context);
+    root.finish();
+    Some(Config {
+        vault: vault?,
+        identities: identities?,
+        secrets: secrets?,
+        workloads: workloads?,
+        audit: audit?,
+        health: health?,
+        shutdown: shutdown?,
+        log: log?,
+        revision: context.revision.to_owned(),
+    })
+}
+
+/// Warns of what nobody can use.
+fn unused(root: &mut Map<'_>, context: &Context<'_>) {
+    for (section, table, found, right) in [
+        (
+            "identities",
+            &context.identities,
+            "no secret uses this identity",
+            "remove it, or name it in a secret",
+        ),
+        (
+            "secrets",
+            &context.secrets,
+            "no rule allows this secret",
+            "remove it, or name it in a rule's secrets",
+        ),
+    ] {
+        let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };
+        for leaf in map.children().filter(|(name, _)| !table.is_used(name)).map(|(_, leaf)| leaf) {
+            leaf.warn(found, right);
+        }
+    }
+}
+
+/// From `least` to `most` milliseconds.
+const fn milliseconds(least: u64, most: u64) -> std::ops::RangeInclusive<Duration> {
+    Duration::from_millis(least)..=Duration::from_millis(most)
+}
+
+/// From `least` to `most` seconds.
+const fn seconds(least: u64, most: u64) -> std::ops::RangeInclusive<Duration> {
+    milliseconds(least * 1000, most * 1000)
+}
+
+const DAY: u64 = 24 * 3600;
+
+/// A path in Vault: two segments or more, none empty, `.` or `..`.
+fn vault_path(leaf: &Leaf<'_>) -> Option<String> {
+    let text = leaf.text()?;
+    if text.starts_with('/') || text.ends_with('/') {
+        leaf.problem(
+            "a path in Vault that begins or ends with a slash",
+            "write MOUNT/PATH, as in secret/payments/stripe",
+        );
+    } else if text.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        leaf.problem(
+            "a path in Vault with an empty, `.` or `..` segment",
+            "write MOUNT/PATH, as in secret/payments/stripe",
+        );
+    } else if !text.contains('/') {
+        leaf.problem("a path in Vault of one segment", "write MOUNT/PATH, as in secret/payments/stripe");
+    } else {
+        return Some(text);
+    }
+    None
+}
+
+/// A mount without `auth/` and slashes at the ends.
+fn mount(leaf: &Leaf<'_>) -> Option<String> {
+    let text = leaf.text()?;
+    if text.starts_with("auth/") {
+        leaf.problem("a mount with auth/ in front", "leave auth/ out: kubernetes, not auth/kubernetes");
+    } else if text.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        leaf.problem(
+            "a mount with a slash at an end, or with an empty, `.` or `..` segment",
+            "write where it is mounted, as in kubernetes or clusters/blue",
+        );
+    } else {
+        return Some(text);
+    }
+    None
+}

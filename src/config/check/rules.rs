@@ -1,0 +1,136 @@
+//! `workloads.N.rules`: what a workload may ask for.
+//!
+//! Pure. The parts of a rule that are not built yet are read for their shape and refused.
+
+use super::super::reader::{Leaf, Map};
+use super::{Context, audit};
+use crate::{
+    listener::Limits,
+    name::{NotAName, RuleName, SecretName},
+    policy::rule::{AuditMode, Rule},
+};
+use std::collections::BTreeSet;
+
+pub(super) fn read(
+    leaf: &Leaf<'_>,
+    context: &Context<'_>,
+    mode: AuditMode,
+    limits: Option<&Limits>,
+) -> Option<Vec<Rule>> {
+    let mut names = BTreeSet::new();
+    let read: Vec<Option<Rule>> =
+        leaf.list()?.iter().map(|leaf| rule(leaf, context, mode, limits, &mut names)).collect();
+    read.into_iter().collect()
+}
+
+fn rule(
+    leaf: &Leaf<'_>,
+    context: &Context<'_>,
+    mode: AuditMode,
+    limits: Option<&Limits>,
+    names: &mut BTreeSet<RuleName>,
+) -> Option<Rule> {
+    let mut map = leaf.map()?;
+    let name = map.need("name", "what events call this rule", |leaf| {
+        let name = leaf.name(RuleName::new)?;
+        if !names.insert(name.clone()) {
+            leaf.problem(format!("\"{name}\" is used twice"), "names are unique in a workload");
+            return None;
+        }
+        Some(name)
+    });
+    let secrets = subject(&mut map, context);
+    let audit = map.given("audit", |leaf| {
+        let asked = audit::mode(leaf)?;
+        if asked < mode {
+            leaf.problem(
+                format!("{} is weaker than audit.mode, which is {}", asked.word(), mode.word()),
+                "a rule can only ask for more: remove it",
+            );
+            return None;
+        }
+        Some(asked)
+    });
+    let rate = map.given("requests_per_second", |leaf| {
+        let rate: u32 = leaf.whole(1..=1_000_000)?;
+        if limits.is_some_and(|limits| rate > limits.requests_per_second) {
+            leaf.warn(
+                "more than the workload's limits.requests_per_second",
+                "the smaller of the two counts: lower it",
+            );
+        }
+        Some(rate)
+    });
+    unbuilt(&mut map, context);
+    map.finish();
+    Some(Rule { name: name?, secrets: secrets?, audit: audit?, requests_per_second: rate? })
+}
+
+/// What the rule is about: one of `secrets`, `vault` and `upstream`.
+fn subject(map: &mut Map<'_>, context: &Context<'_>) -> Option<Vec<SecretName>> {
+    let secrets = map.find("secrets");
+    let vault = map.find("vault");
+    let upstream = map.find("upstream");
+    let read = secrets.as_ref().map(|leaf| {
+        let names = leaf.each(|leaf| leaf.refers(&context.secrets, SecretName::new))?;
+        if names.is_empty() {
+            leaf.problem("an empty list", "name at least one secret, or remove the rule");
+            return None;
+        }
+        Some(names)
+    });
+    if let Some(leaf) = &vault {
+        leaf.not_built("rules with `vault`");
+        paths_of_vault(leaf);
+    }
+    if let Some(leaf) = &upstream {
+        leaf.not_built("rules with `upstream`");
+        let _ = leaf.refers(&context.upstreams, any_name);
+        let _ = map.given("methods", |leaf| leaf.each(Leaf::text));
+        let _ = map.given("paths", |leaf| leaf.each(Leaf::text));
+        let _ = map.find("query");
+    }
+    match [&secrets, &vault, &upstream].into_iter().flatten().count() {
+        0 => map.leaf().problem("a rule without a subject", "write secrets: [NAME]"),
+        1 => {}
+        _ => map
+            .leaf()
+            .problem("a rule with more than one of secrets, vault and upstream", "make a rule of each"),
+    }
+    // None of what is not built becomes a rule; its problem was written down.
+    read?
+}
+
+fn paths_of_vault(leaf: &Leaf<'_>) {
+    let Some(mut map) = leaf.map() else { return };
+    let _ = map.need("paths", "[\"secret/data/reports/+\"]", |leaf| leaf.each(Leaf::text));
+    let _ = map.given("methods", |leaf| {
+        leaf.each(|leaf| {
+            leaf.word(&["GET", "LIST", "POST", "PUT", "PATCH", "DELETE", "HEAD"].map(|method| (method, ())))
+        })
+    });
+    let _ = map.given("namespace", Leaf::text);
+    let _ = map.find("cache");
+    map.finish();
+}
+
+fn unbuilt(map: &mut Map<'_>, context: &Context<'_>) {
+    if let Some(leaf) = map.find("approval") {
+        leaf.not_built("approvals");
+        let _ = leaf.refers(&context.approvals, any_name);
+    }
+    if let Some(leaf) = map.find("calls_per_day") {
+        leaf.not_built("calls_per_day");
+        let _ = leaf.whole(1..=u64::MAX);
+    }
+    if let Some(leaf) = map.find("also_readable")
+        && leaf.flag() == Some(true)
+    {
+        leaf.not_built("also_readable");
+    }
+}
+
+/// The name of a thing that has no type yet.
+fn any_name(text: &str) -> Result<(), NotAName> {
+    SecretName::new(text).map(|_| ())
+}

@@ -1,0 +1,223 @@
+//! `upstreams`, `approvals`, `rotations`: not built yet. Each entry is refused by name, and its shape is read all the same, so
+//! that a slip of the finger in it is found today.
+//!
+//! Pure. What they mean is for the parts that will build them.
+
+use super::super::reader::{Leaf, Map};
+use super::{Context, DAY, seconds};
+use crate::name::{IdentityName, NotAName, SecretName};
+
+pub(super) fn read(root: &mut Map<'_>, context: &Context<'_>) {
+    section(root, "upstreams", |leaf| upstream(leaf, context));
+    section(root, "approvals", approval);
+    section(root, "rotations", |leaf| rotation(leaf, context));
+}
+
+/// A place in a KV engine: `{mount, path}`.
+pub(super) fn store(leaf: &Leaf<'_>) -> Option<()> {
+    let mut map = leaf.map()?;
+    let _ = map.need("mount", "kv", Leaf::text);
+    let _ = map.need("path", "where in it", Leaf::text);
+    map.finish();
+    Some(())
+}
+
+fn section(root: &mut Map<'_>, key: &'static str, read: impl Fn(&mut Map<'_>) -> Option<()>) {
+    let Some(entries) = root.find(key).and_then(|leaf| leaf.named(any_name)) else { return };
+    for (_, leaf) in entries {
+        leaf.not_built(key);
+        if let Some(mut map) = leaf.map()
+            && read(&mut map).is_some()
+        {
+            map.finish();
+        }
+    }
+}
+
+fn any_name(text: &str) -> Result<(), NotAName> {
+    SecretName::new(text).map(|_| ())
+}
+
+fn texts(leaf: &Leaf<'_>) -> Option<Vec<String>> {
+    leaf.each(Leaf::text)
+}
+
+fn long(leaf: &Leaf<'_>) -> Option<std::time::Duration> {
+    leaf.duration(seconds(0, 3650 * DAY))
+}
+
+fn upstream(map: &mut Map<'_>, context: &Context<'_>) -> Option<()> {
+    let _ = map.need("url", "https://api.example.com", Leaf::text);
+    let _ = map.given("insecure_http", Leaf::flag);
+    let _ = map.need("inject", "{secret: NAME, header: Authorization, format: \"Bearer {}\"}", |leaf| {
+        inject(leaf, context)
+    });
+    let _ = map.given("ca_file", Leaf::path);
+    let _ = map.given("client_cert", |leaf| leaf.refers(&context.secrets, SecretName::new));
+    let _ = map.given("pins", texts);
+    let _ = map.given("allow_cidrs", texts);
+    let _ = map.given("headers", |leaf| {
+        let mut map = leaf.map()?;
+        let _ = map.given("allow", texts);
+        map.finish();
+        Some(())
+    });
+    let _ = map.given("max_request", |leaf| leaf.size(0..=u64::MAX));
+    let _ = map.given("max_response", |leaf| leaf.size(0..=u64::MAX));
+    let _ = map.given("timeouts", |leaf| {
+        let mut map = leaf.map()?;
+        for key in ["connect", "first_byte", "idle"] {
+            let _ = map.given(key, long);
+        }
+        map.finish();
+        Some(())
+    });
+    let _ = map.given("decode", texts);
+    Some(())
+}
+
+fn inject(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<()> {
+    let mut map = leaf.map()?;
+    let _ = map
+        .need("secret", "the name of one of secrets", |leaf| leaf.refers(&context.secrets, SecretName::new));
+    for key in ["header", "format", "query"] {
+        let _ = map.given(key, Leaf::text);
+    }
+    let slots: [(&str, &[&'static str]); 3] = [
+        ("basic", &["user", "password"]),
+        ("body", &["form", "json"]),
+        ("sigv4", &["region", "service", "payload"]),
+    ];
+    for (slot, keys) in slots {
+        let _ = map.given(slot, |leaf| {
+            let mut map = leaf.map()?;
+            for key in keys {
+                let _ = map.given(key, Leaf::text);
+            }
+            map.finish();
+            Some(())
+        });
+    }
+    map.finish();
+    Some(())
+}
+
+fn approval(map: &mut Map<'_>) -> Option<()> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Signed,
+        Webhook,
+        ControlGroup,
+    }
+    let kind = map.need("kind", "signed, webhook or control_group", |leaf| {
+        leaf.word(&[
+            ("signed", Kind::Signed),
+            ("webhook", Kind::Webhook),
+            ("control_group", Kind::ControlGroup),
+        ])
+    });
+    let _ = map.given("quorum", |leaf| leaf.whole::<u32>(1..=100));
+    let _ = map.given("exclude", texts);
+    for key in ["ttl", "valid_for", "hold"] {
+        let _ = map.given(key, long);
+    }
+    let _ = map.given("uses", |leaf| leaf.whole::<u32>(1..=u32::MAX));
+    let _ = map.given("pending_max", |leaf| leaf.whole::<u32>(1..=100_000));
+    let _ = map.given("observe", Leaf::flag);
+    let _ = map.need("store", "{mount: kv, path: approvals}", store);
+    match kind? {
+        Kind::Signed => {
+            let _ = map.need("approvers", "{lead: {entity_id: …}}", |leaf| {
+                for (_, leaf) in leaf.named(any_name)? {
+                    let Some(mut map) = leaf.map() else { continue };
+                    let _ = map.given("entity_id", Leaf::text);
+                    let _ = map.given("ssh_key", Leaf::text);
+                    map.finish();
+                }
+                Some(())
+            });
+            let _ = map.given("transit", Leaf::text);
+        }
+        Kind::Webhook => {
+            for key in ["url", "key", "status_url"] {
+                let _ = map.given(key, Leaf::text);
+            }
+        }
+        Kind::ControlGroup => {}
+    }
+    Some(())
+}
+
+fn rotation(map: &mut Map<'_>, context: &Context<'_>) -> Option<()> {
+    const KINDS: [&str; 8] =
+        ["follow", "trigger", "lease", "generate", "two-slot", "single", "issue", "bootstrap"];
+    let _ = map.need("kind", &KINDS.join(", "), |leaf| leaf.word(&KINDS.map(|kind| (kind, ()))));
+    let _ = map.need("identity", "the name of one of identities", |leaf| {
+        leaf.refers(&context.identities, IdentityName::new)
+    });
+    let _ = map.given("schedule", schedule);
+    let _ = map.given("missed", missed);
+    let _ = map.given("group", group);
+    let _ = map.given("blackout", texts);
+    for key in [
+        "grace",
+        "min_interval",
+        "propagation_wait",
+        "hold",
+        "hold_max",
+        "quarantine",
+        "grace_min",
+        "lead_time",
+    ] {
+        let _ = map.given(key, long);
+    }
+    let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
+    let _ = map.given("revoke_when", |leaf| {
+        let acks = leaf.word(&[("time", false), ("acked", true), ("both", true)])?;
+        if acks && consumers == Some(None) {
+            leaf.problem("acks are awaited, but not of how many", "write consumers: N");
+        }
+        Some(())
+    });
+    let _ = map.given("approval", |leaf| leaf.refers(&context.approvals, any_name));
+    let _ = map.need("journal", "{mount: kv, path: rotation}", store);
+    // Its words, or a map with the words and the Lease; the target's keys differ by kind, and are not settled.
+    for key in
+        ["coordination", "target", "driver", "path", "field", "length", "policy", "wrap", "secret_id_file"]
+    {
+        let _ = map.find(key);
+    }
+    for key in ["namespace", "lease", "max_retry_cycles", "secret"] {
+        let _ = map.find(key);
+    }
+    Some(())
+}
+
+fn schedule(leaf: &Leaf<'_>) -> Option<()> {
+    let mut map = leaf.map()?;
+    let _ = map.given("cron", Leaf::text);
+    let _ = map.given("tz", Leaf::text);
+    for key in ["every", "window", "jitter"] {
+        let _ = map.given(key, long);
+    }
+    map.finish();
+    Some(())
+}
+
+fn missed(leaf: &Leaf<'_>) -> Option<()> {
+    let mut map = leaf.map()?;
+    let _ =
+        map.given("policy", |leaf| leaf.word(&["skip", "once_in_window", "once"].map(|policy| (policy, ()))));
+    let _ = map.given("max_lateness", long);
+    let _ = map.given("max_age", long);
+    map.finish();
+    Some(())
+}
+
+fn group(leaf: &Leaf<'_>) -> Option<()> {
+    let mut map = leaf.map()?;
+    let _ = map.need("name", "what the group is called", |leaf| leaf.name(any_name));
+    let _ = map.given("min_gap", long);
+    map.finish();
+    Some(())
+}

@@ -1,0 +1,272 @@
+//! `workloads`: each one's socket, its peer, its limits.
+//!
+//! Pure. Makes no socket; that the configured peer could connect is worked out from the mode and our own ids.
+
+use super::super::reader::Leaf;
+use super::{Context, rules};
+use crate::{
+    config::{Environment, Workload},
+    listener::{self, Limits},
+    name::WorkloadName,
+    peer::{self, level::Level},
+    policy::{self, rule::AuditMode},
+};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// The longest file name of a socket, in bytes. It is bound as `/proc/self/fd/N/NAME` in 107 bytes (`sun_path`, unix(7)):
+/// 14 before N, at most 7 digits of N (the kernel's `nr_open` is 1048576), a slash.
+const LONGEST_FILE_NAME: usize = 107 - 14 - 7 - 1;
+
+pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, mode: AuditMode) -> Option<Vec<Workload>> {
+    let named = leaf.named(WorkloadName::new)?;
+    let mut sockets = BTreeMap::new();
+    let read: Vec<Option<Workload>> =
+        named.into_iter().map(|(name, leaf)| workload(&name, &leaf, context, mode, &mut sockets)).collect();
+    read.into_iter().collect()
+}
+
+fn workload(
+    name: &WorkloadName,
+    leaf: &Leaf<'_>,
+    context: &Context<'_>,
+    mode: AuditMode,
+    sockets: &mut BTreeMap<PathBuf, u32>,
+) -> Option<Workload> {
+    let mut map = leaf.map()?;
+    let peer = match map.find("peer") {
+        Some(leaf) => peer(&leaf, context.environment),
+        None => Some(anybody(leaf)),
+    };
+    let socket = map.need("socket", "{path: /run/claviger/NAME/claviger.sock}", |leaf| {
+        socket(leaf, peer.as_ref(), context.environment, sockets)
+    });
+    let limits = map.or("limits", Limits::default(), limits);
+    if let Some(leaf) = map.find("bridge")
+        && leaf.word(&[("deny", ()), ("allow", ())]).is_some()
+    {
+        leaf.warn(
+            "bridge has no effect yet: there is no bridge that would obey it",
+            "remove it, or leave it for later",
+        );
+    }
+    let rules = map.or("rules", Vec::new(), |leaf| rules::read(leaf, context, mode, limits.as_ref()));
+    map.finish();
+    let (path, mode) = socket?;
+    Some(Workload {
+        listener: listener::Settings { workload: name.clone(), path, mode, limits: limits? },
+        peer: peer?,
+        policy: policy::Settings {
+            workload: name.clone(),
+            rules: rules?,
+            revision: context.revision.to_owned(),
+        },
+    })
+}
+
+fn anybody(leaf: &Leaf<'_>) -> peer::Settings {
+    leaf.warn(
+        "no peer: every process that reaches the socket may ask",
+        "write peer: {uid: …, gid: …}, or level: reach if that is meant",
+    );
+    peer::Settings { uids: Vec::new(), gids: Vec::new(), groups: Vec::new(), level: Level::User }
+}
+
+fn socket(
+    leaf: &Leaf<'_>,
+    peer: Option<&peer::Settings>,
+    environment: &Environment,
+    sockets: &mut BTreeMap<PathBuf, u32>,
+) -> Option<(PathBuf, u32)> {
+    let mut map = leaf.map()?;
+    let path = map.need("path", "/run/claviger/NAME/claviger.sock", |leaf| {
+        let path = leaf.path()?;
+        let length = path.file_name().map_or(0, |name| name.len());
+        if length > LONGEST_FILE_NAME {
+            leaf.problem(
+                format!("a socket file name of {length} bytes"),
+                "use at most 85: /proc/self/fd/N/ in front of it must fit into 107 bytes; the directory may be as long as you like",
+            );
+            return None;
+        }
+        // One path is spelled in several ways: /a//b is /a/b.
+        let path: PathBuf = path.components().collect();
+        if let Some(line) = sockets.insert(path.clone(), leaf.line()) {
+            leaf.problem(
+                format!("the socket of another workload, of line {line}"),
+                "give each workload a socket of its own, in a directory of its own",
+            );
+            return None;
+        }
+        Some(path)
+    });
+    let mode = map.or("mode", 0o666, |leaf| {
+        let mode = file_mode(leaf)?;
+        if let Some(peer) = peer {
+            reachable(leaf, mode, peer, environment)?;
+        }
+        Some(mode)
+    });
+    if let Some(leaf) = map.find("sockets_dir") {
+        leaf.not_built("upstreams, and so their sockets");
+        let _ = leaf.path();
+    }
+    map.finish();
+    Some((path?, mode?))
+}
+
+fn file_mode(leaf: &Leaf<'_>) -> Option<u32> {
+    let text = leaf.text()?;
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+    if mode.is_none() {
+        leaf.problem("not a file mode", "write three octal digits after a zero, in quotes, as in \"0666\"");
+    }
+    mode
+}
+
+/// Connecting needs the write bit of the peer's class: owner, group or others, and only of that one (unix(7), inode(7)).
+fn reachable(leaf: &Leaf<'_>, mode: u32, peer: &peer::Settings, environment: &Environment) -> Option<()> {
+    const OWNER: u32 = 0o200;
+    const GROUP: u32 = 0o020;
+    const OTHERS: u32 = 0o002;
+    let class = |uid: u32| {
+        if uid == environment.uid {
+            (OWNER, "our own uid")
+        } else if peer.gids.contains(&environment.gid) || peer.groups.contains(&environment.gid) {
+            (GROUP, "a peer of our own group")
+        } else {
+            (OTHERS, "a peer that is neither our uid nor of our group")
+        }
+    };
+    // Root passes every mode.
+    let shut_out =
+        peer.uids.iter().filter(|uid| **uid != 0).map(|uid| class(*uid)).find(|(bit, _)| mode & bit == 0);
+    let nobody = (mode & (OWNER | GROUP | OTHERS) == 0).then_some((OWNER, "anybody"));
+    if let Some((_, who)) = shut_out.or(nobody) {
+        leaf.problem(
+            format!("mode {mode:04o} cannot be connected to by {who}"),
+            "use \"0666\": the mount and the kernel's identity of the peer are the boundary",
+        );
+        return None;
+    }
+    Some(())
+}
+
+fn peer(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
+    let mut map = leaf.map()?;
+    let overflow = (environment.overflow_uid, environment.uid_map_is_full);
+    let uids = map.or("uid", Vec::new(), |leaf| ids(leaf, overflow));
+    if let (Some(uids), Some(leaf)) = (&uids, map.find("uid")) {
+        warn_of_our_own(&leaf, uids, environment);
+    }
+    let overflow = (environment.overflow_gid, environment.gid_map_is_full);
+    let gids = map.or("gid", Vec::new(), |leaf| ids(leaf, overflow));
+    let groups = map.or("groups", Vec::new(), |leaf| ids(leaf, overflow));
+    // `auto` is the strongest level that is built.
+    let level = map.or("level", Level::User, level);
+    if let Some(leaf) = map.find("program") {
+        program(&leaf);
+    }
+    map.finish();
+    let peer = peer::Settings { uids: uids?, gids: gids?, groups: groups?, level: level? };
+    let names_nobody = peer.uids.is_empty() && peer.gids.is_empty() && peer.groups.is_empty();
+    match peer.level {
+        Level::Reach if !names_nobody => {
+            leaf.problem("level reach proves no uid, gid or groups", "remove them, or write level: user");
+            return None;
+        }
+        Level::Reach => {}
+        _ if names_nobody => leaf.warn(
+            "no uid, gid or groups: every process that reaches the socket may ask",
+            "write uid: …, or level: reach if that is meant",
+        ),
+        _ => {}
+    }
+    Some(peer)
+}
+
+/// One id or a list of them. Under a partial id map every stranger has the overflow id: allowing it allows them all.
+fn ids(leaf: &Leaf<'_>, (overflow, map_is_full): (u32, bool)) -> Option<Vec<u32>> {
+    let members = leaf.one_or_many()?;
+    if members.is_empty() {
+        leaf.problem("an empty list", "write at least one id, or remove the key");
+        return None;
+    }
+    let read: Vec<Option<u32>> = members
+        .iter()
+        .map(|member| {
+            // The kernel keeps the last one for "no id".
+            let id = member.whole(0..=u32::MAX - 1)?;
+            if id == overflow && !map_is_full {
+                member.problem(
+                    format!("{id} is what every user from outside our user namespace looks like"),
+                    "give the workload an id of its own (runAsUser, runAsGroup)",
+                );
+                return None;
+            }
+            Some(id)
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn warn_of_our_own(leaf: &Leaf<'_>, uids: &[u32], environment: &Environment) {
+    if uids.contains(&environment.uid) {
+        let memory = if environment.dumpable { ", our memory" } else { "" };
+        leaf.warn(
+            format!(
+                "{} is our own uid: such a process can read our credential files and journal{memory}",
+                environment.uid
+            ),
+            "give the workload another uid (runAsUser)",
+        );
+    }
+}
+
+fn level(leaf: &Leaf<'_>) -> Option<Level> {
+    let level = leaf.word(&[
+        ("auto", Level::User),
+        ("reach", Level::Reach),
+        ("user", Level::User),
+        ("process", Level::Process),
+        ("container", Level::Container),
+        ("program", Level::Program),
+    ])?;
+    if level > Level::User {
+        leaf.not_built(&format!("level `{level}`"));
+        return None;
+    }
+    Some(level)
+}
+
+fn program(leaf: &Leaf<'_>) {
+    leaf.not_built("peer.program");
+    let Some(mut map) = leaf.map() else { return };
+    let _ = map
+        .given("exe_sha256", |leaf| leaf.one_or_many()?.iter().map(Leaf::text).collect::<Option<Vec<_>>>());
+    let _ = map.given("mappings", |leaf| {
+        let mut map = leaf.map()?;
+        let _ = map.given("allow_prefix", |leaf| leaf.each(Leaf::path));
+        let _ = map.given("anon_exec", |leaf| leaf.word(&[("deny", ()), ("allow", ())]));
+        map.finish();
+        Some(())
+    });
+    for key in ["no_new_privs", "seccomp", "ancestry", "tty"] {
+        // What they take is not settled.
+        let _ = map.find(key);
+    }
+    let _ = map.given("accept_steerable", Leaf::flag);
+    map.finish();
+}
+
+fn limits(leaf: &Leaf<'_>) -> Option<Limits> {
+    let default = Limits::default();
+    let mut map = leaf.map()?;
+    let connections = map.or("connections", default.connections, |leaf| leaf.whole(1..=100_000));
+    let requests =
+        map.or("requests_per_second", default.requests_per_second, |leaf| leaf.whole(1..=1_000_000));
+    // 4 MiB is what one workload may have buffered at a time.
+    let body = map.or("body", default.body, |leaf| leaf.size(1024..=4 * 1024 * 1024));
+    map.finish();
+    Some(Limits { connections: connections?, requests_per_second: requests?, body: body? })
+}

@@ -1,0 +1,95 @@
+//! What the checks must know of the process that will run the config.
+//!
+//! Reads the kernel once. Does not read environment variables.
+
+use nix::unistd::{getegid, geteuid};
+
+/// Ours and the kernel's ids. A value, so that a test can be any process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// Our effective user id: owns the sockets.
+    pub uid: u32,
+    /// Our effective group id: the sockets' group.
+    pub gid: u32,
+    /// Whether our user namespace maps every uid. If not, strangers appear as `overflow_uid` (user_namespaces(7)).
+    pub uid_map_is_full: bool,
+    /// The same for gids.
+    pub gid_map_is_full: bool,
+    /// What an unmapped uid looks like: `/proc/sys/kernel/overflowuid`.
+    pub overflow_uid: u32,
+    /// What an unmapped gid looks like.
+    pub overflow_gid: u32,
+    /// Whether processes of our own uid may read our memory (`PR_GET_DUMPABLE`, prctl(2)).
+    pub dumpable: bool,
+    /// The `source` of every event: `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
+    pub source: String,
+}
+
+impl Environment {
+    /// This process. What cannot be read counts as the usual: a partial map, 65534, dumpable. Its `source` knows the host's
+    /// name only (in a pod: the pod's); who knows more sets it.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self {
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+            uid_map_is_full: read("/proc/self/uid_map").is_some_and(|map| maps_everything(&map)),
+            gid_map_is_full: read("/proc/self/gid_map").is_some_and(|map| maps_everything(&map)),
+            overflow_uid: number("/proc/sys/kernel/overflowuid"),
+            overflow_gid: number("/proc/sys/kernel/overflowgid"),
+            dumpable: dumpable(),
+            source: match read("/proc/sys/kernel/hostname") {
+                Some(host) if !host.trim().is_empty() => format!("urn:claviger:{}/claviger", host.trim()),
+                _ => "urn:claviger:claviger".to_owned(),
+            },
+        }
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+fn number(path: &str) -> u32 {
+    read(path).and_then(|text| text.trim().parse().ok()).unwrap_or(65534)
+}
+
+/// One line `0 0 4294967295` is the initial namespace's map: every id but -1 (user_namespaces(7)).
+fn maps_everything(map: &str) -> bool {
+    let fields: Vec<&str> = map.split_whitespace().collect();
+    fields == ["0", "0", "4294967295"]
+}
+
+#[cfg(target_os = "linux")]
+fn dumpable() -> bool {
+    nix::sys::prctl::get_dumpable().unwrap_or(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn dumpable() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_initial_map_is_full() {
+        for (map, full) in [
+            ("         0          0 4294967295\n", true),
+            ("         0     100000      65536\n", false),
+            ("0 0 1000\n1000 1000 4294966295\n", false),
+            ("", false),
+        ] {
+            assert_eq!(maps_everything(map), full, "{map:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_somebody() {
+        let environment = Environment::of_this_process();
+        assert_eq!(environment.uid, nix::unistd::geteuid().as_raw());
+        assert!(environment.source.starts_with("urn:claviger:"));
+    }
+}

@@ -1,0 +1,943 @@
+//! One table entry for each fault that the config can have, and the documents that must pass.
+
+use super::{Environment, Loaded, parse};
+use crate::{
+    keeper::{Kind, LeaseRequest},
+    peer::level::Level,
+    policy::rule::AuditMode,
+    vault::login::{JwtLogin, Method, SecretId},
+};
+use proptest::prelude::*;
+use std::{path::PathBuf, time::Duration};
+
+/// The smallest config that serves somebody, by section.
+const SECTIONS: [(&str, &str); 5] = [
+    ("vault:", "vault: {addresses: [https://vault:8200]}\n"),
+    ("identities:", "identities: {reports: {method: kubernetes, role: reports}}\n"),
+    ("secrets:", "secrets: {stripe: {identity: reports, kind: kv, path: secret/stripe}}\n"),
+    (
+        "workloads:",
+        "workloads: {job: {socket: {path: /run/claviger/job/claviger.sock}, peer: {uid: 20001, gid: 20001}, \
+         rules: [{name: keys, secrets: [stripe]}]}}\n",
+    ),
+    ("audit:", "audit: {journal: {dir: /var/lib/claviger/audit}}\n"),
+];
+
+/// `text`, and after it the sections that it leaves out.
+fn document(text: &str) -> String {
+    let missing = SECTIONS.iter().filter(|(key, _)| !text.lines().any(|line| line.starts_with(key)));
+    missing.fold(text.to_owned(), |text, (_, section)| text + section)
+}
+
+/// Another user in the initial user namespace, not dumpable.
+fn environment() -> Environment {
+    Environment {
+        uid: 10_001,
+        gid: 10_001,
+        uid_map_is_full: true,
+        gid_map_is_full: true,
+        overflow_uid: 65_534,
+        overflow_gid: 65_534,
+        dumpable: false,
+        source: "urn:claviger:test".to_owned(),
+    }
+}
+
+fn check_in(environment: &Environment, text: &str, expected: &[&str]) {
+    let problems = match parse(&document(text), environment) {
+        Ok(_) => Vec::new(),
+        Err(rejected) => rejected.problems.iter().map(ToString::to_string).collect(),
+    };
+    assert_eq!(problems, expected, "{text}");
+}
+
+fn check(text: &str, expected: &[&str]) {
+    check_in(&environment(), text, expected);
+}
+
+fn load(text: &str) -> Loaded {
+    parse(&document(text), &environment()).unwrap_or_else(|rejected| panic!("{text}\n{rejected}"))
+}
+
+fn check_warnings(text: &str, expected: &[&str]) {
+    let warnings: Vec<String> = load(text).warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, expected, "{text}");
+}
+
+#[test]
+fn the_smallest_config_has_the_documented_defaults() {
+    let Loaded { config, warnings } = load("");
+    assert_eq!(warnings, []);
+    assert_eq!(config.vault.timeout, Duration::from_secs(10));
+    assert_eq!((config.vault.budget.calls_per_second, config.vault.budget.burst), (10, 20));
+    let login = JwtLogin {
+        mount: "kubernetes".to_owned(),
+        role: "reports".to_owned(),
+        token_file: PathBuf::from("/var/run/secrets/claviger/token"),
+    };
+    assert_eq!(config.identities[0].method, Method::Kubernetes(login));
+    assert!(config.identities[0].revoke_on_exit);
+    let Kind::Kv { path, field, refresh, max_stale, version } = &config.secrets[0].kind else { panic!() };
+    assert_eq!((path.as_str(), field, version), ("secret/stripe", &None, &None));
+    assert_eq!((*refresh, *max_stale), (Duration::from_secs(60), Duration::from_secs(600)));
+    assert_eq!(config.secrets[0].grace, Duration::from_secs(60));
+    let workload = &config.workloads[0];
+    assert_eq!((workload.listener.mode, workload.peer.level), (0o666, Level::User));
+    assert_eq!(workload.listener.limits, crate::listener::Limits::default());
+    assert_eq!(workload.policy.revision, config.revision);
+    assert_eq!(config.audit.mode, AuditMode::Strict);
+    assert_eq!((config.audit.journal.max_size, config.audit.journal.segment), (64 << 20, 4 << 20));
+    assert_eq!((config.audit.sinks.len(), config.audit.source.as_str()), (1, "urn:claviger:test"));
+    assert_eq!(config.health.listen.to_string(), "[::]:8099");
+    assert_eq!(config.shutdown.grace, Duration::from_secs(5));
+    let digits = config.revision.strip_prefix("sha256:").unwrap();
+    assert!(digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{digits}");
+    assert_ne!(config.revision, load("# a comment\n").config.revision);
+}
+
+#[test]
+fn what_is_written_is_what_is_set() {
+    let config = load(
+        "vault:\n  addresses: [https://a:8200, https://b:8200, http://127.0.0.1:8200]\n  ca_file: /etc/ca.pem\n\
+         \x20 client_cert: {cert_file: /etc/c.pem, key_file: /etc/k.pem}\n  server_name: vault.internal\n\
+         \x20 namespace: platform/team\n  timeout: 2s500ms\n  budget: {calls_per_second: 5, burst: 8}\n\
+         identities:\n  reports: {method: cert, role: web, revoke_on_exit: false}\n\
+         \x20 a: {method: approle, role_id_file: /r, secret_id_file: /s, secret_id_wrapped: true,\n\
+         \x20     wrapped_path: auth/approle/role/a/secret-id}\n\
+         \x20 t: {method: token_file, token_file: /t}\n  j: {method: jwt, mount: clusters/blue, role: r, token_file: /j}\n\
+         secrets:\n  stripe: {identity: reports, kind: kv, path: team/kv/stripe, field: api_key, refresh: 5s, max_stale: 1h,\n\
+         \x20          version: 3, grace: 0s}\n\
+         \x20 db: {identity: a, kind: lease, path: database/creds/db, params: {ttl: 1h, n: [1, true, 0.5]}}\n\
+         \x20 ci: {identity: t, kind: token, policies: [ci], ttl: 1m, uses: 2, role: r, no_default_policy: false}\n\
+         \x20 web: {identity: j, kind: certificate, path: pki/issue/web, params: {common_name: w}, renew_at: 0.5}\n\
+         workloads:\n  job:\n    socket: {path: /run/claviger//job/a.sock, mode: 0660}\n\
+         \x20   peer: {uid: [1, 1.00065e+09], gid: 10001, groups: [7], level: user}\n\
+         \x20   limits: {connections: 8, requests_per_second: 50, body: 64KiB}\n\
+         \x20   rules:\n    - {name: all, secrets: [stripe, db, ci, web], audit: strict, requests_per_second: 50}\n\
+         audit: {mode: buffered, journal: {dir: /j, max_size: 8MiB, segment: 1MiB, retain: 1h}, hash_paths: true,\n\
+         \x20 sinks: {console: {kind: stdout, format: native, required: false}}}\n\
+         health: {listen: \"127.0.0.1:0\", names: true}\nsandbox: off\nshutdown: {grace: 20s}\nlog: {level: warn, format: text}\n",
+    )
+    .config;
+    assert_eq!(config.vault.addresses.len(), 3);
+    assert_eq!(config.vault.timeout, Duration::from_millis(2500));
+    assert_eq!(config.tls_files().len(), 3);
+    assert_eq!(
+        config.identities[1].method,
+        Method::AppRole {
+            mount: "approle".to_owned(),
+            role_id_file: PathBuf::from("/r"),
+            secret_id: SecretId::Wrapped {
+                file: PathBuf::from("/s"),
+                creation_path: "auth/approle/role/a/secret-id".to_owned()
+            }
+        }
+    );
+    let Kind::Lease { request: LeaseRequest::Post(params), .. } = &config.secrets[1].kind else { panic!() };
+    assert_eq!(serde_json::to_string(params).unwrap(), r#"{"n":[1,true,0.5],"ttl":"1h"}"#);
+    let workload = &config.workloads[0];
+    assert_eq!(workload.listener.path, PathBuf::from("/run/claviger/job/a.sock"));
+    assert_eq!(workload.listener.mode, 0o660);
+    assert_eq!(workload.peer.uids, [1, 1_000_650_000]);
+    assert_eq!(workload.policy.rules[0].audit, Some(AuditMode::Strict));
+    assert_eq!(config.audit.sinks[0].name.as_str(), "console");
+    assert_eq!(config.health.listen.to_string(), "127.0.0.1:0");
+}
+
+/// The example of the design, every `…` filled in.
+const EXAMPLE: &str = r#"
+vault:
+  addresses: [https://vault-0.vault:8200, https://vault-1.vault:8200]  # sticky; next one when it fails
+  ca_file: /etc/claviger/vault-ca.pem
+  client_cert: {cert_file: /etc/claviger/tls.crt, key_file: /etc/claviger/tls.key}
+  server_name: vault.internal
+  namespace: platform
+  timeout: 10s
+  budget: {calls_per_second: 10, burst: 20}
+identities:
+  reports:
+    method: kubernetes
+    mount: kubernetes
+    role: reports
+    token_file: /var/run/secrets/claviger/token
+  rotator: {method: kubernetes, role: rotator}
+secrets:
+  stripe:    {identity: reports, kind: kv, path: secret/payments/stripe, field: api_key, refresh: 60s, max_stale: 10m}
+  orders-db: {identity: reports, kind: lease, path: database/creds/orders}
+  ci-token:  {identity: reports, kind: token, policies: [ci-read], ttl: 15m, per_process: true}
+  web-cert:  {identity: reports, kind: certificate, path: pki/issue/web, params: {common_name: web.internal}}
+upstreams:
+  stripe-api:
+    url: https://api.stripe.com
+    inject: {secret: stripe, header: Authorization, format: "Bearer {}"}
+workloads:
+  report-job:
+    socket: {path: /run/claviger/report-job/claviger.sock}
+    peer: {uid: 20001, gid: 20001, level: auto}
+    limits: {connections: 8, requests_per_second: 50}
+    rules:
+    - {name: database, secrets: [orders-db, web-cert]}
+    - {name: reports-tree, vault: {paths: ["secret/data/reports/+", "secret/metadata/reports/*"], methods: [GET, LIST]}}
+    - {name: root-key, secrets: [ci-token], approval: two-people}
+  billing-agent:
+    socket: {path: /run/claviger/billing-agent/claviger.sock}
+    peer: {uid: 20002, gid: 20002}
+    rules:
+    - {name: charges, upstream: stripe-api, methods: [POST], paths: ["v1/charges", "v1/charges/+/refunds"]}
+approvals:
+  two-people: {kind: signed, quorum: 2, approvers: {lead: {entity_id: a}, on-call: {entity_id: b}, owner: {ssh_key: c}}, store: {mount: kv, path: approvals}}
+rotations:
+  webhook-key: {identity: rotator, kind: generate, path: secret/payments/webhook, field: key, length: 40,
+                schedule: {cron: "0 3 * * SUN", tz: America/New_York, window: 2h}, grace: 24h, journal: {mount: kv, path: rotation}}
+audit:
+  mode: strict
+  journal: {dir: /var/lib/claviger/audit, max_size: 64MiB}
+  sinks: {console: {kind: stdout}}
+health: {listen: "[::]:8099"}
+log: {level: info, format: json}
+"#;
+
+#[test]
+fn of_the_designs_example_only_what_is_not_built_is_refused() {
+    check(
+        EXAMPLE,
+        &[
+            "secrets.ci-token.per_process: line 20: needs level `process`, not built yet; remove it: one token serves the workload",
+            "upstreams.stripe-api: line 23: not built yet: upstreams; remove it",
+            "workloads.report-job.rules[1].vault: line 33: not built yet: rules with `vault`; remove it",
+            "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
+            "workloads.billing-agent.rules[0].upstream: line 39: not built yet: rules with `upstream`; remove it",
+            "approvals.two-people: line 41: not built yet: approvals; remove it",
+            "rotations.webhook-key: line 43: not built yet: rotations; remove it",
+        ],
+    );
+}
+
+#[test]
+fn four_faults_of_different_kinds_are_four_problems() {
+    check(
+        "vault: {addresses: [https://vault:8200], timeout: 10}\n\
+         identities: {reports: {method: kubernetes, role: reports, colour: red}}\n\
+         secrets: {stripe: {identity: report, kind: kv, path: secret/stripe}}\n\
+         workloads:\n  job:\n    socket: {path: run/job.sock}\n    peer: {uid: 20001}\n    rules: [{name: keys, secrets: [stripe]}]\n",
+        &[
+            "vault.timeout: line 1: 10 has no unit; write 10s if seconds are meant",
+            "identities.reports.colour: line 2: unknown key \"colour\"; known here: method, revoke_on_exit, mount, role, token_file",
+            "secrets.stripe.identity: line 3: there is no identity \"report\"; did you mean \"reports\"?",
+            "workloads.job.socket.path: line 6: a path that is not absolute; write it from / on",
+        ],
+    );
+}
+
+#[test]
+fn types_are_strict() {
+    for (text, expected) in [
+        ("vault: 5\n", "vault: line 1: a number stands here; write keys and values here"),
+        ("vault: ~\n", "vault: line 1: nothing stands here; write keys and values here"),
+        (
+            "vault: {addresses: https://v:8200}\n",
+            "vault.addresses: line 1: a text stands here; write a list: [a, b]",
+        ),
+        ("secrets: [a]\n", "secrets: line 1: a list stands here; write names here, each with its settings"),
+        (
+            "audit: {journal: {dir: /j}, hash_paths: yes}\n",
+            "audit.hash_paths: line 1: \"yes\" is a text; write true or false, without quotes",
+        ),
+        (
+            "audit: {journal: {dir: /j}, hash_paths: 1}\n",
+            "audit.hash_paths: line 1: a number stands here; write true or false",
+        ),
+        (
+            "identities: {reports: {method: kubernetes, role: 12345}}\n",
+            "identities.reports.role: line 1: a number stands here; write a text: put it in quotes",
+        ),
+        (
+            "identities: {reports: {method: kubernetes, role: \"\"}}\n",
+            "identities.reports.role: line 1: an empty text; write something, or remove the key",
+        ),
+        (
+            "identities: {reports: {method: kubernetes, role: \"a\\nb\"}}\n",
+            "identities.reports.role: line 1: a text with line breaks or control characters; write it on one line",
+        ),
+        (
+            "audit: {journal: {dir: /j, max_size: 64}}\n",
+            "audit.journal.max_size: line 1: 64 has no unit; write 64B if bytes are meant",
+        ),
+        (
+            "audit: {journal: {dir: /j, max_size: 64MB}}\n",
+            "audit.journal.max_size: line 1: \"64MB\" is not a size; write a whole number and a unit (B, KiB, MiB, GiB), as in 64KiB",
+        ),
+        (
+            "log: {level: loud}\n",
+            "log.level: line 1: \"loud\" is not known here; write one of error, warn, info, debug, trace",
+        ),
+        (
+            "log: {level: wran}\n",
+            "log.level: line 1: \"wran\" is not known here; did you mean warn? It is one of error, warn, info, debug, trace",
+        ),
+        (
+            "health: {listen: \"8099\"}\n",
+            "health.listen: line 1: not an address and a port; write \"[::]:8099\", \"0.0.0.0:8099\" or \"127.0.0.1:8099\"",
+        ),
+        ("shutdown: {grace: 2h}\n", "shutdown.grace: line 1: 2h is out of range; write 0s to 1h"),
+        ("sandbox: on\n", "sandbox: line 1: not built yet: sandbox; remove it"),
+        (
+            "colour: red\n",
+            "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, upstreams, approvals, rotations, audit, workloads, health, shutdown, log, sandbox",
+        ),
+    ] {
+        check(text, &[expected]);
+    }
+}
+
+#[test]
+fn numbers_and_durations_have_units_and_ranges() {
+    const VAULT: &str = "addresses: [https://v:8200]";
+    for (text, expected) in [
+        (
+            "timeout: soon",
+            "vault.timeout: line 1: \"soon\" is not a duration; write a number and a unit (ms, s, m, h, d), as in 10s, 5m or 1h30m",
+        ),
+        (
+            "timeout: true",
+            "vault.timeout: line 1: true or false stands here; write a number and a unit (ms, s, m, h, d), as in 10s, 5m or 1h30m",
+        ),
+        ("timeout: 1ms", "vault.timeout: line 1: 1ms is out of range; write 100ms to 5m"),
+        ("budget: {burst: 1}", "vault.budget.burst: line 1: 1 is out of range; write 2 to 100000"),
+        (
+            "budget: {burst: \"20\"}",
+            "vault.budget.burst: line 1: \"20\" is a text; write the number without quotes and leading zeros",
+        ),
+        ("budget: {burst: 2.5}", "vault.budget.burst: line 1: a number stands here; write a whole number"),
+        (
+            "budget: {calls_per_second: -1}",
+            "vault.budget.calls_per_second: line 1: -1 is out of range; write 1 to 10000",
+        ),
+    ] {
+        check(&format!("vault: {{{VAULT}, {text}}}\n"), &[expected]);
+    }
+}
+
+#[test]
+fn sections_that_must_be_there_are_missed() {
+    let problems = parse("log: {}\n", &environment()).unwrap_err().to_string();
+    assert_eq!(
+        problems,
+        "vault: line 1: missing; write vault: {addresses: [https://vault:8200]}\n\
+         audit: line 1: missing; write audit: {mode: strict, journal: {dir: /var/lib/claviger/audit}}"
+    );
+    assert_eq!(
+        parse("5", &environment()).unwrap_err().to_string(),
+        "line 1: a number stands here; write keys and values here"
+    );
+}
+
+#[test]
+fn vault_is_reached_by_https_or_on_this_machine() {
+    const HTTP: &str = "vault.addresses[0]: line 1: plain http to another machine: whoever is on the way reads every secret; write https, or set vault.insecure_http: true";
+    const NO: &str = "vault.addresses[0]: line 1: not the address of a Vault; write https://HOST:PORT, as in https://vault:8200";
+    for (address, expected) in [
+        ("http://127.0.0.1:8200", None),
+        ("http://localhost:8200", None),
+        ("http://[::1]:8200", None),
+        ("https://vault", None),
+        ("http://vault:8200", Some(HTTP)),
+        ("http://10.0.0.1:8200", Some(HTTP)),
+        ("http://localhost.evil:8200", Some(HTTP)),
+        ("unix:///run/vault.sock", Some(NO)),
+        ("vault:8200", Some(NO)),
+        ("ftp://vault", Some(NO)),
+        (
+            "https://user:pass@vault:8200",
+            Some(
+                "vault.addresses[0]: line 1: an address with a user or a password in it; write https://HOST:PORT; identities log in",
+            ),
+        ),
+        (
+            "https://vault:8200/v1",
+            Some(
+                "vault.addresses[0]: line 1: an address with a path, a query or a fragment; write https://HOST:PORT and nothing after it",
+            ),
+        ),
+    ] {
+        check(&format!("vault: {{addresses: [\"{address}\"]}}\n"), expected.as_slice());
+    }
+    check("vault: {addresses: [\"http://vault:8200\"], insecure_http: true}\n", &[]);
+    check(
+        "vault: {addresses: []}\n",
+        &["vault.addresses: line 1: an empty list; write at least one address: [https://vault:8200]"],
+    );
+    check(
+        "vault: {addresses: [https://a, https://a/]}\n",
+        &["vault.addresses[1]: line 1: an address that stands here twice; keep one of them"],
+    );
+    check(
+        "vault: {addresses: [https://a], client_cert: {cert_file: /c}}\n",
+        &["vault.client_cert.key_file: line 1: missing; write key_file: /etc/claviger/tls.key"],
+    );
+}
+
+#[test]
+fn each_login_method_has_its_own_keys() {
+    for (text, expected) in [
+        ("{role: r}", "method: line 1: missing; write method: kubernetes, jwt, approle, cert or token_file"),
+        (
+            "{method: kuberntes, role: r}",
+            "method: line 1: \"kuberntes\" is not known here; did you mean kubernetes? It is one of kubernetes, jwt, approle, cert, token_file",
+        ),
+        (
+            "{method: jwt, role: r}",
+            "token_file: line 1: missing; write token_file: /var/run/secrets/claviger/token",
+        ),
+        ("{method: kubernetes}", "role: line 1: missing; write role: the role in Vault, as in reports"),
+        (
+            "{method: kubernetes, role: r, mount: auth/kubernetes}",
+            "mount: line 1: a mount with auth/ in front; leave auth/ out: kubernetes, not auth/kubernetes",
+        ),
+        (
+            "{method: kubernetes, role: r, mount: kubernetes/}",
+            "mount: line 1: a mount with a slash at an end, or with an empty, `.` or `..` segment; write where it is mounted, as in kubernetes or clusters/blue",
+        ),
+        (
+            "{method: token_file, token_file: /t, role: r}",
+            "role: line 1: unknown key \"role\"; known here: method, revoke_on_exit, token_file",
+        ),
+        (
+            "{method: approle, role_id_file: /r, secret_id_file: /s, secret_id_wrapped: true}",
+            "wrapped_path: line 1: missing; write wrapped_path: auth/approle/role/NAME/secret-id",
+        ),
+        (
+            "{method: approle, role_id_file: /r, secret_id_file: /s, wrapped_path: auth/approle/role/a/secret-id}",
+            "wrapped_path: line 1: wrapped_path without secret_id_wrapped; set secret_id_wrapped: true, or remove it",
+        ),
+        (
+            "{method: approle, role_id_file: /r, secret_id_file: /s, secret_id_wrapped: true, wrapped_path: sys/wrapping/wrap}",
+            "wrapped_path: line 1: not a path that makes a secret id; write where the wrapping token was made: auth/approle/role/NAME/secret-id",
+        ),
+    ] {
+        check(&format!("identities: {{reports: {text}}}\n"), &[&format!("identities.reports.{expected}")]);
+    }
+    check(
+        "identities: {reports: {method: cert}}\n",
+        &[
+            "identities.reports: line 1: method cert without a client certificate to show; set vault.client_cert: {cert_file: …, key_file: …}",
+        ],
+    );
+}
+
+#[test]
+fn each_kind_of_secret_has_its_own_keys() {
+    for (text, expected) in [
+        ("kind: kv", "path: line 1: missing; write path: MOUNT/PATH, as in secret/payments/stripe"),
+        (
+            "kind: kv, path: secret",
+            "path: line 1: a path in Vault of one segment; write MOUNT/PATH, as in secret/payments/stripe",
+        ),
+        (
+            "kind: kv, path: /secret/a",
+            "path: line 1: a path in Vault that begins or ends with a slash; write MOUNT/PATH, as in secret/payments/stripe",
+        ),
+        (
+            "kind: kv, path: secret/../sys/seal",
+            "path: line 1: a path in Vault with an empty, `.` or `..` segment; write MOUNT/PATH, as in secret/payments/stripe",
+        ),
+        (
+            "kind: kv, path: secret/a, refesh: 5s",
+            "refesh: line 1: unknown key \"refesh\"; did you mean refresh?",
+        ),
+        (
+            "kind: kv, path: secret/a, version: 0",
+            "version: line 1: 0 is out of range; write 1 to 18446744073709551615",
+        ),
+        (
+            "kind: kv, path: secret/a, ttl: 1m",
+            "ttl: line 1: unknown key \"ttl\"; known here: identity, kind, grace, path, field, refresh, max_stale, version",
+        ),
+        (
+            "kind: lease, path: db/creds/a, method: GET, params: {a: 1}",
+            "method: line 1: GET with params: a plain read takes none; write POST, or remove params",
+        ),
+        (
+            "kind: lease, path: db/creds/a, params: [1]",
+            "params: line 1: a list stands here; write keys and values here",
+        ),
+        ("kind: token", "policies: line 1: missing; write policies: [ci-read]"),
+        ("kind: token, policies: []", "policies: line 1: an empty list; write at least one policy"),
+        ("kind: token, policies: [a], ttl: 5s", "ttl: line 1: 5s is out of range; write 30s to 365d"),
+        (
+            "kind: certificate, path: pki/issue/w, renew_at: 0.99",
+            "renew_at: line 1: 0.99 is out of range; write 0.1 to 0.95",
+        ),
+        (
+            "kind: certificate, path: pki/issue/w, renew_at: soon",
+            "renew_at: line 1: a text stands here; write a number, as in 0.66",
+        ),
+    ] {
+        check(
+            &format!("secrets: {{stripe: {{identity: reports, {text}}}}}\n"),
+            &[&format!("secrets.stripe.{expected}")],
+        );
+    }
+    check(
+        "secrets: {Stripe: {identity: reports, kind: kv, path: s/a}, stripe: {identity: nobody, kind: kv, path: s/a}}\n",
+        &[
+            "secrets.Stripe: line 1: the key \"Stripe\" is not a name; names are 1 to 63 of a-z, 0-9 and -",
+            "secrets.stripe.identity: line 1: there is no identity \"nobody\"; write the name of one of identities",
+        ],
+    );
+}
+
+fn workload(body: &str) -> String {
+    format!("workloads:\n  job: {{{body}, rules: [{{name: keys, secrets: [stripe]}}]}}\n")
+}
+
+#[test]
+fn a_socket_must_be_made_and_reached() {
+    let of_85 = "x".repeat(85);
+    let of_86 = "x".repeat(86);
+    let long = "d/".repeat(200);
+    check(&workload(&format!("socket: {{path: /{long}{of_85}}}, peer: {{uid: 1}}")), &[]);
+    for (text, expected) in [
+        ("path: job.sock".to_owned(), "path: line 2: a path that is not absolute; write it from / on"),
+        (
+            "path: /run/../job.sock".to_owned(),
+            "path: line 2: a path with `.` or `..` in it; write where it really is",
+        ),
+        ("path: /run/claviger/".to_owned(), "path: line 2: a path that ends in a slash; leave the slash out"),
+        (
+            format!("path: /run/{of_86}"),
+            "path: line 2: a socket file name of 86 bytes; use at most 85: /proc/self/fd/N/ in front of it must fit into 107 bytes; the directory may be as long as you like",
+        ),
+        (
+            "path: /s, mode: 666".to_owned(),
+            "mode: line 2: a number stands here; write a text: put it in quotes",
+        ),
+        (
+            "path: /s, mode: \"0999\"".to_owned(),
+            "mode: line 2: not a file mode; write three octal digits after a zero, in quotes, as in \"0666\"",
+        ),
+        (
+            "path: /s, mode: \"4666\"".to_owned(),
+            "mode: line 2: not a file mode; write three octal digits after a zero, in quotes, as in \"0666\"",
+        ),
+        (
+            "path: /s, sockets_dir: /t".to_owned(),
+            "sockets_dir: line 2: not built yet: upstreams, and so their sockets; remove it",
+        ),
+    ] {
+        check(
+            &workload(&format!("socket: {{{text}}}, peer: {{uid: 1}}")),
+            &[&format!("workloads.job.socket.{expected}")],
+        );
+    }
+    check(
+        "workloads:\n  a: {socket: {path: /run/a.sock}, peer: {uid: 1}, rules: [{name: k, secrets: [stripe]}]}\n\
+         \x20 b: {socket: {path: /run//a.sock}, peer: {uid: 1}}\n",
+        &[
+            "workloads.b.socket.path: line 3: the socket of another workload, of line 2; give each workload a socket of its own, in a directory of its own",
+        ],
+    );
+    check(
+        "workloads: {a: {peer: {uid: 1}, rules: []}}\n",
+        &["workloads.a.socket: line 1: missing; write socket: {path: /run/claviger/NAME/claviger.sock}"],
+    );
+}
+
+#[test]
+fn a_mode_that_shuts_the_peer_out_is_refused() {
+    const RIGHT: &str = "use \"0666\": the mount and the kernel's identity of the peer are the boundary";
+    // We are 10001:10001.
+    for (mode, peer, shut_out) in [
+        ("0666", "uid: 1", None),
+        ("0222", "uid: 1", None),
+        ("0660", "uid: 0", None),
+        ("0600", "uid: 10001", None),
+        ("0660", "uid: 1, gid: 10001", None),
+        ("0660", "uid: 1, groups: [10001]", None),
+        ("0660", "gid: 10001", None),
+        ("0600", "level: reach", None),
+        ("0660", "uid: 1", Some("a peer that is neither our uid nor of our group")),
+        ("0660", "uid: 1, gid: 1", Some("a peer that is neither our uid nor of our group")),
+        ("0600", "uid: [10001, 1]", Some("a peer that is neither our uid nor of our group")),
+        ("0606", "uid: 1, gid: 10001", Some("a peer of our own group")),
+        ("0066", "uid: 10001", Some("our own uid")),
+        ("0444", "level: reach", Some("anybody")),
+    ] {
+        let expected = shut_out.map(|who| {
+            format!("workloads.job.socket.mode: line 2: mode {mode} cannot be connected to by {who}; {RIGHT}")
+        });
+        let text = workload(&format!("socket: {{path: /s, mode: \"{mode}\"}}, peer: {{{peer}}}"));
+        check(&text, expected.as_deref().as_slice());
+    }
+}
+
+#[test]
+fn a_peer_is_named_by_ids_that_mean_somebody() {
+    for (peer, expected) in [
+        ("uid: root", "uid: line 2: a text stands here; write a whole number"),
+        (
+            "uid: \"20001\"",
+            "uid: line 2: \"20001\" is a text; write the number without quotes and leading zeros",
+        ),
+        ("uid: 4294967295", "uid: line 2: 4294967295 is out of range; write 0 to 4294967294"),
+        ("uid: []", "uid: line 2: an empty list; write at least one id, or remove the key"),
+        ("uid: [1, x]", "uid[1]: line 2: a text stands here; write a whole number"),
+        ("uid: 1, level: process", "level: line 2: not built yet: level `process`; remove it"),
+        ("uid: 1, level: program", "level: line 2: not built yet: level `program`; remove it"),
+        ("uid: 1, program: {exe_sha256: ab}", "program: line 2: not built yet: peer.program; remove it"),
+    ] {
+        check(
+            &workload(&format!("socket: {{path: /s}}, peer: {{{peer}}}")),
+            &[&format!("workloads.job.peer.{expected}")],
+        );
+    }
+    check(
+        &workload("socket: {path: /s}, peer: {uid: 1, level: reach}"),
+        &[
+            "workloads.job.peer: line 2: level reach proves no uid, gid or groups; remove them, or write level: user",
+        ],
+    );
+    let text = workload("socket: {path: /s}, peer: {uid: 65534, gid: [1, 65534]}");
+    check(&text, &[]);
+    let partial = Environment { uid_map_is_full: false, gid_map_is_full: false, ..environment() };
+    const STRANGER: &str = "65534 is what every user from outside our user namespace looks like; give the workload an id of its own (runAsUser, runAsGroup)";
+    check_in(
+        &partial,
+        &text,
+        &[
+            &format!("workloads.job.peer.uid: line 2: {STRANGER}"),
+            &format!("workloads.job.peer.gid[1]: line 2: {STRANGER}"),
+        ],
+    );
+}
+
+#[test]
+fn rules_name_what_there_is() {
+    for (rules, expected) in [
+        (
+            "[{name: a, secrets: [stripe]}, {name: a, secrets: [stripe]}]",
+            "rules[1].name: line 1: \"a\" is used twice; names are unique in a workload",
+        ),
+        (
+            "[{name: a, secrets: [stripe, strip]}]",
+            "rules[0].secrets[1]: line 1: there is no secret \"strip\"; did you mean \"stripe\"?",
+        ),
+        (
+            "[{name: a, secrets: []}]",
+            "rules[0].secrets: line 1: an empty list; name at least one secret, or remove the rule",
+        ),
+        ("[{name: a}]", "rules[0]: line 1: a rule without a subject; write secrets: [NAME]"),
+        ("[{secrets: [stripe]}]", "rules[0].name: line 1: missing; write name: what events call this rule"),
+        (
+            "[{name: A, secrets: [stripe]}]",
+            "rules[0].name: line 1: \"A\" is not a name; names are 1 to 63 of a-z, 0-9 and -",
+        ),
+        (
+            "[{name: a, secrets: [stripe], audit: buffered}]",
+            "rules[0].audit: line 1: buffered is weaker than audit.mode, which is strict; a rule can only ask for more: remove it",
+        ),
+        (
+            "[{name: a, secrets: [stripe], audit: strict-remote}]",
+            "rules[0].audit: line 1: not built yet: audit modes other than strict and buffered; remove it",
+        ),
+        (
+            "[{name: a, secrets: [stripe], calls_per_day: 5}]",
+            "rules[0].calls_per_day: line 1: not built yet: calls_per_day; remove it",
+        ),
+        (
+            "[{name: a, secrets: [stripe], also_readable: true}]",
+            "rules[0].also_readable: line 1: not built yet: also_readable; remove it",
+        ),
+        (
+            "[{name: a, secret: [stripe], secrets: [stripe]}]",
+            "rules[0].secret: line 1: unknown key \"secret\"; did you mean secrets?",
+        ),
+        ("{a: {secrets: [stripe]}}", "rules: line 1: a map stands here; write a list: [a, b]"),
+    ] {
+        check(
+            &format!("workloads: {{job: {{socket: {{path: /s}}, peer: {{uid: 1}}, rules: {rules}}}}}\n"),
+            &[&format!("workloads.job.{expected}")],
+        );
+    }
+}
+
+#[test]
+fn the_journal_has_room_for_two_segments() {
+    for (journal, expected) in [
+        ("{max_size: 64MiB}", "dir: line 1: missing; write dir: /var/lib/claviger/audit"),
+        ("{dir: audit}", "dir: line 1: a path that is not absolute; write it from / on"),
+        ("{dir: /j, max_size: 4MiB}", "max_size: line 1: 4MiB is out of range; write 8MiB to 1024GiB"),
+        ("{dir: /j, segment: 512KiB}", "segment: line 1: 512KiB is out of range; write 1MiB to 64MiB"),
+        (
+            "{dir: /j, max_size: 8MiB, segment: 5MiB}",
+            "segment: line 1: a segment of more than half of max_size; let at least two segments fit into max_size",
+        ),
+        ("{dir: /j, retain: 1}", "retain: line 1: 1 has no unit; write 1s if seconds are meant"),
+    ] {
+        check(&format!("audit: {{journal: {journal}}}\n"), &[&format!("audit.journal.{expected}")]);
+    }
+}
+
+#[test]
+fn the_rest_of_audit_is_refused_by_name() {
+    for (text, expected) in [
+        (
+            "mode: best-effort",
+            "mode: line 1: not built yet: audit modes other than strict and buffered; remove it",
+        ),
+        (
+            "sinks: {a: {kind: http, url: x}}",
+            "sinks.a.kind: line 1: not built yet: sinks other than stdout; remove it",
+        ),
+        (
+            "sinks: {a: {kind: stdout, format: ocsf}}",
+            "sinks.a.format: line 1: not built yet: sink formats other than native; remove it",
+        ),
+        (
+            "sinks: {a: {kind: stdout, required: true}}",
+            "sinks.a.required: line 1: not built yet: required sinks; remove it",
+        ),
+        (
+            "sinks: {a: {kind: stdout}, b: {kind: stdout}}",
+            "sinks.b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
+        ),
+        (
+            "sinks: {a: {kind: stdout, colour: red}}",
+            "sinks.a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
+        ),
+        ("handoff: {mount: kv, path: a}", "handoff: line 1: not built yet: audit.handoff; remove it"),
+        (
+            "fingerprint_key: transit/key",
+            "fingerprint_key: line 1: not built yet: audit.fingerprint_key; remove it",
+        ),
+    ] {
+        check(&format!("audit: {{journal: {{dir: /j}}, {text}}}\n"), &[&format!("audit.{expected}")]);
+    }
+    check(
+        "audit: {journal: {dir: /j}, checkpoints: {signer: boot, ancor: {mount: kv, path: a}}}\n",
+        &[
+            "audit.checkpoints: line 1: not built yet: audit.checkpoints; remove it",
+            "audit.checkpoints.ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_built_is_read_all_the_same() {
+    check(
+        "upstreams: {api: {url: https://a, inject: {secret: strip, hedder: X}}}\n\
+         approvals: {two: {kind: signed, approvers: {lead: {entity: x}}}}\n\
+         rotations: {k: {kind: single, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+        &[
+            "upstreams.api: line 1: not built yet: upstreams; remove it",
+            "upstreams.api.inject.secret: line 1: there is no secret \"strip\"; did you mean \"stripe\"?",
+            "upstreams.api.inject.hedder: line 1: unknown key \"hedder\"; did you mean header?",
+            "approvals.two: line 2: not built yet: approvals; remove it",
+            "approvals.two.store: line 2: missing; write store: {mount: kv, path: approvals}",
+            "approvals.two.approvers.lead.entity: line 2: unknown key \"entity\"; known here: entity_id, ssh_key",
+            "rotations.k: line 3: not built yet: rotations; remove it",
+            "rotations.k.schedule.crn: line 3: unknown key \"crn\"; did you mean cron?",
+            "rotations.k.revoke_when: line 3: acks are awaited, but not of how many; write consumers: N",
+        ],
+    );
+}
+
+#[test]
+fn what_a_person_should_look_at_is_a_warning() {
+    check_warnings(
+        "identities:\n  reports: {method: kubernetes, role: r}\n  spare: {method: kubernetes, role: s}\n\
+         secrets:\n  stripe: {identity: reports, kind: kv, path: secret/data/stripe, refresh: 10m, max_stale: 5m}\n\
+         \x20 spare: {identity: reports, kind: kv, path: secret/spare}\n\
+         workloads:\n  job:\n    socket: {path: /s}\n    peer: {uid: [1, 10001]}\n    limits: {requests_per_second: 5}\n    bridge: deny\n\
+         \x20   rules: [{name: k, secrets: [stripe], requests_per_second: 6}]\n\
+         \x20 all: {socket: {path: /t}}\n  any: {socket: {path: /u}, peer: {level: user}}\n\
+         \x20 reach: {socket: {path: /v}, peer: {level: reach}}\n",
+        &[
+            "identities.spare: line 3: no secret uses this identity; remove it, or name it in a secret",
+            "secrets.stripe.path: line 5: the path's second segment is data; leave it out, unless a folder has that name: how the engine is asked is found out by itself",
+            "secrets.stripe.max_stale: line 5: max_stale is shorter than refresh: the value ends before it is looked at again; make it at least twice refresh",
+            "secrets.spare: line 6: no rule allows this secret; remove it, or name it in a rule's secrets",
+            "workloads.job.peer.uid: line 10: 10001 is our own uid: such a process can read our credential files and journal; give the workload another uid (runAsUser)",
+            "workloads.job.bridge: line 12: bridge has no effect yet: there is no bridge that would obey it; remove it, or leave it for later",
+            "workloads.job.rules[0].requests_per_second: line 13: more than the workload's limits.requests_per_second; the smaller of the two counts: lower it",
+            "workloads.all: line 14: no peer: every process that reaches the socket may ask; write peer: {uid: …, gid: …}, or level: reach if that is meant",
+            "workloads.any.peer: line 15: no uid, gid or groups: every process that reaches the socket may ask; write uid: …, or level: reach if that is meant",
+        ],
+    );
+    let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
+    let loaded = parse(&document(""), &dumpable).unwrap();
+    assert!(
+        loaded.warnings[0].found.ends_with("our credential files and journal, our memory"),
+        "{:?}",
+        loaded.warnings
+    );
+}
+
+#[test]
+fn a_token_pasted_in_the_wrong_place_is_not_repeated() {
+    const TOKEN: &str = "hvs.CAESIJqQbcdefghijklmnopqrstuv";
+    const SECRET_ID: &str = "6f1c1f0c-9d5e-4a3b-8d54-0ac4a1f3c0de";
+    for secret in [TOKEN, SECRET_ID, "sk_live_abcdefghijklmnop", "AKIAIOSFODNN7EXAMPLE"] {
+        for text in [
+            format!("vault: {{addresses: [https://v], timeout: {secret}}}\n"),
+            format!("vault: {{addresses: [{secret}]}}\n"),
+            format!("vault: {{addresses: [\"https://{secret}@v\"]}}\n"),
+            format!("vault: {{addresses: [https://v], {secret}: 1}}\n"),
+            format!("{secret}: x\n{secret}: y\n"),
+            format!("a: [{secret}\nb: }}\n"),
+            format!("a: *{secret}\n"),
+            format!("a: !{secret} x\n"),
+            format!("identities: {{reports: {{method: {secret}, role: r}}}}\n"),
+            format!("identities: {{reports: {{method: token_file, token_file: {secret}}}}}\n"),
+            format!("secrets: {{{secret}: {{identity: {secret}, kind: {secret}}}}}\n"),
+            format!("secrets: {{stripe: {{identity: reports, kind: kv, path: {secret}}}}}\n"),
+            format!(
+                "workloads: {{job: {{socket: {{path: /s, mode: {secret}}}, peer: {{uid: {secret}}}}}}}\n"
+            ),
+            format!(
+                "audit: {{journal: {{dir: /j, max_size: {secret}}}, mode: {secret}, hash_paths: {secret}}}\n"
+            ),
+            format!("health: {{listen: {secret}}}\n"),
+            format!("log: {secret}\n"),
+        ] {
+            let rejected = parse(&document(&text), &environment()).expect_err(&text);
+            assert!(!rejected.to_string().contains(secret), "{rejected}");
+        }
+    }
+}
+
+#[test]
+fn a_large_config_is_read() {
+    let mut text = "secrets:\n".to_owned();
+    for n in 0..2000 {
+        text += &format!(
+            "  s-{n}:\n    identity: reports\n    kind: kv\n    path: secret/app/{n}\n    refresh: 30s\n    grace: 5m\n"
+        );
+    }
+    text += "  stripe: {identity: reports, kind: kv, path: secret/stripe}\n";
+    assert_eq!(load(&text).config.secrets.len(), 2001);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    let refused = |content: &[u8]| {
+        std::fs::write(&file, content).unwrap();
+        super::load(&file).unwrap_err().to_string()
+    };
+    assert_eq!(refused(b"a: 1\nb: \xff\n"), "line 2: not UTF-8; save the file as UTF-8");
+    let large = "é".repeat(super::file::LARGEST);
+    assert_eq!(
+        refused(large.as_bytes()),
+        "the file is larger than 256 KiB; split the agent in two, or shorten the file"
+    );
+    std::fs::remove_file(&file).unwrap();
+    let missing = super::load(&file).unwrap_err().to_string();
+    assert!(missing.starts_with("cannot read ") && missing.contains("No such file"), "{missing}");
+    std::fs::write(&file, document("")).unwrap();
+    assert_eq!(super::load(&file).unwrap().config.vault, load("").config.vault);
+}
+
+/// `expected`: the keys that change live, or those that need a restart, with commas.
+fn check_change(old: &str, new: &str, expected: Result<&str, &str>) {
+    let changed = match super::change(&load(old).config, &load(new).config) {
+        Ok(live) => Ok(live.keys.join(",")),
+        Err(needs) => Err(needs.keys.join(",")),
+    };
+    assert_eq!(changed.as_deref().map_err(String::as_str), expected, "{old} -> {new}");
+}
+
+const JOB: &str =
+    "workloads: {job: {socket: {path: /s}, peer: {uid: 1}, rules: [{name: a, secrets: [stripe]}]}}\n";
+const ONE: &str = "identities: {reports: {method: kubernetes, role: reports}}\n";
+const TWO: &str =
+    "identities: {reports: {method: kubernetes, role: reports}, b: {method: kubernetes, role: b}}\n";
+
+#[test]
+fn what_changes_while_running_is_named() {
+    for (old, new, live) in [
+        ("", "# only a comment\n", ""),
+        ("", "vault: {addresses: [https://other:8200]}\n", "vault"),
+        ("", "log: {level: debug}\nshutdown: {grace: 6s}\n", "shutdown,log"),
+        ("", "secrets: {stripe: {identity: reports, kind: kv, path: secret/other}}\n", "secrets.stripe"),
+        (
+            "",
+            "secrets: {stripe: {identity: reports, kind: kv, path: secret/stripe}, b: {identity: reports, kind: kv, path: secret/b}}\n",
+            "secrets.b",
+        ),
+        (ONE, TWO, "identities.b"),
+        (
+            ONE,
+            "identities: {reports: {method: kubernetes, role: reports, revoke_on_exit: false}}\n",
+            "identities.reports.revoke_on_exit",
+        ),
+        (
+            JOB,
+            "workloads: {job: {socket: {path: /s}, peer: {uid: 2}, limits: {connections: 3}, rules: [{name: b, secrets: [stripe]}]}}\n",
+            "workloads.job.limits,workloads.job.peer,workloads.job.rules",
+        ),
+        (
+            "",
+            "audit: {mode: buffered, journal: {dir: /var/lib/claviger/audit, max_size: 32MiB, segment: 2MiB, retain: 1h}, hash_paths: true}\n",
+            "audit.journal.max_size,audit.journal.segment,audit.journal.retain,audit.mode,audit.hash_paths",
+        ),
+    ] {
+        check_change(old, new, Ok(live));
+    }
+}
+
+#[test]
+fn one_key_that_needs_a_restart_rejects_the_whole_reload() {
+    for (old, new, restart) in [
+        (ONE, "identities: {reports: {method: kubernetes, role: other}}\n", "identities.reports"),
+        (TWO, ONE, "identities.b"),
+        (
+            JOB,
+            "workloads: {job: {socket: {path: /t, mode: \"0622\"}, peer: {uid: 1}, rules: [{name: b, secrets: [stripe]}]}}\n",
+            "workloads.job.socket.path,workloads.job.socket.mode",
+        ),
+        (
+            JOB,
+            "workloads: {other: {socket: {path: /s}, peer: {uid: 1}, rules: [{name: a, secrets: [stripe]}]}}\n",
+            "workloads.job.socket,workloads.other.socket",
+        ),
+        (
+            "",
+            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\n",
+            "audit.journal.dir,health.listen,health.names",
+        ),
+    ] {
+        check_change(old, new, Err(restart));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_brings_it_down(text in "\\PC{0,200}") {
+        let _ = parse(&text, &environment());
+    }
+
+    #[test]
+    fn no_bytes_bring_it_down(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = parse(&String::from_utf8_lossy(&bytes), &environment());
+    }
+
+    #[test]
+    fn no_yaml_brings_it_down(text in "([a-c]|: |\n|- |\\{|\\}|\\[|\\]|, |&a|\\*a|<<|\"|'|!|#|\\||>|%|\t|  |0|~|---\n){0,60}") {
+        let _ = parse(&text, &environment());
+    }
+
+    /// Every document that is nearly right is either taken or refused with a reason.
+    #[test]
+    fn a_damaged_config_is_refused_with_a_reason(at in 0..EXAMPLE.len(), cut in 0..12_usize, put in "[a-z0-9{}\\[\\]:, \n\"-]{0,6}") {
+        let end = (at + cut).min(EXAMPLE.len());
+        let text = format!("{}{put}{}", &EXAMPLE[..at], &EXAMPLE[end..]);
+        if let Err(rejected) = parse(&text, &environment()) {
+            prop_assert!(!rejected.problems.is_empty());
+            prop_assert!(!rejected.to_string().contains("cannot say why"), "{rejected}\n{text}");
+        }
+    }
+}
