@@ -4,6 +4,9 @@
 
 pub mod event;
 pub mod sink;
+mod stub;
+
+pub use stub::{Audit, Error, Receipt};
 
 use crate::policy::rule::AuditMode;
 use std::path::PathBuf;
