@@ -1,7 +1,10 @@
 //! Asks the kernel for the one fact about a peer that no safe crate reads: its supplementary groups.
 //!
 //! The only file of the crate with `unsafe`. Does not judge what it reads.
-#![expect(unsafe_code, reason = "SO_PEERGROUPS (Linux 4.13) has no safe wrapper in std, nix, rustix or socket2")]
+#![expect(
+    unsafe_code,
+    reason = "SO_PEERGROUPS (Linux 4.13) has no safe wrapper in std, nix, rustix or socket2"
+)]
 
 use std::{
     io,
@@ -65,7 +68,8 @@ mod tests {
     fn the_kernel_names_our_own_groups() {
         let (one, _other) = UnixStream::pair().unwrap();
         let mut told = groups(one.as_fd()).unwrap();
-        let mut ours: Vec<_> = nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
+        let mut ours: Vec<_> =
+            nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
         told.sort_unstable();
         ours.sort_unstable();
         assert_eq!(told, ours);

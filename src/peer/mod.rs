@@ -180,14 +180,18 @@ mod tests {
     #[track_caller]
     fn check(settings: Settings, expected: &str) {
         let peer = Peer::for_test(&workload(), 20001, 20002, &[5, 6]);
-        let found = peer.check(&settings).err().map_or_else(|| "admitted".to_owned(), |cause| cause.to_string());
+        let found =
+            peer.check(&settings).err().map_or_else(|| "admitted".to_owned(), |cause| cause.to_string());
         assert_eq!(found, expected);
     }
 
     #[test]
     fn every_thing_asked_for_must_hold() {
         check(anyone(), "admitted");
-        check(Settings { uids: vec![1, 20001], gids: vec![20002], groups: vec![6, 5], ..anyone() }, "admitted");
+        check(
+            Settings { uids: vec![1, 20001], gids: vec![20002], groups: vec![6, 5], ..anyone() },
+            "admitted",
+        );
         check(Settings { uids: vec![0], ..anyone() }, "uid 20001 may not use this socket");
         check(Settings { gids: vec![20001], ..anyone() }, "gid 20002 may not use this socket");
         // A supplementary group is not the effective one, and the other way round.

@@ -4,6 +4,7 @@
 
 pub mod rate;
 pub mod rule;
+pub mod wish;
 
 use crate::{
     name::{RuleName, SecretName, WorkloadName},
@@ -179,7 +180,8 @@ mod tests {
     #[test]
     fn a_rule_cannot_weaken_the_audit_mode() {
         let policy = policy();
-        let permit = decide(&policy, &peer("report-job"), Some(&SecretName::new("orders-db").unwrap())).unwrap();
+        let permit =
+            decide(&policy, &peer("report-job"), Some(&SecretName::new("orders-db").unwrap())).unwrap();
         assert_eq!(permit.audit_mode(AuditMode::Strict), AuditMode::Strict);
     }
 

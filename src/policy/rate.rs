@@ -42,7 +42,9 @@ mod tests {
         let mut bucket = Bucket::default();
         let found: Vec<_> = at
             .iter()
-            .map(|ms| bucket.take(per_second, Duration::from_millis(*ms)).err().map_or(0, |wait| wait.as_millis()))
+            .map(|ms| {
+                bucket.take(per_second, Duration::from_millis(*ms)).err().map_or(0, |wait| wait.as_millis())
+            })
             .collect();
         assert_eq!(found, expected);
     }
