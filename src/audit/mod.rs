@@ -3,6 +3,7 @@
 //! Does not render answers, and never holds a secret.
 
 pub mod event;
+mod reason;
 pub mod sink;
 mod stub;
 
