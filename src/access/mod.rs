@@ -39,9 +39,16 @@ pub use crate::{
 pub struct Access {
     workload: WorkloadName,
     rules: ArcSwap<Rules>,
-    rates: Mutex<BTreeMap<RuleName, Bucket>>,
+    rates: Mutex<Rates>,
     started: Instant,
     parts: Parts,
+}
+
+/// What was taken of each rate.
+#[derive(Default)]
+struct Rates {
+    workload: Bucket,
+    rules: BTreeMap<RuleName, Bucket>,
 }
 
 /// What may change while running, taken over in one step so that no request sees half of a change.
@@ -116,6 +123,15 @@ impl Access {
         }
     }
 
+    /// Takes one of the workload's own rate, before anything of a request is looked at.
+    ///
+    /// # Errors
+    /// How long until one can be had.
+    pub fn take_turn(&self, per_second: u32) -> Result<(), Duration> {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.workload.take(per_second, self.started.elapsed())
+    }
+
     /// The path. When the client hangs up, this future is dropped, at worst while it waits for a newer value; between
     /// reading a value and recording it there is no wait, and the recording runs in a task of its own.
     ///
@@ -164,7 +180,7 @@ impl Access {
     fn within_rate(&self, permit: &Permit) -> Result<(), Refusal> {
         let Some(per_second) = permit.requests_per_second() else { return Ok(()) };
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = rates.entry(permit.rule().clone()).or_default();
+        let bucket = rates.rules.entry(permit.rule().clone()).or_default();
         let taken = bucket.take(per_second, self.started.elapsed());
         taken.map_err(|wait| self.refuse(permit, Why::RateLimited(wait)))
     }

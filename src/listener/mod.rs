@@ -9,18 +9,14 @@ mod connection;
 mod socket;
 mod wire;
 
-use crate::{access::Access, name::WorkloadName, policy::rate::Bucket};
+use crate::{access::Access, name::WorkloadName};
 use arc_swap::ArcSwap;
 use socket::Socket;
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::UnixStream,
     task::{JoinError, JoinSet},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -78,15 +74,6 @@ pub struct Listener {
 struct Shared {
     access: Arc<Access>,
     limits: Arc<ArcSwap<Limits>>,
-    rate: Mutex<Bucket>,
-    started: Instant,
-}
-
-impl Shared {
-    fn within_rate(&self, per_second: u32) -> Result<(), Duration> {
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        rate.take(per_second, self.started.elapsed())
-    }
 }
 
 impl Listener {
@@ -101,7 +88,7 @@ impl Listener {
     ) -> Result<Self, Error> {
         let Settings { workload: _, path, mode, limits: _ } = settings;
         let socket = Socket::bind(path, *mode)?;
-        let shared = Shared { access, limits, rate: Mutex::default(), started: Instant::now() };
+        let shared = Shared { access, limits };
         Ok(Self { socket, mode: *mode, shared: Arc::new(shared), missing: false })
     }
 
