@@ -34,8 +34,8 @@ pub enum Error {
     Directory {
         /// The socket.
         path: PathBuf,
+        /// What the kernel says.
         #[source]
-        #[expect(missing_docs, reason = "the cause")]
         source: io::Error,
     },
     /// Others could replace the socket.
@@ -57,8 +57,8 @@ pub enum Error {
         doing: &'static str,
         /// The socket.
         path: PathBuf,
+        /// What the kernel says.
         #[source]
-        #[expect(missing_docs, reason = "the cause")]
         source: io::Error,
     },
 }
