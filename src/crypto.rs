@@ -1,46 +1,74 @@
 //! Hashes and random numbers, by the library that TLS uses: the one file that imports it.
 //!
-//! Does not sign or encrypt anything.
+//! Does not sign or encrypt anything, and keeps nothing.
 
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs::{
-    digest,
+    digest::{SHA256, digest},
     rand::{SecureRandom, SystemRandom},
 };
 #[cfg(all(feature = "ring", not(feature = "aws-lc")))]
 use ring::{
-    digest,
+    digest::{SHA256, digest},
     rand::{SecureRandom, SystemRandom},
 };
+use std::io;
 
-/// SHA-256 (FIPS 180-4).
+/// A SHA-256.
+pub type Hash = [u8; 32];
+
+/// SHA-256 of `bytes` (FIPS 180-4).
 #[must_use]
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub fn sha256(bytes: &[u8]) -> Hash {
     let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash
 }
 
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-/// Random bytes of the system. Zeros if the system has none to give, which Linux 5.6 and later never says once booted:
-/// they make ids and jitter here, never keys.
-#[must_use]
-pub fn random<const N: usize>() -> [u8; N] {
+/// Bytes that nobody can guess, from the system's generator.
+///
+/// # Errors
+/// The system has none to give (Linux 5.6 and later never says so once it has booted).
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    let _ = SystemRandom::new().fill(&mut bytes);
-    bytes
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(bytes)
 }
 
-/// A random number from 0 to 1, for jitter.
+/// A random number from 0 to 1, for jitter; half when the system has none to give.
 #[must_use]
 pub fn chance() -> f64 {
-    f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX)
+    random().map_or(0.5, |bytes| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+}
+
+/// Appends `bytes` as lower-case hex.
+pub fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+        out.extend([DIGITS.get(high), DIGITS.get(low)].into_iter().flatten());
+    }
+}
+
+/// `bytes` as lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(2 * bytes.len());
+    append_hex(&mut out, bytes);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The hash that 64 hex digits spell.
+#[must_use]
+pub fn unhex(text: &[u8]) -> Option<Hash> {
+    let mut hash = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 /// Makes the TLS library's provider the process's own; needed once, before the first connection. A second call does
@@ -58,8 +86,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sha256_of_abc_is_the_one_of_the_standard() {
-        assert_eq!(hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    fn sha256_of_abc_is_the_one_of_the_standard_and_reads_back_from_its_hex() {
+        let hash = sha256(b"abc");
+        assert_eq!(hex(&hash), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(unhex(hex(&hash).as_bytes()), Some(hash));
+        assert_eq!(unhex(b"ba"), None);
     }
 
     #[test]

@@ -5,10 +5,10 @@
 
 use super::{
     chain::Chain,
-    digest::{hex, sha256},
     event::{Actor, AgentFacts, Cache, Event, Outcome, Resource, RuleRef, Type, VaultRef},
 };
 use crate::clock::Timestamp;
+use crate::crypto::{append_hex, sha256};
 use std::{fmt::Display, io::Write, time::Duration};
 
 /// The longest line in bytes: container runtimes split lines of standard output at 16 KiB.
@@ -260,7 +260,7 @@ impl Pen<'_> {
         self.key(key);
         self.out.push(b'"');
         self.out.extend_from_slice(prefix.as_bytes());
-        hex(self.out, bytes);
+        append_hex(self.out, bytes);
         self.out.push(b'"');
     }
 
@@ -359,7 +359,7 @@ fn escape(out: &mut Vec<u8>, value: &str) {
             b'\r' => out.extend_from_slice(b"\\r"),
             other => {
                 out.extend_from_slice(b"\\u00");
-                hex(out, &[*other]);
+                append_hex(out, &[*other]);
             }
         }
         rest = after;
@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn hashed_paths_do_not_show_the_path() {
         let text = line(&read(), Paths::Hashed);
-        let hash = crate::audit::digest::hex_text(&sha256(b"secret/payments/stripe"));
+        let hash = crate::crypto::hex(&sha256(b"secret/payments/stripe"));
         assert!(text.contains(&format!(r#""path":"sha256:{hash}""#)), "{text}");
         assert!(!text.contains("payments/stripe"));
     }

@@ -3,7 +3,7 @@
 //!
 //! Pure. Does not hash or write: it only remembers where the chain stands.
 
-use super::digest::Hash;
+use crate::crypto::Hash;
 use std::fmt;
 
 /// The name of one chain: a ULID, so that names sort by the time of their start.

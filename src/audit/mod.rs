@@ -4,10 +4,10 @@
 
 mod canonical;
 mod chain;
-mod digest;
 pub mod event;
 pub mod journal;
 mod queue;
+mod reason;
 pub mod sink;
 mod writer;
 

@@ -17,7 +17,7 @@ pub use change::{Live, NeedsRestart, change};
 pub use environment::Environment;
 pub use problem::{Problem, Rejected};
 
-use crate::{audit, keeper, listener, peer, policy, shutdown, telemetry, vault};
+use crate::{audit, crypto, keeper, listener, peer, policy, shutdown, telemetry, vault};
 use std::{
     fs::File,
     io::Read as _,
@@ -123,15 +123,6 @@ fn read(path: &Path) -> Result<String, Problem> {
 }
 
 fn revision(text: &str) -> String {
-    let hex: String = sha256(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
-}
-
-/// SHA-256 by the library that TLS uses.
-fn sha256(bytes: &[u8]) -> Vec<u8> {
-    #[cfg(feature = "aws-lc")]
-    use aws_lc_rs::digest;
-    #[cfg(not(feature = "aws-lc"))]
-    use ring::digest;
-    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
+    let hash = crypto::hex(&crypto::sha256(text.as_bytes()));
+    format!("sha256:{}", hash.get(..16).unwrap_or_default())
 }

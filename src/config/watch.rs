@@ -3,7 +3,7 @@
 //!
 //! Does not judge the content: who waits reads the file anew. Events only hasten the look that happens every minute anyway.
 
-use super::sha256;
+use crate::crypto::{Hash, sha256};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_secs(60);
 const CAP: u64 = 1024 * 1024;
 
 /// The hash of what was last seen; `None`: there was nothing to read.
-type Seen = Option<Vec<u8>>;
+type Seen = Option<Hash>;
 
 /// Watches the content of some files. They need not exist.
 #[derive(Debug)]

@@ -52,6 +52,24 @@ pub struct LeaseTerms {
 }
 
 impl Value {
+    /// A value that Vault never gave, for tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn for_test(name: &str, generation: u64, content: Content) -> Self {
+        Self {
+            name: SecretName::new(name).unwrap(),
+            kind: "kv",
+            path: Some(format!("secret/{name}")),
+            field: None,
+            generation,
+            tag: format!("boot-{generation}"),
+            content,
+            issued_at: Timestamp::UNIX_EPOCH,
+            lease: None,
+            request_id: None,
+            session: None,
+        }
+    }
+
     /// Which secret it is of.
     #[must_use]
     pub fn name(&self) -> &SecretName {

@@ -1,16 +1,42 @@
 //! Accepts connections on a workload's socket, within its limits.
 //!
 //! Does not read requests (`api`) and does not decide who may connect (`peer`, `policy`).
+//!
+//! A connection is accepted only while there is room for it: the ones beyond the limit wait in the kernel's queue, and cost us
+//! nothing. They do not wait for ever: an idle or slow connection is ended after 10 s, and so is one whose client does not read.
 
-use crate::name::WorkloadName;
-use std::path::PathBuf;
+mod connection;
+mod socket;
+mod wire;
+
+use crate::{access::Access, name::WorkloadName};
+use arc_swap::ArcSwap;
+use socket::Socket;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    net::UnixStream,
+    task::{JoinError, JoinSet},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use socket::Error;
+
+/// The longest file name of a socket in a directory of any depth, in bytes: what is left of `sun_path` (unix(7)) behind
+/// `/proc/self/fd/NNN/`.
+pub const LONGEST_NAME: usize = 89;
+
+/// How often the socket file is looked at.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long nothing is accepted after the kernel could not give us a connection, for lack of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One workload's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Whose socket it is.
     pub workload: WorkloadName,
-    /// Absolute; its file name fits `sun_path` relative to its directory (107 bytes, unix(7)).
+    /// Absolute; the path has at most 107 bytes (unix(7)), or its file name at most [`LONGEST_NAME`].
     pub path: PathBuf,
     /// Permission bits of the socket file: 0666 by default, since the mount and the kernel's identity are the boundary.
     pub mode: u32,
@@ -34,3 +60,107 @@ impl Default for Limits {
         Self { connections: 64, requests_per_second: 1000, body: 1024 * 1024 }
     }
 }
+
+/// A workload's socket, bound. It is served by [`Listener::run`]; dropping it removes the file.
+pub struct Listener {
+    socket: Socket,
+    mode: u32,
+    shared: Arc<Shared>,
+    /// Whether the last try to bind again failed, so that it is said once.
+    missing: bool,
+}
+
+/// What the connections of one workload share.
+struct Shared {
+    access: Arc<Access>,
+    limits: Arc<ArcSwap<Limits>>,
+}
+
+impl Listener {
+    /// Binds the socket of `settings`. `limits` stands for `settings.limits`, and may be changed by whoever shares it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the path; a socket that somebody listens on is left alone.
+    pub fn bind(
+        settings: &Settings,
+        limits: Arc<ArcSwap<Limits>>,
+        access: Arc<Access>,
+    ) -> Result<Self, Error> {
+        let Settings { workload: _, path, mode, limits: _ } = settings;
+        let socket = Socket::bind(path, *mode)?;
+        let shared = Shared { access, limits };
+        Ok(Self { socket, mode: *mode, shared: Arc::new(shared), missing: false })
+    }
+
+    /// Serves connections until `stop`, then removes the socket file, lets requests that run finish, and ends when they have.
+    /// What still runs at `cut` is dropped.
+    pub async fn run(mut self, stop: CancellationToken, cut: CancellationToken) {
+        let mut connections = JoinSet::new();
+        let mut checks = interval(CHECK);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let limit = self.shared.limits.load().connections;
+            let room = u32::try_from(connections.len()).is_ok_and(|open| open < limit);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = connections.join_next() => report(ended),
+                _ = checks.tick() => self.stay_in_place(),
+                stream = self.accept(), if room => {
+                    if let Some(stream) = stream {
+                        connections.spawn(connection::serve(Arc::clone(&self.shared), stream, stop.clone()));
+                    }
+                }
+            }
+        }
+        drop(self);
+        tokio::select! {
+            () = cut.cancelled() => connections.shutdown().await,
+            () = async { while let Some(ended) = connections.join_next().await { report(ended) } } => {}
+        }
+    }
+
+    async fn accept(&self) -> Option<UnixStream> {
+        match self.socket.accept().await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::warn!(path = %self.socket.path().display(), %error, "accepting a connection failed");
+                tokio::time::sleep(PAUSE).await;
+                None
+            }
+        }
+    }
+
+    /// Binds again when the file was removed or replaced. Connections that are open stay open.
+    fn stay_in_place(&mut self) {
+        if self.socket.is_in_place() {
+            self.missing = false;
+            return;
+        }
+        let path = self.socket.path().to_owned();
+        match Socket::bind(&path, self.mode) {
+            Ok(socket) => {
+                self.socket = socket;
+                self.missing = false;
+                tracing::warn!(path = %path.display(), "the socket file was removed or replaced; bound again");
+            }
+            Err(error) if !self.missing => {
+                self.missing = true;
+                tracing::error!(path = %path.display(), %error, "the socket file was removed or replaced");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A panic stays in its connection, and is said.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection's task panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! The process at the other end of a connection, as the kernel describes it, never as it describes itself.
 //!
-//! Does not know rules or secrets.
+//! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+mod kernel;
 pub mod level;
 
+use crate::name::WorkloadName;
 use level::Level;
+use std::{io, os::fd::AsFd};
+use tokio::net::UnixStream;
 
 /// Who may connect to a workload's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,4 +21,202 @@ pub struct Settings {
     pub groups: Vec<u32>,
     /// How surely it must be known. `auto` of the config is resolved before this value is made.
     pub level: Level,
+}
+
+/// Proof that the kernel said who connected, and by which workload's socket. Frozen at connect(2): a later setuid(2) of the
+/// peer does not change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    workload: WorkloadName,
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+    pid: Option<i32>,
+    level: Level,
+}
+
+/// A peer that may not use the socket.
+#[derive(Debug, thiserror::Error)]
+#[error("a peer of {workload} is refused")]
+pub struct Rejected {
+    /// Whose socket it connected to.
+    pub workload: WorkloadName,
+    /// Who it is, if the kernel said so.
+    pub peer: Option<Peer>,
+    /// Why it is refused.
+    #[source]
+    pub cause: Cause,
+}
+
+/// Why a peer may not use a socket. The texts may be shown to it: they hold nothing that it does not know.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The kernel would not say who it is.
+    #[error("the kernel does not say who the peer is")]
+    Unknown(#[source] io::Error),
+    /// Its effective uid is not one of those.
+    #[error("uid {0} may not use this socket")]
+    Uid(u32),
+    /// Its effective gid is not one of those.
+    #[error("gid {0} may not use this socket")]
+    Gid(u32),
+    /// It lacks a supplementary group.
+    #[error("a process without the supplementary group {0} may not use this socket")]
+    Group(u32),
+    /// It is known less surely than required.
+    #[error("the peer is known at level {proved}; this socket requires {required}")]
+    Level {
+        /// What was proved.
+        proved: Level,
+        /// What the workload requires.
+        required: Level,
+    },
+}
+
+/// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there.
+///
+/// # Errors
+/// [`Rejected`], with all that is known of the peer for the event.
+pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Peer, Rejected> {
+    let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
+    let peer = ask(stream, workload).map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    match peer.check(settings) {
+        Ok(()) => Ok(peer),
+        Err(cause) => Err(rejected(Some(peer), cause)),
+    }
+}
+
+fn ask(stream: &UnixStream, workload: &WorkloadName) -> io::Result<Peer> {
+    let known = stream.peer_cred()?;
+    Ok(Peer {
+        workload: workload.clone(),
+        uid: known.uid(),
+        gid: known.gid(),
+        groups: kernel::groups(stream.as_fd())?,
+        // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
+        pid: known.pid().filter(|pid| *pid > 0),
+        level: Level::User,
+    })
+}
+
+impl Peer {
+    /// Whether it may use the socket under these settings. Asked again for each request, since settings change while
+    /// connections stay.
+    ///
+    /// # Errors
+    /// The first [`Cause`] against it.
+    pub fn check(&self, settings: &Settings) -> Result<(), Cause> {
+        let Settings { uids, gids, groups, level } = settings;
+        if !uids.is_empty() && !uids.contains(&self.uid) {
+            return Err(Cause::Uid(self.uid));
+        }
+        if !gids.is_empty() && !gids.contains(&self.gid) {
+            return Err(Cause::Gid(self.gid));
+        }
+        if let Some(missing) = groups.iter().find(|group| !self.groups.contains(group)) {
+            return Err(Cause::Group(*missing));
+        }
+        if self.level < *level {
+            return Err(Cause::Level { proved: self.level, required: *level });
+        }
+        Ok(())
+    }
+
+    /// Whose socket it connected to.
+    #[must_use]
+    pub fn workload(&self) -> &WorkloadName {
+        &self.workload
+    }
+
+    /// Effective user id when it connected.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Effective group id when it connected.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    /// Supplementary groups when it connected.
+    #[must_use]
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
+    /// Process id in our PID namespace; `None` where another namespace hides it. A label, not an identity: ids are reused.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+
+    /// The level that was proved.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// A peer that no kernel has seen, for tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
+        Self { workload: workload.clone(), uid, gid, groups: groups.to_vec(), pid: None, level: Level::User }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload() -> WorkloadName {
+        WorkloadName::new("report-job").unwrap()
+    }
+
+    fn anyone() -> Settings {
+        Settings { uids: vec![], gids: vec![], groups: vec![], level: Level::User }
+    }
+
+    #[track_caller]
+    fn check(settings: Settings, expected: &str) {
+        let peer = Peer::for_test(&workload(), 20001, 20002, &[5, 6]);
+        let found =
+            peer.check(&settings).err().map_or_else(|| "admitted".to_owned(), |cause| cause.to_string());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_thing_asked_for_must_hold() {
+        check(anyone(), "admitted");
+        check(
+            Settings { uids: vec![1, 20001], gids: vec![20002], groups: vec![6, 5], ..anyone() },
+            "admitted",
+        );
+        check(Settings { uids: vec![0], ..anyone() }, "uid 20001 may not use this socket");
+        check(Settings { gids: vec![20001], ..anyone() }, "gid 20002 may not use this socket");
+        // A supplementary group is not the effective one, and the other way round.
+        check(Settings { gids: vec![5], ..anyone() }, "gid 20002 may not use this socket");
+        let without = "a process without the supplementary group 20002 may not use this socket";
+        check(Settings { groups: vec![5, 20002], ..anyone() }, without);
+        let low = "the peer is known at level user; this socket requires process";
+        check(Settings { level: Level::Process, ..anyone() }, low);
+    }
+
+    #[tokio::test]
+    async fn the_kernel_says_who_connected() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let peer = identify(&ours, &anyone(), &workload()).unwrap();
+        assert_eq!(peer.uid(), nix::unistd::geteuid().as_raw());
+        assert_eq!(peer.gid(), nix::unistd::getegid().as_raw());
+        assert_eq!(peer.pid(), i32::try_from(std::process::id()).ok());
+    }
+
+    #[tokio::test]
+    async fn another_uid_is_refused_and_the_event_can_name_it() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let other = nix::unistd::geteuid().as_raw() + 1;
+        let rejected = identify(&ours, &Settings { uids: vec![other], ..anyone() }, &workload()).unwrap_err();
+        assert_eq!(rejected.peer.map(|peer| peer.uid()), Some(other - 1));
+        assert!(matches!(rejected.cause, Cause::Uid(uid) if uid == other - 1));
+    }
 }

@@ -2,10 +2,16 @@
 //!
 //! Pure. Does not know whether a secret has a value, and never sees one.
 
+pub mod rate;
 pub mod rule;
+pub mod wish;
 
-use crate::name::{SecretName, WorkloadName};
-use rule::Rule;
+use crate::{
+    name::{RuleName, SecretName, WorkloadName},
+    peer::Peer,
+};
+use rule::{AuditMode, Rule};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The rules of one workload; may change while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,11 +24,79 @@ pub struct Settings {
     pub revision: String,
 }
 
+/// The rules of one workload, arranged for asking.
+#[derive(Debug)]
+pub struct Policy {
+    workload: WorkloadName,
+    revision: Arc<str>,
+    rules: Vec<Arc<Rule>>,
+    by_secret: BTreeMap<SecretName, Arc<Rule>>,
+}
+
 /// Proof that a rule matched. Only this module makes one.
 #[derive(Debug)]
 pub struct Permit {
     workload: WorkloadName,
     secret: SecretName,
+    rule: Arc<Rule>,
+    revision: Arc<str>,
+}
+
+/// Why there is no permit. A secret that does not exist and one that no rule names are one and the same here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No rule of the workload names it.
+    #[error("no rule allows it")]
+    NoRule,
+}
+
+/// Whether `peer` may have `secret`. `None` is a name that no secret can have; no rule names it either.
+///
+/// # Errors
+/// [`Denial`]; also for a peer of another workload.
+pub fn decide(policy: &Policy, peer: &Peer, secret: Option<&SecretName>) -> Result<Permit, Denial> {
+    if *peer.workload() != policy.workload {
+        return Err(Denial::NoRule);
+    }
+    let (name, rule) =
+        secret.and_then(|secret| policy.by_secret.get_key_value(secret)).ok_or(Denial::NoRule)?;
+    Ok(policy.permit(name, rule))
+}
+
+/// Every permit that `peer` could have: what a list may show.
+pub fn permits<'a>(policy: &'a Policy, peer: &Peer) -> impl Iterator<Item = Permit> + use<'a> {
+    let own = *peer.workload() == policy.workload;
+    policy.by_secret.iter().filter(move |_| own).map(|(name, rule)| policy.permit(name, rule))
+}
+
+impl Policy {
+    /// Arranges `settings`. Where two rules name one secret, the first in the order of the config is the one.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        let Settings { workload, rules, revision } = settings;
+        let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
+        let mut by_secret = BTreeMap::new();
+        for rule in &rules {
+            for secret in &rule.secrets {
+                by_secret.entry(secret.clone()).or_insert_with(|| Arc::clone(rule));
+            }
+        }
+        Self { workload: workload.clone(), revision: revision.as_str().into(), rules, by_secret }
+    }
+
+    /// The rules' names, in the order of the config.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleName> {
+        self.rules.iter().map(|rule| &rule.name)
+    }
+
+    fn permit(&self, secret: &SecretName, rule: &Arc<Rule>) -> Permit {
+        Permit {
+            workload: self.workload.clone(),
+            secret: secret.clone(),
+            rule: Arc::clone(rule),
+            revision: Arc::clone(&self.revision),
+        }
+    }
 }
 
 impl Permit {
@@ -36,5 +110,97 @@ impl Permit {
     #[must_use]
     pub fn secret(&self) -> &SecretName {
         &self.secret
+    }
+
+    /// The rule that matched.
+    #[must_use]
+    pub fn rule(&self) -> &RuleName {
+        &self.rule.name
+    }
+
+    /// The config's revision that the rule is of.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The audit mode that applies where the config's own is `usual`: the stronger of it and the rule's.
+    #[must_use]
+    pub fn audit_mode(&self, usual: AuditMode) -> AuditMode {
+        self.rule.audit.map_or(usual, |own| own.max(usual))
+    }
+
+    /// The rule's own rate, if it has one.
+    #[must_use]
+    pub fn requests_per_second(&self) -> Option<u32> {
+        self.rule.requests_per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, secrets: &[&str]) -> Rule {
+        Rule {
+            name: RuleName::new(name).unwrap(),
+            secrets: secrets.iter().map(|secret| SecretName::new(secret).unwrap()).collect(),
+            audit: None,
+            requests_per_second: None,
+        }
+    }
+
+    fn policy() -> Policy {
+        let strict = Rule { audit: Some(AuditMode::Strict), ..rule("keys", &["stripe", "orders-db"]) };
+        Policy::of(&Settings {
+            workload: WorkloadName::new("report-job").unwrap(),
+            rules: vec![rule("database", &["orders-db"]), strict],
+            revision: "sha256:0011223344556677".into(),
+        })
+    }
+
+    fn peer(workload: &str) -> Peer {
+        Peer::for_test(&WorkloadName::new(workload).unwrap(), 20001, 20001, &[])
+    }
+
+    #[track_caller]
+    fn check(workload: &str, secret: &str, expected: Result<(&str, AuditMode), Denial>) {
+        let policy = policy();
+        let permit = decide(&policy, &peer(workload), SecretName::new(secret).ok().as_ref());
+        let found = permit.as_ref().map(|it| (it.rule().as_str(), it.audit_mode(AuditMode::Buffered)));
+        assert_eq!(found.map_err(|denial| *denial), expected);
+    }
+
+    #[test]
+    fn no_matching_rule_means_no() {
+        check("report-job", "stripe", Ok(("keys", AuditMode::Strict)));
+        check("report-job", "ci-token", Err(Denial::NoRule));
+        check("report-job", "Not A Name", Err(Denial::NoRule));
+    }
+
+    #[test]
+    fn the_first_of_two_rules_is_the_one() {
+        check("report-job", "orders-db", Ok(("database", AuditMode::Buffered)));
+    }
+
+    #[test]
+    fn a_peer_of_another_workload_gets_nothing() {
+        check("billing-agent", "stripe", Err(Denial::NoRule));
+        assert_eq!(permits(&policy(), &peer("billing-agent")).count(), 0);
+    }
+
+    #[test]
+    fn a_rule_cannot_weaken_the_audit_mode() {
+        let policy = policy();
+        let permit =
+            decide(&policy, &peer("report-job"), Some(&SecretName::new("orders-db").unwrap())).unwrap();
+        assert_eq!(permit.audit_mode(AuditMode::Strict), AuditMode::Strict);
+    }
+
+    #[test]
+    fn a_list_is_what_could_be_had() {
+        let names: Vec<_> =
+            permits(&policy(), &peer("report-job")).map(|permit| permit.secret().to_string()).collect();
+        assert_eq!(names, ["orders-db", "stripe"]);
     }
 }

@@ -16,10 +16,10 @@ use super::{
     Settings, Stats,
     canonical::{self, Frame, Paths},
     chain::{Chain, ChainId},
-    digest::{hex_text, random, sha256},
     event::{AgentFacts, Event, Outcome, Reason, Type},
 };
 use crate::clock::{self, Timestamp};
+use crate::crypto::{hex, random, sha256};
 use disk::Disk;
 use files::Files;
 use recovery::{Ending, Last};
@@ -363,7 +363,7 @@ fn recovered(last: &Last, now: Timestamp) -> Event {
     event.agent = Some(AgentFacts {
         chain: Some(last.chain.last.chain.to_string()),
         from_seq: Some(last.chain.last.seq),
-        last_hash: Some(hex_text(&last.chain.hash)),
+        last_hash: Some(hex(&last.chain.hash)),
         ..AgentFacts::default()
     });
     event

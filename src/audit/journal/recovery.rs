@@ -8,10 +8,8 @@ use super::{
     segment::{self, Name, SegmentReader, Step},
     walk::list,
 };
-use crate::audit::{
-    chain::{Chain, Position},
-    digest::sha256,
-};
+use crate::audit::chain::{Chain, Position};
+use crate::crypto::sha256;
 use std::{
     fs, io,
     ops::RangeInclusive,

@@ -8,10 +8,8 @@
 //! Numbers are little-endian. Does not write: `journal` does.
 
 use super::crc32c::crc32c;
-use crate::audit::{
-    chain::{Chain, ChainId, Position},
-    digest::{Hash, unhex},
-};
+use crate::audit::chain::{Chain, ChainId, Position};
+use crate::crypto::{Hash, unhex};
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
 
 /// Bytes of a header.

@@ -126,7 +126,7 @@ impl Bench {
                 assert_eq!(seq, last + 1, "{line}");
                 assert_eq!(value["chain"]["prev"], hash, "{line}");
             }
-            before = Some((chain, seq, hex_text(&sha256(line.as_bytes()))));
+            before = Some((chain, seq, hex(&sha256(line.as_bytes()))));
         }
         lines
     }
@@ -371,7 +371,7 @@ fn a_journal_that_was_closed_is_recovered_as_such() {
         (Some("audit.recovered.v1"), Some("allow"))
     );
     assert_eq!(value["agent"]["last_seq"], "00000000000000000002");
-    assert_eq!(value["agent"]["last_hash"], hex_text(&sha256(lines[1].as_bytes())));
+    assert_eq!(value["agent"]["last_hash"], hex(&sha256(lines[1].as_bytes())));
     assert_eq!(bench.bad(), 0);
 }
 

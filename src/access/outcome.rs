@@ -1,0 +1,188 @@
+//! What became of a wish: done or refused, and why; with the receipt that says that it is on record.
+//!
+//! Does not decide and does not render: `api` does.
+
+use super::{Access, Held, Reason, Served, Value, Wish};
+use crate::{
+    approval::Grant,
+    audit::{self, Receipt, event::RuleRef},
+    keeper,
+    name::{RuleName, SecretName},
+    peer::{self, Peer},
+    policy::Denial,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// What was permitted and done.
+#[derive(Debug)]
+pub enum Done {
+    /// What the peer may read, each with what is in hand.
+    Listed(Vec<(SecretName, Option<Held>)>),
+    /// A value, to be sent.
+    Read(Grant, Served),
+    /// The peer has the newest value already.
+    Unchanged(Grant, Served),
+    /// The peer says that it uses this value's generation.
+    Acked(Grant, Arc<Value>),
+}
+
+/// What was not done.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub why: Why,
+    pub(super) rule: Option<RuleRef>,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Why {
+    /// The settings changed, and the peer may no longer be here.
+    #[error(transparent)]
+    Rejected(#[from] peer::Cause),
+    /// Policy says no.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// Over the rule's own rate, for this long.
+    #[error("over the rule's rate")]
+    RateLimited(Duration),
+    /// There is no value to give.
+    #[error("there is no value")]
+    NoValue(#[source] Box<keeper::Error>),
+    /// A bare value was asked for, and the secret has these fields.
+    #[error("the secret has not one field")]
+    NotOneField(Vec<String>),
+    /// An ack of a generation that is neither the newest nor the one before it.
+    #[error("generation {0} is not served")]
+    OtherGeneration(u64),
+}
+
+/// An answer with the proof that its event is on disk. Only `Access::answer` makes one. Holding one with a value obliges to
+/// call [`Answered::delivered`] once the value is written to the client; dropping it without that is an event.
+pub struct Answered {
+    pub(super) unsent: Unsent,
+    pub(super) receipt: Receipt,
+}
+
+/// A value that is owed to a client until it is settled. Dropped before, the event `undelivered` is recorded.
+pub(super) struct Unsent {
+    access: Arc<Access>,
+    pub(super) peer: Arc<Peer>,
+    pub(super) wish: Wish,
+    pub(super) outcome: Result<Done, Refusal>,
+    pub(super) arrived: Instant,
+    settled: bool,
+}
+
+/// A refused peer, with the proof that the event is on disk.
+#[derive(Debug)]
+pub struct TurnedAway {
+    /// Who and why.
+    pub rejected: peer::Rejected,
+    pub(super) receipt: Receipt,
+}
+
+/// The event could not be put on disk, so there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("recording the event of a request")]
+pub struct Unaudited {
+    /// When it is worth asking again.
+    pub retry_after: Duration,
+    #[source]
+    pub(super) source: Option<audit::Error>,
+}
+
+impl Answered {
+    /// What was asked for.
+    #[must_use]
+    pub fn wish(&self) -> &Wish {
+        &self.unsent.wish
+    }
+
+    /// What became of it.
+    ///
+    /// # Errors
+    /// [`Refusal`], whose event is on disk too.
+    pub fn outcome(&self) -> Result<&Done, &Refusal> {
+        self.unsent.outcome.as_ref()
+    }
+
+    /// The proof that the event is on disk.
+    #[must_use]
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// Everything that was to be sent is written to the client's socket.
+    pub fn delivered(mut self) {
+        self.unsent.settle();
+    }
+}
+
+impl TurnedAway {
+    /// The proof that the event is on disk.
+    #[must_use]
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+}
+
+impl Unsent {
+    pub(super) fn new(
+        access: &Arc<Access>,
+        peer: &Arc<Peer>,
+        wish: Wish,
+        outcome: Result<Done, Refusal>,
+        arrived: Instant,
+    ) -> Self {
+        let settled = !matches!(outcome, Ok(Done::Read(..)));
+        Self { access: Arc::clone(access), peer: Arc::clone(peer), wish, outcome, arrived, settled }
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    pub(super) fn rule(&self) -> Option<&RuleName> {
+        match &self.outcome {
+            Ok(Done::Listed(_)) => None,
+            Ok(Done::Read(grant, _) | Done::Unchanged(grant, _) | Done::Acked(grant, _)) => {
+                Some(grant.permit().rule())
+            }
+            Err(refusal) => refusal.rule.as_ref().map(|rule| &rule.name),
+        }
+    }
+
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.outcome.as_ref().err().map(|refusal| refusal.why.reason())
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.access.undelivered(self);
+        }
+    }
+}
+
+impl Why {
+    /// The word for it in the answer, the event and the metrics.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Rejected(cause) => cause.into(),
+            Self::Denied(denial) => denial.into(),
+            Self::RateLimited(_) => Reason::RateLimited,
+            Self::NoValue(error) => error.class().map_or(Reason::NotReady, Reason::from),
+            Self::NotOneField(_) | Self::OtherGeneration(_) => Reason::BadRequest,
+        }
+    }
+}
+
+impl<W: Into<Why>> From<W> for Refusal {
+    fn from(why: W) -> Self {
+        Self { why: why.into(), rule: None }
+    }
+}

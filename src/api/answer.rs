@@ -1,0 +1,329 @@
+//! From what became of a request to HTTP: the one table of statuses, and every text that a client may see.
+//!
+//! Public text only: what failed inside goes to the log and the audit, not to the socket.
+
+use super::{Content, value};
+use crate::{
+    access::{Act, Answered, Done, Form, Held, Read, Reason, TurnedAway, Unaudited, Why, Wish},
+    clock,
+    name::{RuleName, SecretName, WorkloadName},
+    peer::{Peer, level::Level},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// A request that is not understood, or not read at all.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// It is malformed, in this way.
+    Request(&'static str),
+    /// There is no such route.
+    NoRoute,
+    /// The route has these methods only.
+    Method(&'static str),
+    /// Its body is larger than this many bytes.
+    TooLarge(u64),
+    /// Over the workload's rate for this long.
+    OverRate(Duration),
+}
+
+impl Bad {
+    pub(super) fn request(what: &'static str) -> Self {
+        Self::Request(what)
+    }
+
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Request(_) | Self::NoRoute | Self::Method(_) => Reason::BadRequest,
+            Self::TooLarge(_) => Reason::TooLarge,
+            Self::OverRate(_) => Reason::RateLimited,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Request(what) => (*what).to_owned(),
+            Self::NoRoute => "no such route".to_owned(),
+            Self::Method(methods) => format!("this route has {methods} only"),
+            Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
+            Self::OverRate(_) => {
+                "over this workload's limits.requests_per_second; wait and ask again".to_owned()
+            }
+        }
+    }
+}
+
+/// The one table from reason to status.
+fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::BadRequest => StatusCode::BAD_REQUEST,
+        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Reason::NoRule
+        | Reason::WrongUid
+        | Reason::WrongGid
+        | Reason::WrongGroups
+        | Reason::PeerUnknown
+        | Reason::LevelNotReached
+        | Reason::VaultDenied => StatusCode::FORBIDDEN,
+        Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
+        Reason::NotReady
+        | Reason::VaultAway
+        | Reason::VaultSealed
+        | Reason::VaultMissing
+        | Reason::VaultInvalid
+        | Reason::VaultSlow
+        | Reason::CredentialFile
+        | Reason::Budget
+        | Reason::AuditUnavailable
+        | Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::Undelivered
+        | Reason::ConfigInvalid
+        | Reason::NeedsRestart
+        | Reason::ClockJump
+        | Reason::Crash
+        | Reason::JournalDamaged
+        | Reason::JournalReplaced
+        | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What a client reads about a value that there is not.
+fn no_value(reason: Reason) -> &'static str {
+    match reason {
+        Reason::VaultAway => "no valid value is in hand, and Vault cannot be reached",
+        Reason::VaultSealed => "no valid value is in hand, and Vault is sealed",
+        Reason::VaultDenied => {
+            "Vault refuses to give this to the identity; ask for it in the policies of its role in Vault"
+        }
+        Reason::VaultMissing => "Vault has nothing there; write it, or correct the path in secrets",
+        Reason::VaultInvalid => "Vault calls the request wrong; correct the secret's settings in secrets",
+        Reason::VaultSlow => "no valid value is in hand, and Vault asks us to slow down",
+        Reason::VaultNonsense => "Vault's answer makes no sense",
+        Reason::CredentialFile => "no valid value is in hand, and a credential file of ours cannot be read",
+        Reason::Budget => "no valid value is in hand, and our budget of calls is used up",
+        _ => "there is no valid value yet",
+    }
+}
+
+/// What is answered once the event is on disk.
+pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response<Content> {
+    let done = match answered.outcome() {
+        Ok(done) => done,
+        Err(refusal) => return refused(workload, &refusal.why, Some(answered.receipt().id().to_string())),
+    };
+    match done {
+        Done::Listed(secrets) => json(&List { secrets: secrets.iter().map(line).collect() }),
+        Done::Acked(_, value) => json(&Acked { name: value.name().as_str(), generation: value.generation() }),
+        Done::Unchanged(_, served) => {
+            let mut response = plain_response(StatusCode::NOT_MODIFIED, Bytes::new(), JSON);
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            tag(&mut response, &served.held);
+            response
+        }
+        Done::Read(_, served) => {
+            let mut response = match (form(answered.wish()), value::plain(served)) {
+                (Form::Plain, Some(bytes)) => plain_response(StatusCode::OK, bytes, TEXT),
+                (form, _) => plain_response(StatusCode::OK, value::json(served, form), JSON),
+            };
+            tag(&mut response, &served.held);
+            let headers = response.headers_mut();
+            headers.insert(header::AGE, HeaderValue::from(served.age.as_secs()));
+            if served.stale {
+                headers.insert("claviger-stale", HeaderValue::from_static("true"));
+            }
+            response
+        }
+    }
+}
+
+/// What is answered to a wish that was not fulfilled.
+pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) -> Response<Content> {
+    let (text, retry) = match why {
+        Why::Rejected(cause) => (format!("{cause}; ask for it in workloads.{workload}.peer"), None),
+        Why::Denied(_) => {
+            let text = format!(
+                "no rule allows this, or there is no such secret; ask for the rule in workloads.{workload}.rules"
+            );
+            (text, None)
+        }
+        Why::RateLimited(wait) => {
+            ("over the rule's requests_per_second; wait and ask again".to_owned(), Some(*wait))
+        }
+        Why::NoValue(error) => (no_value(why.reason()).to_owned(), Some(error.retry_after())),
+        Why::NotOneField(names) => {
+            (format!("text/plain needs a secret of one field; this one has: {}", names.join(", ")), None)
+        }
+        Why::OtherGeneration(number) => {
+            (format!("generation {number} is neither the current nor the previous one"), None)
+        }
+    };
+    let mut response = error(status(why.reason()), why.reason(), &text, id, retry);
+    if matches!(why, Why::Rejected(_)) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// What a peer is told that may not connect at all.
+pub(super) fn rejected(turned_away: &TurnedAway) -> Response<Content> {
+    let rejected = &turned_away.rejected;
+    let reason = Reason::from(&rejected.cause);
+    let text = format!("{}; ask for it in workloads.{}.peer", rejected.cause, rejected.workload);
+    error(status(reason), reason, &text, Some(turned_away.receipt().id().to_string()), None)
+}
+
+/// What is answered when no event can be written: nothing, whatever was asked for.
+pub(super) fn unaudited(unaudited: &Unaudited) -> Response<Content> {
+    let reason = Reason::AuditUnavailable;
+    let text = "the audit journal cannot be written, so nothing is given out";
+    error(status(reason), reason, text, None, Some(unaudited.retry_after))
+}
+
+/// What is answered to a request that is not understood.
+pub(super) fn bad(bad: &Bad) -> Response<Content> {
+    let reason = bad.reason();
+    let retry = match bad {
+        Bad::OverRate(wait) => Some(*wait),
+        _ => None,
+    };
+    let status = match bad {
+        Bad::NoRoute => StatusCode::NOT_FOUND,
+        Bad::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+        _ => status(reason),
+    };
+    let mut response = error(status, reason, &bad.text(), None, retry);
+    if let Bad::Method(methods) = bad {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
+    response
+}
+
+/// What we see of the peer.
+pub(super) fn whoami(peer: &Peer, rules: &[RuleName], required: Level) -> Response<Content> {
+    let pid = peer.pid().map_or_else(|| "hidden".into(), serde_json::Value::from);
+    json(&WhoAmI {
+        workload: peer.workload().as_str(),
+        uid: peer.uid(),
+        gid: peer.gid(),
+        groups: peer.groups(),
+        pid,
+        level: peer.level().word(),
+        level_required: required.word(),
+        rules: rules.iter().map(RuleName::as_str).collect(),
+        bridge: "deny",
+    })
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    errors: [&'a str; 1],
+    reason: &'a str,
+    request_id: String,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    secrets: Vec<Line<'a>>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    kind: Option<&'a str>,
+    generation: Option<u64>,
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Acked<'a> {
+    name: &'a str,
+    generation: u64,
+}
+
+#[derive(Serialize)]
+struct WhoAmI<'a> {
+    workload: &'a str,
+    uid: u32,
+    gid: u32,
+    groups: &'a [u32],
+    pid: serde_json::Value,
+    level: &'a str,
+    level_required: &'a str,
+    rules: Vec<&'a str>,
+    bridge: &'a str,
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+fn line((name, held): &(SecretName, Option<Held>)) -> Line<'_> {
+    Line {
+        name: name.as_str(),
+        kind: held.as_ref().map(|held| held.value.kind()),
+        generation: held.as_ref().map(|held| held.value.generation()),
+        expires_at: held.as_ref().and_then(|held| held.expires_at).map(clock::rfc3339),
+    }
+}
+
+fn form(wish: &Wish) -> Form {
+    match wish {
+        Wish::Secret { act: Act::Read(Read { form, .. }), .. } => *form,
+        _ => Form::Json,
+    }
+}
+
+fn tag(response: &mut Response<Content>, held: &Held) {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", held.value.tag())) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+}
+
+fn error(
+    status: StatusCode,
+    reason: Reason,
+    text: &str,
+    id: Option<String>,
+    retry: Option<Duration>,
+) -> Response<Content> {
+    let request_id = id.unwrap_or_else(request_id);
+    let mut response = json(&Refused { errors: [text], reason: reason.word(), request_id });
+    *response.status_mut() = status;
+    if let Some(wait) = retry {
+        // Whole seconds, rounded up, so that whoever obeys is not early (RFC 9110 section 10.2.3).
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    response
+}
+
+fn json(body: &impl Serialize) -> Response<Content> {
+    // These shapes cannot fail to serialise.
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    plain_response(StatusCode::OK, bytes.into(), JSON)
+}
+
+fn plain_response(status: StatusCode, body: Bytes, media: HeaderValue) -> Response<Content> {
+    let mut response = Response::new(Content::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, media);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// An id for what has no event: unique in this process, and hardly ever that of another.
+fn request_id() -> String {
+    static BOOT: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    format!("{:016x}-{}", *BOOT, COUNT.fetch_add(1, Ordering::Relaxed))
+}

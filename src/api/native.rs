@@ -1,0 +1,100 @@
+//! The native routes: which methods each has, and what each asks for.
+//!
+//! Does not decide and does not render.
+
+use super::{
+    answer::Bad,
+    request::{self, Route},
+};
+use crate::{
+    access::{Act, Wish},
+    name::SecretName,
+};
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
+use std::{error::Error, time::Duration};
+
+/// How long a body may take to come in.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a request asks for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Something that the path of a request decides on.
+    Wish(Wish),
+    /// What we see of the peer; discloses nothing else.
+    WhoAmI,
+}
+
+/// Reads a request. Its body is read only where the route has one, and never beyond `limit` bytes.
+pub(super) async fn read<B>(request: Request<B>, limit: u64) -> Result<Asked, Bad>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    if content_length(&head.headers).is_some_and(|length| length > limit) {
+        return Err(Bad::TooLarge(limit));
+    }
+    match request::route(&head.uri)? {
+        Route::Secrets => {
+            reads(&head.method)?;
+            request::no_query(&head.uri)?;
+            Ok(Asked::Wish(Wish::List))
+        }
+        Route::WhoAmI => {
+            reads(&head.method)?;
+            request::no_query(&head.uri)?;
+            Ok(Asked::WhoAmI)
+        }
+        Route::Secret(name) => {
+            reads(&head.method)?;
+            let read = request::read(&head.uri, &head.headers)?;
+            Ok(Asked::Wish(Wish::Secret { name, act: Act::Read(read) }))
+        }
+        Route::Ack(name) if head.method == Method::POST => {
+            request::no_query(&head.uri)?;
+            acknowledgement(name, body, limit).await
+        }
+        Route::Ack(_) => Err(Bad::Method("POST")),
+    }
+}
+
+fn reads(method: &Method) -> Result<(), Bad> {
+    if method == Method::GET || method == Method::HEAD { Ok(()) } else { Err(Bad::Method("GET, HEAD")) }
+}
+
+fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The body of an ack: `{"generation": N}`, `{}` or nothing.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Acknowledgement {
+    generation: Option<u64>,
+}
+
+async fn acknowledgement<B>(name: Option<SecretName>, body: B, limit: u64) -> Result<Asked, Bad>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let cap = usize::try_from(limit).unwrap_or(usize::MAX);
+    let body = std::pin::pin!(Limited::new(body, cap));
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(Bad::TooLarge(limit)),
+        Ok(Err(_)) => return Err(Bad::request("the body is malformed or cut off")),
+        Err(_) => return Err(Bad::request("the body did not come in time")),
+    };
+    let acknowledgement = if bytes.is_empty() {
+        Acknowledgement::default()
+    } else {
+        let bad = |_| Bad::request("the body must be {\"generation\": NUMBER}, or nothing");
+        serde_json::from_slice(&bytes).map_err(bad)?
+    };
+    Ok(Asked::Wish(Wish::Secret { name, act: Act::Ack(acknowledgement.generation) }))
+}

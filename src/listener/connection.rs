@@ -1,0 +1,102 @@
+//! One connection, from the kernel's word on the peer to the last answer.
+//!
+//! Does not decide: it asks `access` whether the peer may be here, and `api` for each answer.
+
+use super::{
+    Shared,
+    wire::{Owed, Tracked, Wire},
+};
+use crate::{api, peer::Peer};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a request's head may take to come in, and so how long a connection may be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How large a request's head may be, in bytes.
+const HEAD: usize = 8192;
+/// How long, and how many bytes, a refused peer may go on sending, so that it gets to read why.
+const PARTING: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
+
+/// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
+pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, stop: CancellationToken) {
+    match shared.access.admit(&stream).await {
+        Ok(peer) => answer(shared, Arc::new(peer), stream, stop).await,
+        Err(turned_away) => {
+            let response = api::turned_away(&turned_away);
+            // A peer that is refused and does not even listen is nobody's problem.
+            let _ = tokio::time::timeout(PARTING.0, part(stream, response)).await;
+        }
+    }
+}
+
+async fn answer(shared: Arc<Shared>, peer: Arc<Peer>, stream: UnixStream, stop: CancellationToken) {
+    let owed = Arc::new(Owed::default());
+    let wire = Wire::new(stream, Arc::clone(&owed));
+    let service = service_fn(move |request| {
+        let (shared, peer, owed) = (Arc::clone(&shared), Arc::clone(&peer), Arc::clone(&owed));
+        async move { Ok::<_, Infallible>(respond(&shared, &peer, &owed, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD)
+        .auto_date_header(false)
+        .half_close(false)
+        .serve_connection(TokioIo::new(wire), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn respond(
+    shared: &Shared,
+    peer: &Arc<Peer>,
+    owed: &Arc<Owed>,
+    request: Request<Incoming>,
+) -> Response<Tracked> {
+    let limits = **shared.limits.load();
+    if let Err(wait) = shared.access.take_turn(limits.requests_per_second) {
+        return api::over_rate(&shared.access, peer, wait).map(Tracked::free);
+    }
+    let api::Reply { response, owed: answer } = api::serve(&shared.access, peer, limits.body, request).await;
+    match answer {
+        Some(answer) => response.map(|body| Tracked::owing(body, answer, owed)),
+        None => response.map(Tracked::free),
+    }
+}
+
+/// Tells a peer why it may not be here, without reading what it wants. What it sends meanwhile is thrown away: a socket that
+/// is closed with unread bytes makes the client see a reset instead of the answer.
+async fn part(mut stream: UnixStream, response: Response<api::Content>) -> std::io::Result<()> {
+    let (head, body) = response.into_parts();
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes);
+    let mut text = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status, body.len()).into_bytes();
+    for (name, value) in &head.headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(&body);
+    stream.write_all(&text).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(PARTING.1), &mut tokio::io::sink()).await?;
+    Ok(())
+}

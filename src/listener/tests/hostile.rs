@@ -1,0 +1,322 @@
+//! What a clumsy or hostile client gets, and what it cannot do.
+
+use super::agent::{Agent, LIMIT, held, one, ourselves};
+use crate::{
+    listener::{LONGEST_NAME, Limits, socket::Error, socket::Socket},
+    peer,
+};
+use std::{
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{io::AsyncWriteExt, net::UnixStream, task::JoinSet, time::timeout};
+
+const GOOD: &str = "GET /secrets/orders-db HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// Sends `request`, wants `status` and `text`, and that the agent still works and gave away nothing.
+async fn check(agent: &Agent, request: &str, status: u16, text: &str) {
+    let mut client = agent.connect().await;
+    // A server that has seen enough may close before everything is sent.
+    let _ = timeout(LIMIT, client.stream.write_all(request.as_bytes())).await.unwrap();
+    let answer = client.receive().await;
+    let start: String = request.chars().take(80).collect();
+    assert_eq!(answer.status, status, "{start}");
+    assert!(answer.body.contains(text) && !answer.body.contains("sk_live"), "{start}: {}", answer.body);
+    assert_eq!(agent.get("/secrets/orders-db").await.status, 200);
+}
+
+#[tokio::test]
+async fn malformed_requests_get_the_right_status() {
+    let agent = Agent::start();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    for (request, status, text) in [
+        (get("/secrets/%zz"), 400, "hexadecimal"),
+        (get("/secrets/a%2fb"), 400, "percent-encoded"),
+        (get("/secrets/../whoami"), 400, "segment"),
+        (get("/secrets/%2e%2e/stripe"), 400, "segment"),
+        (get("/secrets//stripe"), 400, "empty segment"),
+        (get("/secrets/stripe?wait=1h"), 400, "at most 5m"),
+        (get("/secrets/stripe?wait=1s&wait=2s"), 400, "twice"),
+        (
+            get("/v1/secret/data/payments/stripe"),
+            404,
+            r#"{"errors":["no such route"],"reason":"bad_request","#,
+        ),
+        (get("/upstreams/stripe/v1/charges"), 404, "no such route"),
+        ("BREW /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "GET, HEAD only"),
+        ("GET /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "POST only"),
+        ("\0\0\0\0\r\n\r\n".to_owned(), 400, ""),
+        ("GET /secrets/a b HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, ""),
+        ("CONNECT stripe:443 HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, ""),
+    ] {
+        check(&agent, &request, status, text).await;
+    }
+    // HTTP/2 has no answer in HTTP/1.1.
+    let mut client = agent.connect().await;
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert_eq!(client.try_receive().await, None);
+    let events = agent.events();
+    assert!(events.iter().all(|event| event.contains("orders-db")), "{events:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_told_which_there_are() {
+    let agent = Agent::start();
+    let answer = agent.ask("DELETE /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn what_a_client_says_about_itself_is_ignored() {
+    let agent = Agent::start();
+    let claims =
+        "X-Vault-Token: root\r\nAuthorization: Bearer root\r\nX-Forwarded-User: root\r\nHost: ci-token";
+    check(&agent, &format!("GET /secrets/ci-token HTTP/1.1\r\n{claims}\r\n\r\n"), 403, "no_rule").await;
+}
+
+#[tokio::test]
+async fn a_head_or_body_that_is_too_large_is_refused() {
+    let agent = Agent::start();
+    let head = "x".repeat(9000);
+    check(&agent, &format!("GET /secrets/stripe HTTP/1.1\r\nh: {head}\r\n\r\n"), 431, "").await;
+    let ack = "POST /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\n";
+    check(&agent, &format!("{ack}content-length: 1048577\r\n\r\n"), 413, "too_large").await;
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
+    check(
+        &agent,
+        &format!("{ack}transfer-encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n"),
+        413,
+        "too_large",
+    )
+    .await;
+    let elsewhere = "GET /secrets/stripe HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n";
+    check(&agent, elsewhere, 413, "too_large").await;
+    agent.limits.store(Arc::new(Limits { body: 4, ..Limits::default() }));
+    check(&agent, &format!("{ack}content-length: 5\r\n\r\n12345"), 413, "4 bytes").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_ends_the_connection() {
+    let agent = Agent::start();
+    let mut client = agent.connect().await;
+    client.send("GET /secrets/stripe HTTP/1.1\r\nhost: ").await;
+    assert_eq!(client.try_receive().await, None);
+    // So does an idle connection.
+    assert_eq!(agent.connect().await.try_receive().await, None);
+    assert_eq!(agent.events(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_ends_the_request() {
+    let agent = Agent::start();
+    let request = "POST /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{";
+    let answer = agent.ask(request).await;
+    assert!(answer.status == 400 && answer.body.contains("in time"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let agent = Agent::start();
+    let mut client = agent.connect().await;
+    let paths = ["/secrets/stripe", "/secrets/ci-token", "/nowhere", "/secrets/orders-db"];
+    let all: String = paths.map(|path| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).concat();
+    client.send(&all.repeat(5)).await;
+    for _ in 0..5 {
+        for status in [200, 403, 404, 200] {
+            assert_eq!(client.receive().await.status, status);
+        }
+    }
+    assert_eq!(agent.await_events(15).await.len(), 15);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_sending_half_ends_its_connection() {
+    let agent = Agent::start();
+    let mut client = agent.connect().await;
+    client.send("GET /secrets/stripe?wait=5m&since=boot-7 HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.try_receive().await, None);
+    // Nothing had been read for it, so nothing is written down.
+    assert_eq!(agent.events(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_is_written_down_as_not_having_got_the_value() {
+    let agent = Agent::start();
+    let mut client = agent.connect().await;
+    client.send("GET /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    drop(client);
+    let events = agent.await_events(2).await;
+    assert_eq!(
+        events,
+        ["secret.read.v1 allow - stripe keys", "secret.read.v1 error undelivered stripe keys"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_given_up_and_has_not_got_the_value() {
+    let mut agent = Agent::start();
+    let large = format!("\"{}\"", "x".repeat(4 * 1024 * 1024));
+    agent.shelve("stripe", held(one("stripe", 8, &large)));
+    let mut client = agent.connect().await;
+    client.send("GET /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let events = agent.await_events(2).await;
+    assert_eq!(events[1], "secret.read.v1 error undelivered stripe keys");
+    // A large value that is read is delivered, though it does not fit the socket at once.
+    let answer = agent.get("/secrets/stripe").await;
+    assert!(answer.body.contains(&large));
+    agent.end().await;
+    assert_eq!(agent.events().len(), 3);
+}
+
+#[tokio::test]
+async fn a_thousand_connections_are_served_within_the_limit() {
+    let agent = Agent::start_with(ourselves(), Limits { connections: 8, ..Limits::default() });
+    let mut clients = JoinSet::new();
+    for _ in 0..1000 {
+        let path = agent.path.clone();
+        clients.spawn(async move {
+            loop {
+                match UnixStream::connect(&path).await {
+                    Ok(stream) => return stream,
+                    // The kernel's queue is full.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+        });
+    }
+    let mut streams = timeout(LIMIT, clients.join_all()).await.unwrap();
+    // Whoever came first is served, and goes.
+    for mut stream in streams.drain(..) {
+        let ask = GOOD.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+        timeout(LIMIT, stream.write_all(ask.as_bytes())).await.unwrap().unwrap();
+        let mut answer = Vec::new();
+        timeout(LIMIT, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 429"), "{answer}");
+    }
+    assert_eq!(agent.get("/whoami").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_beyond_the_limit_waits_until_another_ends() {
+    let agent = Agent::start_with(ourselves(), Limits { connections: 1, ..Limits::default() });
+    let mut first = agent.connect().await;
+    assert_eq!(first.get("/secrets/stripe").await.status, 200);
+    let mut second = agent.connect().await;
+    second.send(GOOD).await;
+    // The first is idle, and so is ended after a while.
+    assert_eq!(second.receive().await.status, 200);
+    assert_eq!(first.try_receive().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_peer_cannot_hold_a_connection() {
+    let stranger = peer::Settings { uids: vec![u32::MAX - 1], ..ourselves() };
+    let agent = Agent::start_with(stranger, Limits { connections: 1, ..Limits::default() });
+    let _kept_open = agent.connect().await;
+    assert_eq!(agent.connect().await.receive().await.status, 403);
+}
+
+#[tokio::test]
+async fn a_request_that_outlives_the_deadline_is_cut() {
+    let mut agent = Agent::start();
+    let mut client = agent.connect().await;
+    client.send("POST /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{").await;
+    assert_eq!(agent.get("/secrets/orders-db").await.status, 200);
+    agent.cut.cancel();
+    agent.end().await;
+    assert_eq!(client.try_receive().await, None);
+}
+
+#[tokio::test]
+async fn a_removed_or_replaced_socket_comes_back() {
+    let agent = Agent::start();
+    let mut before = agent.connect().await;
+    std::fs::remove_file(&agent.path).unwrap();
+    let back = async {
+        while UnixStream::connect(&agent.path).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, back).await.unwrap();
+    assert_eq!(agent.get("/secrets/stripe").await.status, 200);
+    assert_eq!(before.get("/secrets/stripe").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_socket_that_replaced_ours_is_left_alone() {
+    let mut agent = Agent::start();
+    std::fs::remove_file(&agent.path).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(&agent.path).unwrap();
+    let inode = std::fs::metadata(&agent.path).unwrap().ino();
+    agent.end().await;
+    assert_eq!(std::fs::metadata(&agent.path).unwrap().ino(), inode);
+}
+
+#[tokio::test]
+async fn the_socket_file_has_the_mode_it_was_given() {
+    let directory = tempfile::TempDir::new().unwrap();
+    for mode in [0o666, 0o600, 0o660] {
+        let path = directory.path().join(format!("{mode:o}.sock"));
+        let _socket = Socket::bind(&path, mode).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert!(found.file_type().is_socket());
+        assert_eq!(found.permissions().mode() & 0o7777, mode);
+    }
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_live_one_never() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("a.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let live = Socket::bind(&path, 0o666).unwrap();
+    assert!(matches!(Socket::bind(&path, 0o666), Err(Error::Alive(_))));
+    assert!(live.is_in_place());
+    drop(live);
+    assert!(!path.exists());
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(Socket::bind(&path, 0o666), Err(Error::NotASocket(_))));
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/tmp", &path).unwrap();
+    assert!(matches!(Socket::bind(&path, 0o666), Err(Error::NotASocket(_))));
+}
+
+#[tokio::test]
+async fn a_directory_that_others_can_write_to_is_refused() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let bind = || Socket::bind(&directory.path().join("a.sock"), 0o666);
+    for (mode, good) in [(0o755, true), (0o777, false), (0o775, false), (0o1777, true)] {
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(mode)).unwrap();
+        let bound = bind();
+        assert_eq!(bound.is_ok(), good, "{mode:o}");
+        assert!(good || matches!(bound, Err(Error::Shared(_))));
+    }
+    assert!(matches!(Socket::bind(&directory.path().join("no/a.sock"), 0o666), Err(Error::Directory { .. })));
+}
+
+#[tokio::test]
+async fn a_path_longer_than_the_kernel_takes_still_works() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let deep = directory.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    std::fs::set_permissions(&deep, PermissionsExt::from_mode(0o755)).unwrap();
+    let socket = Socket::bind(&deep.join("claviger.sock"), 0o666).unwrap();
+    assert!(socket.is_in_place());
+    assert!(Socket::bind(&deep.join("n".repeat(LONGEST_NAME)), 0o666).is_ok());
+    assert!(matches!(Socket::bind(&deep.join("n".repeat(108)), 0o666), Err(Error::Path(_))));
+}
+
+#[test]
+fn a_mount_of_its_own_is_found_under_its_escaped_name() {
+    let mounts = "36 35 98:0 / / rw - ext4 /dev/root rw\n37 36 0:40 / /run/a\\040b rw - tmpfs tmpfs rw\n";
+    for (directory, expected) in [("/run/a b", true), ("/", true), ("/run", false), ("/run/a", false)] {
+        assert_eq!(crate::listener::socket::is_mount_point(mounts, directory), expected, "{directory}");
+    }
+}

@@ -1,0 +1,163 @@
+//! The bytes of one connection: knows when an answer is written, and does not wait for ever for a client that does not read.
+//!
+//! Does not understand the bytes. Reads with plain read(2), by which the kernel closes descriptors that a peer passes.
+
+use crate::{access::Answered, api};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::UnixStream,
+    time::{Sleep, sleep},
+};
+
+/// How long a client may leave a full socket unread.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The answers with values that are not yet written to the socket, in order. Those left when the connection ends were not
+/// delivered, and dropping them says so.
+#[derive(Default)]
+pub(super) struct Owed(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    answers: VecDeque<Answered>,
+    /// How many of them, from the front, HTTP has taken into its buffer.
+    taken: usize,
+}
+
+impl Owed {
+    fn with<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All that HTTP had taken is written.
+    fn flushed(&self) {
+        self.with(|queue| {
+            let taken = std::mem::take(&mut queue.taken);
+            queue.answers.drain(..taken.min(queue.answers.len())).for_each(Answered::delivered);
+        });
+    }
+}
+
+/// A body, and whether something is owed until it is written.
+pub(super) struct Tracked {
+    body: api::Content,
+    owed: Option<Arc<Owed>>,
+}
+
+impl Tracked {
+    /// A body after which there is nothing to say.
+    pub(super) fn free(body: api::Content) -> Self {
+        Self { body, owed: None }
+    }
+
+    /// The body of `answer`, which is owed from now on.
+    pub(super) fn owing(body: api::Content, answer: Answered, owed: &Arc<Owed>) -> Self {
+        owed.with(|queue| queue.answers.push_back(answer));
+        Self { body, owed: Some(Arc::clone(owed)) }
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        // It is one frame.
+        if let (Poll::Ready(Some(_)), Some(owed)) = (&frame, self.owed.take()) {
+            owed.with(|queue| queue.taken += 1);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The stream of one connection.
+pub(super) struct Wire {
+    stream: UnixStream,
+    owed: Arc<Owed>,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: UnixStream, owed: Arc<Owed>) -> Self {
+        Self { stream, owed, stalled: None }
+    }
+
+    fn patient<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+        stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.patient(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.patient(context, written)
+    }
+
+    /// Said of a body in several pieces, so that HTTP sends it as it is instead of copying it into a buffer of its own.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// HTTP calls this once its buffer is empty.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.owed.flushed();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

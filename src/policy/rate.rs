@@ -1,0 +1,69 @@
+//! How many requests a second: a token bucket that starts full and holds one second's worth.
+//!
+//! Pure. Is told the time; does not wait.
+
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One bucket. Over any `t` seconds it gives at most `rate * (t + 1)` times.
+///
+/// It is kept as the time at which it will be full again, so that no time needs to be spent on filling it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bucket {
+    full_at: Duration,
+}
+
+impl Bucket {
+    /// Takes one of `per_second` (0 counts as 1) at `now`, which is measured from any fixed point and does not go back.
+    ///
+    /// # Errors
+    /// How long until one can be had.
+    pub fn take(&mut self, per_second: u32, now: Duration) -> Result<(), Duration> {
+        let each = SECOND / per_second.max(1);
+        let full_at = self.full_at.max(now) + each;
+        match full_at.checked_sub(now + SECOND) {
+            None | Some(Duration::ZERO) => {
+                self.full_at = full_at;
+                Ok(())
+            }
+            Some(wait) => Err(wait),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes at each of these milliseconds; `expected` has the wait in milliseconds for each, 0 for a success.
+    #[track_caller]
+    fn check(per_second: u32, at: &[u64], expected: &[u128]) {
+        let mut bucket = Bucket::default();
+        let found: Vec<_> = at
+            .iter()
+            .map(|ms| {
+                bucket.take(per_second, Duration::from_millis(*ms)).err().map_or(0, |wait| wait.as_millis())
+            })
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_second_s_worth_at_once_and_then_one_by_one() {
+        check(2, &[0, 0, 0, 499, 500, 500], &[0, 0, 500, 1, 0, 500]);
+        check(1, &[7, 8, 1006, 1007], &[0, 999, 1, 0]);
+        check(4, &[0, 0, 0, 0, 0, 9000, 9000, 9000, 9000, 9000], &[0, 0, 0, 0, 250, 0, 0, 0, 0, 250]);
+        check(0, &[0, 1], &[0, 999]);
+    }
+
+    #[test]
+    fn a_refusal_costs_nothing() {
+        let mut asked = vec![0, 0];
+        asked.extend(std::iter::repeat_n(100, 50));
+        asked.push(500);
+        let mut bucket = Bucket::default();
+        let last = asked.iter().map(|ms| bucket.take(2, Duration::from_millis(*ms))).next_back();
+        assert_eq!(last, Some(Ok(())));
+    }
+}

@@ -1,0 +1,54 @@
+//! What a peer asks for, as typed values: never raw text of the request.
+//!
+//! Pure. Says nothing about whether it may be had.
+
+use crate::name::SecretName;
+use std::time::Duration;
+
+/// What a peer asks for.
+#[derive(Debug)]
+pub enum Wish {
+    /// What it may read.
+    List,
+    /// One secret.
+    Secret {
+        /// Which; `None` stands for a name that no secret can have, and is answered like one that no rule names.
+        name: Option<SecretName>,
+        /// What to do with it.
+        act: Act,
+    },
+}
+
+/// What a peer asks to do with a secret.
+#[derive(Debug)]
+pub enum Act {
+    /// To have its value.
+    Read(Read),
+    /// To say that it uses this generation; `None` is the newest.
+    Ack(Option<u64>),
+}
+
+/// How a value is asked for.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// How it is to be rendered.
+    pub form: Form,
+    /// Tags that the client has: a value with one of these is not sent again (RFC 9110 section 13.1.2).
+    pub known: Vec<String>,
+    /// Wait up to this long for a value whose tag is not `since`; without it, for the first value.
+    pub wait: Option<Duration>,
+    /// See `wait`.
+    pub since: Option<String>,
+}
+
+/// How a value is to be rendered: not every value can be rendered each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// JSON, with what is known of it.
+    #[default]
+    Json,
+    /// The same, with the value before it while both are valid.
+    JsonWithPrevious,
+    /// The bare value, of a secret that has one.
+    Plain,
+}
