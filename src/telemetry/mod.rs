@@ -1,6 +1,11 @@
 //! What operators see: the log, the metrics, the health port. Never a secret, never a value.
 
 pub mod health;
+pub mod log;
+pub mod metrics;
+
+/// Which library speaks TLS in this build.
+pub const TLS: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };
 
 /// The log: to stderr, since stdout belongs to the audit sink of that kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
