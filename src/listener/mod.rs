@@ -12,7 +12,14 @@ mod wire;
 use crate::{access::Access, name::WorkloadName};
 use arc_swap::ArcSwap;
 use socket::Socket;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::UnixStream,
     task::{JoinError, JoinSet},
@@ -68,6 +75,7 @@ pub struct Listener {
     shared: Arc<Shared>,
     /// Whether the last try to bind again failed, so that it is said once.
     missing: bool,
+    open: Arc<AtomicU64>,
 }
 
 /// What the connections of one workload share.
@@ -89,7 +97,13 @@ impl Listener {
         let Settings { workload: _, path, mode, limits: _ } = settings;
         let socket = Socket::bind(path, *mode)?;
         let shared = Shared { access, limits };
-        Ok(Self { socket, mode: *mode, shared: Arc::new(shared), missing: false })
+        Ok(Self { socket, mode: *mode, shared: Arc::new(shared), missing: false, open: Arc::default() })
+    }
+
+    /// How many connections are open; kept up to date while it runs.
+    #[must_use]
+    pub fn open_connections(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.open)
     }
 
     /// Serves connections until `stop`, then removes the socket file, lets requests that run finish, and ends when they have.
@@ -99,6 +113,7 @@ impl Listener {
         let mut checks = interval(CHECK);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.open.store(connections.len() as u64, Ordering::Relaxed);
             let limit = self.shared.limits.load().connections;
             let room = u32::try_from(connections.len()).is_ok_and(|open| open < limit);
             tokio::select! {

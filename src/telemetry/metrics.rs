@@ -36,8 +36,6 @@ pub struct Metrics {
 pub struct Request<'a> {
     /// Whose socket it came in by.
     pub workload: &'a WorkloadName,
-    /// The route's pattern, never the path that was asked for: `/secrets/NAME`.
-    pub route: &'static str,
     /// `allow`, `deny` or `error`.
     pub outcome: &'static str,
     /// Why not, if not.
@@ -46,8 +44,8 @@ pub struct Request<'a> {
     pub rule: Option<&'a RuleName>,
     /// How surely the peer was known, if it was known at all.
     pub level: Option<&'static str>,
-    /// From the request's arrival to its answer, waiting that was asked for left out.
-    pub took: Duration,
+    /// From the request's arrival until its event was on disk; `None` for what made no event.
+    pub took: Option<Duration>,
 }
 
 /// What is true at the moment of a scrape.
@@ -122,12 +120,14 @@ impl Metrics {
 
     /// Counts and times one answered request.
     pub fn request(&self, request: &Request<'_>) {
-        let Request { workload, route, outcome, reason, rule, level, took } = *request;
+        let Request { workload, outcome, reason, rule, level, took } = *request;
         let labels =
-            RequestLabels { workload: workload.clone(), route, outcome, reason, rule: rule.cloned(), level };
+            RequestLabels { workload: workload.clone(), outcome, reason, rule: rule.cloned(), level };
         self.counted.requests.get_or_create(&labels).inc();
         let labels = Workload { workload: workload.clone() };
-        self.counted.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        if let Some(took) = took {
+            self.counted.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        }
     }
 
     /// Counts one attempt to renew a token.
@@ -267,7 +267,6 @@ labels! {
     Build { version: &'static str, tls: &'static str }
     RequestLabels {
         workload: WorkloadName,
-        route: &'static str,
         outcome: &'static str,
         reason: Option<&'static str>,
         rule: Option<RuleName>,
@@ -307,18 +306,17 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_by_workload_route_outcome_and_rule() {
+    fn requests_are_counted_by_workload_outcome_and_rule() {
         let metrics = Metrics::new();
         let workload = WorkloadName::new("report-job").unwrap();
         let rule = RuleName::new("database").unwrap();
         let good = Request {
             workload: &workload,
-            route: "/secrets/NAME",
             outcome: "allow",
             reason: None,
             rule: Some(&rule),
             level: Some("user"),
-            took: Duration::from_micros(100),
+            took: Some(Duration::from_micros(100)),
         };
         metrics.request(&good);
         metrics.request(&good);
@@ -327,8 +325,8 @@ mod tests {
             &metrics,
             &Gauges::default(),
             &[
-                r#"claviger_requests_total{workload="report-job",route="/secrets/NAME",outcome="allow",reason="",rule="database",level="user"} 2"#,
-                r#"claviger_requests_total{workload="report-job",route="/secrets/NAME",outcome="deny",reason="no_rule",rule="",level="user"} 1"#,
+                r#"claviger_requests_total{workload="report-job",outcome="allow",reason="",rule="database",level="user"} 2"#,
+                r#"claviger_requests_total{workload="report-job",outcome="deny",reason="no_rule",rule="",level="user"} 1"#,
                 r#"claviger_request_seconds_bucket{workload="report-job",le="0.0002"} 3"#,
                 r#"claviger_request_seconds_bucket{workload="report-job",le="5e-05"} 0"#,
             ],

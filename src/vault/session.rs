@@ -20,7 +20,10 @@ use super::{
 use crate::{crypto, name::IdentityName, secret::SecretValue};
 use std::{
     future::pending,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -107,6 +110,8 @@ pub enum Start {
 pub struct Identity {
     /// How it stands.
     pub state: watch::Receiver<State>,
+    /// What may change while it runs.
+    pub terms: Arc<Terms>,
     doubt: watch::Sender<Doubt>,
 }
 
@@ -117,12 +122,39 @@ struct Doubt {
     times: u64,
 }
 
+/// What may change while an identity runs.
+#[derive(Debug)]
+pub struct Terms {
+    overlap_ms: AtomicU64,
+    revoke_on_exit: AtomicBool,
+}
+
+impl Terms {
+    /// `overlap` is how long an old token must outlive the move to a new one: the longest grace of the secrets that are
+    /// made with it.
+    #[must_use]
+    pub fn new(overlap: Duration, revoke_on_exit: bool) -> Arc<Self> {
+        let terms = Self { overlap_ms: AtomicU64::new(0), revoke_on_exit: AtomicBool::new(true) };
+        terms.set(overlap, revoke_on_exit);
+        Arc::new(terms)
+    }
+
+    /// Changes both.
+    pub fn set(&self, overlap: Duration, revoke_on_exit: bool) {
+        self.overlap_ms.store(u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.revoke_on_exit.store(revoke_on_exit, Ordering::Relaxed);
+    }
+
+    fn overlap(&self) -> Duration {
+        Duration::from_millis(self.overlap_ms.load(Ordering::Relaxed))
+    }
+}
+
 /// The task that keeps one identity alive.
 pub struct Keepalive {
     settings: login::Settings,
     vault: Vault,
-    /// How long an old token must outlive the move to a new one: the longest grace of the secrets made with it.
-    overlap: Duration,
+    terms: Arc<Terms>,
     state: watch::Sender<State>,
     doubt: watch::Receiver<Doubt>,
     facts: mpsc::UnboundedSender<Fact>,
@@ -205,7 +237,7 @@ impl Identity {
 pub fn identity(
     settings: login::Settings,
     vault: Vault,
-    overlap: Duration,
+    terms: Arc<Terms>,
     start: Start,
     facts: mpsc::UnboundedSender<Fact>,
 ) -> (Identity, Keepalive) {
@@ -215,7 +247,7 @@ pub fn identity(
     let keepalive = Keepalive {
         settings,
         vault,
-        overlap,
+        terms: Arc::clone(&terms),
         state,
         doubt: doubted,
         facts,
@@ -230,7 +262,7 @@ pub fn identity(
         doubts_settled: 0,
         logins: 0,
     };
-    (Identity { state: watched, doubt }, keepalive)
+    (Identity { state: watched, terms, doubt }, keepalive)
 }
 
 impl Keepalive {
@@ -329,7 +361,7 @@ impl Keepalive {
             claims: AtomicU64::new(1),
             released: Arc::clone(&self.released),
         });
-        let due = term.due(self.overlap, crypto::chance());
+        let due = term.due(self.terms.overlap(), crypto::chance());
         tracing::info!(identity = %self.settings.name, ttl_s = fresh.ttl.as_secs(), "logged in");
         let ttl = (!fresh.ttl.is_zero()).then_some(fresh.ttl);
         let mut fact = self.fact(Act::Login, None, ttl, fresh.request_id);
@@ -389,7 +421,7 @@ impl Keepalive {
                 }
             }
         }
-        alive.due = alive.term.due(self.overlap, crypto::chance());
+        alive.due = alive.term.due(self.terms.overlap(), crypto::chance());
         Some(alive)
     }
 
@@ -472,7 +504,7 @@ impl Keepalive {
     /// At exit: all at once, so that one slow answer does not cost another token its revocation.
     async fn revoke_all(&mut self) {
         self.state.send_replace(State::Starting);
-        if !self.settings.revoke_on_exit {
+        if !self.terms.revoke_on_exit.load(Ordering::Relaxed) {
             return;
         }
         let logins: Vec<_> = self.current.take().into_iter().chain(self.retired.drain(..)).collect();

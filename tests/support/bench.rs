@@ -11,7 +11,7 @@ use claviger::{
     vault::{
         Budget, Settings, Vault,
         login::{self, Method, SecretId},
-        session::{self, Identity, Start, State},
+        session::{self, Identity, Start, State, Terms},
         wire::{Connect, Lost, Reply, Wire},
     },
 };
@@ -47,7 +47,6 @@ impl Wire for DevWire {
 
 /// One Vault, and what of ours speaks to it.
 pub(crate) struct Bench {
-    pub(crate) dev: DevVault,
     pub(crate) vault: Vault,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) stop: CancellationToken,
@@ -94,7 +93,6 @@ impl Bench {
             exit: stop.clone(),
         };
         Self {
-            dev: servers[0].1.clone(),
             vault,
             folder: tempfile::tempdir().unwrap(),
             stop,
@@ -128,9 +126,9 @@ impl Bench {
 
     /// Starts an identity.
     pub(crate) fn identity(&mut self, settings: login::Settings) -> Identity {
-        let overlap = Duration::from_secs(60);
+        let terms = Terms::new(Duration::from_secs(60), settings.revoke_on_exit);
         let (identity, keepalive) =
-            session::identity(settings, self.vault.clone(), overlap, Start::Fresh, self.facts_in.clone());
+            session::identity(settings, self.vault.clone(), terms, Start::Fresh, self.facts_in.clone());
         self.tasks.spawn(keepalive.run(self.stop.clone()));
         identity
     }

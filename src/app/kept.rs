@@ -1,0 +1,218 @@
+//! The identities and secrets that run, and how a changed config is taken over without a gap.
+//!
+//! Does not keep anything itself: `vault::session` and `keeper::task` do.
+
+use super::record::Recorder;
+use crate::{
+    config::Config,
+    crypto,
+    keeper::{
+        self, Keeper, Slot,
+        kv::Engines,
+        task::{self, Shared},
+    },
+    name::{IdentityName, SecretName},
+    vault::{
+        Vault, login,
+        session::{self, Identity, Start, Terms},
+    },
+};
+use anyhow::Context;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a changed secret's old value is served while the new task has none.
+const HANDOVER: Duration = Duration::from_secs(60);
+
+pub(super) struct Kept {
+    vault: Vault,
+    keeper: Keeper,
+    shared: Shared,
+    sessions: mpsc::UnboundedSender<session::Fact>,
+    start: Start,
+    exit: CancellationToken,
+    identities: BTreeMap<IdentityName, Identity>,
+    secrets: BTreeMap<SecretName, Running>,
+    /// Tasks of secrets that changed or went: each ends at its time.
+    leaving: Vec<Leaving>,
+    changed: Arc<Notify>,
+    tasks: JoinSet<()>,
+    fail_back: JoinSet<()>,
+}
+
+struct Running {
+    settings: keeper::Settings,
+    slot: Slot,
+    stop: CancellationToken,
+    /// The slot of the same secret before a change, served until the new one has a value.
+    before: Option<(Slot, Instant)>,
+}
+
+struct Leaving {
+    stop: CancellationToken,
+    at: Instant,
+}
+
+impl Kept {
+    pub(super) fn new(
+        vault: Vault,
+        recorder: &mut Recorder,
+        exit: CancellationToken,
+        start: Start,
+    ) -> anyhow::Result<Self> {
+        let boot = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
+        let shared = Shared {
+            vault: vault.clone(),
+            engines: Engines::default(),
+            boot: boot.into(),
+            facts: recorder.leases(),
+            exit: exit.clone(),
+        };
+        Ok(Self {
+            vault,
+            keeper: Keeper::default(),
+            shared,
+            sessions: recorder.sessions(),
+            start,
+            exit,
+            identities: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            leaving: Vec::new(),
+            changed: Arc::new(Notify::new()),
+            tasks: JoinSet::new(),
+            fail_back: JoinSet::new(),
+        })
+    }
+
+    pub(super) fn keeper(&self) -> Keeper {
+        self.keeper.clone()
+    }
+
+    /// How each identity stands.
+    pub(super) fn identities(&self) -> impl Iterator<Item = (&IdentityName, &Identity)> {
+        self.identities.iter()
+    }
+
+    /// Waits until an identity or a secret stands otherwise than before.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Makes what runs fit `config`: the first one, or a changed one.
+    pub(super) fn take_over(&mut self, config: &Config) {
+        for settings in &config.identities {
+            let overlap = config.secrets.iter().filter(|secret| secret.identity == settings.name);
+            let overlap = overlap.map(|secret| secret.grace).max().unwrap_or_default();
+            match self.identities.get(&settings.name) {
+                Some(identity) => identity.terms.set(overlap, settings.revoke_on_exit),
+                None => self.start_identity(settings.clone(), overlap),
+            }
+        }
+        let now = Instant::now();
+        let gone: Vec<SecretName> = self
+            .secrets
+            .keys()
+            .filter(|name| config.secrets.iter().all(|s| s.name != **name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(running) = self.secrets.remove(&name) {
+                // Nothing serves it any more; what holds it may still use it for its grace.
+                self.leaving.push(Leaving { at: now + running.settings.grace, stop: running.stop });
+            }
+        }
+        for settings in &config.secrets {
+            if self.secrets.get(&settings.name).is_none_or(|running| running.settings != *settings) {
+                self.start_secret(settings.clone());
+            }
+        }
+        self.publish();
+    }
+
+    /// Lets go of what has had its time, and serves new values of changed secrets.
+    pub(super) fn turn(&mut self) {
+        let now = Instant::now();
+        self.leaving.retain(|leaving| {
+            let over = leaving.at <= now;
+            if over {
+                leaving.stop.cancel();
+            }
+            !over
+        });
+        let mut moved = false;
+        for running in self.secrets.values_mut() {
+            let has_value = running.slot.shelf().borrow().served(now).is_some();
+            if running.before.as_ref().is_some_and(|(_, until)| has_value || *until <= now) {
+                running.before = None;
+                moved = true;
+            }
+        }
+        if moved {
+            self.publish();
+        }
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Asks, beside everything else, whether an earlier address of Vault is active again.
+    pub(super) fn fail_back(&mut self) {
+        while self.fail_back.try_join_next().is_some() {}
+        if self.fail_back.is_empty() {
+            let vault = self.vault.clone();
+            self.fail_back.spawn(async move { vault.fail_back().await });
+        }
+    }
+
+    /// Waits until everything that was started has ended; `exit` was cancelled before.
+    pub(super) async fn end(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn start_identity(&mut self, settings: login::Settings, overlap: Duration) {
+        let name = settings.name.clone();
+        let terms = Terms::new(overlap, settings.revoke_on_exit);
+        let (identity, keepalive) =
+            session::identity(settings, self.vault.clone(), terms, self.start, self.sessions.clone());
+        self.tasks.spawn(keepalive.run(self.exit.clone()));
+        self.tell(identity.state.clone());
+        self.identities.insert(name, identity);
+    }
+
+    fn start_secret(&mut self, settings: keeper::Settings) {
+        let Some(identity) = self.identities.get(&settings.identity) else { return };
+        let (slot, task) = task::keep(settings.clone(), identity.clone(), self.shared.clone());
+        let stop = self.exit.child_token();
+        self.tasks.spawn(task.run(stop.clone()));
+        self.tell(slot.shelf());
+        let now = Instant::now();
+        let before = self.secrets.remove(&settings.name).map(|before| {
+            let until = now + HANDOVER;
+            self.leaving.push(Leaving { at: until + before.settings.grace, stop: before.stop });
+            (before.slot, until)
+        });
+        self.secrets.insert(settings.name.clone(), Running { settings, slot, stop, before });
+    }
+
+    /// Wakes whoever waits in `changed` whenever `state` changes.
+    fn tell<T: Send + Sync + 'static>(&mut self, mut state: watch::Receiver<T>) {
+        let changed = Arc::clone(&self.changed);
+        self.tasks.spawn(async move {
+            while state.changed().await.is_ok() {
+                changed.notify_one();
+            }
+        });
+    }
+
+    fn publish(&self) {
+        let slot = |running: &Running| match &running.before {
+            Some((before, _)) => before.clone(),
+            None => running.slot.clone(),
+        };
+        self.keeper
+            .replace(self.secrets.iter().map(|(name, running)| (name.clone(), slot(running))).collect());
+    }
+}

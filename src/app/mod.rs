@@ -1,0 +1,271 @@
+//! Builds every part, starts the tasks, waits, and stops in order.
+//!
+//! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
+//! process, since half an agent is worse than none.
+
+mod kept;
+mod record;
+mod reload;
+mod sight;
+mod workloads;
+
+use crate::{
+    audit::{
+        self, Audit,
+        event::{AgentFacts, Event, Outcome, Type},
+        sink,
+    },
+    clock,
+    config::{Config, Loaded, watch::Watch},
+    shutdown::{self, Phase, REVOKE_WITHIN, Signal, Stop},
+    telemetry::{
+        health::{Health, Port, Ready},
+        log::Log,
+        metrics::Metrics,
+    },
+    vault::{Vault, session::Start},
+};
+use anyhow::Context;
+use kept::Kept;
+use record::Recorder;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use workloads::Workloads;
+
+/// How often readiness, the clock and what waits for its turn are looked at.
+const TURN: Duration = Duration::from_secs(1);
+/// How often an earlier address of Vault is asked whether it is active again.
+const FAIL_BACK: Duration = Duration::from_secs(30);
+/// Requests that run may hold up revocation this long: Kubernetes may leave no more than 2 s for both.
+const HEAD_START: Duration = Duration::from_millis(200);
+/// How long the last events may take to reach the disk and the sinks.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// How the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By a signal, in order.
+    Stopped,
+}
+
+/// The running agent.
+struct Agent {
+    path: PathBuf,
+    config: Config,
+    log: Log,
+    vault: Vault,
+    audit: Audit,
+    recorder: Recorder,
+    kept: Kept,
+    workloads: Workloads,
+    health: Health,
+    ready: Option<Ready>,
+    stop: Stop,
+    /// What must not end before a stop was asked for; each says its name.
+    tasks: JoinSet<&'static str>,
+    sinks: JoinSet<()>,
+    sinks_stop: CancellationToken,
+    unfinished: TaskTracker,
+    watch: Watch,
+    clock: sight::Clock,
+}
+
+/// Runs the agent of the config at `path`, which `loaded` was read from, until a signal ends it.
+///
+/// # Errors
+/// What could not be started; or the task that ended by itself.
+pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended> {
+    // Before anything else, so that no signal ends the process without order.
+    let mut signals = shutdown::signals().context("listening for signals")?;
+    for warning in &loaded.warnings {
+        tracing::warn!(%warning, "config");
+    }
+    let mut agent = Agent::start(path, loaded.config, log).await?;
+    let failed = agent.serve(&mut signals).await;
+    agent.end().await;
+    match failed {
+        None => Ok(Ended::Stopped),
+        Some(task) => anyhow::bail!("the task {task} ended by itself"),
+    }
+}
+
+impl Agent {
+    async fn start(path: &Path, config: Config, log: Log) -> anyhow::Result<Self> {
+        let stop = Stop::new();
+        let metrics = Metrics::new();
+        let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
+        let audit = {
+            let metrics = metrics.clone();
+            Audit::open(&config.audit, move |took| metrics.audit_committed(took))?
+        };
+        let port = Port::bind(&config.health).await.context("binding health.listen")?;
+        let (health, ready) = Health::new();
+        let mut recorder = Recorder::new(audit.clone(), metrics.clone());
+        recorder.record(started(&config, &port));
+        let vault = Vault::new(config.vault.clone()).context("preparing the way to Vault")?;
+        let unfinished = TaskTracker::new();
+        let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
+        kept.take_over(&config);
+        let mut workloads =
+            Workloads::new(kept.keeper(), audit.clone(), metrics.clone(), unfinished.clone(), &stop);
+        workloads.bind(&config)?;
+        let watch = watch_of(path, &config);
+        let mut agent = Self {
+            path: path.to_owned(),
+            config,
+            log,
+            vault,
+            audit,
+            recorder,
+            kept,
+            workloads,
+            health,
+            ready: Some(ready),
+            stop,
+            tasks: JoinSet::new(),
+            sinks: JoinSet::new(),
+            sinks_stop: CancellationToken::new(),
+            unfinished,
+            watch,
+            clock: sight::Clock::new(),
+        };
+        agent.open_port(port, metrics);
+        agent.start_sinks();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
+        Ok(agent)
+    }
+
+    fn open_port(&mut self, port: Port, metrics: Metrics) {
+        let gauges = sight::Gauging::new(&self.kept, &self.workloads, self.vault.clone(), self.audit.stats());
+        let (health, gauges) = (self.health.clone(), gauges);
+        tracing::info!(address = %port.address(), "health is served");
+        self.tasks.spawn(async move {
+            port.serve(health, move || metrics.scrape(&gauges.read())).await;
+            "health"
+        });
+    }
+
+    fn start_sinks(&mut self) {
+        for sink in &self.config.audit.sinks {
+            let sink::Kind::Stdout = sink.kind;
+            let name = sink.name.clone();
+            match sink::stdout::Stdout::of_process(&self.audit, name.clone()) {
+                Ok(stdout) => {
+                    let stop = self.sinks_stop.clone();
+                    self.sinks.spawn(async move {
+                        if let Err(error) = stdout.run(stop).await {
+                            tracing::error!(sink = %name, %error, "the sink does not run; events stay in the journal");
+                        }
+                    });
+                }
+                Err(error) => tracing::error!(sink = %name, %error, "standard output is closed"),
+            }
+        }
+    }
+
+    /// Serves until a signal; gives the name of a task that ended before one.
+    async fn serve(&mut self, signals: &mut shutdown::Signals) -> Option<String> {
+        let mut turns = interval(TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fail_backs = interval(FAIL_BACK);
+        fail_backs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                signal = signals.next() => match signal {
+                    Signal::Terminate => return None,
+                    Signal::Reload => self.reload(),
+                },
+                files = self.watch.changed() => self.files_changed(&files),
+                Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
+                () = self.kept.changed() => self.look(),
+                _ = turns.tick() => self.turn(),
+                _ = fail_backs.tick() => self.kept.fail_back(),
+            }
+        }
+    }
+
+    /// What is looked at again and again; running it twice does no harm.
+    fn turn(&mut self) {
+        if let Some(jump) = self.clock.jumped(self.vault.skew_ms()) {
+            self.recorder.record(jump);
+        }
+        self.kept.turn();
+        self.look();
+    }
+
+    /// Says how the agent is.
+    fn look(&mut self) {
+        let reasons = sight::reasons(&self.kept, &self.audit);
+        // Started means that everything is in hand for the first time: what waits for it may begin its work.
+        if reasons.is_empty()
+            && let Some(ready) = self.ready.take()
+        {
+            ready.say();
+            tracing::info!("ready");
+        }
+        self.health.set(reasons);
+    }
+
+    async fn end(mut self) {
+        self.health.set(vec![sight::stopping()]);
+        let cut = self.workloads.cut();
+        let requests = async {
+            let finished = self.workloads.finish();
+            if self.stop.run(Phase::Accept, self.config.shutdown.grace, finished).await
+                == shutdown::Ended::CutOff
+            {
+                cut.cancel();
+            }
+        };
+        let revocation = async {
+            let _ = tokio::time::timeout(HEAD_START, self.stop.token(Phase::Requests).cancelled()).await;
+            self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
+        };
+        tokio::join!(requests, revocation);
+        self.unfinished.close();
+        // The last reporters: what they sent is on its way to the recorder.
+        drop(self.kept);
+        let audit = async {
+            self.unfinished.wait().await;
+            self.recorder.record(Event::new(Type::AgentStopped, Outcome::Allow, clock::now()));
+            self.recorder.finish().await;
+            if let Err(error) = self.audit.close().await {
+                tracing::error!(%error, "the last events are not on disk");
+            }
+            self.sinks_stop.cancel();
+            while self.sinks.join_next().await.is_some() {}
+        };
+        self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
+    }
+}
+
+fn name_of(ended: Result<&'static str, tokio::task::JoinError>) -> String {
+    ended.map_or_else(|error| format!("that panicked ({error})"), str::to_owned)
+}
+
+/// Whether the journal holds events of an earlier agent.
+fn has_run_before(settings: &audit::Settings) -> bool {
+    audit::journal::read(&settings.journal.dir).is_ok_and(|mut events| events.next().is_some())
+}
+
+fn started(config: &Config, port: &Port) -> Event {
+    let facts = AgentFacts {
+        version: Some(env!("CARGO_PKG_VERSION")),
+        revision: Some(config.revision.clone()),
+        health: Some(port.address()),
+        ..AgentFacts::default()
+    };
+    Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }
+}
+
+fn watch_of(path: &Path, config: &Config) -> Watch {
+    Watch::new(std::iter::once(path.to_owned()).chain(config.tls_files()))
+}

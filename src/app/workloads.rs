@@ -1,0 +1,123 @@
+//! The workloads' sockets and the path behind each.
+//!
+//! Does not read requests: `listener` and `api` do.
+
+use crate::{
+    access::{Access, Observe, Parts, Reason, Rules, Seen},
+    audit::Audit,
+    config::{Config, Workload},
+    keeper::Keeper,
+    listener::{Limits, Listener},
+    name::WorkloadName,
+    policy::Policy,
+    shutdown::{Phase, Stop},
+    telemetry::metrics::{Metrics, Request},
+};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
+use tokio::task::JoinSet;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(super) struct Workloads {
+    parts: Parts,
+    stop: CancellationToken,
+    cut: CancellationToken,
+    serving: BTreeMap<WorkloadName, Serving>,
+    listeners: JoinSet<()>,
+}
+
+struct Serving {
+    access: Arc<Access>,
+    limits: Arc<ArcSwap<Limits>>,
+    open: Arc<AtomicU64>,
+}
+
+impl Workloads {
+    pub(super) fn new(
+        keeper: Keeper,
+        audit: Audit,
+        metrics: Metrics,
+        unfinished: TaskTracker,
+        stop: &Stop,
+    ) -> Self {
+        let stop = stop.token(Phase::Accept).clone();
+        let parts =
+            Parts { keeper, audit, observe: Arc::new(Counting(metrics)), unfinished, stopping: stop.clone() };
+        Self {
+            parts,
+            stop,
+            cut: CancellationToken::new(),
+            serving: BTreeMap::new(),
+            listeners: JoinSet::new(),
+        }
+    }
+
+    /// Binds every socket of `config`.
+    pub(super) fn bind(&mut self, config: &Config) -> anyhow::Result<()> {
+        for workload in &config.workloads {
+            let name = &workload.listener.workload;
+            let access = Arc::new(Access::new(name.clone(), rules(workload), self.parts.clone()));
+            let limits = Arc::new(ArcSwap::from_pointee(workload.listener.limits));
+            let listener = Listener::bind(&workload.listener, Arc::clone(&limits), Arc::clone(&access))
+                .with_context(|| format!("binding workloads.{name}.socket"))?;
+            let open = listener.open_connections();
+            self.listeners.spawn(listener.run(self.stop.clone(), self.cut.clone()));
+            self.serving.insert(name.clone(), Serving { access, limits, open });
+        }
+        Ok(())
+    }
+
+    /// Takes over the rules, peers and limits of a changed config; sockets stay as they are.
+    pub(super) fn take_over(&self, config: &Config) {
+        for workload in &config.workloads {
+            if let Some(serving) = self.serving.get(&workload.listener.workload) {
+                serving.access.replace(rules(workload));
+                serving.limits.store(Arc::new(workload.listener.limits));
+            }
+        }
+    }
+
+    /// Open connections, counted while they are looked at.
+    pub(super) fn connections(&self) -> Vec<(WorkloadName, Arc<AtomicU64>)> {
+        self.serving.iter().map(|(name, serving)| (name.clone(), Arc::clone(&serving.open))).collect()
+    }
+
+    /// Cancelled, it drops every request that still runs.
+    pub(super) fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// Waits until every listener has ended.
+    pub(super) async fn finish(&mut self) {
+        while self.listeners.join_next().await.is_some() {}
+    }
+}
+
+fn rules(workload: &Workload) -> Rules {
+    Rules { peer: workload.peer.clone(), policy: Policy::of(&workload.policy) }
+}
+
+struct Counting(Metrics);
+
+impl Observe for Counting {
+    fn seen(&self, seen: &Seen<'_>) {
+        let Seen { workload, peer, rule, outcome, reason, took } = *seen;
+        let reason = reason.inspect(|reason| {
+            if *reason == Reason::AuditUnavailable {
+                self.0.audit_denied(reason.word());
+            }
+        });
+        self.0.request(&Request {
+            workload,
+            outcome: outcome.word(),
+            reason: reason.map(Reason::word),
+            rule,
+            level: peer.map(|peer| peer.level().word()),
+            took,
+        });
+    }
+}
