@@ -45,7 +45,8 @@ pub(super) struct Fresh {
 pub(super) enum Handle {
     None,
     Lease(SecretValue),
-    Child(SecretValue),
+    /// A child token, and how long it was asked to live.
+    Child(SecretValue, Duration),
 }
 
 /// What happened, for the audit.
@@ -360,7 +361,7 @@ impl Task {
         let lease = (!matches!(fresh.handle, Handle::None)).then(|| LeaseTerms {
             id_hash: match &fresh.handle {
                 Handle::Lease(id) => Some(crypto::hex(&crypto::sha256(id.expose().as_bytes()))),
-                Handle::Child(_) | Handle::None => None,
+                Handle::Child(..) | Handle::None => None,
             },
             renewable: fresh.term.is_some_and(|term| !term.is_final()),
         });
@@ -421,7 +422,7 @@ impl Task {
         let vault = &self.shared.vault;
         let result = match &kept.handle {
             Handle::Lease(id) => lease::renew(vault, session, id).await,
-            Handle::Child(child) => token::renew(vault, child).await,
+            Handle::Child(child, ttl) => token::renew(vault, child, *ttl).await,
             Handle::None => return,
         };
         let now = Instant::now();
@@ -494,7 +495,7 @@ impl Task {
                 self.shared.vault.call(account, session, &Request::revoke_lease(id)).await
             }
             (Handle::Lease(_), _, None) => return,
-            (Handle::Child(child), ..) => match Request::revoke_self() {
+            (Handle::Child(child, _), ..) => match Request::revoke_self() {
                 Ok(request) => self.shared.vault.call_as(account, child, &request).await,
                 Err(error) => Err(error),
             },

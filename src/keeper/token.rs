@@ -41,14 +41,18 @@ pub(super) async fn obtain(
         content: Content::One(SecretValue::new(json)),
         version: None,
         term,
-        handle: Handle::Child(token),
+        handle: Handle::Child(token, child.ttl),
         request_id: Some(envelope.request_id),
     })
 }
 
-/// Asks for more time with the child's own token: its parent need not be allowed to.
-pub(super) async fn renew(vault: &Vault, child: &SecretValue) -> Result<(Duration, bool), Error> {
-    let answer = vault.call_as(&Account::Upkeep, child, &Request::renew_self()?).await?;
+/// Asks for `ttl` more with the child's own token: its parent need not be allowed to.
+pub(super) async fn renew(
+    vault: &Vault,
+    child: &SecretValue,
+    ttl: Duration,
+) -> Result<(Duration, bool), Error> {
+    let answer = vault.call_as(&Account::Upkeep, child, &Request::renew_self(Some(ttl))?).await?;
     let envelope = answer.envelope()?;
     let auth = envelope.auth.as_ref().ok_or_else(|| answer.nonsense("a renewal without a token"))?;
     Ok((Duration::from_secs(auth.lease_duration), auth.renewable))

@@ -427,7 +427,7 @@ impl Keepalive {
 
     async fn renewed(&self, login: &Login) -> Result<(Duration, bool, Option<String>), Error> {
         let answer =
-            self.vault.send_as(&Account::Upkeep, Some(&login.token), &Request::renew_self()?).await?;
+            self.vault.send_as(&Account::Upkeep, Some(&login.token), &Request::renew_self(None)?).await?;
         let envelope = answer.envelope()?;
         let auth = envelope.auth.as_ref().ok_or_else(|| answer.nonsense("a renewal without a token"))?;
         let request_id = Some(envelope.request_id.clone()).filter(|id| !id.is_empty());

@@ -261,6 +261,8 @@ async fn a_child_token_is_renewed_and_falls_with_its_parent_at_exit() {
     dev.wait_for_calls(&Matcher::renew_self(), 3, HOUR).await.unwrap();
     let child = dev.tokens().into_iter().find(|token| token.parent.is_some()).unwrap();
     assert!(child.policies.contains(&"ci-read".to_owned()), "{child:?}");
+    let left = child.expires_at.unwrap() - Instant::now();
+    assert!(left <= 15 * MINUTE, "a renewal gives it no more than the config says: {left:?}");
     bench.stop().await;
     assert!(dev.tokens().iter().all(|token| token.parent.is_none()), "{:?}", dev.tokens());
 }
