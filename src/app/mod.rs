@@ -17,7 +17,7 @@ use crate::{
     },
     clock,
     config::{Config, Loaded, watch::Watch},
-    shutdown::{self, Phase, REVOKE_WITHIN, Signal, Stop},
+    shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
     telemetry::{
         health::{Health, Port, Ready},
         log::Log,
@@ -216,17 +216,16 @@ impl Agent {
 
     async fn end(mut self) {
         self.health.set(vec![sight::stopping()]);
-        let cut = self.workloads.cut();
+        let (cut, finished) = (self.workloads.cut(), CancellationToken::new());
         let requests = async {
-            let finished = self.workloads.finish();
-            if self.stop.run(Phase::Accept, self.config.shutdown.grace, finished).await
-                == shutdown::Ended::CutOff
-            {
+            let requests = self.workloads.finish();
+            if self.stop.run(Phase::Accept, self.config.shutdown.grace, requests).await == Stopped::CutOff {
                 cut.cancel();
             }
+            finished.cancel();
         };
         let revocation = async {
-            let _ = tokio::time::timeout(HEAD_START, self.stop.token(Phase::Requests).cancelled()).await;
+            let _ = tokio::time::timeout(HEAD_START, finished.cancelled()).await;
             self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
         };
         tokio::join!(requests, revocation);

@@ -196,10 +196,9 @@ impl Task {
                     self.tried.next = now;
                     self.refusals = 0;
                 }
-                if self.new_is_due(&session, now) {
-                    if self.tried.next <= now {
-                        self.obtain(&session, account).await;
-                    }
+                // While a new one cannot be had, the one in hand is kept alive.
+                if self.new_is_due(&session, now) && self.tried.next <= now {
+                    self.obtain(&session, account).await;
                 } else if self.renewal_is_due(now) {
                     self.renew(&session).await;
                 }

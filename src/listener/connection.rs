@@ -24,6 +24,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD: usize = 8192;
 /// How long, and how many bytes, a refused peer may go on sending, so that it gets to read why.
 const PARTING: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
+/// How long a refused peer may take to ask. HTTP clients (hyper, Go's) take an answer that comes before their request for
+/// a broken connection, and never show it.
+const REQUEST: Duration = Duration::from_millis(500);
 
 /// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
 pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, stop: CancellationToken) {
@@ -95,6 +98,8 @@ async fn part(mut stream: UnixStream, response: Response<api::Content>) -> std::
     }
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(&body);
+    // Nothing is read yet; whoever says nothing is told all the same.
+    let _ = tokio::time::timeout(REQUEST, stream.readable()).await;
     stream.write_all(&text).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(PARTING.1), &mut tokio::io::sink()).await?;

@@ -294,3 +294,20 @@ async fn one_secret_that_fails_does_not_hurt_another() {
     shelf_with(&mut missing, |shelf| generation(shelf) == Some(1)).await;
     bench.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_made_anew_after_a_new_login_is_renewed_meanwhile() {
+    let dev = vault();
+    dev.database_role("database", "orders", MINUTE, DAY);
+    let (mut bench, identity) = started(&dev, role().max_ttl(90 * MINUTE)).await;
+    let mut shelf = bench.keep(&identity, "orders", lease());
+    shelf_with(&mut shelf, |shelf| generation(shelf) == Some(1)).await;
+    dev.script(Matcher::path("database/creds/*"), Fault::error(503, "busy"), Times::Always);
+    dev.wait_for_calls(&Matcher::login(), 2, 3 * HOUR).await.unwrap();
+    let renewals = dev.calls_matching(&Matcher::path("sys/leases/renew")).len();
+    dev.wait_for_calls(&Matcher::path("sys/leases/renew"), renewals + 1, HOUR).await.unwrap();
+    assert_eq!(generation(&shelf.borrow().clone()), Some(1), "it is still served");
+    dev.clear_scripts();
+    shelf_with(&mut shelf, |shelf| generation(shelf) == Some(2)).await;
+    bench.stop().await;
+}

@@ -1,1 +1,22 @@
-//! Not written yet.
+//! The built program on the real HashiCorp Vault and the real PostgreSQL: logins, upkeep, values, outages, exit, record.
+//! Without the servers each test is skipped with its reason, or fails when `REQUIRE_LIVE=1`. Kubernetes logins need a
+//! real Kubernetes and are not here.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod calls;
+mod database;
+mod exit;
+mod logins;
+mod outages;
+mod pem;
+mod record;
+mod rig;
+mod tls;
+mod upkeep;
+mod values;

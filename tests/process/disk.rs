@@ -1,0 +1,148 @@
+//! The journal's disk: full, full from the start, and its files taken away.
+
+use crate::support::{Agent, Config, LIMIT, Line, Reply, Scene, VALUE, events_in, until};
+use devvault::Matcher;
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::process::Command;
+
+/// Why a test that needs a disk of its own cannot run, if it cannot. As root, with the live tests required, that fails.
+fn cannot_mount() -> Option<&'static str> {
+    if nix::unistd::geteuid().is_root() {
+        let tried = std::process::Command::new("unshare").args(["-m", "true"]).output();
+        if tried.is_ok_and(|tried| tried.status.success()) {
+            return None;
+        }
+        let required = crate::require_live();
+        assert!(!required, "root may not make a mount namespace here (CAP_SYS_ADMIN)");
+        return Some("root may not make a mount namespace here (CAP_SYS_ADMIN)");
+    }
+    Some("only root can mount a small disk")
+}
+
+/// An agent whose journal is on a disk of 4 MiB, in a mount namespace of its own; `first` is a shell command that runs
+/// before it, with `$1` as the disk.
+async fn on_a_small_disk(scene: &Scene, config: &Config, first: &str) -> (Agent, PathBuf) {
+    let disk = scene.journal();
+    std::fs::create_dir(&disk).unwrap();
+    let run = scene.run(config);
+    let script = format!("mount -t tmpfs -o size=4m,mode=0700 journal \"$1\" && {{ {first}; }}; shift; exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script, "sh"]).arg(&disk).arg(run.as_std().get_program());
+    command.args(run.as_std().get_args());
+    let agent = Agent::spawn(command).await;
+    agent.health().await;
+    // The mount is seen through the agent only, and goes with it.
+    let seen = format!("/proc/{}/root{}", agent.pid, disk.display());
+    (agent, seen.into())
+}
+
+fn fill(disk: &Path) -> PathBuf {
+    let path = disk.join("filler");
+    let mut filler = File::create(&path).unwrap();
+    let error = loop {
+        if let Err(error) = filler.write_all(&[b'x'; 4096]) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    path
+}
+
+fn is_unaudited(reply: &Reply) -> bool {
+    if reply.status == 200 {
+        return false;
+    }
+    assert_eq!((reply.status, &reply.json()["reason"]), (503, &"audit_unavailable".into()), "{reply:?}");
+    assert!(reply.header("retry-after").is_some_and(|after| after.parse::<u64>().is_ok()), "{reply:?}");
+    assert!(!reply.body.contains(VALUE));
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_nothing_is_disclosed_tokens_live_on_and_room_is_found_again() {
+    if let Some(why) = cannot_mount() {
+        return crate::skip(why);
+    }
+    let scene = Scene::with(Duration::from_secs(3)).await;
+    let (mut agent, disk) = on_a_small_disk(&scene, &scene.config(), "true").await;
+    agent.until_ready().await;
+    let mut line = Line::open(&scene.socket("job")).await.unwrap();
+    assert_eq!(line.ask("/secrets/stripe").await.unwrap().status, 200);
+    let filler = fill(&disk);
+    let mut answered = 1;
+    // What was set aside for the segment is used up first: 1 MiB, some 1,700 events.
+    while !is_unaudited(&line.ask("/secrets/stripe").await.unwrap()) {
+        answered += 1;
+        assert!(answered < 5000, "more is answered than fits");
+    }
+    let page = agent.page("/readyz").await;
+    assert_eq!((page.status, page.body.contains("audit_unwritable")), (503, true), "{page:?}");
+    assert_eq!(agent.page("/livez").await.status, 200);
+    // A refusal discloses nothing, and has room of its own.
+    assert_eq!(line.ask("/secrets/nothing").await.unwrap().status, 403);
+
+    scene.vault.forget_calls();
+    scene.vault.wait_for_calls(&Matcher::renew_self().status(200), 3, LIMIT).await.unwrap();
+    assert!(is_unaudited(&line.ask("/secrets/stripe").await.unwrap()));
+    let metrics = agent.page("/metrics").await.body;
+    assert!(metrics.contains("audit_denied_requests_total{reason=\"audit_unavailable\"}"), "{metrics}");
+
+    std::fs::remove_file(filler).unwrap();
+    until("an answer", || async {
+        let mut line = Line::open(&scene.socket("job")).await.unwrap();
+        (!is_unaudited(&line.ask("/secrets/stripe").await.unwrap())).then_some(())
+    })
+    .await;
+    agent.until_ready().await;
+    let events = events_in(&disk);
+    let read = events.iter().filter(|e| e["type"] == "secret.read.v1" && e["outcome"] == "allow").count();
+    assert_eq!(read, answered + 1);
+    assert!(events.iter().any(|event| event["type"] == "secret.denied.v1" && event["reason"] == "no_rule"));
+    assert!(!events.iter().any(|event| event["type"] == "auth.failed.v1"));
+    assert_eq!(agent.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_disk_that_is_full_from_the_start_the_agent_keeps_its_token_and_waits_for_room() {
+    if let Some(why) = cannot_mount() {
+        return crate::skip(why);
+    }
+    let scene = Scene::with(Duration::from_secs(3)).await;
+    let fill = "head -c 8m /dev/zero > \"$1/filler\" 2>/dev/null";
+    let (mut agent, disk) = on_a_small_disk(&scene, &scene.config(), fill).await;
+    scene.vault.wait_for_calls(&Matcher::renew_self().status(200), 2, LIMIT).await.unwrap();
+    let mut line = Line::open(&scene.socket("job")).await.unwrap();
+    assert!(is_unaudited(&line.ask("/secrets/stripe").await.unwrap()));
+    assert!(is_unaudited(&line.ask("/secrets/nothing").await.unwrap()));
+    let page = agent.page("/readyz").await;
+    assert_eq!((page.status, page.body.contains("audit_unwritable")), (503, true), "{page:?}");
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    agent.until_ready().await;
+    assert_eq!(line.ask("/secrets/stripe").await.unwrap().status, 200);
+    assert!(events_in(&disk).iter().any(|event| event["type"] == "secret.read.v1"));
+    assert_eq!(agent.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_removed_is_begun_again_and_the_loss_is_on_record() {
+    let scene = Scene::new().await;
+    let mut agent = scene.start(&scene.config()).await;
+    let mut line = Line::open(&scene.socket("job")).await.unwrap();
+    assert_eq!(line.ask("/secrets/stripe").await.unwrap().status, 200);
+    std::fs::remove_dir_all(scene.journal()).unwrap();
+    assert_eq!(line.ask("/secrets/stripe").await.unwrap().status, 200);
+    assert_eq!(agent.stop().await, Some(0));
+    let reader = claviger::audit::journal::read(&scene.journal()).unwrap();
+    let events: Vec<serde_json::Value> =
+        reader.map(|(_, bytes)| serde_json::from_slice(&bytes).unwrap()).collect();
+    let count = |wanted: &str| events.iter().filter(|event| event["type"] == wanted).count();
+    // The second read, and that the first one is gone.
+    assert_eq!((count("secret.read.v1"), count("audit.gap.v1")), (1, 1), "{events:#?}");
+    let gap = events.iter().find(|event| event["type"] == "audit.gap.v1").unwrap();
+    assert_eq!(gap["reason"], "journal_replaced");
+}
