@@ -6,14 +6,10 @@ use super::record::Recorder;
 use crate::{
     config::Config,
     crypto,
-    keeper::{
-        self, Keeper, Slot,
-        kv::Engines,
-        task::{self, Shared},
-    },
+    keeper::{self, Keeper, Shared, Slot, kv::Engines, task},
     name::{IdentityName, SecretName},
     vault::{
-        Vault, login,
+        Vault, keepalive, login,
         session::{self, Identity, Start, Terms},
     },
 };
@@ -176,7 +172,7 @@ impl Kept {
         let name = settings.name.clone();
         let terms = Terms::new(overlap, settings.revoke_on_exit);
         let (identity, keepalive) =
-            session::identity(settings, self.vault.clone(), terms, self.start, self.sessions.clone());
+            keepalive::identity(settings, self.vault.clone(), terms, self.start, self.sessions.clone());
         self.tasks.spawn(keepalive.run(self.exit.clone()));
         self.tell(identity.state.clone());
         self.identities.insert(name, identity);

@@ -61,12 +61,12 @@ impl Recorder {
     }
 
     /// A channel for what happens to leases.
-    pub(super) fn leases(&mut self) -> mpsc::UnboundedSender<keeper::task::Fact> {
-        let (facts, mut queue) = mpsc::unbounded_channel::<keeper::task::Fact>();
+    pub(super) fn leases(&mut self) -> mpsc::UnboundedSender<keeper::fact::Fact> {
+        let (facts, mut queue) = mpsc::unbounded_channel::<keeper::fact::Fact>();
         let (events, metrics) = (self.events.clone(), self.metrics.clone());
         self.forwarding.spawn(async move {
             while let Some(fact) = queue.recv().await {
-                if fact.act == keeper::task::Act::Renew {
+                if fact.act == keeper::fact::Act::Renew {
                     metrics.lease_renewed(&fact.secret, outcome_of(fact.error.is_none()).word());
                 }
                 let _ = events.send(lease_event(fact));
@@ -142,10 +142,10 @@ fn session_event(fact: session::Fact) -> Event {
     }
 }
 
-fn lease_event(fact: keeper::task::Fact) -> Event {
+fn lease_event(fact: keeper::fact::Fact) -> Event {
     let kind = match fact.act {
-        keeper::task::Act::Renew => Type::LeaseRenewed,
-        keeper::task::Act::Revoke => Type::LeaseRevoked,
+        keeper::fact::Act::Renew => Type::LeaseRenewed,
+        keeper::fact::Act::Revoke => Type::LeaseRevoked,
     };
     let secret: SecretName = fact.secret;
     Event {

@@ -3,7 +3,7 @@
 //! Does not renew: a new one is issued at a share of its life. It does not fall with the token that asked for it.
 
 use super::{
-    task::{Fresh, Handle},
+    kept::{Fresh, Handle},
     value::Content,
 };
 use crate::{

@@ -2,7 +2,7 @@
 //!
 //! Does not decide when: the task does. A version check that Vault does not permit is not tried again.
 
-use super::task::{Fresh, Handle};
+use super::kept::{Fresh, Handle};
 use super::value::Content;
 use crate::{
     name::SecretName,

@@ -4,7 +4,7 @@
 
 use super::{
     LeaseRequest,
-    task::{Fresh, Handle},
+    kept::{Fresh, Handle},
     value::Content,
 };
 use crate::{

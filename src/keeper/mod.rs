@@ -5,8 +5,11 @@
 pub mod task;
 pub mod value;
 mod certificate;
+pub mod fact;
+mod kept;
 pub mod kv;
 mod lease;
+mod source;
 mod token;
 
 use crate::{
@@ -21,6 +24,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 use value::Value;
 
 /// One secret.
@@ -105,6 +109,21 @@ impl Kind {
             Self::Certificate { .. } => "certificate",
         }
     }
+}
+
+/// What all tasks share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The way to Vault.
+    pub vault: vault::Vault,
+    /// What is known of KV mounts.
+    pub engines: kv::Engines,
+    /// The first part of every tag; new at each start, so that a tag of another boot never matches.
+    pub boot: Arc<str>,
+    /// Where facts go.
+    pub facts: mpsc::UnboundedSender<fact::Fact>,
+    /// Cancelled when the whole process ends.
+    pub exit: CancellationToken,
 }
 
 /// Hands out what the tasks keep fresh. Cheap to clone.

@@ -4,18 +4,18 @@
 //! Does not hand anything out: it writes the shelf that `Keeper` reads.
 
 use super::{
-    Held, Kind, Settings, Shelf, Slot, certificate,
-    kv::{self, Engines, Look, Place},
-    lease, token,
-    value::{Content, LeaseTerms, Value},
+    Kind, Settings, Shared, Shelf, Slot,
+    fact::{Act, Fact},
+    kept::{Fresh, Handle, Kept, Made, Old},
+    kv::{self, Look},
+    source,
 };
 use crate::{
-    clock, crypto,
-    name::{SecretName, WorkloadName},
-    secret::SecretValue,
+    crypto,
+    name::WorkloadName,
     vault::{
-        Vault, backoff,
-        endpoint::{ChildToken, Request},
+        backoff,
+        endpoint::Request,
         error::{Class, Error},
         limiter::Account,
         renewal::{Due, Term},
@@ -31,67 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 /// A workload that waits may make a task try again this soon, and no sooner.
 const NUDGE_PAUSE: Duration = Duration::from_secs(1);
-
-/// What was got.
-pub(super) struct Fresh {
-    pub(super) content: Content,
-    pub(super) version: Option<u64>,
-    pub(super) term: Option<Term>,
-    pub(super) handle: Handle,
-    pub(super) request_id: Option<String>,
-}
-
-/// What can be renewed and revoked.
-pub(super) enum Handle {
-    None,
-    Lease(SecretValue),
-    /// A child token, and how long it was asked to live.
-    Child(SecretValue, Duration),
-}
-
-/// What happened, for the audit.
-#[derive(Debug, Clone)]
-pub struct Fact {
-    /// Which secret.
-    pub secret: SecretName,
-    /// `lease`, `token` …
-    pub kind: &'static str,
-    /// Where it is in Vault.
-    pub path: Option<String>,
-    /// Our generation.
-    pub generation: u64,
-    /// What was done, or tried.
-    pub act: Act,
-    /// `None`: it worked.
-    pub error: Option<Error>,
-    /// How long it lives after it.
-    pub ttl: Option<Duration>,
-    /// SHA-256 of the lease id, hex.
-    pub lease_id_hash: Option<String>,
-}
-
-/// What is done to a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is its own name")]
-pub enum Act {
-    Renew,
-    Revoke,
-}
-
-/// What all tasks share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The way to Vault.
-    pub vault: Vault,
-    /// What is known of KV mounts.
-    pub engines: Engines,
-    /// The first part of every tag; new at each start, so that a tag of another boot never matches.
-    pub boot: Arc<str>,
-    /// Where facts go.
-    pub facts: mpsc::UnboundedSender<Fact>,
-    /// Cancelled when the whole process ends.
-    pub exit: CancellationToken,
-}
 
 /// The task that keeps one secret.
 pub struct Task {
@@ -115,20 +54,6 @@ struct Tried {
     at: Option<Instant>,
     session: u64,
     next: Instant,
-}
-
-struct Kept {
-    value: Arc<Value>,
-    handle: Handle,
-    term: Option<Term>,
-    confirmed: Instant,
-    due: Due,
-    failures: u32,
-}
-
-struct Old {
-    kept: Kept,
-    until: Instant,
 }
 
 /// A secret's slot and the task behind it; nothing is sent before the task runs.
@@ -216,7 +141,7 @@ impl Task {
             Some(Due::Never) => None,
         };
         let moving = self.current.as_ref().filter(|kept| self.moved_on(kept)).map(|_| self.tried.next);
-        let end = self.current.as_ref().and_then(|kept| kept.term).and_then(|term| term.end());
+        let end = self.current.as_ref().and_then(Kept::end);
         let old = self.old.iter().map(|old| old.until);
         current.into_iter().chain(moving).filter(|_| live).chain(end).chain(old).min()
     }
@@ -262,46 +187,16 @@ impl Task {
     async fn obtain(&mut self, session: &Session, account: &Account) {
         let waited_until = self.tried.next;
         self.tried = Tried { at: Some(Instant::now()), session: session.number(), next: waited_until };
-        match self.look(session, account).await {
+        let known = self.current.as_ref().map(|kept| kept.value.generation());
+        let looked =
+            source::look(&self.settings, &mut self.reader, &self.shared.vault, account, session, known).await;
+        match looked {
             Ok(Look::Unchanged) => self.confirm(),
             Ok(Look::Fresh(fresh)) => self.promote(fresh, session),
             Err(error) if error.class() == Class::Budget => {
                 self.tried.next = Instant::now() + error.retry_after().unwrap_or(NUDGE_PAUSE);
             }
             Err(error) => self.failed(error, session),
-        }
-    }
-
-    async fn look(&mut self, session: &Session, account: &Account) -> Result<Look, Error> {
-        let vault = &self.shared.vault;
-        match &self.settings.kind {
-            Kind::Kv { path, field, version, .. } => {
-                let place =
-                    Place { name: &self.settings.name, path, field: field.as_deref(), version: *version };
-                let known = self.current.as_ref().map(|kept| kept.value.generation);
-                self.reader.look(vault, account, session, &place, known).await
-            }
-            Kind::Lease { path, request } => {
-                let fresh = lease::obtain(vault, account, session, path, request).await?;
-                if matches!(fresh.handle, Handle::None) {
-                    let doing = format!("reading {path}");
-                    return Err(Error::new(Class::Invalid, doing, "it gives no lease; use kind kv"));
-                }
-                Ok(Look::Fresh(fresh))
-            }
-            Kind::Token { policies, ttl, uses, role, no_default_policy, .. } => {
-                let child = ChildToken {
-                    policies,
-                    ttl: *ttl,
-                    uses: *uses,
-                    role: role.as_deref(),
-                    no_default_policy: *no_default_policy,
-                };
-                token::obtain(vault, account, session, &child).await.map(Look::Fresh)
-            }
-            Kind::Certificate { path, params, .. } => {
-                certificate::obtain(vault, account, session, path, params).await.map(Look::Fresh)
-            }
         }
     }
 
@@ -336,50 +231,12 @@ impl Task {
         let due = self.due_after(now, fresh.term.as_ref());
         self.settled();
         self.made += 1;
-        let value = self.value(&fresh, session);
-        tracing::debug!(secret = %self.settings.name, generation = value.generation, "new value");
-        let kept = Kept {
-            value: Arc::new(value.with(fresh.content)),
-            handle: fresh.handle,
-            term: fresh.term,
-            confirmed: now,
-            due,
-            failures: 0,
-        };
+        let made = Made { settings: &self.settings, boot: &self.shared.boot, number: self.made };
+        let kept = fresh.kept(&made, session, due);
+        tracing::debug!(secret = %self.settings.name, generation = kept.value.generation, "new value");
         if let Some(before) = self.current.replace(kept) {
             self.old.push(Old { kept: before, until: now + self.settings.grace });
         }
-    }
-
-    fn value(&self, fresh: &Fresh, session: &Session) -> Described {
-        let (path, field) = match &self.settings.kind {
-            Kind::Kv { path, field, .. } => (Some(path.clone()), field.clone()),
-            Kind::Lease { path, .. } | Kind::Certificate { path, .. } => (Some(path.clone()), None),
-            Kind::Token { .. } => (Some("auth/token/create".to_owned()), None),
-        };
-        let lease = (!matches!(fresh.handle, Handle::None)).then(|| LeaseTerms {
-            id_hash: match &fresh.handle {
-                Handle::Lease(id) => Some(crypto::hex(&crypto::sha256(id.expose().as_bytes()))),
-                Handle::Child(..) | Handle::None => None,
-            },
-            renewable: fresh.term.is_some_and(|term| !term.is_final()),
-        });
-        Described {
-            name: self.settings.name.clone(),
-            kind: self.settings.kind.word(),
-            path,
-            field,
-            generation: fresh.version.unwrap_or(self.made),
-            tag: format!("{}-{}", self.shared.boot, self.made),
-            lease,
-            request_id: fresh.request_id.clone().filter(|id| !id.is_empty()),
-            session: self.falls_with_its_token().then(|| session.clone()),
-        }
-    }
-
-    /// Whether a value ends with the token that made it.
-    fn falls_with_its_token(&self) -> bool {
-        matches!(self.settings.kind, Kind::Lease { .. } | Kind::Token { .. })
     }
 
     fn due_after(&self, now: Instant, term: Option<&Term>) -> Due {
@@ -418,11 +275,9 @@ impl Task {
 
     async fn renew(&mut self, session: &Session) {
         let Some(mut kept) = self.current.take() else { return };
-        let vault = &self.shared.vault;
-        let result = match &kept.handle {
-            Handle::Lease(id) => lease::renew(vault, session, id).await,
-            Handle::Child(child, ttl) => token::renew(vault, child, *ttl).await,
-            Handle::None => return,
+        let Some(result) = source::renew(&self.shared.vault, session, &kept.handle).await else {
+            self.current = Some(kept);
+            return;
         };
         let now = Instant::now();
         match &result {
@@ -458,7 +313,7 @@ impl Task {
 
     /// The token is dead, and everything that was made with it.
     fn session_lost(&mut self, error: Error) {
-        if self.falls_with_its_token() {
+        if self.settings.kind.falls_with_its_token() {
             self.current = None;
             self.old.clear();
         }
@@ -472,7 +327,7 @@ impl Task {
         for old in std::mem::take(&mut self.old) {
             if over(&old) { self.revoke(old.kept, &Account::Upkeep).await } else { self.old.push(old) }
         }
-        let ended = |kept: &Kept| kept.term.and_then(|term| term.end()).is_some_and(|end| end <= now);
+        let ended = |kept: &Kept| kept.end().is_some_and(|end| end <= now);
         if self.current.as_ref().is_some_and(ended) {
             self.current = None;
         }
@@ -517,30 +372,10 @@ impl Task {
     }
 
     fn publish(&self) {
-        let current = self.current.as_ref().map(|kept| self.held(kept, None));
-        let previous = self.old.last().map(|old| self.held(&old.kept, Some(old.until)));
+        let kind = &self.settings.kind;
+        let current = self.current.as_ref().map(|kept| kept.held(kind, None));
+        let previous = self.old.last().map(|old| old.kept.held(kind, Some(old.until)));
         self.shelf.send_replace(Shelf { current, previous, problem: self.problem.clone() });
-    }
-
-    fn held(&self, kept: &Kept, until: Option<Instant>) -> Held {
-        let now = Instant::now();
-        let token_end = kept.value.session.as_ref().and_then(|session| *session.ends().borrow());
-        let end = kept.term.and_then(|term| term.end()).into_iter().chain(token_end).chain(until).min();
-        let (max_stale, stale_after) = match &self.settings.kind {
-            Kind::Kv { refresh, max_stale, .. } => (Some(*max_stale), Some(refresh.mul_f64(1.5))),
-            _ => (None, None),
-        };
-        let wall = |end: Instant| {
-            let left = jiff::SignedDuration::try_from(end.saturating_duration_since(now)).unwrap_or_default();
-            clock::now().checked_add(left).unwrap_or(clock::Timestamp::MAX)
-        };
-        Held {
-            value: Arc::clone(&kept.value),
-            confirmed: kept.confirmed,
-            expires_at: end.map(wall),
-            serve_until: end.into_iter().chain(max_stale.map(|stale| kept.confirmed + stale)).min(),
-            stale_from: stale_after.map(|after| kept.confirmed + after),
-        }
     }
 
     fn report(&self, act: Act, kept: &Kept, error: Option<Error>, ttl: Option<Duration>) {
@@ -555,36 +390,5 @@ impl Task {
             ttl,
             lease_id_hash: kept.value.lease.as_ref().and_then(|lease| lease.id_hash.clone()),
         });
-    }
-}
-
-/// A value before its content is moved in.
-struct Described {
-    name: SecretName,
-    kind: &'static str,
-    path: Option<String>,
-    field: Option<String>,
-    generation: u64,
-    tag: String,
-    lease: Option<LeaseTerms>,
-    request_id: Option<String>,
-    session: Option<Session>,
-}
-
-impl Described {
-    fn with(self, content: Content) -> Value {
-        Value {
-            name: self.name,
-            kind: self.kind,
-            path: self.path,
-            field: self.field,
-            generation: self.generation,
-            tag: self.tag,
-            content,
-            issued_at: clock::now(),
-            lease: self.lease,
-            request_id: self.request_id,
-            session: self.session,
-        }
     }
 }

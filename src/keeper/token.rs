@@ -3,7 +3,7 @@
 //! Does not outlive the identity's own token: revoking that one ends its children at once.
 
 use super::{
-    task::{Fresh, Handle},
+    kept::{Fresh, Handle},
     value::Content,
 };
 use crate::{

@@ -98,8 +98,8 @@ async fn part(mut stream: UnixStream, response: Response<api::Content>) -> std::
     }
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(&body);
-    // Nothing is read yet; whoever says nothing is told all the same.
-    let _ = tokio::time::timeout(REQUEST, stream.readable()).await;
+    // Its first byte is enough; whoever says nothing is told all the same.
+    let _ = tokio::time::timeout(REQUEST, stream.read(&mut [0; 1])).await;
     stream.write_all(&text).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(PARTING.1), &mut tokio::io::sink()).await?;

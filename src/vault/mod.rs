@@ -7,6 +7,7 @@ pub mod answer;
 pub mod backoff;
 pub mod endpoint;
 pub mod error;
+pub mod keepalive;
 pub mod limiter;
 pub mod login;
 pub mod renewal;

@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, bench::until};
 use claviger::{
-    keeper::{Kind, LeaseRequest, Shelf, task::Act},
+    keeper::{Kind, LeaseRequest, Shelf, fact::Act},
     vault::session::{Identity, State},
 };
 use devvault::{DevVault, Fault, Matcher, RoleSettings, Times};

@@ -2,14 +2,10 @@
 
 use bytes::Bytes;
 use claviger::{
-    keeper::{
-        self, Keeper, Kind, Shelf,
-        kv::Engines,
-        task::{Shared, keep},
-    },
+    keeper::{self, Keeper, Kind, Shared, Shelf, kv::Engines, task::keep},
     name::{IdentityName, SecretName},
     vault::{
-        Budget, Settings, Vault,
+        Budget, Settings, Vault, keepalive,
         login::{self, Method, SecretId},
         session::{self, Identity, Start, State, Terms},
         wire::{Connect, Lost, Reply, Wire},
@@ -51,7 +47,7 @@ pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) stop: CancellationToken,
     pub(crate) facts: mpsc::UnboundedReceiver<session::Fact>,
-    pub(crate) leases: mpsc::UnboundedReceiver<keeper::task::Fact>,
+    pub(crate) leases: mpsc::UnboundedReceiver<keeper::fact::Fact>,
     facts_in: mpsc::UnboundedSender<session::Fact>,
     shared: Shared,
     tasks: JoinSet<()>,
@@ -128,7 +124,7 @@ impl Bench {
     pub(crate) fn identity(&mut self, settings: login::Settings) -> Identity {
         let terms = Terms::new(Duration::from_secs(60), settings.revoke_on_exit);
         let (identity, keepalive) =
-            session::identity(settings, self.vault.clone(), terms, Start::Fresh, self.facts_in.clone());
+            keepalive::identity(settings, self.vault.clone(), terms, Start::Fresh, self.facts_in.clone());
         self.tasks.spawn(keepalive.run(self.stop.clone()));
         identity
     }

@@ -47,9 +47,7 @@ async fn a_refused_client_that_asks_a_moment_later_reads_why() {
     let stream = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     let asked = async {
-        while agent.events().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        agent.await_events(1).await;
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }

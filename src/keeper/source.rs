@@ -1,0 +1,70 @@
+//! Where each kind of secret comes from, and how it is renewed.
+//!
+//! Does not decide when, and keeps nothing: the task does.
+
+use super::{
+    Kind, Settings, certificate,
+    kept::Handle,
+    kv::{self, Look, Place},
+    lease, token,
+};
+use crate::vault::{
+    Vault,
+    endpoint::ChildToken,
+    error::{Class, Error},
+    limiter::Account,
+    session::Session,
+};
+use std::time::Duration;
+
+/// Asks Vault for the secret; a kv secret only if it is something else than version `known`.
+pub(super) async fn look(
+    settings: &Settings,
+    reader: &mut kv::Reader,
+    vault: &Vault,
+    account: &Account,
+    session: &Session,
+    known: Option<u64>,
+) -> Result<Look, Error> {
+    match &settings.kind {
+        Kind::Kv { path, field, version, .. } => {
+            let place = Place { name: &settings.name, path, field: field.as_deref(), version: *version };
+            reader.look(vault, account, session, &place, known).await
+        }
+        Kind::Lease { path, request } => {
+            let fresh = lease::obtain(vault, account, session, path, request).await?;
+            if matches!(fresh.handle, Handle::None) {
+                let doing = format!("reading {path}");
+                return Err(Error::new(Class::Invalid, doing, "it gives no lease; use kind kv"));
+            }
+            Ok(Look::Fresh(fresh))
+        }
+        Kind::Token { policies, ttl, uses, role, no_default_policy, .. } => {
+            let child = ChildToken {
+                policies,
+                ttl: *ttl,
+                uses: *uses,
+                role: role.as_deref(),
+                no_default_policy: *no_default_policy,
+            };
+            token::obtain(vault, account, session, &child).await.map(Look::Fresh)
+        }
+        Kind::Certificate { path, params, .. } => {
+            certificate::obtain(vault, account, session, path, params).await.map(Look::Fresh)
+        }
+    }
+}
+
+/// Asks for more time, where there is a lease or a child to renew; gives what was granted and whether more may be asked
+/// for.
+pub(super) async fn renew(
+    vault: &Vault,
+    session: &Session,
+    handle: &Handle,
+) -> Option<Result<(Duration, bool), Error>> {
+    match handle {
+        Handle::None => None,
+        Handle::Lease(id) => Some(lease::renew(vault, session, id).await),
+        Handle::Child(child, ttl) => Some(token::renew(vault, child, *ttl).await),
+    }
+}
