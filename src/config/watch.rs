@@ -37,9 +37,9 @@ pub struct Watch {
     // Without one (no inotify instance left), the look of every minute remains.
     watcher: Option<RecommendedWatcher>,
     events: mpsc::Receiver<()>,
-    // An event came and its look is still to be made. Here, so that a caller who gives up waiting loses neither this
-    // nor the time of the next poll.
-    stirred: bool,
+    // When the event came whose look is still to be made. Here, so that a caller who gives up waiting loses neither this
+    // nor the time of the next poll, and cannot put off the look by asking again.
+    stirred: Option<Instant>,
     poll: Instant,
 }
 
@@ -64,7 +64,7 @@ impl Watch {
             directories,
             watcher: watcher.ok(),
             events,
-            stirred: false,
+            stirred: None,
             poll: Instant::now() + POLL,
         };
         watch.attach();
@@ -77,16 +77,16 @@ impl Watch {
     /// or cannot be read has changed, too. Loses nothing when it is dropped and called again.
     pub async fn changed(&mut self) -> Vec<PathBuf> {
         loop {
-            if !self.stirred {
+            if self.stirred.is_none() {
                 tokio::select! {
-                    Some(()) = self.events.recv() => self.stirred = true,
+                    Some(()) = self.events.recv() => self.stirred = Some(Instant::now()),
                     () = time::sleep_until(self.poll) => self.attach(),
                 }
             }
-            if self.stirred {
-                self.settle().await;
+            if let Some(since) = self.stirred {
+                self.settle(since).await;
             }
-            self.stirred = false;
+            self.stirred = None;
             self.poll = Instant::now() + POLL;
             let changed = self.look();
             if !changed.is_empty() {
@@ -95,10 +95,10 @@ impl Watch {
         }
     }
 
-    async fn settle(&mut self) {
+    async fn settle(&mut self, since: Instant) {
         let quiet = async { while let Ok(Some(())) = time::timeout(QUIET, self.events.recv()).await {} };
         // Out of patience is quiet enough.
-        let _ = time::timeout(PATIENCE, quiet).await;
+        let _ = time::timeout_at(since + PATIENCE, quiet).await;
     }
 
     /// A directory that was made anew has to be watched anew; for one that is watched already, nothing changes.
@@ -226,6 +226,33 @@ mod tests {
         let mut watch = Watch::new([&cert, &key]);
         fs::write(&key, "two").unwrap();
         assert_eq!(next(&mut watch).await, [key]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restless_directory_does_not_hide_a_change_from_a_caller_who_asks_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.yaml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = Watch::new([&file]);
+        let (sender, events) = mpsc::channel(1);
+        watch.events = events;
+        let mut restless = tokio::task::JoinSet::new();
+        restless.spawn(async move {
+            while sender.send(()).await.is_ok() {
+                time::sleep(QUIET / 2).await;
+            }
+        });
+        fs::write(&file, "two").unwrap();
+        // The agent looks up from the watch once a second.
+        let asked = async {
+            loop {
+                if let Ok(changed) = time::timeout(Duration::from_secs(1), watch.changed()).await {
+                    return changed;
+                }
+            }
+        };
+        let seen = time::timeout(LIMIT, asked).await.expect("the change was never seen");
+        assert_eq!(seen, [file]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use crate::{
         session::{Identity, Session, State},
     },
 };
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
