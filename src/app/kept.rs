@@ -14,6 +14,7 @@ use crate::{
     },
 };
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -25,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 /// How long a changed secret's old value is served while the new task has none.
 const HANDOVER: Duration = Duration::from_secs(60);
 
+/// Every identity that runs.
+pub(super) type Identities = BTreeMap<IdentityName, Identity>;
+
 pub(super) struct Kept {
     vault: Vault,
     keeper: Keeper,
@@ -32,7 +36,7 @@ pub(super) struct Kept {
     sessions: mpsc::UnboundedSender<session::Fact>,
     start: Start,
     exit: CancellationToken,
-    identities: BTreeMap<IdentityName, Identity>,
+    identities: Arc<ArcSwap<Identities>>,
     secrets: BTreeMap<SecretName, Running>,
     /// Tasks of secrets that changed or went: each ends at its time.
     leaving: Vec<Leaving>,
@@ -76,7 +80,7 @@ impl Kept {
             sessions: recorder.sessions(),
             start,
             exit,
-            identities: BTreeMap::new(),
+            identities: Arc::default(),
             secrets: BTreeMap::new(),
             leaving: Vec::new(),
             changed: Arc::new(Notify::new()),
@@ -89,9 +93,9 @@ impl Kept {
         self.keeper.clone()
     }
 
-    /// How each identity stands.
-    pub(super) fn identities(&self) -> impl Iterator<Item = (&IdentityName, &Identity)> {
-        self.identities.iter()
+    /// How each identity stands; later ones appear in it too.
+    pub(super) fn identities(&self) -> Arc<ArcSwap<Identities>> {
+        Arc::clone(&self.identities)
     }
 
     /// Waits until an identity or a secret stands otherwise than before.
@@ -104,7 +108,7 @@ impl Kept {
         for settings in &config.identities {
             let overlap = config.secrets.iter().filter(|secret| secret.identity == settings.name);
             let overlap = overlap.map(|secret| secret.grace).max().unwrap_or_default();
-            match self.identities.get(&settings.name) {
+            match self.identities.load().get(&settings.name) {
                 Some(identity) => identity.terms.set(overlap, settings.revoke_on_exit),
                 None => self.start_identity(settings.clone(), overlap),
             }
@@ -175,11 +179,14 @@ impl Kept {
             keepalive::identity(settings, self.vault.clone(), terms, self.start, self.sessions.clone());
         self.tasks.spawn(keepalive.run(self.exit.clone()));
         self.tell(identity.state.clone());
-        self.identities.insert(name, identity);
+        let mut identities = Identities::clone(&self.identities.load());
+        identities.insert(name, identity);
+        self.identities.store(Arc::new(identities));
     }
 
     fn start_secret(&mut self, settings: keeper::Settings) {
-        let Some(identity) = self.identities.get(&settings.identity) else { return };
+        let identities = self.identities.load_full();
+        let Some(identity) = identities.get(&settings.identity) else { return };
         let (slot, task) = task::keep(settings.clone(), identity.clone(), self.shared.clone());
         let stop = self.exit.child_token();
         self.tasks.spawn(task.run(stop.clone()));

@@ -2,7 +2,10 @@
 //!
 //! Does not change anything.
 
-use super::{kept::Kept, workloads::Workloads};
+use super::{
+    kept::{Identities, Kept},
+    workloads::Workloads,
+};
 use crate::{
     audit::{
         self, Audit,
@@ -10,7 +13,8 @@ use crate::{
     },
     clock::{self, Timestamp},
     keeper::Keeper,
-    name::{IdentityName, WorkloadName},
+    listener::Standing,
+    name::WorkloadName,
     telemetry::{
         health::{Code, Reason},
         metrics::{Gauges, SecretGauge},
@@ -20,11 +24,9 @@ use crate::{
         session::{Identity, State},
     },
 };
+use arc_swap::ArcSwap;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -33,11 +35,12 @@ use tokio::time::Instant;
 const JUMP: Duration = Duration::from_secs(2);
 
 /// Why the agent is not ready; nothing: it is.
-pub(super) fn reasons(kept: &Kept, audit: &Audit) -> Vec<Reason> {
+pub(super) fn reasons(kept: &Kept, workloads: &Workloads, audit: &Audit) -> Vec<Reason> {
     let now = Instant::now();
     let named = |code, name: &dyn std::fmt::Display| Reason { code, name: Some(name.to_string()) };
-    let identities = kept
-        .identities()
+    let identities = kept.identities().load_full();
+    let tokens = identities
+        .iter()
         .filter(|(_, identity)| !matches!(*identity.state.borrow(), State::Live(_)))
         .map(|(name, _)| named(Code::NoToken, name));
     let shelves = kept.keeper().shelves();
@@ -45,8 +48,9 @@ pub(super) fn reasons(kept: &Kept, audit: &Audit) -> Vec<Reason> {
         .iter()
         .filter(|(_, shelf)| shelf.served(now).is_none())
         .map(|(name, _)| named(Code::SecretNotReady, name));
+    let sockets = workloads.lost().map(|name| named(Code::SocketLost, name));
     let journal = (!audit.writable()).then_some(Reason { code: Code::AuditUnwritable, name: None });
-    identities.chain(secrets).chain(journal).collect()
+    tokens.chain(secrets).chain(journal).chain(sockets).collect()
 }
 
 /// The one reason of an agent that stops.
@@ -57,8 +61,8 @@ pub(super) fn stopping() -> Reason {
 /// What the gauges are read from at each scrape.
 pub(super) struct Gauging {
     keeper: Keeper,
-    identities: Vec<(IdentityName, Identity)>,
-    connections: Vec<(WorkloadName, Arc<AtomicU64>)>,
+    identities: Arc<ArcSwap<Identities>>,
+    sockets: Vec<(WorkloadName, Arc<Standing>)>,
     vault: Vault,
     journal: Arc<audit::Stats>,
 }
@@ -67,8 +71,8 @@ impl Gauging {
     pub(super) fn new(kept: &Kept, workloads: &Workloads, vault: Vault, journal: Arc<audit::Stats>) -> Self {
         Self {
             keeper: kept.keeper(),
-            identities: kept.identities().map(|(name, identity)| (name.clone(), identity.clone())).collect(),
-            connections: workloads.connections(),
+            identities: kept.identities(),
+            sockets: workloads.sockets(),
             vault,
             journal,
         }
@@ -89,12 +93,14 @@ impl Gauging {
                 left: served.and_then(|served| served.held.expires_at).map(until),
             }
         });
-        let open =
-            |(name, open): &(WorkloadName, Arc<AtomicU64>)| (name.clone(), open.load(Ordering::Relaxed));
+        let open = |(name, standing): &(WorkloadName, Arc<Standing>)| {
+            (name.clone(), standing.open.load(Ordering::Relaxed))
+        };
+        let identities = self.identities.load();
         Gauges {
-            tokens: self.identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
+            tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
-            connections: self.connections.iter().map(open).collect(),
+            connections: self.sockets.iter().map(open).collect(),
             skew_ms: self.vault.skew_ms(),
             journal_bytes: self.journal.journal_bytes(),
         }
@@ -130,5 +136,28 @@ impl Clock {
         let facts = AgentFacts { jump_ms: Some(jump_ms), skew_ms: Some(skew_ms), ..AgentFacts::default() };
         let event = Event::new(Type::AgentClockJump, Outcome::Error, self.wall);
         Some(Event { reason: Some(Why::ClockJump), agent: Some(facts), ..event })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wall_ahead_s: i64, expected_ms: Option<i64>) {
+        let wall = clock::now() - jiff::SignedDuration::from_secs(wall_ahead_s);
+        let mut clock = Clock { wall, boot: clock::since_boot() };
+        let event = clock.jumped(0);
+        let jump = event.and_then(|event| event.agent).and_then(|facts| facts.jump_ms);
+        // To the nearest second: the test itself takes a moment.
+        let seconds = |ms: i64| (ms + 500).div_euclid(1000);
+        assert_eq!(jump.map(seconds), expected_ms.map(seconds));
+        assert!(clock.jumped(0).is_none(), "a jump is said once");
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_is_an_event_that_says_how_far() {
+        check(3600, Some(3_600_000));
+        check(-3600, Some(-3_600_000));
+        check(1, None);
     }
 }

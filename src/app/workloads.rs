@@ -7,7 +7,7 @@ use crate::{
     audit::Audit,
     config::{Config, Workload},
     keeper::Keeper,
-    listener::{Limits, Listener},
+    listener::{Limits, Listener, Standing},
     name::WorkloadName,
     policy::Policy,
     shutdown::{Phase, Stop},
@@ -17,7 +17,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, atomic::Ordering},
 };
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,7 +33,7 @@ pub(super) struct Workloads {
 struct Serving {
     access: Arc<Access>,
     limits: Arc<ArcSwap<Limits>>,
-    open: Arc<AtomicU64>,
+    standing: Arc<Standing>,
 }
 
 impl Workloads {
@@ -64,9 +64,9 @@ impl Workloads {
             let limits = Arc::new(ArcSwap::from_pointee(workload.listener.limits));
             let listener = Listener::bind(&workload.listener, Arc::clone(&limits), Arc::clone(&access))
                 .with_context(|| format!("binding workloads.{name}.socket"))?;
-            let open = listener.open_connections();
+            let standing = listener.standing();
             self.listeners.spawn(listener.run(self.stop.clone(), self.cut.clone()));
-            self.serving.insert(name.clone(), Serving { access, limits, open });
+            self.serving.insert(name.clone(), Serving { access, limits, standing });
         }
         Ok(())
     }
@@ -81,9 +81,15 @@ impl Workloads {
         }
     }
 
-    /// Open connections, counted while they are looked at.
-    pub(super) fn connections(&self) -> Vec<(WorkloadName, Arc<AtomicU64>)> {
-        self.serving.iter().map(|(name, serving)| (name.clone(), Arc::clone(&serving.open))).collect()
+    /// How each socket stands.
+    pub(super) fn sockets(&self) -> Vec<(WorkloadName, Arc<Standing>)> {
+        self.serving.iter().map(|(name, serving)| (name.clone(), Arc::clone(&serving.standing))).collect()
+    }
+
+    /// The workloads whose socket was removed or replaced and could not be bound again.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &WorkloadName> {
+        let lost = |serving: &Serving| serving.standing.lost.load(Ordering::Relaxed);
+        self.serving.iter().filter(move |(_, serving)| lost(serving)).map(|(name, _)| name)
     }
 
     /// Cancelled, it drops every request that still runs.

@@ -16,7 +16,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -73,9 +73,16 @@ pub struct Listener {
     socket: Socket,
     mode: u32,
     shared: Arc<Shared>,
-    /// Whether the last try to bind again failed, so that it is said once.
-    missing: bool,
-    open: Arc<AtomicU64>,
+    standing: Arc<Standing>,
+}
+
+/// How a socket stands, for whoever watches; kept up to date while it is served.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Open connections.
+    pub open: AtomicU64,
+    /// The file was removed or replaced, and could not be bound again yet.
+    pub lost: AtomicBool,
 }
 
 /// What the connections of one workload share.
@@ -97,13 +104,13 @@ impl Listener {
         let Settings { workload: _, path, mode, limits: _ } = settings;
         let socket = Socket::bind(path, *mode)?;
         let shared = Shared { access, limits };
-        Ok(Self { socket, mode: *mode, shared: Arc::new(shared), missing: false, open: Arc::default() })
+        Ok(Self { socket, mode: *mode, shared: Arc::new(shared), standing: Arc::default() })
     }
 
-    /// How many connections are open; kept up to date while it runs.
+    /// How it stands.
     #[must_use]
-    pub fn open_connections(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.open)
+    pub fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing)
     }
 
     /// Serves connections until `stop`, then removes the socket file, lets requests that run finish, and ends when they have.
@@ -113,7 +120,7 @@ impl Listener {
         let mut checks = interval(CHECK);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.open.store(connections.len() as u64, Ordering::Relaxed);
+            self.standing.open.store(connections.len() as u64, Ordering::Relaxed);
             let limit = self.shared.limits.load().connections;
             let room = u32::try_from(connections.len()).is_ok_and(|open| open < limit);
             tokio::select! {
@@ -149,21 +156,22 @@ impl Listener {
     /// Binds again when the file was removed or replaced. Connections that are open stay open.
     fn stay_in_place(&mut self) {
         if self.socket.is_in_place() {
-            self.missing = false;
+            self.standing.lost.store(false, Ordering::Relaxed);
             return;
         }
         let path = self.socket.path().to_owned();
         match Socket::bind(&path, self.mode) {
             Ok(socket) => {
                 self.socket = socket;
-                self.missing = false;
+                self.standing.lost.store(false, Ordering::Relaxed);
                 tracing::warn!(path = %path.display(), "the socket file was removed or replaced; bound again");
             }
-            Err(error) if !self.missing => {
-                self.missing = true;
-                tracing::error!(path = %path.display(), %error, "the socket file was removed or replaced");
+            // It is tried again every second, and said once.
+            Err(error) => {
+                if !self.standing.lost.swap(true, Ordering::Relaxed) {
+                    tracing::error!(path = %path.display(), %error, "the socket file was removed or replaced");
+                }
             }
-            Err(_) => {}
         }
     }
 }
