@@ -11,6 +11,7 @@ pub mod keepalive;
 pub mod limiter;
 pub mod login;
 pub mod renewal;
+mod report;
 pub mod session;
 pub mod wire;
 
