@@ -147,6 +147,7 @@ impl Vault {
             let new = Routes::new(routes.settings.clone(), credentials, &*self.inner.connect)?;
             new.current.store(routes.current.load(Ordering::Relaxed), Ordering::Relaxed);
             self.inner.routes.store(Arc::new(new));
+            tracing::info!("certificates read again");
         }
         Ok(())
     }
