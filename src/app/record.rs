@@ -75,9 +75,10 @@ impl Recorder {
         facts
     }
 
-    /// Records what still waits. Ends only when whoever reports has ended, and so dropped its channel.
-    pub(super) async fn finish(&mut self) {
+    /// Records what still waits, and then `last`. Ends only when whoever reports has ended, and so dropped its channel.
+    pub(super) async fn finish(&mut self, last: Event) {
         while self.forwarding.join_next().await.is_some() {}
+        self.record(last);
         self.last.cancel();
         while self.writing.join_next().await.is_some() {}
     }
