@@ -139,7 +139,7 @@ impl Access {
     }
 
     /// The path. When the client hangs up, this future is dropped, at worst while it waits for a newer value; between
-    /// reading a value and recording it there is no wait, and the recording runs in a task of its own.
+    /// reading a value and recording it there is no wait, and what is being recorded is committed all the same.
     ///
     /// # Errors
     /// [`Unaudited`]: nothing may be disclosed, not even a refusal.
@@ -294,20 +294,16 @@ impl Access {
     }
 
     async fn record(&self, event: Event, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
-        let (audit, mode) = (self.parts.audit.clone(), self.mode(&event));
-        let (kind, outcome) = (event.kind, event.outcome);
-        let recording = self.parts.unfinished.spawn(async move { audit.record(event, mode).await });
-        let unaudited = match recording.await {
-            Ok(Ok(receipt)) => {
+        let (mode, kind, outcome) = (self.mode(&event), event.kind, event.outcome);
+        // Committed from the first poll on, whether the client stays or not: see `Audit::record`.
+        let error = match self.parts.audit.record(event, mode).await {
+            Ok(receipt) => {
                 self.parts.observe.recorded(kind, outcome);
                 return Ok(receipt);
             }
-            Ok(Err(error)) => {
-                Unaudited { retry_after: error.retry_after().unwrap_or(SOON), source: Some(error) }
-            }
-            // It panicked, and so is not on record.
-            Err(_) => Unaudited { retry_after: SOON, source: None },
+            Err(error) => error,
         };
+        let unaudited = Unaudited { retry_after: error.retry_after().unwrap_or(SOON), source: error };
         self.observe(peer, None, Some(Reason::AuditUnavailable), None);
         Err(unaudited)
     }

@@ -90,7 +90,7 @@ pub struct Unaudited {
     /// When it is worth asking again.
     pub retry_after: Duration,
     #[source]
-    pub(super) source: Option<audit::Error>,
+    pub(super) source: audit::Error,
 }
 
 impl Answered {
