@@ -179,7 +179,8 @@ fn measure_proxy(plan: &Plan, proxy: &Proxy, idle: u64, strict: &Load, table: &m
         for connections in [1, 64] {
             let span = (plan.warm, plan.load);
             let theirs = load::run(proxy.socket(), request, connections, span, proxy.process())?;
-            let name = format!("vault proxy: {what}, {connections} connections, no audit");
+            let plural = if connections == 1 { "" } else { "s" };
+            let name = format!("vault proxy: {what}, {connections} connection{plural}, no audit");
             let beside = if connections == 64 {
                 format!("; our strict read: {:.1} times as many", strict.rate() / theirs.rate())
             } else {
