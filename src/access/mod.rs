@@ -10,7 +10,7 @@ use crate::{
     audit::{Audit, Receipt, event},
     clock, keeper,
     name::{RuleName, SecretName, WorkloadName},
-    peer::{self, Peer, level::Level},
+    peer::{self, Peer, Watch, level::Level},
     policy::{self, Permit, Policy, rate::Bucket, rule::AuditMode},
 };
 use arc_swap::ArcSwap;
@@ -114,16 +114,32 @@ impl Access {
         self.rules.store(Arc::new(rules));
     }
 
-    /// Takes from the kernel who connected; nothing is read from it. A refusal is an event.
+    /// Takes from the kernel who connected; nothing is read from it. A refusal is an event. Whatever is read from the stream
+    /// after this must go through the [`Watch`].
     ///
     /// # Errors
     /// [`TurnedAway`] for a peer that may not be there; [`Unaudited`] instead when that could not be recorded.
-    pub async fn admit(&self, stream: &UnixStream) -> Result<Peer, Result<TurnedAway, Unaudited>> {
+    pub async fn admit(&self, stream: &UnixStream) -> Result<(Peer, Watch), Result<TurnedAway, Unaudited>> {
         let known = peer::identify(stream, &self.rules.load().peer, &self.workload);
         match known {
-            Ok(peer) => Ok(peer),
+            Ok(known) => Ok(known),
             Err(rejected) => Err(self.turn_away(rejected).await),
         }
+    }
+
+    /// Puts on record why an admitted peer's connection was closed. Call it once nothing can be read or written there any more.
+    pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
+        let mut event = self.blank(Type::PeerRejected, Some(peer));
+        (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
+        self.observe(Some(peer), None, event.reason, None);
+        // That there is no room for it is what the journal itself reports; there is nobody to answer.
+        let _ = self.record(event, Some(peer)).await;
+    }
+
+    /// Puts on record that a peer's process ended while its connection was open.
+    pub async fn exited(&self, peer: &Peer) {
+        // As in `breached`.
+        let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
     }
 
     /// Takes one of the workload's own rate, before anything of a request is looked at.
