@@ -203,7 +203,7 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
     check(
         EXAMPLE,
         &[
-            "secrets.ci-token.per_process: line 20: needs level `process`, not built yet; remove it: one token serves the workload",
+            "secrets.ci-token.per_process: line 20: not built yet: a token for each process; remove it: one token serves the workload",
             "upstreams.stripe-api: line 23: not built yet: upstreams; remove it",
             "workloads.report-job.rules[1].vault: line 33: not built yet: rules with `vault`; remove it",
             "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",

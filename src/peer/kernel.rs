@@ -118,12 +118,21 @@ fn adopt(descriptor: RawFd) -> Option<OwnedFd> {
     (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// The effective uid and gid that the process has now (`PIDFD_GET_INFO`, Linux 6.13); `None` where the kernel does not tell:
-/// it is older, the process is in a PID namespace that ours cannot see into, or it has ended.
+/// The ids of a process at one moment, each a uid and a gid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LiveIds {
+    /// What it is allowed by; `SO_PEERCRED` has these, as of connect(2).
+    pub(super) effective: (u32, u32),
+    /// Whose it is; `SCM_CREDENTIALS` has these. They differ in a program with a set-user-id or set-group-id bit.
+    pub(super) real: (u32, u32),
+}
+
+/// The ids that the process has now (`PIDFD_GET_INFO`, Linux 6.13); `None` where the kernel does not tell: it is older, the
+/// process is in a PID namespace that ours cannot see into, or it has ended.
 ///
 /// # Errors
 /// Anything else that ioctl(2) says.
-pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>> {
+pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<LiveIds>> {
     // SAFETY: the struct is made of integers, all of which may be zero.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
     info.mask = u64::from(libc::PIDFD_INFO_CREDS);
@@ -132,7 +141,8 @@ pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>
     let answer = unsafe { libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
     if answer == 0 {
         let told = info.mask & u64::from(libc::PIDFD_INFO_CREDS) != 0;
-        return Ok(told.then_some((info.euid, info.egid)));
+        let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
+        return Ok(told.then_some(ids));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {

@@ -22,8 +22,10 @@ use tokio::{
 /// Checks what comes in on one connection against the peer that made it. Checking costs system calls and no wait.
 #[derive(Debug)]
 pub struct Watch {
-    uid: u32,
-    gid: u32,
+    /// Uid and gid, effective, when it connected.
+    effective: (u32, u32),
+    /// Uid and gid that stand on each chunk: the real ones, if the kernel told, else as if they were the effective ones.
+    real: (u32, u32),
     level: Level,
     pin: Option<Pin>,
 }
@@ -48,7 +50,8 @@ impl Watch {
     pub(super) fn ids(stream: &UnixStream, peer: &Peer) -> Self {
         // Before Linux 6.5 there is nothing to switch off.
         let _ = kernel::tell_writers(stream.as_fd(), Telling::Off);
-        Self { uid: peer.uid, gid: peer.gid, level: peer.level, pin: None }
+        let ids = (peer.uid, peer.gid);
+        Self { effective: ids, real: ids, level: peer.level, pin: None }
     }
 
     /// At level `process`: holds the connector, whose ids are still those of when it connected.
@@ -57,7 +60,10 @@ impl Watch {
     /// [`Cause::Exited`], [`Cause::Drift`], [`Cause::KernelTooOld`], [`Cause::Unknown`].
     pub(super) fn process(stream: &UnixStream, peer: &Peer) -> Result<Self, Cause> {
         let pin = Pin::connector(stream.as_fd())?;
-        let watch = Self { uid: peer.uid, gid: peer.gid, level: Level::Process, pin: Some(pin) };
+        let ids = (peer.uid, peer.gid);
+        let told = kernel::live_ids(pin.as_fd()).map_err(Cause::Unknown)?;
+        let real = told.map_or(ids, |told| told.real);
+        let watch = Self { effective: ids, real, level: Level::Process, pin: Some(pin) };
         watch.check_process()?;
         Ok(watch)
     }
@@ -111,7 +117,7 @@ impl Watch {
             }
             self.check_process()?;
         }
-        if chunk.ids == Some((self.uid, self.gid)) { Ok(()) } else { Err(Cause::Drift) }
+        if chunk.ids == Some(self.real) { Ok(()) } else { Err(Cause::Drift) }
     }
 
     /// Its effective ids are what they were, as far as the kernel tells, and it lives: in this order, so that the ids are those
@@ -120,7 +126,7 @@ impl Watch {
         let Some(pin) = &self.pin else { return Ok(()) };
         let ids = kernel::live_ids(pin.as_fd()).map_err(Cause::Unknown)?;
         pin.check_alive()?;
-        if ids.is_some_and(|ids| ids != (self.uid, self.gid)) { Err(Cause::Drift) } else { Ok(()) }
+        if ids.is_some_and(|ids| ids.effective != self.effective) { Err(Cause::Drift) } else { Ok(()) }
     }
 
     /// Asks the kernel, at this moment, whether the process still lives; below level `process` nothing is known of that.
@@ -206,7 +212,7 @@ mod tests {
 
     #[track_caller]
     fn check(watch: &Watch, change: impl FnOnce(&mut kernel::Chunk), expected: &str) {
-        let ids = Some((watch.uid, watch.gid));
+        let ids = Some(watch.real);
         let writer = watch.pin.as_ref().map(|pin| pin.as_fd().try_clone_to_owned().unwrap());
         let mut chunk = kernel::Chunk { length: 1, writer, ids, descriptors: 0, truncated: false };
         change(&mut chunk);
@@ -228,8 +234,8 @@ mod tests {
         check(&reach, |chunk| chunk.ids = None, "taken");
         for watch in [&process, &user] {
             check(watch, |chunk| chunk.ids = None, "Drift");
-            check(watch, |chunk| chunk.ids = Some((watch.uid + 1, watch.gid)), "Drift");
-            check(watch, |chunk| chunk.ids = Some((watch.uid, watch.gid + 1)), "Drift");
+            check(watch, |chunk| chunk.ids = Some((watch.real.0 + 1, watch.real.1)), "Drift");
+            check(watch, |chunk| chunk.ids = Some((watch.real.0, watch.real.1 + 1)), "Drift");
         }
         check(&process, |chunk| chunk.writer = None, "Writer");
         // Something that is no process at all.

@@ -72,3 +72,30 @@ async fn whoever_gives_up_its_effective_uid_only_is_cut_off_too() {
     attack(&Part::AskThenLower(attacked.socket(), 5000)).await.got_silence();
     assert_eq!(attacked.record().await, ["peer.rejected.v1 deny creds_drift process"]);
 }
+
+/// A known miss of level `user`: the kernel stamps the real ids on what is written, and there is no process to ask for the
+/// effective ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_miss_of_level_user_is_a_change_of_the_effective_uid_only() {
+    if !can_attack() {
+        return;
+    }
+    let attacked = Attacked::new("uid: 0, level: user").await;
+    attack(&Part::AskThenLower(attacked.socket(), 5000)).await.got_the_secret();
+    assert_eq!(attacked.record().await, ["secret.read.v1 allow - user"]);
+}
+
+/// A program whose real uid is another than its effective one, as with a set-user-id bit: at level `process` the kernel tells
+/// both, and it is served as what it is effectively; at level `user` the two cannot be told from a change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_user_id_program_is_served_at_level_process_and_refused_at_level_user() {
+    if !can_attack() {
+        return;
+    }
+    let attacked = Attacked::new(&format!("uid: {UID}, level: process")).await;
+    attack(&Part::LowerThenAsk(attacked.socket(), UID)).await.got_the_secret();
+    assert_eq!(attacked.record().await, ["secret.read.v1 allow - process"]);
+    let attacked = Attacked::new(&format!("uid: {UID}, level: user")).await;
+    attack(&Part::LowerThenAsk(attacked.socket(), UID)).await.got_silence();
+    assert_eq!(attacked.record().await, ["peer.rejected.v1 deny creds_drift user"]);
+}

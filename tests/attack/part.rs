@@ -48,6 +48,8 @@ pub(crate) enum Part {
     AskThenBecome(PathBuf, Ids),
     /// Connects as root and is answered, gives up its effective uid only, and asks.
     AskThenLower(PathBuf, u32),
+    /// Gives up its effective uid only, as root, connects and asks.
+    LowerThenAsk(PathBuf, u32),
     /// Connects; a child gets the connection and asks, while this process has become an honest program.
     ChildAsks(PathBuf, Ids),
     /// Connects and asks; a child gets the connection and listens, and this process becomes an honest program.
@@ -127,6 +129,12 @@ fn play(part: Part) {
         Part::AskThenLower(socket, uid) => {
             let mut stream = answered(&socket);
             setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(uid), Uid::from_raw(u32::MAX)).unwrap();
+            ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        Part::LowerThenAsk(socket, uid) => {
+            setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(uid), Uid::from_raw(u32::MAX)).unwrap();
+            let mut stream = connect(&socket);
             ask(&mut stream, "/secrets/stripe");
             listen_to(stream);
         }
