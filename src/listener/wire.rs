@@ -167,7 +167,9 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if std::mem::replace(&mut self.turn, Turn::Read) == Turn::Work {
+        if std::mem::replace(&mut self.turn, Turn::Read) == Turn::Work
+            && self.stream.poll_read_ready(context).is_ready()
+        {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -111,6 +111,17 @@ pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Chu
     Ok(chunk)
 }
 
+/// How many bytes wait to be received, of all writers together (`SIOCINQ`, unix(7)).
+///
+/// # Errors
+/// Whatever ioctl(2) says.
+pub(super) fn waiting(socket: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one `int`.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if answer == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Takes over a descriptor that the kernel has just opened for us; a negative number is an error of its own.
 fn adopt(descriptor: RawFd) -> Option<OwnedFd> {
     // SAFETY: the kernel put this number into a control message of the call before, which obliges us to close it; nobody else

@@ -60,10 +60,11 @@ impl ProcessId {
 }
 
 impl Pin {
-    /// Holds the process that connected to us over `socket`. It lives at the end of this call, or this is an error.
+    /// Holds the process that connected to us over `socket`, even if something else answers to its number by now. It may have
+    /// ended: ask [`Self::check_alive`].
     ///
     /// # Errors
-    /// [`Cause::Exited`] for one that has ended, even if something else answers to its number by now;
+    /// [`Cause::Exited`] where the kernel has nothing left of it to hold;
     /// [`Cause::KernelTooOld`]; [`Cause::Unknown`] for whatever else the kernel says.
     pub(super) fn connector(socket: BorrowedFd<'_>) -> Result<Self, Cause> {
         let pidfd = getsockopt(&socket, sockopt::PeerPidfd).map_err(|errno| match errno {
@@ -74,9 +75,7 @@ impl Pin {
         })?;
         let id = ProcessId::of(pidfd.as_fd()).map_err(Cause::Unknown)?;
         let pidfd = kernel::await_end(pidfd).map_err(Cause::Unknown)?;
-        let pin = Self { pidfd, id };
-        pin.check_alive()?;
-        Ok(pin)
+        Ok(Self { pidfd, id })
     }
 
     /// Which process it is.

@@ -64,7 +64,11 @@ impl Watch {
         let told = kernel::live_ids(pin.as_fd()).map_err(Cause::Unknown)?;
         let real = told.map_or(ids, |told| told.real);
         let watch = Self { effective: ids, real, level: Level::Process, pin: Some(pin) };
-        watch.check_process()?;
+        if told.is_some_and(|told| told.effective != ids) {
+            return Err(Cause::Drift);
+        }
+        // Last, so that all this was said of a living process.
+        watch.check_alive()?;
         Ok(watch)
     }
 
@@ -73,7 +77,8 @@ impl Watch {
         self.pin.as_ref().map(Pin::id)
     }
 
-    /// Reads one chunk into `into`, and nothing of a chunk that is not the peer's.
+    /// Reads one chunk into `into`, and nothing of a chunk that is not the peer's. A chunk may have come from a process that has
+    /// ended since: ask [`Self::check_alive`] before anything is written.
     ///
     /// # Errors
     /// [`Fault`]; then `into` holds nothing new.
@@ -96,6 +101,11 @@ impl Watch {
         };
         self.check(&chunk)?;
         into.advance(chunk.length);
+        // A short chunk may end where the next writer's begins, so it does not mean that there is no more. If there is none,
+        // the readiness is taken back at once, which saves receiving nothing.
+        if chunk.length > 0 && kernel::waiting(stream.as_fd()).is_ok_and(|bytes| bytes == 0) {
+            let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -115,17 +125,14 @@ impl Watch {
             if !matches!(writer, Some(Ok(writer)) if writer == pin.id()) {
                 return Err(Cause::Writer);
             }
-            self.check_process()?;
+            self.check_effective(pin)?;
         }
         if chunk.ids == Some(self.real) { Ok(()) } else { Err(Cause::Drift) }
     }
 
-    /// Its effective ids are what they were, as far as the kernel tells, and it lives: in this order, so that the ids are those
-    /// of a living process.
-    fn check_process(&self) -> Result<(), Cause> {
-        let Some(pin) = &self.pin else { return Ok(()) };
+    /// Its effective ids are what they were, as far as the kernel tells.
+    fn check_effective(&self, pin: &Pin) -> Result<(), Cause> {
         let ids = kernel::live_ids(pin.as_fd()).map_err(Cause::Unknown)?;
-        pin.check_alive()?;
         if ids.is_some_and(|ids| ids.effective != self.effective) { Err(Cause::Drift) } else { Ok(()) }
     }
 

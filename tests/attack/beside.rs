@@ -22,7 +22,7 @@ async fn an_honest_client_is_served_every_time_while_others_attack() {
     let other = Ids { uid: 4000, gid: 4000, groups: vec![] };
     let attacks = [
         Part::ChildAsks(socket.clone(), permitted()),
-        Part::LeaveBehind(socket.clone(), permitted(), Before::Nothing),
+        Part::LeaveBehind(socket.clone(), permitted(), Before::Answered),
         Part::PassOn(socket.clone(), permitted(), other.clone()),
         Part::AskThenBecome(socket.clone(), other.clone()),
         Part::Ask(socket.clone(), other, "/secrets/stripe".into()),
@@ -55,6 +55,7 @@ async fn an_honest_client_is_served_every_time_while_others_attack() {
         ("secret.read.v1 allow - process", 1000),
         ("peer.rejected.v1 deny writer_mismatch process", 2 * rounds),
         ("peer.rejected.v1 deny creds_drift process", rounds),
+        ("peer.exited.v1 allow - process", rounds),
         ("peer.rejected.v1 deny wrong_uid user", rounds),
     ] {
         let all: BTreeMap<&String, usize> = record.iter().map(|line| (line, count(line))).collect();

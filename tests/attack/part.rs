@@ -54,7 +54,7 @@ pub(crate) enum Part {
     ChildAsks(PathBuf, Ids),
     /// Connects and asks; a child gets the connection and listens, and this process becomes an honest program.
     ChildListens(PathBuf, Ids),
-    /// Connects, may ask, leaves the connection to a child, and ends.
+    /// Connects and asks, leaves the connection to a child, and ends.
     LeaveBehind(PathBuf, Ids, Before),
     /// Connects as this user, and passes the connection to a process of that user, which asks.
     PassOn(PathBuf, Ids, Ids),
@@ -80,8 +80,10 @@ pub(crate) enum Part {
 /// What is done before a connection is left behind.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Before {
+    /// It asks, and does not wait for the answer.
     Asking,
-    Nothing,
+    /// It asks for nothing secret, and is answered.
+    Answered,
 }
 
 impl Part {
@@ -114,6 +116,55 @@ fn an_attacker_plays_its_part() {
 
 fn play(part: Part) {
     match part {
+        Part::ChildAsks(socket, ids) => {
+            become_user(&ids);
+            leave_to(connect(&socket), &Part::AskOnStdin);
+        }
+        Part::ChildListens(socket, ids) => {
+            become_user(&ids);
+            let mut stream = connect(&socket);
+            let heir = stream.try_clone().unwrap();
+            ask(&mut stream, "/secrets/stripe");
+            leave_to(heir, &Part::ListenOnStdin);
+        }
+        Part::LeaveBehind(socket, ids, before) => {
+            become_user(&ids);
+            let stream = match before {
+                Before::Asking => {
+                    let mut stream = connect(&socket);
+                    ask(&mut stream, "/secrets/stripe");
+                    stream
+                }
+                Before::Answered => answered(&socket),
+            };
+            spawn(Part::ListenOnStdin.command().stdin(OwnedFd::from(stream)));
+        }
+        Part::PassOn(socket, ids, other) => pass_on(&socket, &ids, other),
+        Part::Forge(socket, ids, pid) => forge(&socket, &ids, pid),
+        Part::PassDescriptors(socket, ids, times) => pass_descriptors(&socket, &ids, times),
+        Part::InPidNamespace(part) => {
+            unshare(CloneFlags::CLONE_NEWPID).unwrap();
+            assert!(part.command().status().unwrap().success());
+        }
+        Part::InUserNamespace(part) => {
+            wait_until("a map of ids", || {
+                let mapped = |kind| fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap();
+                !mapped("uid").is_empty() && !mapped("gid").is_empty()
+            });
+            play(*part);
+        }
+        Part::Become(line) => {
+            become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
+            panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
+        }
+        Part::AskOnStdin | Part::ListenOnStdin | Part::TakeAndAsk(_) => play_a_child(part),
+        part => play_alone(part),
+    }
+}
+
+/// Nobody else takes part.
+fn play_alone(part: Part) {
+    match part {
         Part::Ask(socket, ids, target) => {
             become_user(&ids);
             let mut stream = connect(&socket);
@@ -138,44 +189,7 @@ fn play(part: Part) {
             ask(&mut stream, "/secrets/stripe");
             listen_to(stream);
         }
-        Part::ChildAsks(socket, ids) => {
-            become_user(&ids);
-            leave_to(connect(&socket), &Part::AskOnStdin);
-        }
-        Part::ChildListens(socket, ids) => {
-            become_user(&ids);
-            let mut stream = connect(&socket);
-            let heir = stream.try_clone().unwrap();
-            ask(&mut stream, "/secrets/stripe");
-            leave_to(heir, &Part::ListenOnStdin);
-        }
-        Part::LeaveBehind(socket, ids, before) => {
-            become_user(&ids);
-            let mut stream = connect(&socket);
-            if matches!(before, Before::Asking) {
-                ask(&mut stream, "/secrets/stripe");
-            }
-            spawn(Part::ListenOnStdin.command().stdin(OwnedFd::from(stream)));
-        }
-        Part::PassOn(socket, ids, other) => pass_on(&socket, &ids, other),
-        Part::Forge(socket, ids, pid) => forge(&socket, &ids, pid),
-        Part::PassDescriptors(socket, ids, times) => pass_descriptors(&socket, &ids, times),
-        Part::InPidNamespace(part) => {
-            unshare(CloneFlags::CLONE_NEWPID).unwrap();
-            assert!(part.command().status().unwrap().success());
-        }
-        Part::InUserNamespace(part) => {
-            wait_until("a map of ids", || {
-                let mapped = |kind| fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap();
-                !mapped("uid").is_empty() && !mapped("gid").is_empty()
-            });
-            play(*part);
-        }
-        Part::Become(line) => {
-            become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
-            panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
-        }
-        Part::AskOnStdin | Part::ListenOnStdin | Part::TakeAndAsk(_) => play_a_child(part),
+        _ => panic!("no part for one alone"),
     }
 }
 
