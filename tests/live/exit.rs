@@ -46,9 +46,7 @@ fn sigterm_leaves_no_token_no_lease_and_no_database_user_behind() {
     let looked_up = root.post("auth/token/lookup-accessor", &accessor);
     assert!((400..500).contains(&looked_up.status), "{looked_up:?}");
     assert_eq!(child.get("auth/token/lookup-self").status, 403);
-    until("the lease's end", || {
-        (root.list("sys/leases/lookup/database/creds/app").status == 404).then_some(())
-    });
+    until("the lease's end", || (root.list("sys/leases/lookup/database/creds/app").status == 404).then_some(()));
     let roles = format!("select count(*) from pg_roles where rolname = '{user}'");
     until("the database user's end", || (postgres.query(&roles).unwrap() == "0").then_some(()));
 }

@@ -60,10 +60,8 @@ fn a_secret_id_that_somebody_wrapped_again_is_refused_and_stays_wrapped() {
     let mut plan = Plan::new(&vault);
     rig::make_approle(&vault, json!({}));
     // What a thief would do who has read the secret id and wants nobody to notice.
-    let wrapping = vault_cli(
-        &vault,
-        &["write", "-wrap-ttl=60s", "-field=wrapping_token", "sys/wrapping/wrap", "secret_id=x"],
-    );
+    let wrapping =
+        vault_cli(&vault, &["write", "-wrap-ttl=60s", "-field=wrapping_token", "sys/wrapping/wrap", "secret_id=x"]);
     wrapped(&mut plan, &vault, &wrapping);
     plan.stripe(&vault);
     let agent = plan.start();

@@ -40,10 +40,7 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the pause between two questions; nothing is asserted about it"
-)]
+#[expect(clippy::disallowed_methods, reason = "the pause between two questions; nothing is asserted about it")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
@@ -122,7 +119,8 @@ impl Plan {
     /// The identity `reports` by AppRole; `role` is added to the role's settings in Vault.
     pub(crate) fn approle(&mut self, vault: &Vault, role: Value) {
         make_approle(vault, role);
-        let secret_id = vault.root().post("auth/approle/role/app/secret-id", &json!({})).expect_success();
+        let secret_id =
+            vault.root().post("auth/approle/role/app/secret-id", &json!({})).expect_success();
         let secret_id = self.file("secret_id", secret_id["data"]["secret_id"].as_str().unwrap());
         let role_id = self.file("role_id", &role_id(vault));
         self.identity(json!({"method": "approle", "role_id_file": role_id, "secret_id_file": secret_id}));
@@ -301,8 +299,7 @@ impl Agent {
         let started = self.event("agent.started.v1", |_| true);
         let text = started.to_string();
         let at = text.find("127.0.0.1:").expect("the address of the health port");
-        let address: String =
-            text[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        let address: String = text[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
         let mut stream = TcpStream::connect(&address).unwrap();
         write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
         let mut raw = Vec::new();
@@ -368,8 +365,7 @@ impl Stopped {
 
     /// Everything that it wrote anywhere, by place.
     pub(crate) fn written(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let journal =
-            fs::read_dir(self.folder.path().join("audit")).unwrap().map(|entry| entry.unwrap().path());
+        let journal = fs::read_dir(self.folder.path().join("audit")).unwrap().map(|entry| entry.unwrap().path());
         let paths = ["stdout", "stderr"].iter().map(|name| self.folder.path().join(name)).chain(journal);
         paths.filter(|path| path.is_file()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }

@@ -34,10 +34,7 @@ fn a_child_token_that_was_just_handed_out_works_whenever_the_identity_moves_to_a
     let audit = vault.audit_file();
     let mut plan = Plan::new(&vault);
     plan.approle(&vault, json!({"token_ttl": "10s", "token_max_ttl": "14s"}));
-    plan.secret(
-        "ci-token",
-        json!({"kind": "token", "policies": ["ci-read", "default"], "ttl": "30s", "grace": "2s"}),
-    );
+    plan.secret("ci-token", json!({"kind": "token", "policies": ["ci-read", "default"], "ttl": "30s", "grace": "2s"}));
     let agent = plan.start();
     let mut used = 0;
     let revoked = until("the first login's token to be revoked", || {
@@ -52,10 +49,7 @@ fn a_child_token_that_was_just_handed_out_works_whenever_the_identity_moves_to_a
     assert_eq!(revoked.accessor, accessors[0]);
     assert!(logins[1].at < revoked.at, "the new login comes first: {logins:?} {revoked:?}");
     let children = calls::at(&audit, "auth/token/create");
-    assert!(
-        children.iter().any(|child| child.accessor == accessors[1] && child.at < revoked.at),
-        "{children:?}"
-    );
+    assert!(children.iter().any(|child| child.accessor == accessors[1] && child.at < revoked.at), "{children:?}");
     // The new one has not fallen with the old login.
     let token = agent.value("ci-token")["value"].as_str().unwrap().to_owned();
     vault.client(&token).get("auth/token/lookup-self").expect_success();
@@ -101,10 +95,7 @@ fn whatever_vault_refuses_our_calls_stay_within_the_budget() {
     vault.root().put("sys/policies/acl/reports", &json!({"policy": policy})).expect_success();
     for n in 0..12 {
         vault.root().post(&format!("secret/data/key-{n}"), &json!({"data": {"k": "v"}})).expect_success();
-        plan.secret(
-            &format!("key-{n}"),
-            json!({"kind": "kv", "path": format!("secret/key-{n}"), "refresh": "1s"}),
-        );
+        plan.secret(&format!("key-{n}"), json!({"kind": "kv", "path": format!("secret/key-{n}"), "refresh": "1s"}));
     }
     let (rate, burst) = (4.0, 6.0);
     plan.config["vault"]["budget"] = json!({"calls_per_second": rate as u32, "burst": burst as u32});
@@ -114,8 +105,7 @@ fn whatever_vault_refuses_our_calls_stay_within_the_budget() {
     }
     vault.root().delete("sys/policies/acl/reports").expect_success();
     let refused = |call: &Call| call.error.contains("permission denied") || call.error.contains("403");
-    let from =
-        until("the first refusal", || calls::ours(&audit).iter().find(|call| refused(call)).map(|c| c.at));
+    let from = until("the first refusal", || calls::ours(&audit).iter().find(|call| refused(call)).map(|c| c.at));
     let all = until("twelve seconds of refusals", || {
         // Workloads that ask without end do not change it.
         for n in 0..12 {
@@ -136,10 +126,7 @@ fn whatever_vault_refuses_our_calls_stay_within_the_budget() {
     vault.root().put("sys/policies/acl/reports", &json!({"policy": policy})).expect_success();
     let again = calls::ours(&audit).len();
     until("a read that Vault allows", || {
-        calls::ours(&audit)[again..]
-            .iter()
-            .any(|c| c.path.starts_with("secret/data/") && c.error.is_empty())
-            .then_some(())
+        calls::ours(&audit)[again..].iter().any(|c| c.path.starts_with("secret/data/") && c.error.is_empty()).then_some(())
     });
 }
 

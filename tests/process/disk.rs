@@ -30,8 +30,7 @@ async fn on_a_small_disk(scene: &Scene, config: &Config, first: &str) -> (Agent,
     let disk = scene.journal();
     std::fs::create_dir(&disk).unwrap();
     let run = scene.run(config);
-    let script =
-        format!("mount -t tmpfs -o size=4m,mode=0700 journal \"$1\" && {{ {first}; }}; shift; exec \"$@\"");
+    let script = format!("mount -t tmpfs -o size=4m,mode=0700 journal \"$1\" && {{ {first}; }}; shift; exec \"$@\"");
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &script, "sh"]).arg(&disk).arg(run.as_std().get_program());
     command.args(run.as_std().get_args());
