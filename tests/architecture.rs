@@ -198,9 +198,16 @@ fn a_pure_file_neither_waits_nor_looks_outside() {
         }
         for line in source.statements() {
             let line = line.replace("tokio::time::Instant", "");
-            for outside in
-                [".await", "async fn", "tokio::", "std::fs", "File::open", "UnixStream", "clock::now", "Instant::now"]
-            {
+            for outside in [
+                ".await",
+                "async fn",
+                "tokio::",
+                "std::fs",
+                "File::open",
+                "UnixStream",
+                "clock::now",
+                "Instant::now",
+            ] {
                 if line.contains(outside) {
                     faults.push(format!("{}: {outside} in `{}`", source.path, line.trim()));
                 }

@@ -25,8 +25,8 @@ use tokio::{
     process::{Child, ChildStdout},
 };
 
-/// What a renewal may take to come; half a lifetime is usual.
-const EVENT: Duration = Duration::from_secs(30);
+/// What a renewal may take to come: two thirds of a lifetime are usual, and the longest is 30 s.
+const EVENT: Duration = Duration::from_secs(60);
 /// What a stop may take: the agent's own limit is below.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -80,7 +80,11 @@ fn config(
     let mut vault = json!({"addresses": [server.address]});
     if let Some(vault) = vault.as_object_mut() {
         vault.extend(server.namespace.iter().map(|it| ("namespace".to_owned(), json!(it))));
-        vault.extend(server.ca_file.iter().map(|it| ("ca_file".to_owned(), json!(it))));
+        if let Some(file) = &server.ca_file {
+            // A copy: the agent's uid may not reach the user's own files.
+            let pem = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            vault.insert("ca_file".to_owned(), json!(people.agent.file(home, "vault-ca.pem", &pem)?));
+        }
         if server.is_plain() && !server.is_here() {
             vault.insert("insecure_http".to_owned(), json!(true));
         }

@@ -12,9 +12,11 @@ use serde_json::json;
 use std::time::Duration;
 
 /// How long a token lives without a renewal, in seconds: so short that one is seen soon.
-const TOKEN: u64 = 8;
+const TOKEN: u64 = 10;
 /// The same for a lease.
-const LEASE: u64 = 6;
+const LEASE: u64 = 8;
+/// The same for a child token: the shortest that claviger asks for.
+const CHILD: u64 = 30;
 /// A new KV engine of version 2 refuses everything while it prepares its storage; that takes less than a second.
 const KV_READY: Duration = Duration::from_secs(20);
 /// The API key that the permitted workload reads.
@@ -147,7 +149,9 @@ impl Prepared {
             Dynamic::DatabaseLogin => {
                 "an API key (KV 2), a database role whose database is a stand-in that says yes, a login, a policy"
             }
-            Dynamic::ChildToken => "an API key (KV 2), a login, a policy that allows child tokens",
+            Dynamic::ChildToken => {
+                "an API key (KV 2), a login, a policy that allows child tokens; they live 30 s, so this takes 20 s"
+            }
         }
     }
 
@@ -164,7 +168,7 @@ impl Prepared {
         let name = &self.name;
         let dynamic = match self.dynamic {
             Dynamic::DatabaseLogin => json!({"kind": "lease", "path": format!("{name}-db/creds/orders")}),
-            Dynamic::ChildToken => json!({"kind": "token", "policies": [name], "ttl": format!("{LEASE}s")}),
+            Dynamic::ChildToken => json!({"kind": "token", "policies": [name], "ttl": format!("{CHILD}s")}),
         };
         let mut secrets = json!({
             "stripe": {"kind": "kv", "path": format!("{name}-kv/payments/stripe"), "field": "api_key"},

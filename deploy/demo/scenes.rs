@@ -49,7 +49,7 @@ async fn refused(screen: &Screen, agent: &Agent, people: &People) -> Result<()> 
     let title = if people.differ() {
         "2. Another uid is refused, on that socket by the kernel's word and on its own by policy"
     } else {
-        "2. Another socket's workload is refused (run as root to see another uid refused too)"
+        "2. Another socket's workload is refused (a second uid needs root with all its rights)"
     };
     screen.title(title);
     let mut tries = vec![("billing-agent's socket", &agent.billing_agent, "(reason no_rule,")];
@@ -69,12 +69,15 @@ async fn refused(screen: &Screen, agent: &Agent, people: &People) -> Result<()> 
 }
 
 async fn renewed(screen: &Screen, agent: &mut Agent, prepared: &Prepared, people: &People) -> Result<()> {
-    screen.title("3. A dynamic lease is renewed before it ends, and stays the same login");
+    screen.title(match prepared.dynamic() {
+        Dynamic::DatabaseLogin => "3. A dynamic lease is renewed before it ends, and stays the same login",
+        Dynamic::ChildToken => "3. A child token is renewed before it ends, and stays the same token",
+    });
     let secret = prepared.dynamic_secret();
     // Only the fields that may be shown: the password is compared, not printed.
     let (args, shown): (&[&str], _) = match prepared.dynamic() {
         Dynamic::DatabaseLogin => (&[secret, "--field", "username"], "the user"),
-        Dynamic::ChildToken => (&[secret], "a child token (a Vault elsewhere cannot reach a database here)"),
+        Dynamic::ChildToken => (&[secret], "a child token (this Vault cannot reach a database here)"),
     };
     let first = ask(people.report_job, &agent.report_job, &[args, &["--wait", "20s"]].concat()).await?;
     ensure!(first.code == Some(0), "there is no lease: {}", first.err);

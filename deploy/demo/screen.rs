@@ -2,9 +2,7 @@
 //!
 //! Does not know what it prints.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a demo is for")]
-
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 /// Where the lines go.
 pub(crate) struct Screen {
@@ -21,40 +19,49 @@ impl Screen {
 
     /// One fact from before the show.
     pub(crate) fn head(&self, what: &str, text: &str) {
-        println!("{} {text}", self.paint("2", &format!("{what:<9}")));
+        say(&format!("{} {text}", self.paint("2", &format!("{what:<9}"))));
     }
 
     /// The title of one thing that is shown.
     pub(crate) fn title(&self, text: &str) {
-        println!("{}", self.paint("1", text));
+        say(&self.paint("1", text));
     }
 
     /// What somebody typed.
     pub(crate) fn typed(&self, who: &str, command: &str) {
-        println!("   {} {command}", self.paint("36", &format!("{who}$")));
+        say(&format!("   {} {command}", self.paint("36", &format!("{who}$"))));
     }
 
     /// What came of it.
     pub(crate) fn line(&self, text: &str) {
-        println!("   {text}");
+        say(&format!("   {text}"));
     }
 
     /// The last line.
     pub(crate) fn end(&self, text: &str) {
-        println!("{}", self.paint("32", text));
+        say(&self.paint("32", text));
     }
 
     /// Why the demo failed.
     pub(crate) fn fail(&self, text: &str) {
-        eprintln!("demo failed: {text}");
+        complain(&format!("demo failed: {text}"));
     }
 
     /// The end of the agent's log, after a failure.
     pub(crate) fn log(&self, lines: &str) {
-        eprintln!("the end of the agent's log:\n{lines}");
+        complain(&format!("the end of the agent's log:\n{lines}"));
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// If nobody reads any more, the work is done and cleaned up all the same.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

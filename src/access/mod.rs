@@ -14,7 +14,7 @@ use crate::{
     policy::{self, Permit, Policy, rate::Bucket, rule::AuditMode},
 };
 use arc_swap::ArcSwap;
-use event::{Actor, Cache, Event, Resource, RuleRef, Type, VaultRef};
+use event::{Actor, Cache, Event, Resource, RuleRef, VaultRef};
 use outcome::Unsent;
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use outcome::{Answered, Done, Refusal, TurnedAway, Unaudited, Why};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
-    audit::event::{Outcome, Reason},
+    audit::event::{Outcome, Reason, Type},
     keeper::{
         Held, Served,
         value::{Content, LeaseTerms, Value},
@@ -82,6 +82,9 @@ pub struct Parts {
 pub trait Observe: Send + Sync {
     /// One request was answered, or one peer was refused.
     fn seen(&self, seen: &Seen<'_>);
+
+    /// One event of a request is on disk.
+    fn recorded(&self, kind: Type, outcome: Outcome);
 }
 
 /// One request, as metrics see it. A read that then cannot be delivered is seen a second time, as `undelivered`.
@@ -267,9 +270,13 @@ impl Access {
             (Type::SecretRead, Outcome::Error, Some(Reason::Undelivered));
         self.observe(Some(&unsent.peer), unsent.rule(), event.reason, None);
         let (audit, mode) = (self.parts.audit.clone(), self.mode(&event));
+        let observe = Arc::clone(&self.parts.observe);
         let recording = async move {
+            let (kind, outcome) = (event.kind, event.outcome);
             // That there is no room for it is what the journal itself reports.
-            let _ = audit.record(event, mode).await;
+            if audit.record(event, mode).await.is_ok() {
+                observe.recorded(kind, outcome);
+            }
         };
         if let Ok(runtime) = Handle::try_current() {
             self.parts.unfinished.spawn_on(recording, &runtime);
@@ -304,9 +311,13 @@ impl Access {
 
     async fn record(&self, event: Event, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
         let (audit, mode) = (self.parts.audit.clone(), self.mode(&event));
+        let (kind, outcome) = (event.kind, event.outcome);
         let recording = self.parts.unfinished.spawn(async move { audit.record(event, mode).await });
         let unaudited = match recording.await {
-            Ok(Ok(receipt)) => return Ok(receipt),
+            Ok(Ok(receipt)) => {
+                self.parts.observe.recorded(kind, outcome);
+                return Ok(receipt);
+            }
             Ok(Err(error)) => {
                 Unaudited { retry_after: error.retry_after().unwrap_or(SOON), source: Some(error) }
             }

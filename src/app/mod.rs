@@ -88,6 +88,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended>
         tracing::warn!(%warning, "config");
     }
     let mut agent = Agent::start(path, loaded.config, log).await?;
+    agent.catch_up();
     let failed = agent.serve(&mut signals).await;
     agent.end().await;
     match failed {
@@ -116,7 +117,7 @@ impl Agent {
         let mut workloads =
             Workloads::new(kept.keeper(), audit.clone(), metrics.clone(), unfinished.clone(), &stop);
         workloads.bind(&config)?;
-        let watch = watch_of(path, &config);
+        let watch = Watch::new(watched(path, &config));
         let mut agent = Self {
             path: path.to_owned(),
             config,
@@ -187,7 +188,10 @@ impl Agent {
                 Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
                 () = self.kept.changed() => self.look(),
                 _ = turns.tick() => self.turn(),
-                _ = fail_backs.tick() => self.kept.fail_back(),
+                _ = fail_backs.tick() => {
+                    self.kept.fail_back();
+                    self.reload_certificates();
+                }
             }
         }
     }
@@ -234,8 +238,7 @@ impl Agent {
         drop(self.kept);
         let audit = async {
             self.unfinished.wait().await;
-            self.recorder.record(Event::new(Type::AgentStopped, Outcome::Allow, clock::now()));
-            self.recorder.finish().await;
+            self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
             }
@@ -265,6 +268,6 @@ fn started(config: &Config, port: &Port) -> Event {
     Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }
 }
 
-fn watch_of(path: &Path, config: &Config) -> Watch {
-    Watch::new(std::iter::once(path.to_owned()).chain(config.tls_files()))
+fn watched(path: &Path, config: &Config) -> impl Iterator<Item = PathBuf> + use<> {
+    std::iter::once(path.to_owned()).chain(config.tls_files())
 }

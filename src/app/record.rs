@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+/// How many events may wait for a disk that cannot be written; of more, the log alone tells.
+const BACKLOG: usize = 10_000;
+
 /// Takes events and records them in order.
 pub(super) struct Recorder {
     events: mpsc::UnboundedSender<Event>,
@@ -75,9 +78,10 @@ impl Recorder {
         facts
     }
 
-    /// Records what still waits. Ends only when whoever reports has ended, and so dropped its channel.
-    pub(super) async fn finish(&mut self) {
+    /// Records what still waits, and then `last`. Ends only when whoever reports has ended, and so dropped its channel.
+    pub(super) async fn finish(&mut self, last: Event) {
         while self.forwarding.join_next().await.is_some() {}
+        self.record(last);
         self.last.cancel();
         while self.writing.join_next().await.is_some() {}
     }
@@ -97,10 +101,16 @@ async fn write(
         };
         let Some(event) = event else { return };
         let (kind, outcome) = (event.kind.word(), event.outcome.word());
-        match audit.record(event, audit.mode()).await {
-            Ok(_) => metrics.audit_recorded(kind, outcome),
-            // Said in the log instead; nothing that is kept alive waits for it.
-            Err(error) => tracing::error!(%error, event = kind, outcome, "not on record"),
+        loop {
+            match audit.record(event.clone(), audit.mode()).await {
+                Ok(_) => break metrics.audit_recorded(kind, outcome),
+                // It waits for the disk, as all behind it do; nothing that is kept alive waits for it.
+                Err(error) if error.retry_after().is_some() && queue.len() < BACKLOG => tokio::select! {
+                    () = last.cancelled() => break tracing::error!(%error, event = kind, outcome, "not on record"),
+                    () = tokio::time::sleep(error.retry_after().unwrap_or_default()) => {}
+                },
+                Err(error) => break tracing::error!(%error, event = kind, outcome, "not on record"),
+            }
         }
     }
 }

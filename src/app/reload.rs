@@ -2,7 +2,7 @@
 //!
 //! Does not read or compare configs itself: `config` does.
 
-use super::{Agent, watch_of};
+use super::{Agent, watched};
 use crate::{
     audit::event::{AgentFacts, Event, Outcome, Reason, Type},
     clock,
@@ -18,10 +18,23 @@ impl Agent {
             self.reload();
         }
         if files.iter().any(|file| *file != self.path) {
-            match self.vault.reload_certificates() {
-                Ok(()) => tracing::info!("certificates read again"),
-                Err(error) => tracing::error!(%error, "the old certificates stay in use"),
-            }
+            self.reload_certificates();
+        }
+    }
+
+    /// Connects anew if a certificate changed. Asked now and then too: a login may have read one that was there for a
+    /// moment only, and then nothing has changed for whoever watches.
+    pub(super) fn reload_certificates(&self) {
+        if let Err(error) = self.vault.reload_certificates() {
+            tracing::error!(%error, "the old certificates stay in use");
+        }
+    }
+
+    /// Reads the config again if it changed before it was watched.
+    pub(super) fn catch_up(&mut self) {
+        let unchanged = |loaded: config::Loaded| loaded.config.revision == self.config.revision;
+        if !config::load(&self.path).is_ok_and(unchanged) {
+            self.reload();
         }
     }
 
@@ -70,7 +83,7 @@ impl Agent {
             std::mem::replace(&mut self.sinks_stop, CancellationToken::new()).cancel();
             self.start_sinks();
         }
-        self.watch = watch_of(&self.path, &self.config);
+        self.watch.follow(watched(&self.path, &self.config));
         tracing::info!(revision = %self.config.revision, "config taken over");
         self.recorder.metrics().config_reloaded("loaded");
         let revision = Some(self.config.revision.clone());

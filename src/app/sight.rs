@@ -103,6 +103,8 @@ impl Gauging {
             connections: self.sockets.iter().map(open).collect(),
             skew_ms: self.vault.skew_ms(),
             journal_bytes: self.journal.journal_bytes(),
+            fsync_errors: self.journal.fsync_errors(),
+            gap_events: self.journal.gap_events(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Does not read requests: `listener` and `api` do.
 
 use crate::{
-    access::{Access, Observe, Parts, Reason, Rules, Seen},
+    access::{Access, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
     audit::Audit,
     config::{Config, Workload},
     keeper::Keeper,
@@ -126,5 +126,9 @@ impl Observe for Counting {
             level: peer.map(|peer| peer.level().word()),
             took,
         });
+    }
+
+    fn recorded(&self, kind: Type, outcome: Outcome) {
+        self.0.audit_recorded(kind.word(), outcome.word());
     }
 }

@@ -19,7 +19,7 @@ use std::{
 const SYNC_WITHIN: Duration = Duration::from_millis(50);
 /// This much is synced without waiting.
 const SYNC_BYTES: usize = 1024 * 1024;
-/// How often a failed disk is tried when nobody asks.
+/// How often a failed disk is tried.
 const RETRY: Duration = Duration::from_secs(1);
 /// A woken waiter that passes nothing on for this long is not waited for.
 const PASS_ON: Duration = Duration::from_millis(5);
@@ -31,6 +31,8 @@ pub(super) struct Writer {
     tail: Arc<Tail>,
     observe: Box<dyn Fn(Duration) + Send>,
     dirty_since: Option<Instant>,
+    /// When the disk was last looked after.
+    tried: Instant,
     /// Keeps other processes out of the directory.
     lock: Option<File>,
 }
@@ -56,7 +58,7 @@ impl Writer {
         observe: Box<dyn Fn(Duration) + Send>,
         lock: File,
     ) -> Self {
-        Self { journal, queue, tail, observe, dirty_since: None, lock: Some(lock) }
+        Self { journal, queue, tail, observe, dirty_since: None, tried: Instant::now(), lock: Some(lock) }
     }
 
     /// Works until the journal is closed.
@@ -77,28 +79,35 @@ impl Writer {
         }
         if batch.is_empty() {
             self.queue.pass_on();
-            if self.dirty_since.is_none_or(|since| since.elapsed() >= SYNC_WITHIN) {
+            if self.dirty_since.is_none_or(|since| since.elapsed() >= SYNC_WITHIN) || self.is_retry_due() {
                 self.refresh();
             }
             return Turn::Again;
         }
         let turn = self.commit(batch);
-        if self.journal.has_notes() && self.journal.is_writable() {
+        let noted = self.journal.has_notes() && self.journal.is_writable();
+        // However many ask: else they would keep a disk that has room again from being found.
+        if turn == Turn::Again && (noted || self.is_retry_due()) {
             self.refresh();
         }
         turn
     }
 
+    fn is_retry_due(&self) -> bool {
+        !self.journal.is_writable() && self.tried.elapsed() >= RETRY
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let sync = self.dirty_since.and_then(|since| since.checked_add(SYNC_WITHIN));
         let now = Instant::now();
-        let retry = (!self.journal.is_writable()).then(|| now.checked_add(RETRY)).flatten();
+        let retry = (!self.journal.is_writable()).then(|| self.tried.checked_add(RETRY)).flatten();
         let owed = self.queue.owes_answers().then(|| now.checked_add(PASS_ON)).flatten();
         [sync, retry, owed].into_iter().flatten().min()
     }
 
     fn refresh(&mut self) {
         let (started, dirty) = (Instant::now(), self.journal.is_dirty());
+        self.tried = started;
         self.journal.refresh();
         if dirty && !self.journal.is_dirty() {
             (self.observe)(started.elapsed());

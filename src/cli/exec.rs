@@ -8,7 +8,7 @@ use super::{
     duration,
     exit::{Exit, Failure},
     get,
-    reading::{self, Content},
+    reading::{self, Content, NotOne},
 };
 use crate::name::SecretName;
 use std::{
@@ -111,8 +111,11 @@ fn value<'a>(asked: &Asked, contents: &'a BTreeMap<SecretName, Content>) -> Resu
     let content = contents.get(name).ok_or_else(missing)?;
     let value = content.one(field.as_deref()).map_err(|error| {
         let failure = get::unreadable(name, &error);
-        Failure { exit: Exit::Ours, ..failure }
-            .remedy(format!("write --env {variable}={name}.FIELD for one field of several"))
+        let remedy = match error {
+            NotOne::NoFields(_) => format!("write --env {variable}={name}"),
+            _ => format!("write --env {variable}={name}.FIELD for one field of several"),
+        };
+        Failure { exit: Exit::Ours, ..failure }.remedy(remedy)
     })?;
     // The kernel ends each variable at the first zero: the rest would be lost without a word.
     if value.contains('\0') {

@@ -73,6 +73,27 @@ impl Watch {
         watch
     }
 
+    /// Watches these files from now on. What was seen of one that stays still counts: it may have changed since.
+    pub fn follow<P: AsRef<Path>>(&mut self, paths: impl IntoIterator<Item = P>) {
+        let seen = std::mem::take(&mut self.files);
+        let files: Vec<PathBuf> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
+        let directories = files.iter().map(|path| directory(path).to_owned()).collect();
+        let before = std::mem::replace(&mut self.directories, directories);
+        for gone in before.difference(&self.directories) {
+            // What is watched too much only costs a look.
+            let _ = self.watcher.as_mut().map(|watcher| watcher.unwatch(gone));
+        }
+        self.attach();
+        let known = |path: &PathBuf| seen.iter().find(|(other, _)| other == path).map(|(_, seen)| *seen);
+        self.files = files
+            .into_iter()
+            .map(|path| {
+                let seen = known(&path).unwrap_or_else(|| hash(&path));
+                (path, seen)
+            })
+            .collect();
+    }
+
     /// Waits until the content of a file differs from what was last seen, and gives those that do. A file that goes away
     /// or cannot be read has changed, too. Loses nothing when it is dropped and called again.
     pub async fn changed(&mut self) -> Vec<PathBuf> {
@@ -226,6 +247,23 @@ mod tests {
         let mut watch = Watch::new([&cert, &key]);
         fs::write(&key, "two").unwrap();
         assert_eq!(next(&mut watch).await, [key]);
+    }
+
+    #[tokio::test]
+    async fn a_change_before_other_files_are_watched_too_is_seen_all_the_same() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (config, cert) = (one.path().join("config.yaml"), two.path().join("tls.crt"));
+        fs::write(&config, "one").unwrap();
+        let mut watch = Watch::new([&config]);
+        fs::write(&config, "two").unwrap();
+        watch.follow([&config, &cert]);
+        assert_eq!(next(&mut watch).await, std::slice::from_ref(&config));
+        fs::write(&cert, "one").unwrap();
+        assert_eq!(next(&mut watch).await, std::slice::from_ref(&cert));
+        watch.follow([&config]);
+        fs::write(&cert, "two").unwrap();
+        fs::write(&config, "three").unwrap();
+        assert_eq!(next(&mut watch).await, [config]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,12 +4,15 @@
 
 use super::{
     Held, Kind, Settings,
+    fact::{Act, Fact},
     value::{Content, LeaseTerms, Value},
 };
 use crate::{
     clock, crypto,
     secret::SecretValue,
     vault::{
+        backoff,
+        error::{Class, Error},
         renewal::{Due, Term},
         session::Session,
     },
@@ -73,6 +76,21 @@ impl Kind {
     }
 }
 
+impl Settings {
+    /// What is due next for a value that was got or confirmed at `now`.
+    pub(super) fn due_after(&self, now: Instant, term: Option<&Term>) -> Due {
+        let chance = crypto::chance();
+        match (&self.kind, term) {
+            (Kind::Kv { refresh, .. }, _) => Due::Replace(now + refresh.mul_f64(0.8 + 0.4 * chance)),
+            (Kind::Certificate { renew_at, .. }, Some(term)) => term.end().map_or(Due::Never, |end| {
+                Due::Replace(now + end.saturating_duration_since(now).mul_f64(*renew_at))
+            }),
+            (_, Some(term)) => term.due(self.grace, chance),
+            (_, None) => Due::Never,
+        }
+    }
+}
+
 impl Fresh {
     /// The value that it becomes; what falls with its token claims it.
     pub(super) fn kept(self, made: &Made<'_>, session: &Session, due: Due) -> Kept {
@@ -107,7 +125,64 @@ impl Handle {
     }
 }
 
+impl Old {
+    /// When it must be renewed to live through its grace; `None`: it does so by itself, or cannot.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        match self.kept.due {
+            Due::Renew(at) if self.kept.end().is_some_and(|end| end < self.until) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Takes note of a renewal. What Vault refuses is not asked again: it ends when it ends.
+    pub(super) fn renewed(
+        &mut self,
+        now: Instant,
+        result: &Result<(Duration, bool), Error>,
+        grace: Duration,
+    ) {
+        let kept = &mut self.kept;
+        kept.due = match result {
+            Ok((ttl, renewable)) => {
+                kept.failures = 0;
+                kept.term = kept.term.map(|term| term.renewed(now, *ttl, *renewable));
+                kept.term.map_or(Due::Never, |term| term.due(grace, crypto::chance()))
+            }
+            Err(error) if matches!(error.class(), Class::Denied | Class::Invalid | Class::Missing) => {
+                Due::Never
+            }
+            Err(error) => {
+                kept.failures += 1;
+                Due::Renew(now + backoff::wait(error, kept.failures, crypto::chance()))
+            }
+        };
+    }
+}
+
 impl Kept {
+    /// Takes it out of use: from `now` on it has its grace, and is renewed at once if it would end before that.
+    pub(super) fn retire(mut self, now: Instant, grace: Duration) -> Old {
+        let final_end = self.term.is_none_or(|term| term.is_final());
+        self.due = if final_end { Due::Never } else { Due::Renew(now) };
+        self.failures = 0;
+        Old { kept: self, until: now + grace }
+    }
+
+    /// What is reported of it.
+    pub(super) fn fact(&self, act: Act, error: Option<Error>, ttl: Option<Duration>) -> Fact {
+        let value = &self.value;
+        Fact {
+            secret: value.name.clone(),
+            kind: value.kind,
+            path: value.path.clone(),
+            generation: value.generation,
+            act,
+            error,
+            ttl,
+            lease_id_hash: value.lease.as_ref().and_then(|lease| lease.id_hash.clone()),
+        }
+    }
+
     /// When it ends by itself.
     pub(super) fn end(&self) -> Option<Instant> {
         self.term.and_then(|term| term.end())

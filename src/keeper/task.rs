@@ -5,7 +5,7 @@
 
 use super::{
     Kind, Settings, Shared, Shelf, Slot,
-    fact::{Act, Fact},
+    fact::Act,
     kept::{Fresh, Handle, Kept, Made, Old},
     kv::{self, Look},
     source,
@@ -18,7 +18,7 @@ use crate::{
         endpoint::Request,
         error::{Class, Error},
         limiter::Account,
-        renewal::{Due, Term},
+        renewal::Due,
         session::{Identity, Session, State},
     },
 };
@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A workload that waits may make a task try again this soon, and no sooner.
 const NUDGE_PAUSE: Duration = Duration::from_secs(1);
+/// What a call that is under way may still take once a stop was asked for.
+const LAST_TURN: Duration = Duration::from_millis(400);
 
 /// The task that keeps one secret.
 pub struct Task {
@@ -86,12 +88,14 @@ impl Task {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut account = Account::Refresh;
         loop {
-            let stopped = {
+            {
                 let turn = self.turn(&account);
-                tokio::select! { biased; () = stop.cancelled() => true, () = turn => false }
-            };
-            if stopped {
-                return self.let_go().await;
+                tokio::pin!(turn);
+                tokio::select! {
+                    () = &mut turn => {}
+                    // A credential that is on its way would be left to nobody: its call gets a moment, not more.
+                    () = stop.cancelled() => drop(tokio::time::timeout(LAST_TURN, &mut turn).await),
+                }
             }
             account = Account::Refresh;
             let wake = self.wake();
@@ -129,6 +133,7 @@ impl Task {
                 }
             }
         }
+        self.renew_old().await;
         self.publish();
     }
 
@@ -142,7 +147,7 @@ impl Task {
         };
         let moving = self.current.as_ref().filter(|kept| self.moved_on(kept)).map(|_| self.tried.next);
         let end = self.current.as_ref().and_then(Kept::end);
-        let old = self.old.iter().map(|old| old.until);
+        let old = self.old.iter().flat_map(|old| [Some(old.until), old.renewal()]).flatten();
         current.into_iter().chain(moving).filter(|_| live).chain(end).chain(old).min()
     }
 
@@ -202,7 +207,7 @@ impl Task {
 
     fn confirm(&mut self) {
         let now = Instant::now();
-        let due = self.due_after(now, None);
+        let due = self.settings.due_after(now, None);
         self.settled();
         if let Some(kept) = &mut self.current {
             kept.confirmed = now;
@@ -228,26 +233,14 @@ impl Task {
             return self.confirm();
         }
         let now = Instant::now();
-        let due = self.due_after(now, fresh.term.as_ref());
+        let due = self.settings.due_after(now, fresh.term.as_ref());
         self.settled();
         self.made += 1;
         let made = Made { settings: &self.settings, boot: &self.shared.boot, number: self.made };
         let kept = fresh.kept(&made, session, due);
         tracing::debug!(secret = %self.settings.name, generation = kept.value.generation, "new value");
         if let Some(before) = self.current.replace(kept) {
-            self.old.push(Old { kept: before, until: now + self.settings.grace });
-        }
-    }
-
-    fn due_after(&self, now: Instant, term: Option<&Term>) -> Due {
-        let chance = crypto::chance();
-        match (&self.settings.kind, term) {
-            (Kind::Kv { refresh, .. }, _) => Due::Replace(now + refresh.mul_f64(0.8 + 0.4 * chance)),
-            (Kind::Certificate { renew_at, .. }, Some(term)) => term.end().map_or(Due::Never, |end| {
-                Due::Replace(now + end.saturating_duration_since(now).mul_f64(*renew_at))
-            }),
-            (_, Some(term)) => term.due(self.settings.grace, chance),
-            (_, None) => Due::Never,
+            self.old.push(before.retire(now, self.settings.grace));
         }
     }
 
@@ -255,7 +248,7 @@ impl Task {
         self.failures += 1;
         let wait = backoff::wait(&error, self.failures, crypto::chance());
         self.tried.next = Instant::now() + wait;
-        tracing::warn!(secret = %self.settings.name, %error, again_in_ms = wait.as_millis(), "not kept");
+        tracing::warn!(secret = %self.settings.name, %error, again_in_ms = backoff::ms(wait), "not kept");
         match error.class() {
             Class::Denied => {
                 self.identity.doubt(session);
@@ -274,41 +267,54 @@ impl Task {
     }
 
     async fn renew(&mut self, session: &Session) {
-        let Some(mut kept) = self.current.take() else { return };
-        let Some(result) = source::renew(&self.shared.vault, session, &kept.handle).await else {
-            self.current = Some(kept);
-            return;
-        };
+        let Some(kept) = &self.current else { return };
+        let Some(result) = source::renew(&self.shared.vault, session, &kept.handle).await else { return };
+        let granted = result.as_ref().ok().map(|(ttl, _)| *ttl);
+        self.report(Act::Renew, kept, result.as_ref().err().cloned(), granted);
         let now = Instant::now();
         match &result {
+            Err(error) => tracing::warn!(secret = %self.settings.name, %error, "not renewed"),
+            Ok(_) => self.problem = None,
+        }
+        let Some(kept) = &mut self.current else { return };
+        match result {
             Ok((ttl, renewable)) => {
-                kept.term = kept.term.map(|term| term.renewed(now, *ttl, *renewable));
+                kept.term = kept.term.map(|term| term.renewed(now, ttl, renewable));
                 kept.confirmed = now;
                 kept.failures = 0;
-                self.problem = None;
             }
+            // What Vault will not renew is replaced in time.
             Err(error) if matches!(error.class(), Class::Denied | Class::Invalid | Class::Missing) => {
-                tracing::warn!(secret = %self.settings.name, %error, "not renewed; it will be replaced");
                 kept.term = kept.term.map(|term| term.unrenewable());
             }
             Err(error) => {
                 kept.failures += 1;
-                let wait = backoff::wait(error, kept.failures, crypto::chance());
-                tracing::warn!(secret = %self.settings.name, %error, again_in_ms = wait.as_millis(), "not renewed");
-                self.problem = Some(error.clone());
-                kept.due = Due::Renew(now + wait);
+                kept.due = Due::Renew(now + backoff::wait(&error, kept.failures, crypto::chance()));
+                self.problem = Some(error);
+                return;
             }
         }
-        if kept.failures == 0 {
-            kept.due = self.due_after(now, kept.term.as_ref());
+        let term = kept.term;
+        let due = self.settings.due_after(now, term.as_ref());
+        if let Some(kept) = &mut self.current {
+            kept.due = due;
         }
-        self.report(
-            Act::Renew,
-            &kept,
-            result.as_ref().err().cloned(),
-            result.as_ref().ok().map(|(ttl, _)| *ttl),
-        );
-        self.current = Some(kept);
+    }
+
+    /// What would end within its grace is renewed, so that the grace is as long as it was said to be.
+    async fn renew_old(&mut self) {
+        let now = Instant::now();
+        let due = |old: &Old| old.renewal().is_some_and(|at| at <= now);
+        let Some((at, old)) = self.old.iter().enumerate().find(|(_, old)| due(old)) else { return };
+        let Some(session) = old.kept.value.session.clone() else { return };
+        let Some(result) = source::renew(&self.shared.vault, &session, &old.kept.handle).await else {
+            return;
+        };
+        let granted = result.as_ref().ok().map(|(ttl, _)| *ttl);
+        self.report(Act::Renew, &old.kept, result.as_ref().err().cloned(), granted);
+        if let Some(old) = self.old.get_mut(at) {
+            old.renewed(Instant::now(), &result, self.settings.grace);
+        }
     }
 
     /// The token is dead, and everything that was made with it.
@@ -323,9 +329,12 @@ impl Task {
     /// Lets go of what has ended or had its grace.
     async fn drop_ended(&mut self) {
         let now = Instant::now();
-        let over = |old: &Old| old.until <= now;
-        for old in std::mem::take(&mut self.old) {
-            if over(&old) { self.revoke(old.kept, &Account::Upkeep).await } else { self.old.push(old) }
+        // Taken out only when it is let go of: this may be cut short by a stop, and what is left is revoked there.
+        while let Some(at) = self.old.iter().position(|old| old.until <= now) {
+            if let Some(old) = self.old.get(at) {
+                self.revoke(&old.kept, &Account::Upkeep).await;
+            }
+            self.old.remove(at);
         }
         let ended = |kept: &Kept| kept.end().is_some_and(|end| end <= now);
         if self.current.as_ref().is_some_and(ended) {
@@ -334,11 +343,11 @@ impl Task {
     }
 
     /// Ends a lease or child, unless it falls with its token, which is revoked when the last value of it is dropped.
-    async fn revoke(&self, kept: Kept, account: &Account) {
+    async fn revoke(&self, kept: &Kept, account: &Account) {
         let state = self.identity.state.borrow().clone();
         let made_with = kept.value.session.as_ref();
         let falls = made_with.is_some_and(Session::falls_at_exit)
-            && (self.moved_on(&kept) || *account == Account::Exit);
+            && (self.moved_on(kept) || *account == Account::Exit);
         let result = match (&kept.handle, state, made_with) {
             (Handle::None, ..) => return,
             _ if falls => return,
@@ -357,7 +366,7 @@ impl Task {
         if let Err(error) = &result {
             tracing::info!(secret = %self.settings.name, %error, "not revoked; it ends by itself");
         }
-        self.report(Act::Revoke, &kept, result.err(), None);
+        self.report(Act::Revoke, kept, result.err(), None);
     }
 
     /// At the end: at exit what falls with its token is left to it; a secret that left the config is revoked here.
@@ -367,7 +376,7 @@ impl Task {
         let kept: Vec<Kept> =
             self.current.take().into_iter().chain(self.old.drain(..).map(|old| old.kept)).collect();
         for kept in kept {
-            self.revoke(kept, &account).await;
+            self.revoke(&kept, &account).await;
         }
     }
 
@@ -380,15 +389,6 @@ impl Task {
 
     fn report(&self, act: Act, kept: &Kept, error: Option<Error>, ttl: Option<Duration>) {
         // Nobody listens any more only when the process is about to end.
-        let _ = self.shared.facts.send(Fact {
-            secret: self.settings.name.clone(),
-            kind: self.settings.kind.word(),
-            path: kept.value.path.clone(),
-            generation: kept.value.generation,
-            act,
-            error,
-            ttl,
-            lease_id_hash: kept.value.lease.as_ref().and_then(|lease| lease.id_hash.clone()),
-        });
+        let _ = self.shared.facts.send(kept.fact(act, error, ttl));
     }
 }

@@ -7,7 +7,7 @@ use crate::name::{IdentityName, RuleName, SecretName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
     metrics::{
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
@@ -61,6 +61,10 @@ pub struct Gauges {
     pub skew_ms: i64,
     /// Size of the journal on disk.
     pub journal_bytes: u64,
+    /// Fsyncs of the journal that failed, since the start.
+    pub fsync_errors: u64,
+    /// Events that were lost to damage, as `audit.gap` says, since the start.
+    pub gap_events: u64,
 }
 
 /// One secret at the moment of a scrape.
@@ -85,7 +89,6 @@ struct Counted {
     audit_events: Family<EventLabels, Counter>,
     audit_denied: Family<Reason, Counter>,
     audit_commit: Histogram,
-    audit_fsync_errors: Counter,
 }
 
 impl Default for Metrics {
@@ -112,7 +115,6 @@ impl Metrics {
             audit_denied: Family::default(),
             // 100 us to 1.6 s: one fdatasync, on a good disk to a dying one.
             audit_commit: Histogram::new(exponential_buckets(0.000_1, 2.0, 15)),
-            audit_fsync_errors: Counter::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -166,11 +168,6 @@ impl Metrics {
         self.counted.audit_commit.observe(took.as_secs_f64());
     }
 
-    /// Counts one fsync that failed.
-    pub fn audit_fsync_failed(&self) {
-        self.counted.audit_fsync_errors.inc();
-    }
-
     /// Everything as text, of type [`CONTENT_TYPE`].
     #[must_use]
     pub fn scrape(&self, gauges: &Gauges) -> String {
@@ -193,7 +190,6 @@ fn register(counted: &Counted) -> Registry {
         audit_events,
         audit_denied,
         audit_commit,
-        audit_fsync_errors,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -208,12 +204,11 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_events", "Events on disk", audit_events.clone());
     registry.register("audit_denied_requests", "Requests refused for want of an event", audit_denied.clone());
     registry.register("audit_commit_seconds", "One write and fdatasync of a group", audit_commit.clone());
-    registry.register("audit_fsync_errors", "Failed fsyncs of the journal", audit_fsync_errors.clone());
     registry
 }
 
 fn register_gauges(gauges: &Gauges) -> Registry {
-    let Gauges { tokens, secrets, connections, skew_ms, journal_bytes } = gauges;
+    let Gauges { tokens, secrets, connections, skew_ms, journal_bytes, fsync_errors, gap_events } = gauges;
     let mut registry = Registry::default();
     let left = tokens
         .iter()
@@ -241,6 +236,13 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     let journal = Gauge::<u64, AtomicU64>::default();
     journal.set(*journal_bytes);
     registry.register("audit_journal_bytes", "Size of the journal on disk", journal);
+    let fsync_errors = ConstCounter::new(*fsync_errors);
+    registry.register("audit_fsync_errors", "Failed fsyncs of the journal", fsync_errors);
+    registry.register(
+        "audit_gap_events",
+        "Events lost to damage of the journal",
+        ConstCounter::new(*gap_events),
+    );
     registry
 }
 
@@ -351,6 +353,7 @@ mod tests {
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             skew_ms: -2500,
             journal_bytes: 4096,
+            ..Gauges::default()
         };
         let metrics = Metrics::new();
         check(
@@ -381,7 +384,6 @@ mod tests {
         metrics.audit_recorded("secret.read.v1", "allow");
         metrics.audit_denied("audit_unavailable");
         metrics.audit_committed(Duration::from_millis(1));
-        metrics.audit_fsync_failed();
         let build = format!(
             r#"claviger_build_info{{version="{}",tls="{}"}} 1"#,
             env!("CARGO_PKG_VERSION"),
@@ -389,7 +391,7 @@ mod tests {
         );
         check(
             &metrics,
-            &Gauges::default(),
+            &Gauges { fsync_errors: 1, gap_events: 2, ..Gauges::default() },
             &[
                 &build,
                 r#"claviger_token_renewals_total{identity="reports",outcome="allow"} 1"#,
@@ -400,6 +402,7 @@ mod tests {
                 r#"audit_denied_requests_total{reason="audit_unavailable"} 1"#,
                 "audit_commit_seconds_count 1",
                 "audit_fsync_errors_total 1",
+                "audit_gap_events_total 2",
             ],
         );
     }

@@ -20,6 +20,12 @@ pub fn wait(error: &Error, failures: u32, chance: f64) -> Duration {
     wait.max(error.retry_after().unwrap_or_default())
 }
 
+/// A wait as the log shows it.
+#[must_use]
+pub fn ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -94,6 +94,14 @@ impl Error {
         self.class
     }
 
+    /// Whether it says that Vault does not know the token, rather than that the token may not do this. Vault 1.21.1 tells
+    /// the two 403s apart by their text; where it does not, this is `false`.
+    #[must_use]
+    pub fn says_unknown_token(&self) -> bool {
+        self.class == Class::Denied
+            && (self.said.contains("invalid token") || self.said.contains("bad token"))
+    }
+
     /// The HTTP status, if Vault answered.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

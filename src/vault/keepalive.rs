@@ -13,7 +13,8 @@ use super::{
     error::{Class, Error},
     limiter::Account,
     login::{self, Fresh, Memory},
-    renewal::{Due, Term},
+    renewal::{self, Due, Term},
+    report::Reporter,
     session::{Act, Doubt, Fact, Identity, Login, Start, State, Terms},
 };
 use crate::crypto;
@@ -40,11 +41,13 @@ pub struct Keepalive {
     terms: Arc<Terms>,
     state: watch::Sender<State>,
     doubt: watch::Receiver<Doubt>,
-    facts: mpsc::UnboundedSender<Fact>,
+    reporter: Reporter,
     released: Arc<Notify>,
     memory: Memory,
     current: Option<Alive>,
     retired: Vec<Alive>,
+    /// The login that a call is being made about.
+    under_way: Option<Arc<Login>>,
     next_login: Instant,
     login_failures: u32,
     last_lookup: Option<Instant>,
@@ -52,6 +55,15 @@ pub struct Keepalive {
     /// How often the token had been doubted when it was last looked up.
     doubts_settled: u64,
     logins: u64,
+}
+
+/// Whether Vault knows a token.
+#[derive(PartialEq, Eq)]
+enum Known {
+    Yes,
+    No,
+    /// It may not even look itself up (without the policy `default`), or Vault does not say.
+    Unsaid,
 }
 
 /// A token that is kept alive. It holds the login itself, which is no claim.
@@ -74,17 +86,19 @@ pub fn identity(
     let (state, watched) = watch::channel(State::Starting);
     let (doubt, doubted) = watch::channel(Doubt::default());
     let splay = if start == Start::Again { SPLAY.mul_f64(crypto::chance()) } else { Duration::ZERO };
+    let reporter = Reporter::new(&settings, facts);
     let keepalive = Keepalive {
         settings,
         vault,
         terms: Arc::clone(&terms),
         state,
         doubt: doubted,
-        facts,
+        reporter,
         released: Arc::new(Notify::new()),
         memory: Memory::default(),
         current: None,
         retired: Vec::new(),
+        under_way: None,
         next_login: Instant::now() + splay,
         login_failures: 0,
         last_lookup: None,
@@ -123,13 +137,13 @@ impl Keepalive {
         let current = match &self.current {
             None => Some(self.next_login),
             Some(alive) => match alive.due {
-                Due::Renew(at) => earlier(at, alive.term.end()),
-                Due::Replace(at) => earlier(at.max(self.next_login), alive.term.end()),
+                Due::Renew(at) => renewal::earlier(at, alive.term.end()),
+                Due::Replace(at) => renewal::earlier(at.max(self.next_login), alive.term.end()),
                 Due::Never => None,
             },
         };
         let retired = self.retired.iter().filter_map(|alive| match alive.due {
-            Due::Renew(at) => earlier(at, alive.term.end()),
+            Due::Renew(at) => renewal::earlier(at, alive.term.end()),
             Due::Replace(_) | Due::Never => alive.term.end(),
         });
         let doubted = self.is_doubted().then(|| self.next_lookup());
@@ -166,8 +180,8 @@ impl Keepalive {
                 self.login_failures += 1;
                 let wait = backoff::wait(&error, self.login_failures, crypto::chance());
                 self.next_login = Instant::now() + wait;
-                tracing::warn!(identity = %self.settings.name, %error, again_in_ms = wait.as_millis(), "login failed");
-                self.report(Act::Login, Some(error.clone()), None, None);
+                tracing::warn!(identity = %self.settings.name, %error, again_in_ms = backoff::ms(wait), "login failed");
+                self.reporter.report(Act::Login, Some(error.clone()), None, None);
                 if self.current.is_none() {
                     self.state.send_replace(State::Down(error));
                 }
@@ -188,10 +202,10 @@ impl Keepalive {
         let due = term.due(self.terms.overlap(), crypto::chance());
         tracing::info!(identity = %self.settings.name, ttl_s = fresh.ttl.as_secs(), "logged in");
         let ttl = (!fresh.ttl.is_zero()).then_some(fresh.ttl);
-        let mut fact = self.fact(Act::Login, None, ttl, fresh.request_id);
+        let mut fact = self.reporter.fact(Act::Login, None, ttl, fresh.request_id);
         fact.entity_id = fresh.entity_id;
         fact.address = Some(fresh.address);
-        let _ = self.facts.send(fact);
+        self.reporter.send(fact);
         self.retired.extend(self.current.take());
         self.state.send_replace(State::Live(login.claim()));
         self.current = Some(Alive { login, term, due, failures: 0 });
@@ -203,16 +217,24 @@ impl Keepalive {
         if self.current.as_ref().is_some_and(due)
             && let Some(alive) = self.current.take()
         {
-            let login = Arc::clone(&alive.login);
+            let login = self.takes(&alive);
             self.current = self.renew(alive).await;
             if self.current.is_none() {
                 self.token_is_dead(&login);
             }
         }
-        for alive in std::mem::take(&mut self.retired) {
-            let kept = if due(&alive) { self.renew(alive).await } else { Some(alive) };
+        while let Some(at) = self.retired.iter().position(due) {
+            let alive = self.retired.swap_remove(at);
+            self.takes(&alive);
+            let kept = self.renew(alive).await;
             self.retired.extend(kept);
         }
+        self.under_way = None;
+    }
+
+    /// Remembers the login that a call is made about, so that a stop in the middle of it still revokes the token.
+    fn takes(&mut self, alive: &Alive) -> Arc<Login> {
+        Arc::clone(self.under_way.insert(Arc::clone(&alive.login)))
     }
 
     /// Renews one token. `None`: Vault no longer knows it.
@@ -225,18 +247,23 @@ impl Keepalive {
                 alive.term = alive.term.renewed(now, ttl, renewable);
                 alive.login.ends.send_replace(alive.term.end());
                 self.doubt_pause = DOUBT_PAUSE;
-                self.report(Act::Renew, None, Some(ttl), request_id);
+                self.reporter.report(Act::Renew, None, Some(ttl), request_id);
                 tracing::debug!(identity = %self.settings.name, ttl_s = ttl.as_secs(), "token renewed");
             }
             Err(error) => {
                 tracing::warn!(identity = %self.settings.name, %error, "renewal failed");
                 let refused = matches!(error.class(), Class::Denied | Class::Invalid);
-                self.report(Act::Renew, Some(error.clone()), None, None);
+                self.reporter.report(Act::Renew, Some(error.clone()), None, None);
                 if refused {
-                    if self.is_dead(&alive.login).await {
+                    let known = self.look_up(&alive.login).await;
+                    if known == Known::No {
                         return None;
                     }
                     alive.term = alive.term.unrenewable();
+                    if known == Known::Unsaid {
+                        alive.due = Due::Replace(now);
+                        return Some(alive);
+                    }
                 } else {
                     alive.failures += 1;
                     let wait = backoff::wait(&error, alive.failures, crypto::chance());
@@ -276,26 +303,39 @@ impl Keepalive {
         }
         let Some(login) = self.current.as_ref().map(|alive| Arc::clone(&alive.login)) else { return };
         self.doubts_settled = self.doubt.borrow().times;
-        if self.is_dead(&login).await {
-            self.current = None;
-            self.token_is_dead(&login);
-        } else {
-            self.doubt_pause = (self.doubt_pause * 2).min(LONGEST_DOUBT_PAUSE);
+        match self.look_up(&login).await {
+            Known::No => {
+                self.current = None;
+                self.token_is_dead(&login);
+                return;
+            }
+            // It may be dead: one new login, and if it is not, what was made with it keeps its grace.
+            Known::Unsaid => {
+                if let Some(alive) = &mut self.current {
+                    alive.due = Due::Replace(Instant::now());
+                }
+            }
+            Known::Yes => {} // It was refused because of the path.
         }
+        self.doubt_pause = (self.doubt_pause * 2).min(LONGEST_DOUBT_PAUSE);
     }
 
-    async fn is_dead(&mut self, login: &Login) -> bool {
+    /// Asks Vault whether it knows a token.
+    async fn look_up(&mut self, login: &Login) -> Known {
         self.last_lookup = Some(Instant::now());
-        let Ok(request) = Request::lookup_self() else { return false };
-        let result = self.vault.send_as(&Account::Upkeep, Some(&login.token), &request).await;
-        matches!(result, Err(error) if error.class() == Class::Denied)
+        let Ok(request) = Request::lookup_self() else { return Known::Yes };
+        match self.vault.send_as(&Account::Upkeep, Some(&login.token), &request).await {
+            Err(error) if error.says_unknown_token() => Known::No,
+            Err(error) if error.class() == Class::Denied => Known::Unsaid,
+            _ => Known::Yes,
+        }
     }
 
     fn token_is_dead(&mut self, login: &Login) {
         tracing::warn!(identity = %self.settings.name, "the token was revoked behind our back; logging in again");
         let said = "Vault no longer knows the token";
         let error = Error::new(Class::Denied, format!("using the token of {}", self.settings.name), said);
-        self.report(Act::Renew, Some(error.clone()), None, None);
+        self.reporter.report(Act::Renew, Some(error.clone()), None, None);
         // Its children and leases fell with it: whoever holds a value that was made with it learns it here.
         login.ends.send_replace(Some(Instant::now()));
         self.state.send_replace(State::Down(error));
@@ -316,13 +356,14 @@ impl Keepalive {
     }
 
     async fn revoke_released(&mut self) {
-        for alive in std::mem::take(&mut self.retired) {
-            if alive.login.is_claimed() {
-                self.retired.push(alive);
-            } else if let Some(revocation) = self.revocation(&alive.login, &Account::Upkeep) {
-                self.report_revoked(revocation.await);
+        while let Some(at) = self.retired.iter().position(|alive| !alive.login.is_claimed()) {
+            let alive = self.retired.swap_remove(at);
+            if let Some(revocation) = self.revocation(&alive.login, &Account::Upkeep) {
+                self.takes(&alive);
+                self.reporter.revoked(revocation.await);
             }
         }
+        self.under_way = None;
     }
 
     /// At exit: all at once, so that one slow answer does not cost another token its revocation.
@@ -331,15 +372,16 @@ impl Keepalive {
         if !self.terms.revokes_on_exit() {
             return;
         }
-        let logins: Vec<_> = self.current.take().into_iter().chain(self.retired.drain(..)).collect();
+        let held = self.current.take().into_iter().chain(self.retired.drain(..)).map(|alive| alive.login);
+        let logins: Vec<_> = held.chain(self.under_way.take()).collect();
         let mut revocations = tokio::task::JoinSet::new();
-        for alive in &logins {
-            if let Some(revocation) = self.revocation(&alive.login, &Account::Exit) {
+        for login in &logins {
+            if let Some(revocation) = self.revocation(login, &Account::Exit) {
                 revocations.spawn(revocation);
             }
         }
         for result in revocations.join_all().await {
-            self.report_revoked(result);
+            self.reporter.revoked(result);
         }
     }
 
@@ -355,39 +397,4 @@ impl Keepalive {
             vault.send_as(&account, Some(&login.token), &Request::revoke_self()?).await.map(|_| ())
         })
     }
-
-    fn report_revoked(&self, result: Result<(), Error>) {
-        if let Err(error) = &result {
-            tracing::warn!(identity = %self.settings.name, %error, "the token was not revoked; it ends by itself");
-        }
-        self.report(Act::Revoke, result.err(), None, None);
-    }
-
-    fn report(&self, act: Act, error: Option<Error>, ttl: Option<Duration>, request_id: Option<String>) {
-        // Nobody listens any more only when the process is about to end.
-        let _ = self.facts.send(self.fact(act, error, ttl, request_id));
-    }
-
-    fn fact(
-        &self,
-        act: Act,
-        error: Option<Error>,
-        ttl: Option<Duration>,
-        request_id: Option<String>,
-    ) -> Fact {
-        Fact {
-            identity: self.settings.name.clone(),
-            act,
-            error,
-            ttl,
-            request_id,
-            entity_id: None,
-            role: self.settings.method.role().map(str::to_owned),
-            address: None,
-        }
-    }
-}
-
-fn earlier(at: Instant, end: Option<Instant>) -> Option<Instant> {
-    Some(end.map_or(at, |end| end.min(at)))
 }

@@ -11,6 +11,7 @@ pub mod keepalive;
 pub mod limiter;
 pub mod login;
 pub mod renewal;
+mod report;
 pub mod session;
 pub mod wire;
 
@@ -146,6 +147,7 @@ impl Vault {
             let new = Routes::new(routes.settings.clone(), credentials, &*self.inner.connect)?;
             new.current.store(routes.current.load(Ordering::Relaxed), Ordering::Relaxed);
             self.inner.routes.store(Arc::new(new));
+            tracing::info!("certificates read again");
         }
         Ok(())
     }

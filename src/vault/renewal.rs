@@ -29,6 +29,11 @@ pub enum Due {
     Never,
 }
 
+/// The earlier of a time and an end, where there is one.
+pub(super) fn earlier(at: Instant, end: Option<Instant>) -> Option<Instant> {
+    Some(end.map_or(at, |end| end.min(at)))
+}
+
 impl Term {
     /// A term of `ttl` from `now`; zero means that it has no end (a root token).
     #[must_use]

@@ -115,6 +115,13 @@ pub fn connect(
         .tls_version_min(tls::Version::TLS_1_2);
     if let Some(ca) = &credentials.ca {
         let roots = Certificate::from_pem_bundle(ca).map_err(|error| unusable("vault.ca_file", error))?;
+        if roots.is_empty() {
+            return Err(Error::new(
+                Class::Credential,
+                "using vault.ca_file",
+                "there is no certificate in it",
+            ));
+        }
         builder = builder.tls_certs_only(roots);
     }
     if let Some(client) = &credentials.client {

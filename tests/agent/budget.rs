@@ -1,9 +1,12 @@
 //! Whatever Vault answers, the calls stay within the budget.
 
-use crate::support::Bench;
+use crate::support::{
+    Bench,
+    bench::{grant, until},
+};
 use claviger::{
     keeper::{Kind, LeaseRequest},
-    vault::Budget,
+    vault::{Budget, session::State},
 };
 use devvault::{DevVault, Fault, Matcher, RoleSettings, Times};
 use proptest::prelude::*;
@@ -140,4 +143,38 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(live_through(&phases, Duration::from_secs(ttl)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_asks_without_end_cannot_starve_renewals() {
+    let dev = DevVault::new();
+    dev.mount("secret", devvault::Kind::KvV2);
+    dev.policy("reports", &[("secret/*", &["read"])]);
+    let ttl = Duration::from_secs(60);
+    let ids = dev.approle("approle", "reports", RoleSettings::policies(&["reports"]).ttl(ttl));
+    let mut bench = Bench::with(&[("http://127.0.0.1:8200", &dev)], BUDGET);
+    let settings = bench.approle(&ids);
+    let mut identity = bench.identity(settings);
+    drop(until(&mut identity, |state| matches!(state, State::Live(_))).await);
+    let kind = Kind::Kv {
+        path: "secret/nothing".into(),
+        field: None,
+        refresh: Duration::from_secs(60),
+        max_stale: Duration::from_secs(600),
+        version: None,
+    };
+    let (_, keeper) = bench.keep_for(&identity, "nothing", kind);
+    let grant = grant("nothing");
+    let end = Instant::now() + 10 * ttl;
+    while Instant::now() < end {
+        assert!(keeper.fetch(&grant).is_err());
+        sleep(Duration::from_millis(10)).await;
+    }
+    let renewals = dev.calls_matching(&Matcher::renew_self()).len();
+    assert!(renewals >= 14, "{renewals} renewals in ten lifetimes");
+    let reads = dev.calls_matching(&Matcher::path("secret/*")).len();
+    // It waits a second at least between two tries; of the half minute's pause after a refusal it is spared the rest.
+    assert!((100..=1201).contains(&reads), "{reads} reads in ten minutes");
+    check_budget(&dev);
+    bench.stop().await;
 }

@@ -1,3 +1,194 @@
-//! Not written yet.
+//! `cargo bench --bench agent`: how fast, how small and how soon ready the agent is, beside `vault proxy` in the same run.
+//!
+//! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
+//! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
+//! program that is there already.
+#![expect(clippy::print_stdout, reason = "its output is the table")]
 
-fn main() {}
+mod agent;
+mod binary;
+mod disk;
+mod load;
+mod machine;
+mod process;
+mod proxy;
+mod table;
+mod vault;
+
+use agent::{Agent, Mode};
+use binary::Binaries;
+use load::Load;
+use process::{Cores, pause};
+use proxy::Proxy;
+use std::{path::PathBuf, time::Duration};
+use table::{Bound, Table, bytes, micros, rate};
+use vault::Vault;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// How long each part runs.
+struct Plan {
+    warm: Duration,
+    load: Duration,
+    idle: Duration,
+    starts: u32,
+    syncs: usize,
+    program: Option<PathBuf>,
+}
+
+impl Plan {
+    fn of(arguments: &[String]) -> Self {
+        let after = arguments.iter().skip_while(|word| *word != "--program").nth(1);
+        let full = Self {
+            warm: Duration::from_secs(1),
+            load: Duration::from_secs(6),
+            idle: Duration::from_secs(30),
+            starts: 5,
+            syncs: 400,
+            program: after.map(PathBuf::from),
+        };
+        if !arguments.iter().any(|word| word == "--quick") {
+            return full;
+        }
+        let second = Duration::from_secs(1);
+        Self { load: 2 * second, idle: 5 * second, starts: 3, syncs: 100, ..full }
+    }
+}
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    if !arguments.iter().any(|word| word == "--bench") {
+        println!("nothing measured: this is for `cargo bench --bench agent`");
+        return Ok(());
+    }
+    let plan = Plan::of(&arguments);
+    let binaries = Binaries::build(plan.program.as_deref())?;
+    let cores = Cores::choose()?;
+    let mut table = Table::new(machine::describe(&binaries, &cores));
+    binaries.measure(&mut table);
+    cores.put_load(std::process::id())?;
+    let sync = disk::sync_latency(plan.syncs)?;
+    table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
+    let vault = Vault::start(&cores)?;
+    measure_start(&plan, &binaries, &cores, &vault, &mut table)?;
+    let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
+    let idle = measure_idle(&plan, &agent, &mut table)?;
+    let strict = measure_reads(&plan, &agent, &mut table, sync.p99)?;
+    table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
+    drop(agent);
+    let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
+    measure_reads(&plan, &agent, &mut table, sync.p99)?;
+    drop(agent);
+    match Proxy::start(&cores, &vault)? {
+        Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,
+        None => table.note("vault proxy", "not measured: tests/lab/build vault"),
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn measure_start(
+    plan: &Plan,
+    binaries: &Binaries,
+    cores: &Cores,
+    vault: &Vault,
+    table: &mut Table,
+) -> Outcome<()> {
+    let mut took = Vec::new();
+    for _ in 0..plan.starts {
+        took.push(Agent::start(&binaries.program, cores, vault, Mode::Strict)?.first_secret_after());
+    }
+    took.sort_unstable();
+    let middle = took.get(took.len() / 2).copied().unwrap_or_default();
+    let text = format!("{:.1} ms, the middle one of {}", middle.as_secs_f64() * 1e3, took.len());
+    table.goal(
+        "start to first secret, from exec",
+        &text,
+        "<= 100 ms",
+        Bound::AtMost(middle.as_secs_f64(), 0.1),
+    );
+    Ok(())
+}
+
+/// Gives the idle RSS in bytes.
+fn measure_idle(plan: &Plan, agent: &Agent, table: &mut Table) -> Outcome<u64> {
+    pause(Duration::from_secs(3));
+    let process = agent.process();
+    let idle = process.rss()?;
+    let text = format!("{} ({} anonymous)", bytes(idle.all), bytes(idle.anonymous));
+    let what = format!("idle RSS, three secrets, one identity, {}", agent.transport());
+    table.goal(&what, &text, "<= 6.0 MB", Bound::AtMost(idle.all as f64, 6e6));
+    let before = process.cpu()?;
+    pause(plan.idle);
+    let an_hour = process.cpu()?.saturating_sub(before).as_secs_f64() * 3600.0 / plan.idle.as_secs_f64();
+    let text = format!("{an_hour:.2} s, from {} s", plan.idle.as_secs());
+    table.goal("idle CPU in an hour", &text, "< 1 s", Bound::AtMost(an_hour, 1.0));
+    let open = load::open(agent.socket(), agent.request(), 1000)?;
+    let busy = process.rss()?;
+    drop(open);
+    process.wait_for_descriptors(100)?;
+    pause(Duration::from_secs(2));
+    let after = process.rss()?;
+    table.note("RSS with 1,000 connections open, one read on each", &bytes(busy.all));
+    let grown = format!("{} ({:+} KiB)", bytes(after.all), kib(after.all) - kib(idle.all));
+    let back = Bound::AtMost(after.all as f64, 1.05 * idle.all as f64);
+    table.goal("RSS once they are closed", &grown, "as before, give or take 5 %", back);
+    Ok(idle.all)
+}
+
+fn kib(bytes: u64) -> i64 {
+    i64::try_from(bytes / 1024).unwrap_or(i64::MAX)
+}
+
+/// Gives the read rate at 64 connections.
+fn measure_reads(plan: &Plan, agent: &Agent, table: &mut Table, sync: Duration) -> Outcome<Load> {
+    let mode = agent.mode().word();
+    let run = |connections| {
+        let process = agent.process();
+        load::run(agent.socket(), agent.request(), connections, (plan.warm, plan.load), process)
+    };
+    let (one, many) = (run(1)?, run(64)?);
+    let what = format!("cached read, audited, {mode}");
+    match agent.mode() {
+        Mode::Strict => {
+            let allowed = Duration::from_micros(500) + sync;
+            let goal = format!("p99 <= 0.5 ms + one fdatasync: {:.1} ms", allowed.as_secs_f64() * 1e3);
+            let bound = Bound::AtMost(one.times.p99.as_secs_f64(), allowed.as_secs_f64());
+            table.goal(&format!("{what}, 1 connection"), &one.to_string(), &goal, bound);
+            let bound = Bound::AtLeast(many.rate(), 20_000.0);
+            table.goal(&format!("{what}, 64 connections"), &many.to_string(), ">= 20,000/s", bound);
+        }
+        Mode::Buffered => {
+            let bound = Bound::AtMost(one.times.p50.as_secs_f64(), 80e-6);
+            table.goal(&format!("{what}, 1 connection"), &one.to_string(), "p50 <= 80 us", bound);
+            let bound = Bound::AtLeast(many.rate(), 50_000.0);
+            table.goal(&format!("{what}, 64 connections"), &many.to_string(), ">= 50,000/s", bound);
+        }
+    }
+    Ok(many)
+}
+
+fn measure_proxy(plan: &Plan, proxy: &Proxy, idle: u64, strict: &Load, table: &mut Table) -> Outcome<()> {
+    pause(Duration::from_secs(3));
+    let theirs = proxy.process().rss()?;
+    let ratio = theirs.all as f64 / idle as f64;
+    let text =
+        format!("{} ({} anonymous): {ratio:.1} times ours", bytes(theirs.all), bytes(theirs.anonymous));
+    table.goal("vault proxy: idle RSS", &text, "ours <= 1/20 of it", Bound::AtLeast(ratio, 20.0));
+    for (what, request) in [("KV read (never cached)", proxy.kv()), ("cached token", proxy.token())] {
+        for connections in [1, 64] {
+            let span = (plan.warm, plan.load);
+            let theirs = load::run(proxy.socket(), request, connections, span, proxy.process())?;
+            let name = format!("vault proxy: {what}, {connections} connections, no audit");
+            let beside = if connections == 64 {
+                format!("; our strict read: {:.1} times as many", strict.rate() / theirs.rate())
+            } else {
+                String::new()
+            };
+            table.note(&name, &format!("{theirs}{beside}"));
+        }
+    }
+    table.note("vault proxy: RSS after all that load", &bytes(proxy.process().rss()?.all));
+    table.note("our strict read, 64 connections, again", &rate(strict.rate()));
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use crate::{
     calls,
+    database::Login,
     rig::{Plan, until},
 };
 use lab::{Postgres, Vault};
@@ -22,7 +23,10 @@ fn sigterm_leaves_no_token_no_lease_and_no_database_user_behind() {
     plan.approle(&vault, json!({"token_ttl": "10m"}));
     let path = postgres.vault_database(&vault, "app", Duration::from_secs(600), Duration::from_secs(3600));
     plan.secret("orders-db", json!({"kind": "lease", "path": path}));
-    plan.secret("ci-token", json!({"kind": "token", "policies": ["ci-read", "default"], "ttl": "15m"}));
+    plan.secret(
+        "ci-token",
+        json!({"kind": "token", "policies": ["ci-read"], "no_default_policy": false, "ttl": "15m"}),
+    );
     let agent = plan.start();
     let user = agent.value("orders-db")["data"]["username"].as_str().unwrap().to_owned();
     let child = vault.client(agent.value("ci-token")["value"].as_str().unwrap());
@@ -46,7 +50,9 @@ fn sigterm_leaves_no_token_no_lease_and_no_database_user_behind() {
     let looked_up = root.post("auth/token/lookup-accessor", &accessor);
     assert!((400..500).contains(&looked_up.status), "{looked_up:?}");
     assert_eq!(child.get("auth/token/lookup-self").status, 403);
-    until("the lease's end", || (root.list("sys/leases/lookup/database/creds/app").status == 404).then_some(()));
+    until("the lease's end", || {
+        (root.list("sys/leases/lookup/database/creds/app").status == 404).then_some(())
+    });
     let roles = format!("select count(*) from pg_roles where rolname = '{user}'");
     until("the database user's end", || (postgres.query(&roles).unwrap() == "0").then_some(()));
 }
@@ -62,18 +68,14 @@ fn a_secret_that_leaves_the_config_is_revoked_after_its_grace_and_the_others_sta
     plan.stripe(&vault);
     plan.secret("orders-db", json!({"kind": "lease", "path": path, "grace": "2s"}));
     let mut agent = plan.start();
-    let login = agent.value("orders-db");
-    let works = || {
-        let field = |name: &str| login["data"][name].as_str().unwrap().to_owned();
-        postgres.can_login(&field("username"), &field("password"))
-    };
-    assert!(works());
+    let login = Login::of(&agent.value("orders-db"));
+    assert!(login.works(&postgres));
     agent.change(|config| {
         config["secrets"].as_object_mut().unwrap().remove("orders-db");
         config["workloads"]["job"]["rules"][0]["secrets"] = json!(["stripe"]);
     });
     until("the refusal", || (agent.read("orders-db").status == 403).then_some(()));
-    until("the end of the login", || (!works()).then_some(()));
+    until("the end of the login", || (!login.works(&postgres)).then_some(()));
     assert_eq!(calls::count(&audit, "sys/leases/revoke"), 1);
     agent.event("lease.revoked.v1", |event| event["outcome"] == "allow");
     assert_eq!(agent.value("stripe")["value"], "sk_live_1");

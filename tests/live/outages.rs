@@ -16,8 +16,7 @@ fn short_lease(plan: &mut Plan, vault: &Vault) {
         "allow_any_name": true, "key_type": "ec", "key_bits": 256, "generate_lease": true, "ttl": "6s",
     });
     root.post("pki/roles/short", &role).expect_success();
-    let settings =
-        json!({"kind": "lease", "path": "pki/issue/short", "params": {"common_name": "a.internal"}, "grace": "1s"});
+    let settings = json!({"kind": "lease", "path": "pki/issue/short", "params": {"common_name": "a.internal"}, "grace": "1s"});
     plan.secret("short", settings);
 }
 
@@ -112,7 +111,8 @@ fn a_vault_that_is_away_at_the_start_is_waited_for() {
     vault.stop();
     let agent = plan.start();
     let refused = until("a refusal", || {
-        Some(agent.read("stripe")).filter(|reply| reply.status == 503 && reply.json()["reason"] == "vault_away")
+        Some(agent.read("stripe"))
+            .filter(|reply| reply.status == 503 && reply.json()["reason"] == "vault_away")
     });
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert_eq!(agent.health("/livez").status, 200);

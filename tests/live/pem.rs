@@ -48,12 +48,10 @@ pub(crate) fn jwt(folder: &Path, name: &str, claims: &serde_json::Value) -> Stri
     fs::write(folder.join("signed"), &signed).unwrap();
     openssl(folder, &format!("dgst -sha256 -sign {name}.pem -out signature signed"));
     let numbers = openssl(folder, "asn1parse -inform DER -in signature");
-    let hex: String = numbers.lines().filter_map(|line| line.split_once("INTEGER")?.1.split_once(':')).fold(
-        String::new(),
-        |hex, (_, number)| {
-            format!("{hex}{number:0>64}")
-        },
-    );
+    let hex: String = numbers
+        .lines()
+        .filter_map(|line| line.split_once("INTEGER")?.1.split_once(':'))
+        .fold(String::new(), |hex, (_, number)| format!("{hex}{number:0>64}"));
     let bytes: Vec<u8> =
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
     assert_eq!(bytes.len(), 64, "{numbers}");

@@ -19,13 +19,14 @@ use std::{
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_claviger");
 /// The only end of a wait for something that does not come.
 const LIMIT: Duration = Duration::from_secs(60);
-/// What the identity of the tests may do.
+/// What the identity of the tests may do. The default policy lets a token renew its leases, not revoke them.
 const POLICY: &str = r#"
 path "secret/*" { capabilities = ["read"] }
 path "old/*" { capabilities = ["read"] }
 path "database/creds/*" { capabilities = ["read"] }
 path "pki/issue/*" { capabilities = ["update"] }
 path "auth/token/create" { capabilities = ["update"] }
+path "sys/leases/revoke" { capabilities = ["update"] }
 "#;
 
 /// Asks until there is an answer.
@@ -40,7 +41,10 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pause between two questions; nothing is asserted about it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pause between two questions; nothing is asserted about it"
+)]
 fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
@@ -77,7 +81,7 @@ impl Plan {
     pub(crate) fn new(vault: &Vault) -> Plan {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        for name in ["run", "audit"] {
+        for name in ["run", "audit", "out"] {
             fs::create_dir(at(name)).unwrap();
         }
         let mut config = json!({
@@ -100,8 +104,13 @@ impl Plan {
         Plan { folder, config }
     }
 
+    /// Where everything of it is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder().join(name)
     }
 
     /// Writes a file into the folder.
@@ -119,8 +128,7 @@ impl Plan {
     /// The identity `reports` by AppRole; `role` is added to the role's settings in Vault.
     pub(crate) fn approle(&mut self, vault: &Vault, role: Value) {
         make_approle(vault, role);
-        let secret_id =
-            vault.root().post("auth/approle/role/app/secret-id", &json!({})).expect_success();
+        let secret_id = vault.root().post("auth/approle/role/app/secret-id", &json!({})).expect_success();
         let secret_id = self.file("secret_id", secret_id["data"]["secret_id"].as_str().unwrap());
         let role_id = self.file("role_id", &role_id(vault));
         self.identity(json!({"method": "approle", "role_id_file": role_id, "secret_id_file": secret_id}));
@@ -146,7 +154,7 @@ impl Plan {
     pub(crate) fn start(self) -> Agent {
         let mut agent = Agent { folder: self.folder, config: self.config, child: None };
         agent.write_config();
-        let output = |name: &str| File::create(agent.folder.path().join(name)).unwrap();
+        let output = |name: &str| File::create(agent.folder().join("out").join(name)).unwrap();
         let mut command = Command::new(PROGRAM);
         command.arg("run").arg("--config").arg(agent.config_file()).env_clear().stdin(Stdio::null());
         command.stdout(output("stdout")).stderr(output("stderr"));
@@ -260,7 +268,7 @@ impl Agent {
     }
 
     fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+        fs::read_to_string(self.folder().join("out").join(name)).unwrap_or_default()
     }
 
     /// Sends one request through the socket.
@@ -299,7 +307,8 @@ impl Agent {
         let started = self.event("agent.started.v1", |_| true);
         let text = started.to_string();
         let at = text.find("127.0.0.1:").expect("the address of the health port");
-        let address: String = text[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        let address: String =
+            text[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
         let mut stream = TcpStream::connect(&address).unwrap();
         write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
         let mut raw = Vec::new();
@@ -346,6 +355,7 @@ impl Agent {
 }
 
 impl Drop for Agent {
+    #[expect(clippy::print_stderr, reason = "the log of the agent of a test that failed")]
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -365,10 +375,18 @@ impl Stopped {
 
     /// Everything that it wrote anywhere, by place.
     pub(crate) fn written(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let journal = fs::read_dir(self.folder.path().join("audit")).unwrap().map(|entry| entry.unwrap().path());
-        let paths = ["stdout", "stderr"].iter().map(|name| self.folder.path().join(name)).chain(journal);
+        let journal =
+            fs::read_dir(self.folder.path().join("audit")).unwrap().map(|entry| entry.unwrap().path());
+        let paths =
+            ["stdout", "stderr"].iter().map(|name| self.folder.path().join("out").join(name)).chain(journal);
         paths.filter(|path| path.is_file()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
+}
+
+/// How long a line of log says that it will wait.
+pub(crate) fn again_in_ms(line: &Value) -> u64 {
+    let said = &line["again_in_ms"];
+    said.as_u64().or_else(|| said.as_str()?.parse().ok()).unwrap_or_else(|| panic!("no wait in {line}"))
 }
 
 /// Every whole line, as JSON.

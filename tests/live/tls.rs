@@ -20,9 +20,7 @@ fn detour(vault: SocketAddr) -> SocketAddr {
     thread::spawn(move || {
         for near in listener.incoming().map_while(Result::ok) {
             let far = TcpStream::connect(vault).unwrap();
-            for (mut from, mut to) in
-                [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
-            {
+            for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
                 thread::spawn(move || {
                     let _ = io::copy(&mut from, &mut to);
                     let _ = to.shutdown(std::net::Shutdown::Write);
@@ -65,7 +63,7 @@ fn a_ca_file_that_is_replaced_while_running_is_taken_over() {
     let Some(vault) = Vault::start_tls() else { return };
     let audit = vault.audit_file();
     let mut plan = Plan::new(&vault);
-    let (right, wrong) = (vault.ca_file().unwrap(), pem::stranger(&plan.path(".")));
+    let (right, wrong) = (vault.ca_file().unwrap(), pem::stranger(plan.folder()));
     let ca_file = plan.path("ca.pem");
     fs::copy(&wrong, &ca_file).unwrap();
     plan.config["vault"]["ca_file"] = json!(ca_file);
@@ -76,6 +74,7 @@ fn a_ca_file_that_is_replaced_while_running_is_taken_over() {
     assert!(said.contains("certificate"), "{said}");
     assert_eq!(calls::ours(&audit).len(), 0);
     replace(&ca_file, &right);
+    agent.says("certificates read again");
     assert_eq!(agent.value("stripe")["value"], "sk_live_1");
     // And the other way: what no longer has our trust is not spoken to any more, on no old connection either.
     replace(&ca_file, &wrong);

@@ -3,7 +3,7 @@
 
 use crate::{
     calls::{self, Call},
-    rig::{Plan, until, write_stripe},
+    rig::{Plan, again_in_ms, until, write_stripe},
 };
 use lab::Vault;
 use serde_json::json;
@@ -16,16 +16,16 @@ fn a_token_is_renewed_at_sixty_to_seventy_percent_of_its_time_and_never_lost() {
     let Some(vault) = Vault::start() else { return };
     let audit = vault.audit_file();
     let mut plan = Plan::new(&vault);
-    plan.approle(&vault, json!({"token_ttl": "3s"}));
+    plan.approle(&vault, json!({"token_ttl": "5s"}));
     plan.stripe(&vault);
     let _agent = plan.start();
-    until("five renewals", || (calls::count(&audit, RENEW) >= 5).then_some(()));
+    until("three renewals", || (calls::count(&audit, RENEW) >= 3).then_some(()));
     let renewals = calls::at(&audit, RENEW);
     let logins = calls::at(&audit, LOGIN);
-    // One login: the token never ended. And of 3 s never less than 1.8 passed before the next renewal.
+    // One login: the token never ended. And of its 5 s never less than 3 passed before the next renewal.
     assert_eq!(logins.len(), 1);
     let span = renewals.last().unwrap().at - logins[0].at;
-    assert!(renewals.len() as f64 <= span / 1.8 + 1.0, "{} renewals in {span} s", renewals.len());
+    assert!(renewals.len() as f64 <= span / 3.0 + 0.2, "{} renewals in {span} s", renewals.len());
 }
 
 #[test]
@@ -34,7 +34,10 @@ fn a_child_token_that_was_just_handed_out_works_whenever_the_identity_moves_to_a
     let audit = vault.audit_file();
     let mut plan = Plan::new(&vault);
     plan.approle(&vault, json!({"token_ttl": "10s", "token_max_ttl": "14s"}));
-    plan.secret("ci-token", json!({"kind": "token", "policies": ["ci-read", "default"], "ttl": "30s", "grace": "2s"}));
+    plan.secret(
+        "ci-token",
+        json!({"kind": "token", "policies": ["ci-read"], "no_default_policy": false, "ttl": "30s", "grace": "4s"}),
+    );
     let agent = plan.start();
     let mut used = 0;
     let revoked = until("the first login's token to be revoked", || {
@@ -49,7 +52,10 @@ fn a_child_token_that_was_just_handed_out_works_whenever_the_identity_moves_to_a
     assert_eq!(revoked.accessor, accessors[0]);
     assert!(logins[1].at < revoked.at, "the new login comes first: {logins:?} {revoked:?}");
     let children = calls::at(&audit, "auth/token/create");
-    assert!(children.iter().any(|child| child.accessor == accessors[1] && child.at < revoked.at), "{children:?}");
+    assert!(
+        children.iter().any(|child| child.accessor == accessors[1] && child.at < revoked.at),
+        "{children:?}"
+    );
     // The new one has not fallen with the old login.
     let token = agent.value("ci-token")["value"].as_str().unwrap().to_owned();
     vault.client(&token).get("auth/token/lookup-self").expect_success();
@@ -62,7 +68,10 @@ fn a_token_revoked_behind_our_back_is_found_out_and_replaced_by_one_lookup_and_o
     let mut plan = Plan::new(&vault);
     plan.approle(&vault, json!({"token_ttl": "10m"}));
     plan.stripe(&vault);
-    plan.secret("ci-token", json!({"kind": "token", "policies": ["ci-read", "default"], "ttl": "10m"}));
+    plan.secret(
+        "ci-token",
+        json!({"kind": "token", "policies": ["ci-read"], "no_default_policy": false, "ttl": "10m"}),
+    );
     let agent = plan.start();
     let child = agent.value("ci-token")["value"].as_str().unwrap().to_owned();
     agent.ready();
@@ -95,7 +104,10 @@ fn whatever_vault_refuses_our_calls_stay_within_the_budget() {
     vault.root().put("sys/policies/acl/reports", &json!({"policy": policy})).expect_success();
     for n in 0..12 {
         vault.root().post(&format!("secret/data/key-{n}"), &json!({"data": {"k": "v"}})).expect_success();
-        plan.secret(&format!("key-{n}"), json!({"kind": "kv", "path": format!("secret/key-{n}"), "refresh": "1s"}));
+        plan.secret(
+            &format!("key-{n}"),
+            json!({"kind": "kv", "path": format!("secret/key-{n}"), "refresh": "1s"}),
+        );
     }
     let (rate, burst) = (4.0, 6.0);
     plan.config["vault"]["budget"] = json!({"calls_per_second": rate as u32, "burst": burst as u32});
@@ -105,7 +117,8 @@ fn whatever_vault_refuses_our_calls_stay_within_the_budget() {
     }
     vault.root().delete("sys/policies/acl/reports").expect_success();
     let refused = |call: &Call| call.error.contains("permission denied") || call.error.contains("403");
-    let from = until("the first refusal", || calls::ours(&audit).iter().find(|call| refused(call)).map(|c| c.at));
+    let from =
+        until("the first refusal", || calls::ours(&audit).iter().find(|call| refused(call)).map(|c| c.at));
     let all = until("twelve seconds of refusals", || {
         // Workloads that ask without end do not change it.
         for n in 0..12 {
@@ -114,10 +127,11 @@ fn whatever_vault_refuses_our_calls_stay_within_the_budget() {
         let all = calls::ours(&audit);
         (all.last().unwrap().at - from > 12.0).then_some(all)
     });
-    // Every stretch of the run, with half a second for a call that waited on its way to Vault.
+    assert!(all.len() as f64 > 4.0 * burst, "the budget was what held it back: {all:?}");
+    // Every stretch of the run, with a second for calls that were held up on their way to Vault.
     for (first, start) in all.iter().enumerate() {
         for (last, end) in all.iter().enumerate().skip(first) {
-            let (made, allowed) = ((last - first + 1) as f64, burst + rate * (end.at - start.at + 0.5));
+            let (made, allowed) = ((last - first + 1) as f64, burst + rate * (end.at - start.at + 1.0));
             assert!(made <= allowed, "{made} calls in {} s: {:?}", end.at - start.at, &all[first..=last]);
         }
     }
@@ -126,7 +140,10 @@ fn whatever_vault_refuses_our_calls_stay_within_the_budget() {
     vault.root().put("sys/policies/acl/reports", &json!({"policy": policy})).expect_success();
     let again = calls::ours(&audit).len();
     until("a read that Vault allows", || {
-        calls::ours(&audit)[again..].iter().any(|c| c.path.starts_with("secret/data/") && c.error.is_empty()).then_some(())
+        calls::ours(&audit)[again..]
+            .iter()
+            .any(|c| c.path.starts_with("secret/data/") && c.error.is_empty())
+            .then_some(())
     });
 }
 
@@ -145,7 +162,7 @@ fn a_rate_limit_of_vault_is_obeyed_until_its_retry_after_and_then_it_goes_on() {
     let quota = json!({"path": "secret/metadata/stripe", "rate": 1, "interval": "12s"});
     root.post("sys/quotas/rate-limit/stripe", &quota).expect_success();
     let slow = agent.says("429");
-    let wait = slow["again_in_ms"].as_u64().unwrap();
+    let wait = again_in_ms(&slow);
     // Of our own accord the first failure waits a second at most.
     assert!((2_000..=13_000).contains(&wait), "{slow}");
     assert_eq!(agent.value("stripe")["value"], "sk_live_1");

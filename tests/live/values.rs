@@ -90,7 +90,8 @@ fn a_certificate_of_the_pki_engine_verifies_and_is_replaced_before_its_end() {
     root.post("sys/mounts/pki", &json!({"type": "pki"})).expect_success();
     let made = root.post("pki/root/generate/internal", &json!({"common_name": "Live CA", "ttl": "1h"}));
     let ca = made.expect_success()["data"]["certificate"].as_str().unwrap().to_owned();
-    let role = json!({"allowed_domains": "internal", "allow_subdomains": true, "key_type": "ec", "key_bits": 256});
+    let role =
+        json!({"allowed_domains": "internal", "allow_subdomains": true, "key_type": "ec", "key_bits": 256});
     root.post("pki/roles/web", &role).expect_success();
     let mut plan = Plan::new(&vault);
     plan.approle(&vault, json!({"token_ttl": "10m"}));
@@ -107,11 +108,15 @@ fn a_certificate_of_the_pki_engine_verifies_and_is_replaced_before_its_end() {
     let field = |value: &Value, name: &str| value["data"][name].as_str().unwrap().to_owned();
     fs::write(folder.join("web.crt"), field(&first, "certificate")).unwrap();
     fs::write(folder.join("web.key"), field(&first, "private_key")).unwrap();
-    let verified =
-        pem::openssl(folder, &format!("verify -CAfile {} -verify_hostname web.internal web.crt", ca_file.display()));
+    let verified = pem::openssl(
+        folder,
+        &format!("verify -CAfile {} -verify_hostname web.internal web.crt", ca_file.display()),
+    );
     assert_eq!(verified, "web.crt: OK");
-    let (of_certificate, of_key) =
-        (public_key(folder, "x509 -in web.crt -noout -pubkey"), public_key(folder, "pkey -in web.key -pubout"));
+    let (of_certificate, of_key) = (
+        public_key(folder, "x509 -in web.crt -noout -pubkey"),
+        public_key(folder, "pkey -in web.key -pubout"),
+    );
     assert_eq!(of_certificate, of_key);
     let second = agent.generation("web-cert", 2);
     assert_ne!(field(&first, "serial_number"), field(&second, "serial_number"));

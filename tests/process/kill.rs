@@ -29,7 +29,7 @@ async fn killed_at_any_moment_every_answered_read_is_on_record_and_no_line_is_to
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "ten thousand kills take half an hour; `tests/run long` runs them"]
 async fn killed_ten_thousand_times_nothing_answered_is_off_the_record() {
-    kill_times(625, "4GiB").await;
+    kill_times(625, "1GiB").await;
 }
 
 /// Kills each of [`LANES`] agents so many times.

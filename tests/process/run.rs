@@ -44,7 +44,11 @@ async fn stopped_by(signal: Signal) {
     assert_eq!(types.first(), Some(&"agent.started.v1"));
     assert_eq!(types.last(), Some(&"agent.stopped.v1"));
     let count = |wanted: &str| types.iter().filter(|found| **found == wanted).count();
-    assert_eq!((count("secret.read.v1"), count("auth.revoke.v1"), count("auth.login.v1")), (3, 1, 1), "{types:?}");
+    assert_eq!(
+        (count("secret.read.v1"), count("auth.revoke.v1"), count("auth.login.v1")),
+        (3, 1, 1),
+        "{types:?}"
+    );
     assert!(events.iter().all(|event| event["outcome"] == "allow"), "{events:#?}");
 }
 

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use claviger::{
+    approval::{self, Grant},
     keeper::{self, Keeper, Kind, Shared, Shelf, kv::Engines, task::keep},
-    name::{IdentityName, SecretName},
+    name::{IdentityName, RuleName, SecretName, WorkloadName},
+    peer::{self, level::Level},
+    policy::{self, Policy, rule::Rule},
     vault::{
         Budget, Settings, Vault, keepalive,
         login::{self, Method, SecretId},
@@ -136,6 +139,16 @@ impl Bench {
         secret: &str,
         kind: Kind,
     ) -> tokio::sync::watch::Receiver<Shelf> {
+        self.keep_for(identity, secret, kind).0
+    }
+
+    /// The same, with the keeper that hands it out.
+    pub(crate) fn keep_for(
+        &mut self,
+        identity: &Identity,
+        secret: &str,
+        kind: Kind,
+    ) -> (tokio::sync::watch::Receiver<Shelf>, Keeper) {
         let settings = keeper::Settings {
             name: name(secret),
             identity: IdentityName::new("reports").unwrap(),
@@ -147,7 +160,7 @@ impl Bench {
         let keeper = Keeper::default();
         keeper.replace([(name(secret), slot)].into());
         self.tasks.spawn(task.run(self.stop.child_token()));
-        shelf
+        (shelf, keeper)
     }
 
     /// Stops everything and waits for it.
@@ -170,4 +183,20 @@ pub(crate) async fn until(identity: &mut Identity, wanted: impl Fn(&State) -> bo
         .unwrap()
         .unwrap()
         .clone()
+}
+
+/// A grant of `secret` for this very process, by the whole path up to it.
+pub(crate) fn grant(secret: &str) -> Grant {
+    let workload = WorkloadName::new("job").unwrap();
+    let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
+    let anyone = peer::Settings { uids: vec![], gids: vec![], groups: vec![], level: Level::User };
+    let peer = peer::identify(&ours, &anyone, &workload).unwrap();
+    let rule = Rule {
+        name: RuleName::new("keys").unwrap(),
+        secrets: vec![name(secret)],
+        audit: None,
+        requests_per_second: None,
+    };
+    let policy = Policy::of(&policy::Settings { workload, rules: vec![rule], revision: "sha256:0".into() });
+    approval::obtain(policy::decide(&policy, &peer, Some(&name(secret))).unwrap())
 }

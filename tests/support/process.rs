@@ -120,7 +120,7 @@ impl Scene {
                 "\n{}",
                 self.workload("job", geteuid().as_raw(), "[{name: keys, secrets: [stripe]}]")
             ),
-            audit: format!("{{journal: {{dir: \"{}\", segment: 1MiB}}}}", file("audit")),
+            audit: format!("{{journal: {{dir: \"{}\", segment: 1MiB, max_size: 8MiB}}}}", file("audit")),
             health: "{listen: \"127.0.0.1:0\"}".into(),
             rest: String::new(),
         }

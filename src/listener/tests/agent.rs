@@ -3,7 +3,7 @@
 //! Does not parse HTTP beyond what it needs to find the end of an answer.
 
 use crate::{
-    access::{Access, Observe, Parts, Rules, Seen},
+    access::{Access, Observe, Outcome, Parts, Rules, Seen, Type},
     audit::{self, Audit},
     clock::Timestamp,
     keeper::{
@@ -62,6 +62,8 @@ impl Observe for Counts {
         let word = seen.reason.map_or("allow", |reason| reason.word());
         *self.0.lock().unwrap().entry(word).or_default() += 1;
     }
+
+    fn recorded(&self, _: Type, _: Outcome) {}
 }
 
 /// Peer settings that fit these tests' own process.

@@ -85,7 +85,9 @@ impl Postgres {
             Err(SqlError(text)) => {
                 assert!(
                     text.contains("password authentication failed")
-                        || text.contains("not permitted to log in"),
+                        || text.contains("not permitted to log in")
+                        // While it is being dropped.
+                        || text.contains("does not exist"),
                     "asking PostgreSQL about {user}: {text}"
                 );
                 false

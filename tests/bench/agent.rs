@@ -1,0 +1,144 @@
+//! The agent that is measured: the real program with a config, a socket and a journal of its own.
+
+use super::{
+    Outcome, disk, load,
+    process::{Cores, Process},
+    vault::Vault,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const SECRETS: [&str; 3] = ["stripe", "web", "ci"];
+
+/// How its journal is written.
+#[derive(Clone, Copy)]
+pub(super) enum Mode {
+    Strict,
+    Buffered,
+}
+
+impl Mode {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Buffered => "buffered",
+        }
+    }
+}
+
+/// A running agent. Dropping it ends it.
+pub(super) struct Agent {
+    // Before the folders: it is ended first.
+    process: Process,
+    mode: Mode,
+    transport: &'static str,
+    socket: PathBuf,
+    request: Vec<u8>,
+    first_secret_after: Duration,
+    _folder: TempDir,
+    _journal: TempDir,
+}
+
+impl Agent {
+    /// Starts one whose folders are new, and waits until it has all its secrets.
+    pub(super) fn start(program: &Path, cores: &Cores, vault: &Vault, mode: Mode) -> Outcome<Self> {
+        // Paths of sockets are short; journals lie on a disk.
+        let folder = tempfile::tempdir()?;
+        let journal = tempfile::tempdir_in(disk::folder())?;
+        let (config, socket) = (folder.path().join("config.yaml"), folder.path().join("claviger.sock"));
+        fs::write(&config, config_of(vault, mode, &socket, journal.path()))?;
+        let mut command = cores.measured(program);
+        command.arg("run").arg("--config").arg(&config);
+        let log = folder.path().join("log");
+        let started = Instant::now();
+        let mut process = Process::start(command, &log)?;
+        let mut ready = |name: &str| {
+            let done = process
+                .wait_for(name, || load::open(&socket, &request(name), 1).ok().map(|_| started.elapsed()));
+            done.map_err(|error| {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                format!("{error}; its log:\n{log}")
+            })
+        };
+        let [first, others @ ..] = SECRETS;
+        let first_secret_after = ready(first)?;
+        for name in others {
+            ready(name)?;
+        }
+        Ok(Self {
+            process,
+            mode,
+            transport: vault.transport(),
+            socket,
+            request: request(first),
+            first_secret_after,
+            _folder: folder,
+            _journal: journal,
+        })
+    }
+
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How it reaches Vault.
+    pub(super) fn transport(&self) -> &'static str {
+        self.transport
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A read of one value in hand.
+    pub(super) fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// From exec to the answer with the first secret.
+    pub(super) fn first_secret_after(&self) -> Duration {
+        self.first_secret_after
+    }
+}
+
+fn request(name: &str) -> Vec<u8> {
+    format!("GET /secrets/{name} HTTP/1.1\r\nHost: claviger\r\n\r\n").into_bytes()
+}
+
+fn config_of(vault: &Vault, mode: Mode, socket: &Path, journal: &Path) -> String {
+    let ca = vault.ca_file().map(|file| format!(", ca_file: {}", file.display())).unwrap_or_default();
+    format!(
+        "\
+vault: {{addresses: [\"{url}\"]{ca}}}
+identities:
+  bench: {{method: approle, role_id_file: {role_id}, secret_id_file: {secret_id}}}
+secrets:
+  stripe: {{identity: bench, kind: kv, path: secret/stripe, field: api_key, refresh: 15s}}
+  web: {{identity: bench, kind: certificate, path: pki/issue/web, params: {{common_name: web.internal}}}}
+  ci: {{identity: bench, kind: token, policies: [default], ttl: 15m}}
+workloads:
+  job:
+    socket: {{path: {socket}}}
+    peer: {{uid: {uid}, level: user}}
+    limits: {{connections: 1100, requests_per_second: 1000000}}
+    rules: [{{name: keys, secrets: [stripe, web, ci]}}]
+audit: {{mode: {mode}, journal: {{dir: {journal}}}}}
+health: {{listen: \"127.0.0.1:0\"}}
+",
+        url = vault.url(),
+        role_id = vault.credential("role_id").display(),
+        secret_id = vault.credential("secret_id").display(),
+        socket = socket.display(),
+        uid = nix::unistd::geteuid(),
+        mode = mode.word(),
+        journal = journal.display(),
+    )
+}

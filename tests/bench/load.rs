@@ -1,0 +1,185 @@
+//! A closed loop of HTTP/1.1 requests over a Unix socket: each connection asks again once it is answered.
+//!
+//! One thread, no HTTP library: bytes that are ready to be sent, and as little reading of the answer as finds its end. A pass
+//! takes about a third of what the agent takes, so the agent is what is measured.
+
+use super::{Outcome, process::Process, table::rate};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::{
+    fmt,
+    io::{self, Read as _, Write as _},
+    os::fd::AsFd as _,
+    os::unix::net::UnixStream,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// A half and all but a hundredth took no longer than this.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) p50: Duration,
+    pub(super) p99: Duration,
+}
+
+impl Times {
+    pub(super) fn of(mut all: Vec<Duration>) -> Self {
+        all.sort_unstable();
+        let at = |hundredth: usize| all.get(all.len() * hundredth / 100).copied().unwrap_or_default();
+        Self { p50: at(50), p99: at(99) }
+    }
+}
+
+/// What one run gave.
+pub(super) struct Load {
+    answers: usize,
+    span: Duration,
+    /// Processor time of the one that answered.
+    cpu: Duration,
+    pub(super) times: Times,
+}
+
+impl Load {
+    /// Answers a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.answers as f64 / self.span.as_secs_f64()
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let cpu = micros(self.cpu) / self.answers.max(1) as f64;
+        write!(
+            f,
+            "{}, p50 {:.0} us, p99 {:.0} us",
+            rate(self.rate()),
+            micros(self.times.p50),
+            micros(self.times.p99)
+        )?;
+        write!(f, ", {cpu:.1} us CPU each")
+    }
+}
+
+struct Connection {
+    stream: UnixStream,
+    sent: Instant,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        self.sent = Instant::now();
+        self.stream.write_all(request)
+    }
+
+    /// Reads once, which must not wait; whether the answer is whole now.
+    fn read(&mut self) -> Outcome<bool> {
+        let mut buffer = [0; 16 * 1024];
+        let read = self.stream.read(&mut buffer)?;
+        if read == 0 {
+            return Err("a connection was closed under load".into());
+        }
+        self.answer.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        let whole = is_whole(&self.answer)?;
+        if whole {
+            self.answer.clear();
+        }
+        Ok(whole)
+    }
+}
+
+/// Whether `answer` has all of its body. Only 200 is an answer.
+fn is_whole(answer: &[u8]) -> Outcome<bool> {
+    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(false) };
+    let (head, rest) = answer.split_at(end);
+    if !head.starts_with(b"HTTP/1.1 200") {
+        return Err(format!("not a 200 under load: {:?}", String::from_utf8_lossy(answer)).into());
+    }
+    let head = std::str::from_utf8(head)?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    match length {
+        Some(length) => Ok(rest.len() >= 4 + length),
+        // Chunked, then.
+        None => Ok(rest.ends_with(b"0\r\n\r\n")),
+    }
+}
+
+/// Opens connections and has one request answered on each.
+pub(super) fn open(socket: &Path, request: &[u8], count: usize) -> Outcome<Vec<UnixStream>> {
+    let connections = connect(socket, count)?.into_iter().map(|mut connection| {
+        connection.ask(request)?;
+        while !connection.read()? {}
+        Ok(connection.stream)
+    });
+    connections.collect()
+}
+
+fn connect(socket: &Path, count: usize) -> io::Result<Vec<Connection>> {
+    let connection = |_| {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Connection { stream, sent: Instant::now(), answer: Vec::new() })
+    };
+    (0..count).map(connection).collect()
+}
+
+/// Asks on `count` connections for the second of two times, after the first of them to warm up.
+pub(super) fn run(
+    socket: &Path,
+    request: &[u8],
+    count: usize,
+    (warm, span): (Duration, Duration),
+    process: &Process,
+) -> Outcome<Load> {
+    let mut connections = connect(socket, count)?;
+    let mut loop_for = |time| match connections.as_mut_slice() {
+        [one] => alone(one, request, time),
+        many => together(many, request, time),
+    };
+    loop_for(warm)?;
+    let (started, before) = (Instant::now(), process.cpu()?);
+    let times = loop_for(span)?;
+    let (span, cpu) = (started.elapsed(), process.cpu()?.saturating_sub(before));
+    Ok(Load { answers: times.len(), span, cpu, times: Times::of(times) })
+}
+
+fn alone(connection: &mut Connection, request: &[u8], time: Duration) -> Outcome<Vec<Duration>> {
+    let (started, mut times) = (Instant::now(), Vec::with_capacity(1 << 18));
+    while started.elapsed() < time {
+        connection.ask(request)?;
+        while !connection.read()? {}
+        times.push(connection.sent.elapsed());
+    }
+    Ok(times)
+}
+
+fn together(connections: &mut [Connection], request: &[u8], time: Duration) -> Outcome<Vec<Duration>> {
+    let (started, mut times) = (Instant::now(), Vec::with_capacity(1 << 20));
+    for connection in &mut *connections {
+        connection.ask(request)?;
+    }
+    let mut waiting = connections.len();
+    // At the end each connection is still answered, so that none is cut off.
+    while waiting > 0 {
+        let mut ready: Vec<_> =
+            connections.iter().map(|one| PollFd::new(one.stream.as_fd(), PollFlags::POLLIN)).collect();
+        poll(&mut ready, PollTimeout::from(10_000_u16))?;
+        let ready: Vec<bool> = ready.iter().map(|one| one.any().unwrap_or_default()).collect();
+        let over = started.elapsed() >= time;
+        for (connection, _) in connections.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+            if !connection.read()? {
+                continue;
+            }
+            times.push(connection.sent.elapsed());
+            if over {
+                waiting -= 1;
+            } else {
+                connection.ask(request)?;
+            }
+        }
+    }
+    Ok(times)
+}
