@@ -117,17 +117,13 @@ impl Access {
         self.rules.store(Arc::new(rules));
     }
 
-    /// Takes from the kernel who connected; nothing is read from it. A refusal is an event. Whatever is read from the stream
-    /// after this must go through the [`Watch`].
+    /// Takes from the kernel who connected; nothing is read from it, and nobody waits. Whatever is read from the stream after
+    /// this must go through the [`Watch`].
     ///
     /// # Errors
-    /// [`TurnedAway`] for a peer that may not be there; [`Unaudited`] instead when that could not be recorded.
-    pub async fn admit(&self, stream: &UnixStream) -> Result<(Peer, Watch), Result<TurnedAway, Unaudited>> {
-        let known = peer::identify(stream, &self.rules.load().peer, &self.workload);
-        match known {
-            Ok(known) => Ok(known),
-            Err(rejected) => Err(self.turn_away(rejected).await),
-        }
+    /// A peer that may not be there, and that [`Self::turn_away`] puts on record.
+    pub fn identify(&self, stream: &UnixStream) -> Result<(Peer, Watch), peer::Rejected> {
+        peer::identify(stream, &self.rules.load().peer, &self.workload)
     }
 
     /// Puts on record why an admitted peer's connection was closed. Call it once nothing can be read or written there any more.
@@ -255,7 +251,11 @@ impl Access {
 }
 
 impl Access {
-    async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
+    /// Puts on record that a peer may not be there.
+    ///
+    /// # Errors
+    /// [`Unaudited`] when that cannot be: then it is told only that.
+    pub async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
         let mut event = self.blank(Type::PeerRejected, rejected.peer.as_ref());
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(&rejected.cause)));
         let receipt = self.record(event, rejected.peer.as_ref()).await?;

@@ -7,9 +7,8 @@ use super::{
     wire::{Breach, Owed, Tracked, Wire},
 };
 use crate::{
-    access::TurnedAway,
     api,
-    peer::{Peer, Watch},
+    peer::{Peer, Rejected, Watch},
 };
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -36,9 +35,12 @@ const PARTING: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 /// a broken connection, and never show it.
 const REQUEST: Duration = Duration::from_millis(500);
 
+/// Who is at the other end, or why it may not be there.
+pub(super) type Known = Result<(Peer, Watch), Rejected>;
+
 /// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
-pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, stop: CancellationToken) {
-    match shared.access.admit(&stream).await {
+pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known, stop: CancellationToken) {
+    match known {
         Ok((peer, watch)) => {
             let (peer, watch) = (Arc::new(peer), Arc::new(watch));
             match answer(&shared, &peer, &watch, stream, stop).await {
@@ -47,11 +49,14 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, stop: Cancell
                 Some(Breach::Exited) => shared.access.exited(&peer).await,
             }
         }
-        Err(Ok(TurnedAway { rejected, .. })) if !rejected.cause.is_told() => {}
-        Err(turned_away) => {
-            let response = api::turned_away(&turned_away);
-            // A peer that is refused and does not even listen is nobody's problem.
-            let _ = tokio::time::timeout(PARTING.0, part(stream, response)).await;
+        Err(rejected) => {
+            // Closed before anything is written: whoever is there now is not the peer.
+            let stream = rejected.cause.is_told().then_some(stream);
+            let response = api::turned_away(&shared.access.turn_away(rejected).await);
+            if let Some(stream) = stream {
+                // A peer that is refused and does not even listen is nobody's problem.
+                let _ = tokio::time::timeout(PARTING.0, part(stream, response)).await;
+            }
         }
     }
 }

@@ -18,6 +18,8 @@
 #[expect(dead_code, reason = "shared with other test binaries, which use more of it")]
 mod support;
 
+use claviger::peer::process::{self, Support};
+
 mod beside;
 mod descriptors;
 mod ids;
@@ -35,9 +37,13 @@ fn skip(why: &str) {
 
 /// Whether the attacks can be played here; says why not.
 fn can_attack() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
+    if !nix::unistd::geteuid().is_root() {
         skip("needs root, to be other users");
+        return false;
     }
-    root
+    let given = *process::support() == Support::Given;
+    if !given {
+        skip("needs a kernel that can prove level process (Linux 6.9)");
+    }
+    given
 }

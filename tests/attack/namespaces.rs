@@ -87,9 +87,12 @@ async fn users_from_another_user_namespace_look_alike_and_are_all_refused() {
         return;
     }
     let scene = Scene::new().await;
-    // Wherever the build is: others may execute this copy.
+    // Wherever the build is: others may execute this copy. Another process writes it, since what this one has open for writing
+    // its children have too, for a moment, and what is open for writing cannot be executed.
     let binary = scene.path("claviger");
-    fs::copy(BINARY, &binary).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg(BINARY).arg(&binary);
+    assert!(finish(copy).await.status.success());
     let binary = binary.display().to_string();
     let agent = |peer: &str, verb: &[&str]| {
         let file = scene.write(&config(&scene, peer, 64).text());
