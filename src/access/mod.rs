@@ -10,7 +10,7 @@ use crate::{
     audit::{Audit, Receipt, event},
     clock, keeper,
     name::{RuleName, SecretName, WorkloadName},
-    peer::{self, Peer, level::Level},
+    peer::{self, Peer, Watch, level::Level},
     policy::{self, Permit, Policy, rate::Bucket, rule::AuditMode},
 };
 use arc_swap::ArcSwap;
@@ -117,16 +117,28 @@ impl Access {
         self.rules.store(Arc::new(rules));
     }
 
-    /// Takes from the kernel who connected; nothing is read from it. A refusal is an event.
+    /// Takes from the kernel who connected; nothing is read from it, and nobody waits. Whatever is read from the stream after
+    /// this must go through the [`Watch`].
     ///
     /// # Errors
-    /// [`TurnedAway`] for a peer that may not be there; [`Unaudited`] instead when that could not be recorded.
-    pub async fn admit(&self, stream: &UnixStream) -> Result<Peer, Result<TurnedAway, Unaudited>> {
-        let known = peer::identify(stream, &self.rules.load().peer, &self.workload);
-        match known {
-            Ok(peer) => Ok(peer),
-            Err(rejected) => Err(self.turn_away(rejected).await),
-        }
+    /// A peer that may not be there, and that [`Self::turn_away`] puts on record.
+    pub fn identify(&self, stream: &UnixStream) -> Result<(Peer, Watch), peer::Rejected> {
+        peer::identify(stream, &self.rules.load().peer, &self.workload)
+    }
+
+    /// Puts on record why an admitted peer's connection was closed. Call it once nothing can be read or written there any more.
+    pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
+        let mut event = self.blank(Type::PeerRejected, Some(peer));
+        (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
+        self.observe(Some(peer), None, event.reason, None);
+        // That there is no room for it is what the journal itself reports; there is nobody to answer.
+        let _ = self.record(event, Some(peer)).await;
+    }
+
+    /// Puts on record that a peer's process ended while its connection was open.
+    pub async fn exited(&self, peer: &Peer) {
+        // As in `breached`.
+        let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
     }
 
     /// Takes one of the workload's own rate, before anything of a request is looked at.
@@ -239,7 +251,11 @@ impl Access {
 }
 
 impl Access {
-    async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
+    /// Puts on record that a peer may not be there.
+    ///
+    /// # Errors
+    /// [`Unaudited`] when that cannot be: then it is told only that.
+    pub async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
         let mut event = self.blank(Type::PeerRejected, rejected.peer.as_ref());
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(&rejected.cause)));
         let receipt = self.record(event, rejected.peer.as_ref()).await?;

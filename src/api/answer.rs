@@ -74,6 +74,13 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::WrongGroups
         | Reason::PeerUnknown
         | Reason::LevelNotReached
+        | Reason::OverflowId
+        | Reason::CredsDrift
+        | Reason::PeerExited
+        | Reason::WriterMismatch
+        | Reason::FdsPassed
+        | Reason::ControlTruncated
+        | Reason::KernelTooOld
         | Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
         Reason::NotReady

@@ -65,6 +65,7 @@ impl Workloads {
             let listener = Listener::bind(&workload.listener, Arc::clone(&limits), Arc::clone(&access))
                 .with_context(|| format!("binding workloads.{name}.socket"))?;
             let standing = listener.standing();
+            tracing::info!(workload = %name, level = %workload.peer.level, "serving");
             self.listeners.spawn(listener.run(self.stop.clone(), self.cut.clone()));
             self.serving.insert(name.clone(), Serving { access, limits, standing });
         }

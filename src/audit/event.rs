@@ -84,6 +84,7 @@ pub enum Type {
     AuthRevoke,
     AuthFailed,
     PeerRejected,
+    PeerExited,
     SecretRead,
     SecretDenied,
     SecretAcked,
@@ -109,6 +110,7 @@ impl Type {
             Self::AuthRevoke => "auth.revoke.v1",
             Self::AuthFailed => "auth.failed.v1",
             Self::PeerRejected => "peer.rejected.v1",
+            Self::PeerExited => "peer.exited.v1",
             Self::SecretRead => "secret.read.v1",
             Self::SecretDenied => "secret.denied.v1",
             Self::SecretAcked => "secret.acked.v1",
@@ -159,6 +161,20 @@ pub enum Reason {
     PeerUnknown,
     /// The peer is known less surely than the workload requires.
     LevelNotReached,
+    /// The peer's uid or gid is that of everybody whom our user namespace does not map.
+    OverflowId,
+    /// The peer's uid or gid is no longer the one it connected with.
+    CredsDrift,
+    /// The process that connected has ended.
+    PeerExited,
+    /// Another process than the one that connected wrote to the connection.
+    WriterMismatch,
+    /// The peer passed descriptors.
+    FdsPassed,
+    /// The kernel's word on who wrote was cut off.
+    ControlTruncated,
+    /// The kernel cannot name the process of a peer.
+    KernelTooOld,
     /// The request is malformed.
     BadRequest,
     /// A head, body or parameter is over its cap.
@@ -218,6 +234,13 @@ impl Reason {
             Self::WrongGroups => "wrong_groups",
             Self::PeerUnknown => "peer_unknown",
             Self::LevelNotReached => "level_not_reached",
+            Self::OverflowId => "overflow_id",
+            Self::CredsDrift => "creds_drift",
+            Self::PeerExited => "peer_exited",
+            Self::WriterMismatch => "writer_mismatch",
+            Self::FdsPassed => "fds_passed",
+            Self::ControlTruncated => "control_truncated",
+            Self::KernelTooOld => "kernel_too_old",
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",

@@ -16,6 +16,13 @@ impl Reason {
             | Self::WrongGroups
             | Self::PeerUnknown
             | Self::LevelNotReached
+            | Self::OverflowId
+            | Self::CredsDrift
+            | Self::PeerExited
+            | Self::WriterMismatch
+            | Self::FdsPassed
+            | Self::ControlTruncated
+            | Self::KernelTooOld
             | Self::RateLimited => Outcome::Deny,
             _ => Outcome::Error,
         }
@@ -30,6 +37,13 @@ impl From<&Cause> for Reason {
             Cause::Gid(_) => Self::WrongGid,
             Cause::Group(_) => Self::WrongGroups,
             Cause::Level { .. } => Self::LevelNotReached,
+            Cause::StrangeUid(_) | Cause::StrangeGid(_) => Self::OverflowId,
+            Cause::Drift => Self::CredsDrift,
+            Cause::Exited => Self::PeerExited,
+            Cause::Writer => Self::WriterMismatch,
+            Cause::Descriptors => Self::FdsPassed,
+            Cause::Truncated => Self::ControlTruncated,
+            Cause::KernelTooOld => Self::KernelTooOld,
         }
     }
 }

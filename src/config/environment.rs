@@ -2,6 +2,7 @@
 //!
 //! Reads the kernel once. Does not read environment variables.
 
+use crate::peer::process::{self, Support};
 use nix::unistd::{getegid, geteuid};
 
 /// Ours and the kernel's ids. A value, so that a test can be any process.
@@ -19,6 +20,8 @@ pub struct Environment {
     pub overflow_uid: u32,
     /// What an unmapped gid looks like.
     pub overflow_gid: u32,
+    /// Whether this kernel can prove level `process`.
+    pub process: Support,
     /// Whether processes of our own uid may read our memory (`PR_GET_DUMPABLE`, prctl(2)).
     pub dumpable: bool,
     /// The `source` of every event: `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
@@ -37,6 +40,7 @@ impl Environment {
             gid_map_is_full: read("/proc/self/gid_map").is_some_and(|map| maps_everything(&map)),
             overflow_uid: number("/proc/sys/kernel/overflowuid"),
             overflow_gid: number("/proc/sys/kernel/overflowgid"),
+            process: process::support().clone(),
             dumpable: dumpable(),
             source: match read("/proc/sys/kernel/hostname") {
                 Some(host) if !host.trim().is_empty() => format!("urn:claviger:{}/claviger", host.trim()),

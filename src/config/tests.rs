@@ -3,7 +3,7 @@
 use super::{Environment, Loaded, parse};
 use crate::{
     keeper::{Kind, LeaseRequest},
-    peer::level::Level,
+    peer::{level::Level, process::Support},
     policy::rule::AuditMode,
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -38,6 +38,7 @@ fn environment() -> Environment {
         gid_map_is_full: true,
         overflow_uid: 65_534,
         overflow_gid: 65_534,
+        process: Support::Given,
         dumpable: false,
         source: "urn:claviger:test".to_owned(),
     }
@@ -82,7 +83,7 @@ fn the_smallest_config_has_the_documented_defaults() {
     assert_eq!((*refresh, *max_stale), (Duration::from_secs(60), Duration::from_secs(600)));
     assert_eq!(config.secrets[0].grace, Duration::from_secs(60));
     let workload = &config.workloads[0];
-    assert_eq!((workload.listener.mode, workload.peer.level), (0o666, Level::User));
+    assert_eq!((workload.listener.mode, workload.peer.level), (0o666, Level::Process));
     assert_eq!(workload.listener.limits, crate::listener::Limits::default());
     assert_eq!(workload.policy.revision, config.revision);
     assert_eq!(config.audit.mode, AuditMode::Strict);
@@ -202,7 +203,7 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
     check(
         EXAMPLE,
         &[
-            "secrets.ci-token.per_process: line 20: needs level `process`, not built yet; remove it: one token serves the workload",
+            "secrets.ci-token.per_process: line 20: not built yet: a token for each process; remove it: one token serves the workload",
             "upstreams.stripe-api: line 23: not built yet: upstreams; remove it",
             "workloads.report-job.rules[1].vault: line 33: not built yet: rules with `vault`; remove it",
             "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
@@ -582,7 +583,7 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
         ("uid: 4294967295", "uid: line 2: 4294967295 is out of range; write 0 to 4294967294"),
         ("uid: []", "uid: line 2: an empty list; write at least one id, or remove the key"),
         ("uid: [1, x]", "uid[1]: line 2: a text stands here; write a whole number"),
-        ("uid: 1, level: process", "level: line 2: not built yet: level `process`; remove it"),
+        ("uid: 1, level: container", "level: line 2: not built yet: level `container`; remove it"),
         ("uid: 1, level: program", "level: line 2: not built yet: level `program`; remove it"),
         ("uid: 1, program: {exe_sha256: ab}", "program: line 2: not built yet: peer.program; remove it"),
     ] {
@@ -740,6 +741,69 @@ fn what_is_not_built_is_read_all_the_same() {
             "rotations.k.revoke_when: line 3: acks are awaited, but not of how many; write consumers: N",
         ],
     );
+}
+
+#[test]
+fn a_level_that_this_kernel_cannot_prove_is_never_quietly_a_weaker_one() {
+    let with = |process| Environment { process, ..environment() };
+    let level = |environment: &Environment, level: &str| {
+        let peer = if level.is_empty() { String::new() } else { format!(", level: {level}") };
+        let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1{peer}}}"));
+        match parse(&document(&text), environment) {
+            Ok(loaded) => {
+                let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+                format!("{} {}", loaded.config.workloads[0].peer.level, warnings.join("\n"))
+            }
+            Err(rejected) => rejected.to_string(),
+        }
+    };
+    let lacking = with(Support::Lacking("SO_PEERPIDFD (Linux 6.5)"));
+    let unknown = with(Support::Unknown("Too many open files".to_owned()));
+    let remedy = "run on Linux 6.9 or later, or write level: user if that is enough";
+    for (environment, written, expected) in [
+        (&environment(), "", "process ".to_owned()),
+        (&environment(), "auto", "process ".to_owned()),
+        (&environment(), "process", "process ".to_owned()),
+        (&environment(), "user", "user ".to_owned()),
+        (&lacking, "user", "user ".to_owned()),
+        (
+            &lacking,
+            "auto",
+            format!("user workloads.job.peer.level: line 2: level auto is user here: this kernel lacks SO_PEERPIDFD (Linux 6.5); {remedy}"),
+        ),
+        (
+            &lacking,
+            "",
+            format!("user workloads.job.peer: line 2: level auto is user here: this kernel lacks SO_PEERPIDFD (Linux 6.5); {remedy}"),
+        ),
+        (
+            &lacking,
+            "process",
+            format!("workloads.job.peer.level: line 2: this kernel cannot prove level process: it lacks SO_PEERPIDFD (Linux 6.5); {remedy}"),
+        ),
+        (
+            &unknown,
+            "auto",
+            "workloads.job.peer.level: line 2: whether this kernel can prove level process is unknown: Too many open files; start again, or write level: user if that is enough".to_owned(),
+        ),
+        (
+            &unknown,
+            "process",
+            format!("workloads.job.peer.level: line 2: whether this kernel can prove level process is unknown: Too many open files; {remedy}"),
+        ),
+        (&unknown, "user", "user ".to_owned()),
+    ] {
+        assert_eq!(level(environment, written), expected, "{written}");
+    }
+}
+
+#[test]
+fn ids_of_strangers_are_known_where_the_id_map_is_partial() {
+    let partial = Environment { uid_map_is_full: false, overflow_uid: 65_533, ..environment() };
+    for (environment, expected) in [(environment(), (None, None)), (partial, (Some(65_533), None))] {
+        let strangers = parse(&document(""), &environment).unwrap().config.workloads[0].peer.strangers;
+        assert_eq!((strangers.uid, strangers.gid), expected);
+    }
 }
 
 #[test]

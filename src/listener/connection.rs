@@ -4,14 +4,21 @@
 
 use super::{
     Shared,
-    wire::{Owed, Tracked, Wire},
+    wire::{Breach, Owed, Tracked, Wire},
 };
-use crate::{api, peer::Peer};
+use crate::{
+    api,
+    peer::{Peer, Rejected, Watch},
+};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -28,43 +35,79 @@ const PARTING: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 /// a broken connection, and never show it.
 const REQUEST: Duration = Duration::from_millis(500);
 
+/// Who is at the other end, or why it may not be there.
+pub(super) type Known = Result<(Peer, Watch), Rejected>;
+
 /// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
-pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, stop: CancellationToken) {
-    match shared.access.admit(&stream).await {
-        Ok(peer) => answer(shared, Arc::new(peer), stream, stop).await,
-        Err(turned_away) => {
-            let response = api::turned_away(&turned_away);
-            // A peer that is refused and does not even listen is nobody's problem.
-            let _ = tokio::time::timeout(PARTING.0, part(stream, response)).await;
+pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known, stop: CancellationToken) {
+    match known {
+        Ok((peer, watch)) => {
+            let (peer, watch) = (Arc::new(peer), Arc::new(watch));
+            match answer(&shared, &peer, &watch, stream, stop).await {
+                None => {}
+                Some(Breach::Peer(cause)) => shared.access.breached(&peer, &cause).await,
+                Some(Breach::Exited) => shared.access.exited(&peer).await,
+            }
+        }
+        Err(rejected) => {
+            // Closed before anything is written: whoever is there now is not the peer.
+            let stream = rejected.cause.is_told().then_some(stream);
+            let response = api::turned_away(&shared.access.turn_away(rejected).await);
+            if let Some(stream) = stream {
+                // A peer that is refused and does not even listen is nobody's problem.
+                let _ = tokio::time::timeout(PARTING.0, part(stream, response)).await;
+            }
         }
     }
 }
 
-async fn answer(shared: Arc<Shared>, peer: Arc<Peer>, stream: UnixStream, stop: CancellationToken) {
-    let owed = Arc::new(Owed::default());
-    let wire = Wire::new(stream, Arc::clone(&owed));
+/// Answers requests; the connection is closed when this ends. Gives why we closed it, if its peer was the cause.
+async fn answer(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    watch: &Arc<Watch>,
+    stream: UnixStream,
+    stop: CancellationToken,
+) -> Option<Breach> {
+    let (owed, breach) = (Arc::new(Owed::default()), Arc::new(OnceLock::new()));
+    let wire = Wire::new(stream, Arc::clone(&owed), Arc::clone(watch), Arc::clone(&breach));
     let service = service_fn(move |request| {
-        let (shared, peer, owed) = (Arc::clone(&shared), Arc::clone(&peer), Arc::clone(&owed));
+        let (shared, peer, owed) = (Arc::clone(shared), Arc::clone(peer), Arc::clone(&owed));
         async move { Ok::<_, Infallible>(respond(&shared, &peer, &owed, request).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD)
-        .auto_date_header(false)
-        .half_close(false)
-        .serve_connection(TokioIo::new(wire), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let seen = {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD)
+            .auto_date_header(false)
+            .half_close(false)
+            .serve_connection(TokioIo::new(wire), service);
+        let mut connection = std::pin::pin!(connection);
+        let serving = async {
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            // First: a process that ends closes its connections before it is seen to end. If this one is open all the same,
+            // it is in other hands.
+            ended = serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                None
+            }
+            () = watch.exited() => Some(Breach::Exited),
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
-    }
+    // The connection, and with it the wire, is gone.
+    Arc::into_inner(breach).and_then(OnceLock::into_inner).or(seen)
 }
 
 async fn respond(

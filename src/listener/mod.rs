@@ -11,8 +11,11 @@ mod wire;
 
 use crate::{access::Access, name::WorkloadName};
 use arc_swap::ArcSwap;
+use nix::sys::resource::{Resource, getrlimit};
 use socket::Socket;
 use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
     path::PathBuf,
     sync::{
         Arc,
@@ -37,6 +40,10 @@ pub const LONGEST_NAME: usize = 89;
 const CHECK: Duration = Duration::from_secs(1);
 /// How long nothing is accepted after the kernel could not give us a connection, for lack of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many descriptors connections leave free: one for the process of this peer, one for that of each chunk that is received,
+/// and some for the journal and for Vault. Without them a peer that has done nothing wrong could not be told from another.
+const KEPT_FREE: u64 = 8;
 
 /// One workload's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +78,8 @@ impl Default for Limits {
 /// A workload's socket, bound. It is served by [`Listener::run`]; dropping it removes the file.
 pub struct Listener {
     socket: Socket,
+    /// Accepted, and not served until there is room for it.
+    held_back: Option<UnixStream>,
     mode: u32,
     shared: Arc<Shared>,
     standing: Arc<Standing>,
@@ -104,7 +113,7 @@ impl Listener {
         let Settings { workload: _, path, mode, limits: _ } = settings;
         let socket = Socket::bind(path, *mode)?;
         let shared = Shared { access, limits };
-        Ok(Self { socket, mode: *mode, shared: Arc::new(shared), standing: Arc::default() })
+        Ok(Self { socket, held_back: None, mode: *mode, shared: Arc::new(shared), standing: Arc::default() })
     }
 
     /// How it stands.
@@ -130,7 +139,10 @@ impl Listener {
                 _ = checks.tick() => self.stay_in_place(),
                 stream = self.accept(), if room => {
                     if let Some(stream) = stream {
-                        connections.spawn(connection::serve(Arc::clone(&self.shared), stream, stop.clone()));
+                        // At once: what is held of this peer counts before another is accepted.
+                        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+                        let known = shared.access.identify(&stream);
+                        connections.spawn(connection::serve(shared, stream, known, stop));
                     }
                 }
             }
@@ -142,15 +154,23 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> Option<UnixStream> {
-        match self.socket.accept().await {
-            Ok(stream) => Some(stream),
-            Err(error) => {
-                tracing::warn!(path = %self.socket.path().display(), %error, "accepting a connection failed");
-                tokio::time::sleep(PAUSE).await;
-                None
+    async fn accept(&mut self) -> Option<UnixStream> {
+        let accepted = match self.held_back.take() {
+            // Its own number says nothing any more: whether there is room by now, a copy of it tells.
+            Some(stream) => stream.as_fd().try_clone_to_owned().map(|copy| (leaves_room(&copy), stream)),
+            None => self.socket.accept().await.map(|stream| (leaves_room(&stream), stream)),
+        };
+        let error = match accepted {
+            Ok((true, stream)) => return Some(stream),
+            Ok((false, stream)) => {
+                self.held_back = Some(stream);
+                io::Error::from_raw_os_error(libc::EMFILE)
             }
-        }
+            Err(error) => error,
+        };
+        tracing::warn!(path = %self.socket.path().display(), %error, "accepting a connection failed");
+        tokio::time::sleep(PAUSE).await;
+        None
     }
 
     /// Binds again when the file was removed or replaced. Connections that are open stay open.
@@ -174,6 +194,12 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether [`KEPT_FREE`] descriptors are left beside this new one: a new one has the lowest number that is free (open(2)).
+fn leaves_room(new: &impl AsRawFd) -> bool {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    u64::try_from(new.as_raw_fd()).is_ok_and(|number| number < limit.saturating_sub(KEPT_FREE))
 }
 
 /// A panic stays in its connection, and is said.

@@ -3,6 +3,7 @@
 //! Everything goes through the directory's descriptor, so that the directory cannot be swapped in between and long paths fit.
 //! Path sockets only: an abstract one could be reached by every container of the pod. Does not know who may connect.
 
+use crate::peer;
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, AtFlags, OFlag, open},
@@ -91,6 +92,9 @@ impl Socket {
             |doing| move |errno: Errno| Error::Kernel { doing, path: path.to_owned(), source: errno.into() };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed("making"))?;
+        // Before anybody can connect: what is written to a connection that is not yet accepted counts too.
+        let source = |source| Error::Kernel { doing: "preparing", path: path.to_owned(), source };
+        peer::prepare(&socket).map_err(source)?;
         // The file is made with the mode of the descriptor, less the umask: 0600 from the start, and widened below.
         fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("closing"))?;
         bind(socket.as_raw_fd(), &place.address()?).map_err(failed("binding"))?;

@@ -1,16 +1,21 @@
 //! The bytes of one connection: knows when an answer is written, and does not wait for ever for a client that does not read.
 //!
-//! Does not understand the bytes. Reads with plain read(2), by which the kernel closes descriptors that a peer passes.
+//! Does not understand the bytes, and does not judge who wrote them: `peer` does, chunk by chunk. From the first chunk that is
+//! not the peer's on, nothing is read or written any more.
 
-use crate::{access::Answered, api};
+use crate::{
+    access::Answered,
+    api,
+    peer::{Cause, Fault, Watch},
+};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -92,16 +97,58 @@ impl Body for Tracked {
     }
 }
 
+/// Why a connection was ended by us, other than for what HTTP or the socket said.
+#[derive(Debug)]
+pub(super) enum Breach {
+    /// What came in is not from the peer, or no longer from the one that connected.
+    Peer(Cause),
+    /// The process has ended, and somebody holds its connection open.
+    Exited,
+}
+
+/// Whose turn it is on a connection.
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    /// What has come in is looked at first: a request that is there whole is begun, and so on record, before it is seen that
+    /// its client has hung up since.
+    Work,
+    /// The next chunk is read.
+    Read,
+}
+
 /// The stream of one connection.
 pub(super) struct Wire {
     stream: UnixStream,
     owed: Arc<Owed>,
+    watch: Arc<Watch>,
+    breach: Arc<OnceLock<Breach>>,
+    turn: Turn,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: UnixStream, owed: Arc<Owed>) -> Self {
-        Self { stream, owed, stalled: None }
+    /// `breach` is set at the first one; the connection is then ended, whatever HTTP makes of it.
+    pub(super) fn new(
+        stream: UnixStream,
+        owed: Arc<Owed>,
+        watch: Arc<Watch>,
+        breach: Arc<OnceLock<Breach>>,
+    ) -> Self {
+        Self { stream, owed, watch, breach, turn: Turn::Read, stalled: None }
+    }
+
+    fn end(&self, breach: Breach) -> io::Error {
+        // Only the first one counts.
+        let _ = self.breach.set(breach);
+        io::ErrorKind::PermissionDenied.into()
+    }
+
+    /// Nothing is written to a connection whose process has ended: whoever reads it is somebody else.
+    fn check_alive(&self) -> io::Result<()> {
+        self.watch.check_alive().map_err(|cause| match cause {
+            Cause::Exited => self.end(Breach::Exited),
+            cause => self.end(Breach::Peer(cause)),
+        })
     }
 
     fn patient<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -120,7 +167,20 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        if std::mem::replace(&mut self.turn, Turn::Read) == Turn::Work
+            && self.stream.poll_read_ready(context).is_ready()
+        {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(match ready!(self.watch.poll_receive(&self.stream, context, into)) {
+            Ok(()) => {
+                self.turn = Turn::Work;
+                Ok(())
+            }
+            Err(Fault::Socket(error)) => Err(error),
+            Err(Fault::Peer(cause)) => Err(self.end(Breach::Peer(cause))),
+        })
     }
 }
 
@@ -130,6 +190,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check_alive()?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.patient(context, written)
     }
@@ -139,6 +200,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_alive()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
         self.patient(context, written)
     }

@@ -1,20 +1,182 @@
-//! Asks the kernel for the one fact about a peer that no safe crate reads: its supplementary groups.
+//! Asks the kernel for what no safe crate reads of a peer: its supplementary groups, who wrote each chunk, its live ids.
 //!
-//! The only file of the crate with `unsafe`. Does not judge what it reads.
+//! The only file of the crate with `unsafe`. Does not judge what it reads. Every descriptor that the kernel gives here is owned,
+//! and so closed, by the value that holds it.
 #![expect(
     unsafe_code,
-    reason = "SO_PEERGROUPS (Linux 4.13) has no safe wrapper in std, nix, rustix or socket2"
+    reason = "SO_PEERGROUPS, SO_PASSPIDFD, SCM_PIDFD and PIDFD_GET_INFO have no safe wrapper in std, nix, rustix or socket2"
 )]
 
+use super::control::{self, Message};
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// The most groups a process can have (`NGROUPS_MAX`, setgroups(2)): the cap on what is allocated for a peer.
 const MOST: usize = 65_536;
+/// asm-generic/socket.h, Linux 6.16. The architectures with another number (alpha, mips, parisc, sparc) are not built for.
+const SO_PASSRIGHTS: libc::c_int = 83;
+/// Room for one `SCM_CREDENTIALS` (32 bytes), one `SCM_PIDFD` (24), and one `SCM_RIGHTS` of 253 descriptors, the most that the
+/// kernel takes (1032): what does not fit was not asked for.
+const CONTROL: usize = 1152;
 
-/// The peer's supplementary groups when it connected.
+/// One chunk of bytes, as the kernel describes it.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// How many bytes; 0 is the end of the stream, of which the kernel says nothing more.
+    pub(super) length: usize,
+    /// The process that wrote it (`SCM_PIDFD`).
+    pub(super) writer: Option<OwnedFd>,
+    /// Its real uid and gid when it wrote (`SCM_CREDENTIALS`).
+    pub(super) ids: Option<(u32, u32)>,
+    /// How many descriptors came with it; they are closed.
+    pub(super) descriptors: usize,
+    /// Control data did not fit.
+    pub(super) truncated: bool,
+}
+
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// From now on each chunk that is received by `socket`, or by a connection that such a listener accepts, says which process
+/// wrote it (`SO_PASSPIDFD`, Linux 6.5); or no longer does.
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 6.5, else whatever setsockopt(2) says.
+pub(super) fn tell_writers(socket: BorrowedFd<'_>, how: Telling) -> io::Result<()> {
+    set(socket, libc::SO_PASSPIDFD, libc::c_int::from(how == Telling::On))
+}
+
+/// Whether the kernel makes a pidfd for each chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// It does.
+    On,
+    /// It does not, and so saves the work.
+    Off,
+}
+
+/// From now on a peer that passes descriptors gets EPERM (`SO_PASSRIGHTS`, Linux 6.16).
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 6.16, else whatever setsockopt(2) says.
+pub(super) fn refuse_descriptors(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, SO_PASSRIGHTS, 0)
+}
+
+fn set(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let Ok(size) = libc::socklen_t::try_from(size_of_val(&value)) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // SAFETY: the descriptor is open while it is borrowed, and `value` is valid for `size` bytes of reads.
+    let answer = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), size)
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Receives one chunk, which is never of two writers while `SO_PASSCRED` is set. Does not wait.
+///
+/// # Errors
+/// Whatever recvmsg(2) says; `WouldBlock` when there is nothing.
+pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Chunk> {
+    let mut control = Control([0; CONTROL]);
+    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: a msghdr is made of integers and pointers, all of which may be zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = CONTROL as _;
+    // SAFETY: the descriptor is open while it is borrowed; `message` points to one iovec over `into` and to the control
+    // buffer, each with its true length, and all of them outlive the call.
+    let length = unsafe {
+        libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT)
+    };
+    let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
+    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
+    let mut chunk = Chunk { length, writer: None, ids: None, descriptors: 0, truncated };
+    let filled = control.0.get(..message.msg_controllen as usize).unwrap_or(&control.0);
+    for message in control::messages(filled) {
+        match message {
+            Message::Ids { uid, gid } => chunk.ids = Some((uid, gid)),
+            Message::Writer(descriptor) => chunk.writer = adopt(descriptor),
+            Message::Descriptors(bytes) => {
+                chunk.descriptors += control::numbers(bytes).filter_map(adopt).count();
+            }
+        }
+    }
+    Ok(chunk)
+}
+
+/// How many bytes wait to be received, of all writers together (`SIOCINQ`, unix(7)).
+///
+/// # Errors
+/// Whatever ioctl(2) says.
+pub(super) fn waiting(socket: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one `int`.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if answer == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes over a descriptor that the kernel has just opened for us; a negative number is an error of its own.
+fn adopt(descriptor: RawFd) -> Option<OwnedFd> {
+    // SAFETY: the kernel put this number into a control message of the call before, which obliges us to close it; nobody else
+    // knows it, and each message is looked at once.
+    (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The ids of a process at one moment, each a uid and a gid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LiveIds {
+    /// What it is allowed by; `SO_PEERCRED` has these, as of connect(2).
+    pub(super) effective: (u32, u32),
+    /// Whose it is; `SCM_CREDENTIALS` has these. They differ in a program with a set-user-id or set-group-id bit.
+    pub(super) real: (u32, u32),
+}
+
+/// The ids that the process has now (`PIDFD_GET_INFO`, Linux 6.13); `None` where the kernel does not tell: it is older, the
+/// process is in a PID namespace that ours cannot see into, or it has ended.
+///
+/// # Errors
+/// Anything else that ioctl(2) says.
+pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<LiveIds>> {
+    // SAFETY: the struct is made of integers, all of which may be zero.
+    let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+    info.mask = u64::from(libc::PIDFD_INFO_CREDS);
+    // SAFETY: the descriptor is open while it is borrowed; the request carries the size of `info`, of which the kernel reads
+    // and writes no more than that.
+    let answer = unsafe { libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+    if answer == 0 {
+        let told = info.mask & u64::from(libc::PIDFD_INFO_CREDS) != 0;
+        let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
+        return Ok(told.then_some(ids));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EREMOTE | libc::ESRCH | libc::ENOTTY | libc::EINVAL) => Ok(None),
+        _ => Err(error),
+    }
+}
+
+/// Has the runtime watch a pidfd, which is readable once its process has ended.
+///
+/// # Errors
+/// Whatever epoll_ctl(2) says.
+///
+/// # Panics
+/// Outside a runtime.
+pub(super) fn await_end(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` gives the same descriptor as long as it exists, and closes it only when it is dropped, which the
+    // `AsyncFd` does after it has stopped watching.
+    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    watched.map_err(io::Error::from)
+}
+
+/// The peer's supplementary groups when it connected (`SO_PEERGROUPS`, Linux 4.13).
 ///
 /// # Errors
 /// Whatever getsockopt(2) says; more than [`MOST`] groups is an error too.

@@ -2,13 +2,20 @@
 //!
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+mod control;
 mod kernel;
 pub mod level;
+pub mod process;
+mod watch;
 
 use crate::name::WorkloadName;
 use level::Level;
+use nix::sys::socket::{setsockopt, sockopt};
+use process::ProcessId;
 use std::{io, os::fd::AsFd};
 use tokio::net::UnixStream;
+
+pub use watch::{Fault, Watch};
 
 /// Who may connect to a workload's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +28,22 @@ pub struct Settings {
     pub groups: Vec<u32>,
     /// How surely it must be known. `auto` of the config is resolved before this value is made.
     pub level: Level,
+    /// What those look like whose ids our user namespace does not map.
+    pub strangers: Strangers,
+}
+
+/// The ids by which everybody appears whom our user namespace does not map (user_namespaces(7)): they are nobody's. `None`
+/// where every id is mapped, and so that number is somebody's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Strangers {
+    /// `/proc/sys/kernel/overflowuid`.
+    pub uid: Option<u32>,
+    /// `/proc/sys/kernel/overflowgid`.
+    pub gid: Option<u32>,
 }
 
 /// Proof that the kernel said who connected, and by which workload's socket. Frozen at connect(2): a later setuid(2) of the
-/// peer does not change it.
+/// peer does not change it, and is noticed by the connection's [`Watch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     workload: WorkloadName,
@@ -32,6 +51,7 @@ pub struct Peer {
     gid: u32,
     groups: Vec<u32>,
     pid: Option<i32>,
+    process: Option<ProcessId>,
     level: Level,
 }
 
@@ -63,6 +83,30 @@ pub enum Cause {
     /// It lacks a supplementary group.
     #[error("a process without the supplementary group {0} may not use this socket")]
     Group(u32),
+    /// Its uid is that of everybody whom our user namespace does not map.
+    #[error("uid {0} is what every user from outside our user namespace looks like")]
+    StrangeUid(u32),
+    /// Its gid is that of every group that our user namespace does not map.
+    #[error("gid {0} is what every group from outside our user namespace looks like")]
+    StrangeGid(u32),
+    /// Its uid or gid is no longer what it was when it connected, or its real one is not its effective one.
+    #[error("the peer's uid or gid is not the one it connected with")]
+    Drift,
+    /// The process that connected has ended.
+    #[error("the process that connected has ended")]
+    Exited,
+    /// Another process than the one that connected wrote to the connection, or the kernel does not say which one did.
+    #[error("another process than the one that connected wrote to the connection")]
+    Writer,
+    /// It passed descriptors.
+    #[error("descriptors may not be passed on this socket")]
+    Descriptors,
+    /// The kernel said more about a chunk than there was room for.
+    #[error("the kernel's word on what came in was cut off")]
+    Truncated,
+    /// The kernel cannot name the process.
+    #[error("this kernel cannot name the process of a peer (Linux 6.9 can)")]
+    KernelTooOld,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -73,15 +117,50 @@ pub enum Cause {
     },
 }
 
-/// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there.
+/// Prepares a socket before listen(2), so that whatever is ever written to its connections is stamped with who wrote it, bytes
+/// that come before accept(2) too; and so that peers cannot pass descriptors, where the kernel can refuse them (Linux 6.16).
+///
+/// # Errors
+/// Whatever setsockopt(2) says, except that the kernel is too old for what level `user` does without.
+pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
+    let too_old = |error: &io::Error| error.raw_os_error() == Some(libc::ENOPROTOOPT);
+    setsockopt(listener, sockopt::PassCred, &true)?;
+    let listener = listener.as_fd();
+    for told in [kernel::tell_writers(listener, kernel::Telling::On), kernel::refuse_descriptors(listener)] {
+        told.or_else(|error| if too_old(&error) { Ok(()) } else { Err(error) })?;
+    }
+    Ok(())
+}
+
+/// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
+/// that is required, and no higher one. The [`Watch`] must see every byte that is read from the connection.
 ///
 /// # Errors
 /// [`Rejected`], with all that is known of the peer for the event.
-pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Peer, Rejected> {
+pub fn identify(
+    stream: &UnixStream,
+    settings: &Settings,
+    workload: &WorkloadName,
+) -> Result<(Peer, Watch), Rejected> {
     let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
-    let peer = ask(stream, workload).map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    let mut peer = ask(stream, workload).map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    peer.level = settings.level.min(Level::User);
+    if let Err(cause) = peer.check_ids(settings) {
+        return Err(rejected(Some(peer), cause));
+    }
+    let watch = if settings.level < Level::Process {
+        Watch::ids(stream, &peer)
+    } else {
+        match Watch::process(stream, &peer) {
+            Ok(watch) => watch,
+            Err(cause) => return Err(rejected(Some(peer), cause)),
+        }
+    };
+    if let Some(id) = watch.id() {
+        (peer.process, peer.level) = (Some(id), Level::Process);
+    }
     match peer.check(settings) {
-        Ok(()) => Ok(peer),
+        Ok(()) => Ok((peer, watch)),
         Err(cause) => Err(rejected(Some(peer), cause)),
     }
 }
@@ -95,8 +174,18 @@ fn ask(stream: &UnixStream, workload: &WorkloadName) -> io::Result<Peer> {
         groups: kernel::groups(stream.as_fd())?,
         // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
         pid: known.pid().filter(|pid| *pid > 0),
-        level: Level::User,
+        process: None,
+        level: Level::Reach,
     })
+}
+
+impl Cause {
+    /// Whether the peer is told why. Where somebody else may be at the other end by now, nothing is said to them: the
+    /// connection is closed at once.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        !matches!(self, Self::Drift | Self::Exited | Self::Writer | Self::Descriptors | Self::Truncated)
+    }
 }
 
 impl Peer {
@@ -106,7 +195,22 @@ impl Peer {
     /// # Errors
     /// The first [`Cause`] against it.
     pub fn check(&self, settings: &Settings) -> Result<(), Cause> {
-        let Settings { uids, gids, groups, level } = settings;
+        self.check_ids(settings)?;
+        if self.level < settings.level {
+            return Err(Cause::Level { proved: self.level, required: settings.level });
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self, settings: &Settings) -> Result<(), Cause> {
+        let Settings { uids, gids, groups, level, strangers } = settings;
+        // At level `reach` nobody's ids are looked at.
+        if *level > Level::Reach && strangers.uid == Some(self.uid) {
+            return Err(Cause::StrangeUid(self.uid));
+        }
+        if *level > Level::Reach && strangers.gid == Some(self.gid) {
+            return Err(Cause::StrangeGid(self.gid));
+        }
         if !uids.is_empty() && !uids.contains(&self.uid) {
             return Err(Cause::Uid(self.uid));
         }
@@ -115,9 +219,6 @@ impl Peer {
         }
         if let Some(missing) = groups.iter().find(|group| !self.groups.contains(group)) {
             return Err(Cause::Group(*missing));
-        }
-        if self.level < *level {
-            return Err(Cause::Level { proved: self.level, required: *level });
         }
         Ok(())
     }
@@ -152,6 +253,12 @@ impl Peer {
         self.pid
     }
 
+    /// The process itself, where level `process` was proved.
+    #[must_use]
+    pub fn process(&self) -> Option<ProcessId> {
+        self.process
+    }
+
     /// The level that was proved.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -161,7 +268,8 @@ impl Peer {
     /// A peer that no kernel has seen, for tests of what comes after.
     #[cfg(test)]
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
-        Self { workload: workload.clone(), uid, gid, groups: groups.to_vec(), pid: None, level: Level::User }
+        let (workload, groups) = (workload.clone(), groups.to_vec());
+        Self { workload, uid, gid, groups, pid: None, process: None, level: Level::User }
     }
 }
 
@@ -174,7 +282,13 @@ mod tests {
     }
 
     fn anyone() -> Settings {
-        Settings { uids: vec![], gids: vec![], groups: vec![], level: Level::User }
+        Settings {
+            uids: vec![],
+            gids: vec![],
+            groups: vec![],
+            level: Level::User,
+            strangers: Strangers::default(),
+        }
     }
 
     #[track_caller]
@@ -202,10 +316,23 @@ mod tests {
         check(Settings { level: Level::Process, ..anyone() }, low);
     }
 
+    #[test]
+    fn ids_that_are_nobodys_are_refused_even_where_they_are_named() {
+        let strange = |uid, gid| Settings { strangers: Strangers { uid, gid }, ..anyone() };
+        let uid = "uid 20001 is what every user from outside our user namespace looks like";
+        check(strange(Some(20001), Some(20002)), uid);
+        check(Settings { uids: vec![20001], ..strange(Some(20001), None) }, uid);
+        let gid = "gid 20002 is what every group from outside our user namespace looks like";
+        check(strange(Some(20002), Some(20002)), gid);
+        check(strange(Some(1), Some(1)), "admitted");
+        check(Settings { level: Level::Reach, ..strange(Some(20001), Some(20002)) }, "admitted");
+    }
+
     #[tokio::test]
     async fn the_kernel_says_who_connected() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let peer = identify(&ours, &anyone(), &workload()).unwrap();
+        let (peer, _) = identify(&ours, &anyone(), &workload()).unwrap();
+        assert_eq!(peer.level(), Level::User);
         assert_eq!(peer.uid(), nix::unistd::geteuid().as_raw());
         assert_eq!(peer.gid(), nix::unistd::getegid().as_raw());
         assert_eq!(peer.pid(), i32::try_from(std::process::id()).ok());

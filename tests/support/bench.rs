@@ -189,8 +189,14 @@ pub(crate) async fn until(identity: &mut Identity, wanted: impl Fn(&State) -> bo
 pub(crate) fn grant(secret: &str) -> Grant {
     let workload = WorkloadName::new("job").unwrap();
     let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
-    let anyone = peer::Settings { uids: vec![], gids: vec![], groups: vec![], level: Level::User };
-    let peer = peer::identify(&ours, &anyone, &workload).unwrap();
+    let anyone = peer::Settings {
+        uids: vec![],
+        gids: vec![],
+        groups: vec![],
+        level: Level::User,
+        strangers: peer::Strangers::default(),
+    };
+    let (peer, _) = peer::identify(&ours, &anyone, &workload).unwrap();
     let rule = Rule {
         name: RuleName::new("keys").unwrap(),
         secrets: vec![name(secret)],

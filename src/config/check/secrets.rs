@@ -121,7 +121,10 @@ fn token(map: &mut Map<'_>) -> Option<Kind> {
     let per_process = map.or("per_process", false, |leaf| {
         let per_process = leaf.flag()?;
         if per_process {
-            leaf.problem("needs level `process`, not built yet", "remove it: one token serves the workload");
+            leaf.problem(
+                "not built yet: a token for each process",
+                "remove it: one token serves the workload",
+            );
         }
         Some(per_process)
     });

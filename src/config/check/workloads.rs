@@ -8,7 +8,7 @@ use crate::{
     config::{Environment, Workload},
     listener::{self, Limits},
     name::WorkloadName,
-    peer::{self, level::Level},
+    peer::{self, Strangers, level::Level, process::Support},
     policy::{self, rule::AuditMode},
 };
 use std::{collections::BTreeMap, path::PathBuf};
@@ -35,7 +35,7 @@ fn workload(
     let mut map = leaf.map()?;
     let peer = match map.find("peer") {
         Some(leaf) => peer(&leaf, context.environment),
-        None => Some(anybody(leaf)),
+        None => anybody(leaf, context.environment),
     };
     let socket = map.need("socket", "{path: /run/claviger/NAME/claviger.sock}", |leaf| {
         socket(leaf, peer.as_ref(), context.environment, sockets)
@@ -63,12 +63,21 @@ fn workload(
     })
 }
 
-fn anybody(leaf: &Leaf<'_>) -> peer::Settings {
+fn anybody(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
     leaf.warn(
         "no peer: every process that reaches the socket may ask",
         "write peer: {uid: …, gid: …}, or level: reach if that is meant",
     );
-    peer::Settings { uids: Vec::new(), gids: Vec::new(), groups: Vec::new(), level: Level::User }
+    let (uids, gids, groups) = (Vec::new(), Vec::new(), Vec::new());
+    let strangers = strangers(environment);
+    Some(peer::Settings { uids, gids, groups, level: auto(leaf, environment)?, strangers })
+}
+
+fn strangers(environment: &Environment) -> Strangers {
+    Strangers {
+        uid: (!environment.uid_map_is_full).then_some(environment.overflow_uid),
+        gid: (!environment.gid_map_is_full).then_some(environment.overflow_gid),
+    }
 }
 
 fn socket(
@@ -162,13 +171,16 @@ fn peer(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
     let overflow = (environment.overflow_gid, environment.gid_map_is_full);
     let gids = map.or("gid", Vec::new(), |leaf| ids(leaf, overflow));
     let groups = map.or("groups", Vec::new(), |leaf| ids(leaf, overflow));
-    // `auto` is the strongest level that is built.
-    let level = map.or("level", Level::User, level);
+    let level = match map.find("level") {
+        Some(leaf) => level(&leaf, environment),
+        None => auto(leaf, environment),
+    };
     if let Some(leaf) = map.find("program") {
         program(&leaf);
     }
     map.finish();
-    let peer = peer::Settings { uids: uids?, gids: gids?, groups: groups?, level: level? };
+    let strangers = strangers(environment);
+    let peer = peer::Settings { uids: uids?, gids: gids?, groups: groups?, level: level?, strangers };
     let names_nobody = peer.uids.is_empty() && peer.gids.is_empty() && peer.groups.is_empty();
     match peer.level {
         Level::Reach if !names_nobody => {
@@ -223,20 +235,55 @@ fn warn_of_our_own(leaf: &Leaf<'_>, uids: &[u32], environment: &Environment) {
     }
 }
 
-fn level(leaf: &Leaf<'_>) -> Option<Level> {
+fn level(leaf: &Leaf<'_>, environment: &Environment) -> Option<Level> {
     let level = leaf.word(&[
-        ("auto", Level::User),
-        ("reach", Level::Reach),
-        ("user", Level::User),
-        ("process", Level::Process),
-        ("container", Level::Container),
-        ("program", Level::Program),
+        ("auto", None),
+        ("reach", Some(Level::Reach)),
+        ("user", Some(Level::User)),
+        ("process", Some(Level::Process)),
+        ("container", Some(Level::Container)),
+        ("program", Some(Level::Program)),
     ])?;
-    if level > Level::User {
-        leaf.not_built(&format!("level `{level}`"));
-        return None;
+    match level {
+        None => auto(leaf, environment),
+        Some(level @ (Level::Reach | Level::User)) => Some(level),
+        Some(Level::Process) => {
+            let why = match &environment.process {
+                Support::Given => return Some(Level::Process),
+                Support::Lacking(what) => format!("this kernel cannot prove level process: it lacks {what}"),
+                Support::Unknown(why) => {
+                    format!("whether this kernel can prove level process is unknown: {why}")
+                }
+            };
+            leaf.problem(why, "run on Linux 6.9 or later, or write level: user if that is enough");
+            None
+        }
+        Some(level) => {
+            leaf.not_built(&format!("level `{level}`"));
+            None
+        }
     }
-    Some(level)
+}
+
+/// The strongest level that this kernel can prove without further settings: said, if it is a weak one.
+fn auto(leaf: &Leaf<'_>, environment: &Environment) -> Option<Level> {
+    match &environment.process {
+        Support::Given => Some(Level::Process),
+        Support::Lacking(what) => {
+            leaf.warn(
+                format!("level auto is user here: this kernel lacks {what}"),
+                "run on Linux 6.9 or later, or write level: user if that is enough",
+            );
+            Some(Level::User)
+        }
+        Support::Unknown(why) => {
+            leaf.problem(
+                format!("whether this kernel can prove level process is unknown: {why}"),
+                "start again, or write level: user if that is enough",
+            );
+            None
+        }
+    }
 }
 
 fn program(leaf: &Leaf<'_>) {

@@ -69,7 +69,13 @@ impl Observe for Counts {
 /// Peer settings that fit these tests' own process.
 pub(super) fn ourselves() -> peer::Settings {
     let uids = vec![nix::unistd::geteuid().as_raw()];
-    peer::Settings { uids, gids: vec![], groups: vec![], level: Level::User }
+    peer::Settings {
+        uids,
+        gids: vec![],
+        groups: vec![],
+        level: Level::Process,
+        strangers: peer::Strangers::default(),
+    }
 }
 
 /// Rules of `report-job`, each `(name, secrets)`.

@@ -3,3 +3,4 @@
 mod agent;
 mod hostile;
 mod reading;
+mod writers;

@@ -299,7 +299,7 @@ async fn a_peer_is_told_what_we_see_of_it() {
     let pid = std::process::id();
     for part in [
         r#""workload":"report-job""#.to_owned(),
-        format!(r#""pid":{pid},"level":"user","level_required":"user","rules":["keys","database"]"#),
+        format!(r#""pid":{pid},"level":"process","level_required":"process","rules":["keys","database"]"#),
     ] {
         assert!(body.contains(&part), "{part} in {body}");
     }

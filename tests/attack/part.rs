@@ -1,0 +1,371 @@
+//! The parts that attackers play, each in a process of its own: this binary, started again.
+//!
+//! Tells on standard output what it heard. Does not judge that.
+
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recv, recvmsg, send, sendmsg,
+    },
+    unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File},
+    io::{self, IoSlice, IoSliceMut, Read as _, Write as _},
+    net::Shutdown,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// In which a part is given.
+const VARIABLE: &str = "CLAVIGER_ATTACKERS_PART";
+/// How long an attacker waits for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who an attacker is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ids {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// What an attacker does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Part {
+    /// Connects as this user, and asks.
+    Ask(PathBuf, Ids, String),
+    /// Connects as root and is answered, becomes this user, and asks.
+    AskThenBecome(PathBuf, Ids),
+    /// Connects as root and is answered, gives up its effective uid only, and asks.
+    AskThenLower(PathBuf, u32),
+    /// Gives up its effective uid only, as root, connects and asks.
+    LowerThenAsk(PathBuf, u32),
+    /// Connects; a child gets the connection and asks, while this process has become an honest program.
+    ChildAsks(PathBuf, Ids),
+    /// Connects and asks; a child gets the connection and listens, and this process becomes an honest program.
+    ChildListens(PathBuf, Ids),
+    /// Connects and asks, leaves the connection to a child, and ends.
+    LeaveBehind(PathBuf, Ids, Before),
+    /// Connects as this user, and passes the connection to a process of that user, which asks.
+    PassOn(PathBuf, Ids, Ids),
+    /// Connects as this user, and says that another process is asking.
+    Forge(PathBuf, Ids, u32),
+    /// Connects as this user, and passes descriptors with its request, so often.
+    PassDescriptors(PathBuf, Ids, u32),
+    /// Plays a part in a PID namespace of its own.
+    InPidNamespace(Box<Part>),
+    /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
+    InUserNamespace(Box<Part>),
+    /// Becomes another program.
+    Become(Vec<String>),
+    // Of the children:
+    /// Has the connection as standard input: waits until its parent has become `cat`, and asks.
+    AskOnStdin,
+    /// Has the connection as standard input, and listens.
+    ListenOnStdin,
+    /// Has a way to its parent as standard input: takes a connection from there, becomes this user, and asks.
+    TakeAndAsk(Ids),
+}
+
+/// What is done before a connection is left behind.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Before {
+    /// It asks, and does not wait for the answer.
+    Asking,
+    /// It asks for nothing secret, and is answered.
+    Answered,
+}
+
+impl Part {
+    /// The command that plays it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = match self {
+            // This harness has several threads, and whoever has cannot enter a user namespace itself.
+            Self::InUserNamespace(_) => {
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--keep-caps"]).arg(std::env::current_exe().unwrap());
+                command
+            }
+            _ => Command::new("/proc/self/exe"),
+        };
+        command.args(["--ignored", "--exact", "part::an_attacker_plays_its_part", "--nocapture"]);
+        // One thread: whoever has several cannot enter a user namespace.
+        command.arg("--quiet");
+        command.env(VARIABLE, serde_json::to_string(self).unwrap());
+        command
+    }
+}
+
+#[test]
+#[ignore = "the attackers' own: the other tests start it"]
+#[expect(clippy::disallowed_methods, reason = "how a test tells itself which part to play")]
+fn an_attacker_plays_its_part() {
+    let Ok(part) = std::env::var(VARIABLE) else { return };
+    play(serde_json::from_str(&part).unwrap());
+}
+
+fn play(part: Part) {
+    match part {
+        Part::ChildAsks(socket, ids) => {
+            become_user(&ids);
+            leave_to(connect(&socket), &Part::AskOnStdin);
+        }
+        Part::ChildListens(socket, ids) => {
+            become_user(&ids);
+            let mut stream = connect(&socket);
+            let heir = stream.try_clone().unwrap();
+            ask(&mut stream, "/secrets/stripe");
+            leave_to(heir, &Part::ListenOnStdin);
+        }
+        Part::LeaveBehind(socket, ids, before) => {
+            become_user(&ids);
+            let stream = match before {
+                Before::Asking => {
+                    let mut stream = connect(&socket);
+                    ask(&mut stream, "/secrets/stripe");
+                    stream
+                }
+                Before::Answered => answered(&socket),
+            };
+            spawn(Part::ListenOnStdin.command().stdin(OwnedFd::from(stream)));
+        }
+        Part::PassOn(socket, ids, other) => pass_on(&socket, &ids, other),
+        Part::Forge(socket, ids, pid) => forge(&socket, &ids, pid),
+        Part::PassDescriptors(socket, ids, times) => pass_descriptors(&socket, &ids, times),
+        Part::InPidNamespace(part) => {
+            unshare(CloneFlags::CLONE_NEWPID).unwrap();
+            assert!(part.command().status().unwrap().success());
+        }
+        Part::InUserNamespace(part) => {
+            wait_until("a map of ids", || {
+                let mapped = |kind| fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap();
+                !mapped("uid").is_empty() && !mapped("gid").is_empty()
+            });
+            play(*part);
+        }
+        Part::Become(line) => {
+            become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
+            panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
+        }
+        Part::AskOnStdin | Part::ListenOnStdin | Part::TakeAndAsk(_) => play_a_child(part),
+        part => play_alone(part),
+    }
+}
+
+/// Nobody else takes part.
+fn play_alone(part: Part) {
+    match part {
+        Part::Ask(socket, ids, target) => {
+            become_user(&ids);
+            let mut stream = connect(&socket);
+            ask(&mut stream, &target);
+            listen_to(stream);
+        }
+        Part::AskThenBecome(socket, ids) => {
+            let mut stream = answered(&socket);
+            become_user(&ids);
+            ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        Part::AskThenLower(socket, uid) => {
+            let mut stream = answered(&socket);
+            setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(uid), Uid::from_raw(u32::MAX)).unwrap();
+            ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        Part::LowerThenAsk(socket, uid) => {
+            setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(uid), Uid::from_raw(u32::MAX)).unwrap();
+            let mut stream = connect(&socket);
+            ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        _ => panic!("no part for one alone"),
+    }
+}
+
+fn play_a_child(part: Part) {
+    match part {
+        Part::AskOnStdin => {
+            let parent = format!("/proc/{}/comm", getppid());
+            wait_until("the parent's new program", || {
+                fs::read_to_string(&parent).is_ok_and(|name| name == "cat\n")
+            });
+            let mut stream = stdin();
+            ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        Part::ListenOnStdin => listen_to(stdin()),
+        Part::TakeAndAsk(ids) => take_and_ask(&ids),
+        _ => panic!("no part of a child"),
+    }
+}
+
+fn become_user(Ids { uid, gid, groups }: &Ids) {
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+    setgroups(&groups).unwrap();
+    setresgid(gid, gid, gid).unwrap();
+    setresuid(uid, uid, uid).unwrap();
+}
+
+fn connect(socket: &Path) -> UnixStream {
+    let stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A connection that is accepted: the agent knows who made it.
+fn answered(socket: &Path) -> UnixStream {
+    let mut stream = connect(socket);
+    stream.write_all(b"GET /whoami HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    // It comes in one piece.
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+    stream
+}
+
+fn stdin() -> UnixStream {
+    let stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn request(target: &str) -> String {
+    // `close`: an answer that is given all the same ends the waiting.
+    format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+}
+
+fn ask(stream: &mut UnixStream, target: &str) {
+    // A connection that is closed by now cannot be written to; what can be heard is what counts.
+    let _ = stream.write_all(request(target).as_bytes());
+}
+
+/// Tells everything that comes in, and how it ends.
+fn listen_to(mut stream: UnixStream) {
+    listen(|piece| stream.read(piece));
+}
+
+fn listen(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) {
+    let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
+    let end = loop {
+        match read(&mut piece) {
+            Ok(0) => break "closed",
+            Ok(length) => heard.extend_from_slice(&piece[..length]),
+            Err(error) if error.raw_os_error() == Some(Errno::ECONNRESET as i32) => break "closed",
+            Err(_) => break "open",
+        }
+    };
+    tell(&format!("heard {:?}", String::from_utf8_lossy(&heard)));
+    tell(end);
+}
+
+fn tell(line: &str) {
+    // One write: the lines of several attackers do not mix.
+    std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+fn spawn(command: &mut Command) {
+    // Whoever started us waits for the end of the output, and so for this child.
+    drop(command.spawn().unwrap());
+}
+
+/// A child has the connection; we become `cat`, until the child ends.
+fn leave_to(stream: UnixStream, part: &Part) {
+    let (until, held) = std::io::pipe().unwrap();
+    let mut command = part.command();
+    spawn(command.stdin(OwnedFd::from(stream)).stderr(held));
+    drop(command);
+    panic!("{}", Command::new("cat").stdin(until).exec());
+}
+
+fn pass_on(socket: &Path, ids: &Ids, other: Ids) {
+    let (near, far) = UnixStream::pair().unwrap();
+    spawn(Part::TakeAndAsk(other).command().stdin(OwnedFd::from(far)));
+    become_user(ids);
+    let stream = connect(socket);
+    let passed = [stream.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&passed)];
+    sendmsg::<()>(near.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
+    // Stays, and stays connected, until the other one is done.
+    let _ = (&near).read(&mut [0]);
+}
+
+fn take_and_ask(ids: &Ids) {
+    let parent = stdin();
+    let (mut byte, mut space) = ([0], cmsg_space!([i32; 1]));
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(parent.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
+    let taken = message.cmsgs().unwrap().find_map(|message| match message {
+        ControlMessageOwned::ScmRights(taken) => taken.first().copied(),
+        _ => None,
+    });
+    // A number that nobody owns, and that this process takes with it when it ends.
+    let taken = taken.unwrap();
+    become_user(ids);
+    let _ = send(taken, request("/secrets/stripe").as_bytes(), MsgFlags::MSG_NOSIGNAL);
+    listen(|piece| Ok(recv(taken, piece, MsgFlags::empty())?));
+}
+
+fn forge(socket: &Path, ids: &Ids, pid: u32) {
+    become_user(ids);
+    let stream = connect(socket);
+    let request = request("/secrets/stripe");
+    let forged = libc::ucred { pid: i32::try_from(pid).unwrap(), uid: ids.uid, gid: ids.gid };
+    let forged = UnixCredentials::from(forged);
+    let forged = [ControlMessage::ScmCredentials(&forged)];
+    let bytes = [IoSlice::new(request.as_bytes())];
+    match sendmsg::<()>(stream.as_raw_fd(), &bytes, &forged, MsgFlags::empty(), None) {
+        Ok(_) => tell("sent"),
+        Err(errno) => {
+            tell(&format!("{errno:?}"));
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+    listen_to(stream);
+}
+
+fn pass_descriptors(socket: &Path, ids: &Ids, times: u32) {
+    become_user(ids);
+    let null = File::open("/dev/null").unwrap();
+    let raw = [null.as_raw_fd(); 253];
+    for _ in 0..times {
+        let stream = connect(socket);
+        let request = request("/secrets/stripe");
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let bytes = [IoSlice::new(request.as_bytes())];
+        match sendmsg::<()>(stream.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None) {
+            Ok(_) => tell("sent"),
+            Err(errno) => {
+                tell(&format!("{errno:?}"));
+                stream.shutdown(Shutdown::Write).unwrap();
+            }
+        }
+        listen_to(stream);
+    }
+}
+
+fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < PATIENCE, "never came: {what}");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an attacker's only thread, with nothing to be woken by"
+        )]
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// So that nothing of the harness stands in the way of whoever reads the output.
+pub(crate) fn quiet(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
