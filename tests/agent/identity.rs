@@ -6,7 +6,7 @@ use claviger::vault::{
     error::Class,
     limiter::Account,
     login::{self, Method, SecretId},
-    session::{Act, State},
+    session::{Act, Identity, State},
 };
 use devvault::{DevVault, Fault, Kind, Matcher, RoleSettings, Times};
 use std::time::Duration;
@@ -26,13 +26,19 @@ fn role() -> RoleSettings {
     RoleSettings::policies(&["reports"]).ttl(HOUR)
 }
 
+/// An identity of such a role that has begun to log in, and the bench that it stands on.
+fn started(dev: &DevVault, role: RoleSettings) -> (Bench, Identity) {
+    let ids = dev.approle("approle", "reports", role);
+    let mut bench = Bench::new(dev);
+    let settings = bench.approle(&ids);
+    let identity = bench.identity(settings);
+    (bench, identity)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_login_is_one_call() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     sleep(Duration::from_secs(60)).await;
     until(&mut identity, |state| matches!(state, State::Live(_))).await;
     assert_eq!(dev.calls().len(), 1, "{:?}", dev.calls());
@@ -42,11 +48,8 @@ async fn a_login_is_one_call() {
 #[tokio::test(start_paused = true)]
 async fn a_token_is_renewed_between_60_and_70_percent_of_its_life() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
     let start = Instant::now();
-    bench.identity(settings);
+    let (bench, _) = started(&dev, role());
     let renewal = dev.wait_for_calls(&Matcher::renew_self(), 1, HOUR).await.unwrap();
     let share = renewal.at.duration_since(start).as_secs_f64() / HOUR.as_secs_f64();
     assert!((0.6..=0.71).contains(&share), "{share}");
@@ -58,10 +61,7 @@ async fn a_token_is_renewed_between_60_and_70_percent_of_its_life() {
 #[tokio::test(start_paused = true)]
 async fn near_the_maximum_a_new_login_takes_over_and_the_old_token_is_revoked() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role().max_ttl(2 * HOUR));
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role().max_ttl(2 * HOUR));
     let first = until(&mut identity, |state| matches!(state, State::Live(_))).await;
     let State::Live(first) = first else { unreachable!() };
     dev.wait_for_calls(&Matcher::login(), 2, 3 * HOUR).await.unwrap();
@@ -81,10 +81,7 @@ async fn near_the_maximum_a_new_login_takes_over_and_the_old_token_is_revoked() 
 #[tokio::test(start_paused = true)]
 async fn a_batch_token_is_replaced_before_it_ends_and_never_renewed_or_revoked() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role().batch());
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    bench.identity(settings);
+    let (bench, _) = started(&dev, role().batch());
     dev.wait_for_calls(&Matcher::login(), 4, 4 * HOUR).await.unwrap();
     bench.stop().await;
     assert!(dev.calls().iter().all(|call| call.path.ends_with("/login")), "{:?}", dev.calls());
@@ -93,11 +90,8 @@ async fn a_batch_token_is_replaced_before_it_ends_and_never_renewed_or_revoked()
 #[tokio::test(start_paused = true)]
 async fn a_refused_renewal_is_looked_up_once_and_the_token_replaced_in_time() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
     dev.script(Matcher::renew_self(), Fault::denied(), Times::Always);
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    bench.identity(settings);
+    let (bench, _) = started(&dev, role());
     dev.wait_for_calls(&Matcher::login(), 3, 3 * HOUR).await.unwrap();
     // Each life of the token: one login, one renewal that is refused, one look-up, one revocation.
     assert!(dev.calls().len() <= 12, "{:?}", dev.calls());
@@ -107,10 +101,7 @@ async fn a_refused_renewal_is_looked_up_once_and_the_token_replaced_in_time() {
 #[tokio::test(start_paused = true)]
 async fn a_token_revoked_behind_our_back_is_found_out_by_the_first_refusal() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     let State::Live(session) = until(&mut identity, |state| matches!(state, State::Live(_))).await else {
         return;
     };
@@ -129,11 +120,8 @@ async fn a_token_revoked_behind_our_back_is_found_out_by_the_first_refusal() {
 #[tokio::test(start_paused = true)]
 async fn a_login_that_is_refused_is_not_asked_for_again_before_half_a_minute() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
     dev.script(Matcher::any(), Fault::denied(), Times::Always);
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     until(&mut identity, |state| matches!(state, State::Down(error) if error.class() == Class::Denied)).await;
     sleep(10 * Duration::from_secs(60)).await;
     assert!(dev.calls().len() <= 21, "{}", dev.calls().len());
@@ -145,11 +133,8 @@ async fn a_login_that_is_refused_is_not_asked_for_again_before_half_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_sealed_vault_is_waited_for() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
     dev.seal();
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     until(&mut identity, |state| matches!(state, State::Down(error) if error.class() == Class::Sealed)).await;
     sleep(HOUR).await;
     dev.unseal();
@@ -162,12 +147,9 @@ async fn a_sealed_vault_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn what_a_server_asks_us_to_wait_is_waited() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
     dev.script(Matcher::login(), Fault::slow_down(429, Duration::from_secs(300)), Times::Next(1));
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
     let start = Instant::now();
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     until(&mut identity, |state| matches!(state, State::Live(_))).await;
     assert!(start.elapsed() >= Duration::from_secs(300), "{:?}", start.elapsed());
     bench.stop().await;
@@ -176,11 +158,8 @@ async fn what_a_server_asks_us_to_wait_is_waited() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_hangs_is_given_up_after_the_timeout() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
     dev.script(Matcher::login(), Fault::Hang, Times::Next(1));
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     let down = until(&mut identity, |state| matches!(state, State::Down(_))).await;
     assert!(format!("{down:?}").contains("timed out"), "{down:?}");
     until(&mut identity, |state| matches!(state, State::Live(_))).await;
@@ -211,10 +190,7 @@ async fn an_answer_that_makes_no_sense_is_not_believed() {
 #[tokio::test(start_paused = true)]
 async fn a_redirect_to_a_stranger_is_not_followed_and_the_token_stays_here() {
     let (dev, stranger) = (vault(), vault());
-    let ids = dev.approle("approle", "reports", role());
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     let State::Live(session) = until(&mut identity, |state| matches!(state, State::Live(_))).await else {
         return;
     };
@@ -268,10 +244,7 @@ async fn another_address_takes_over_from_a_sealed_one_and_gives_back_later() {
 #[tokio::test(start_paused = true)]
 async fn at_exit_each_token_is_revoked_once() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    let mut identity = bench.identity(settings);
+    let (bench, mut identity) = started(&dev, role());
     drop(until(&mut identity, |state| matches!(state, State::Live(_))).await);
     bench.stop().await;
     assert_eq!(dev.calls_matching(&Matcher::path("auth/token/revoke-self")).len(), 1);
@@ -359,10 +332,7 @@ async fn credentials_are_read_again_at_each_login() {
 #[tokio::test(start_paused = true)]
 async fn what_happens_to_a_token_is_reported_for_the_audit() {
     let dev = vault();
-    let ids = dev.approle("approle", "reports", role());
-    let mut bench = Bench::new(&dev);
-    let settings = bench.approle(&ids);
-    bench.identity(settings);
+    let (mut bench, _) = started(&dev, role());
     dev.wait_for_call(&Matcher::renew_self(), HOUR).await.unwrap();
     let login = bench.facts.recv().await.unwrap();
     assert_eq!((login.act, login.ttl, login.error.is_none()), (Act::Login, Some(HOUR), true));
