@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use socket::Error;
 
-/// The longest file name of a socket in a directory of any depth, in bytes: what is left of `sun_path` (unix(7)) behind
-/// `/proc/self/fd/NNN/`.
-pub const LONGEST_NAME: usize = 89;
+/// The longest file name of a socket in a directory of any depth, in bytes. It is bound as `/proc/self/fd/N/NAME` in 107 bytes
+/// (`sun_path`, unix(7)): 14 before N, at most 7 digits of N (the kernel's `nr_open` is 1048576), a slash.
+pub const LONGEST_NAME: usize = 107 - 14 - 7 - 1;
 
 /// How often the socket file is looked at.
 const CHECK: Duration = Duration::from_secs(1);

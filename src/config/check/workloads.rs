@@ -13,10 +13,6 @@ use crate::{
 };
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// The longest file name of a socket, in bytes. It is bound as `/proc/self/fd/N/NAME` in 107 bytes (`sun_path`, unix(7)):
-/// 14 before N, at most 7 digits of N (the kernel's `nr_open` is 1048576), a slash.
-const LONGEST_FILE_NAME: usize = 107 - 14 - 7 - 1;
-
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, mode: AuditMode) -> Option<Vec<Workload>> {
     let named = leaf.named(WorkloadName::new)?;
     let mut sockets = BTreeMap::new();
@@ -90,10 +86,13 @@ fn socket(
     let path = map.need("path", "/run/claviger/NAME/claviger.sock", |leaf| {
         let path = leaf.path()?;
         let length = path.file_name().map_or(0, |name| name.len());
-        if length > LONGEST_FILE_NAME {
+        if length > listener::LONGEST_NAME {
             leaf.problem(
                 format!("a socket file name of {length} bytes"),
-                "use at most 85: /proc/self/fd/N/ in front of it must fit into 107 bytes; the directory may be as long as you like",
+                &format!(
+                    "use at most {}: /proc/self/fd/N/ in front of it must fit into 107 bytes; the directory may be as long as you like",
+                    listener::LONGEST_NAME
+                ),
             );
             return None;
         }
