@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 /// How long revoking what we own may take: Kubernetes may leave no more than 2 s after SIGTERM.
 pub const REVOKE_WITHIN: Duration = Duration::from_millis(1500);
 
+/// What a call that is under way may still take once a stop was asked for.
+const LAST_TURN: Duration = Duration::from_millis(400);
+
 /// How long stopping may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -122,6 +125,16 @@ pub async fn phase<T>(name: &'static str, limit: Duration, work: impl Future<Out
         Ended::CutOff => tracing::warn!(phase = name, ms, "stopping: phase cut off at its limit"),
     }
     ended
+}
+
+/// Does `turn` to its end. If `stop` comes meanwhile it gets a moment, not more: what is on its way from Vault would be left
+/// to nobody, and a slow Vault must not hold up the end.
+pub(crate) async fn last_turn(turn: impl Future<Output = ()>, stop: &CancellationToken) {
+    tokio::pin!(turn);
+    tokio::select! {
+        () = &mut turn => {}
+        () = stop.cancelled() => drop(tokio::time::timeout(LAST_TURN, turn).await),
+    }
 }
 
 /// What a signal asks for.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     crypto,
     name::WorkloadName,
+    shutdown,
     vault::{
         backoff,
         endpoint::Request,
@@ -31,8 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 /// A workload that waits may make a task try again this soon, and no sooner.
 const NUDGE_PAUSE: Duration = Duration::from_secs(1);
-/// What a call that is under way may still take once a stop was asked for.
-const LAST_TURN: Duration = Duration::from_millis(400);
 
 /// The task that keeps one secret.
 pub struct Task {
@@ -88,15 +87,7 @@ impl Task {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut account = Account::Refresh;
         loop {
-            {
-                let turn = self.turn(&account);
-                tokio::pin!(turn);
-                tokio::select! {
-                    () = &mut turn => {}
-                    // A credential that is on its way would be left to nobody: its call gets a moment, not more.
-                    () = stop.cancelled() => drop(tokio::time::timeout(LAST_TURN, &mut turn).await),
-                }
-            }
+            shutdown::last_turn(self.turn(&account), &stop).await;
             account = Account::Refresh;
             let wake = self.wake();
             let mut ends = self.session_end();

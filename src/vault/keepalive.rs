@@ -17,7 +17,7 @@ use super::{
     report::Reporter,
     session::{Act, Doubt, Fact, Identity, Login, Start, State, Terms},
 };
-use crate::crypto;
+use crate::{crypto, shutdown};
 use std::{future::pending, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -27,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The shortest time between two look-ups of one token that somebody doubts.
 const DOUBT_PAUSE: Duration = Duration::from_secs(10);
-/// What a call that is under way may still take once a stop was asked for.
-const LAST_TURN: Duration = Duration::from_millis(400);
 /// The longest, after look-ups that changed nothing.
 const LONGEST_DOUBT_PAUSE: Duration = Duration::from_secs(300);
 /// A first login after a restart or a failure waits a random part of this, so that a fleet does not come at once.
@@ -122,13 +120,7 @@ impl Keepalive {
                 Ok(()) = self.doubt.changed() => {}
                 () = async { match wake { Some(at) => sleep_until(at).await, None => pending().await } } => {}
             }
-            let turn = self.turn();
-            tokio::pin!(turn);
-            tokio::select! {
-                () = &mut turn => {}
-                // A login that is under way would leave a token that nobody revokes: it gets a moment, not more.
-                () = stop.cancelled() => drop(tokio::time::timeout(LAST_TURN, &mut turn).await),
-            }
+            shutdown::last_turn(self.turn(), &stop).await;
         }
     }
 
