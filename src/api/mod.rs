@@ -50,7 +50,7 @@ where
             Ok(answered) => reply(peer, answered, only_head),
             Err(unaudited) => answer::unaudited(&unaudited).into(),
         },
-        Ok(Asked::WhoAmI) => match access.rules_of(peer) {
+        Ok(Asked::WhoAmI) => match access.rules_of(peer).await {
             Ok((rules, required)) => {
                 access.observe_other(peer, None);
                 answer::whoami(peer, &rules, required).into()
