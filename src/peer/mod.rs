@@ -107,6 +107,14 @@ pub enum Cause {
     /// The kernel cannot name the process.
     #[error("this kernel cannot name the process of a peer (Linux 6.9 can)")]
     KernelTooOld,
+    /// Its process is in a PID namespace, or behind a mount of /proc, that hides it from us.
+    #[error("the peer's process is hidden from us (by another PID namespace, or by hidepid)")]
+    Hidden,
+    /// It runs in another container than the one that uses the socket, or the kernel says two things about which one it is.
+    #[error(
+        "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
+    )]
+    Container,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {

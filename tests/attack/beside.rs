@@ -56,7 +56,7 @@ async fn an_honest_client_is_served_every_time_while_others_attack() {
         ("peer.rejected.v1 deny writer_mismatch process", 2 * rounds),
         ("peer.rejected.v1 deny creds_drift process", rounds),
         ("peer.exited.v1 allow - process", rounds),
-        ("peer.rejected.v1 deny wrong_uid user", rounds),
+        ("peer.rejected.v1 deny uid user", rounds),
     ] {
         let all: BTreeMap<&String, usize> = record.iter().map(|line| (line, count(line))).collect();
         assert_eq!(count(line), expected, "{line}: {all:#?}");

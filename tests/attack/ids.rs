@@ -33,7 +33,7 @@ async fn another_uid_gid_or_missing_group_is_told_no_and_gets_nothing() {
             assert!(told.text.contains("403"), "{}", told.text);
         }
         let mut expected = vec![format!("secret.read.v1 allow - {level}")];
-        for reason in ["wrong_uid", "wrong_gid", "wrong_groups", "wrong_uid"] {
+        for reason in ["uid", "gid", "groups", "uid"] {
             expected.push(format!("peer.rejected.v1 deny {reason} user"));
         }
         assert_eq!(attacked.record().await, expected);
