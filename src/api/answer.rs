@@ -251,6 +251,22 @@ pub(super) fn whoami(peer: &Peer, rules: &[RuleName], required: Level) -> Respon
     })
 }
 
+/// A nonce for the peer to send back.
+pub(super) fn challenge(nonce: std::io::Result<String>) -> Response<Content> {
+    match nonce {
+        Ok(nonce) => json(&Challenge { nonce: &nonce }),
+        Err(_) => {
+            let reason = Reason::Internal;
+            error(status(reason), reason, "the system has no random numbers", None, None)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Challenge<'a> {
+    nonce: &'a str,
+}
+
 #[derive(Serialize)]
 struct Refused<'a> {
     errors: [&'a str; 1],

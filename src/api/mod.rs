@@ -8,7 +8,7 @@ mod request;
 mod value;
 
 use crate::{
-    access::{Access, Answered, Done, TurnedAway, Unaudited},
+    access::{Access, Answered, Done, Reason, TurnedAway, Unaudited},
     peer::Peer,
 };
 use answer::Bad;
@@ -22,6 +22,9 @@ use tokio::time::Instant;
 
 /// A whole body in one piece; wiped when dropped if it holds a value.
 pub type Content = Full<Bytes>;
+
+/// In it the peer sends back the nonce of `/challenge`.
+const NONCE: &str = "claviger-nonce";
 
 /// What is to be sent, and what is to be said of it once it is sent.
 pub struct Reply {
@@ -45,6 +48,9 @@ where
 {
     let arrived = Instant::now();
     let only_head = request.method() == Method::HEAD;
+    if let Some(echo) = request.headers().get(NONCE) {
+        peer.challenge().hear(echo.as_bytes());
+    }
     match native::read(request, limit).await {
         Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrived).await {
             Ok(answered) => reply(peer, answered, only_head),
@@ -60,6 +66,11 @@ where
                 answer::refused(peer.workload(), &why, None).into()
             }
         },
+        Ok(Asked::Challenge) => {
+            let nonce = peer.challenge().ask();
+            access.observe_other(peer, nonce.as_ref().err().map(|_| Reason::Internal));
+            answer::challenge(nonce).into()
+        }
         Err(bad) => refuse(access, peer, &bad).into(),
     }
 }

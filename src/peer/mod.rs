@@ -2,6 +2,7 @@
 //!
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+mod challenge;
 mod control;
 mod kernel;
 pub mod level;
@@ -9,6 +10,7 @@ pub mod process;
 mod watch;
 
 use crate::name::WorkloadName;
+use challenge::Challenge;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
 use process::Process;
@@ -53,6 +55,7 @@ pub struct Peer {
     pid: Option<i32>,
     level: Level,
     watch: Watch,
+    challenge: Challenge,
 }
 
 /// A peer that may not use the socket.
@@ -115,6 +118,11 @@ pub enum Cause {
         "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
     )]
     Container,
+    /// It has not sent back the nonce that its program must be challenged with.
+    #[error(
+        "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"
+    )]
+    Unchallenged,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -167,6 +175,7 @@ fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result
         pid: known.pid().filter(|pid| *pid > 0),
         level: level.min(Level::User),
         watch: Watch::ids(level, (known.uid(), known.gid())),
+        challenge: Challenge::default(),
     })
 }
 
@@ -187,6 +196,9 @@ impl Peer {
     /// The first [`Cause`] against it.
     pub async fn attest(&self, settings: &Settings) -> Result<(), Cause> {
         self.check(settings)?;
+        if settings.level >= Level::Program {
+            self.challenge.check()?;
+        }
         self.watch.check_alive()
     }
 
@@ -273,6 +285,12 @@ impl Peer {
         &self.watch
     }
 
+    /// What its program is challenged with.
+    #[must_use]
+    pub fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+
     /// The level that was proved.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -284,7 +302,8 @@ impl Peer {
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
         let (workload, groups) = (workload.clone(), groups.to_vec());
         let watch = Watch::ids(Level::User, (uid, gid));
-        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch }
+        let challenge = Challenge::default();
+        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch, challenge }
     }
 }
 

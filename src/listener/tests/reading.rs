@@ -349,3 +349,17 @@ async fn a_workload_over_its_rate_is_told_when_to_come_back() {
     assert_eq!(agent.events().len(), 1);
     assert_eq!(agent.seen.0.lock().unwrap()["rate_limited"], 1);
 }
+
+#[tokio::test]
+async fn each_challenge_is_another_nonce_and_makes_no_event() {
+    let agent = Agent::start();
+    let mut connection = agent.connect().await;
+    let mut nonces = Vec::new();
+    for _ in 0..2 {
+        let answer = connection.get("/challenge").await;
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        nonces.push(body["nonce"].as_str().unwrap().to_owned());
+    }
+    assert!(nonces[0] != nonces[1] && nonces[0].len() == 32, "{nonces:?}");
+    assert_eq!(agent.events(), [""; 0]);
+}
