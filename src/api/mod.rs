@@ -34,6 +34,11 @@ pub struct Reply {
     pub owed: Option<Answered>,
 }
 
+/// Nothing is to be said: whoever is at the other end by now may be somebody else than the peer. The connection must be closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer is no longer the one that connected")]
+pub struct Silence;
+
 impl From<Response<Content>> for Reply {
     fn from(response: Response<Content>) -> Self {
         Self { response, owed: None }
@@ -41,7 +46,15 @@ impl From<Response<Content>> for Reply {
 }
 
 /// Answers one request of `peer`, whose body may have `limit` bytes.
-pub async fn serve<B>(access: &Arc<Access>, peer: &Arc<Peer>, limit: u64, request: Request<B>) -> Reply
+///
+/// # Errors
+/// [`Silence`]; that there is a reason for it is on record.
+pub async fn serve<B>(
+    access: &Arc<Access>,
+    peer: &Arc<Peer>,
+    limit: u64,
+    request: Request<B>,
+) -> Result<Reply, Silence>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -51,8 +64,11 @@ where
     if let Some(echo) = request.headers().get(NONCE) {
         peer.challenge().hear(echo.as_bytes());
     }
-    match native::read(request, limit).await {
+    Ok(match native::read(request, limit).await {
         Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrived).await {
+            Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => {
+                return Err(Silence);
+            }
             Ok(answered) => reply(peer, answered, only_head),
             Err(unaudited) => answer::unaudited(&unaudited).into(),
         },
@@ -63,6 +79,9 @@ where
             }
             Err(why) => {
                 access.observe_other(peer, Some(why.reason()));
+                if why.is_silent() {
+                    return Err(Silence);
+                }
                 answer::refused(peer.workload(), &why, None).into()
             }
         },
@@ -72,7 +91,7 @@ where
             answer::challenge(nonce).into()
         }
         Err(bad) => refuse(access, peer, &bad).into(),
-    }
+    })
 }
 
 /// The answer to a request over the workload's rate, which was not read.

@@ -199,7 +199,7 @@ impl Peer {
         if settings.level >= Level::Program {
             self.challenge.check()?;
         }
-        self.watch.check_alive()
+        self.watch.check_now()
     }
 
     fn check(&self, settings: &Settings) -> Result<(), Cause> {

@@ -62,6 +62,19 @@ async fn whoever_becomes_another_user_after_connecting_is_cut_off() {
     }
 }
 
+/// Attack 14 while it waits: what it was when it asked does not count, but what it is when it would be answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_becomes_another_user_while_it_waits_for_a_value_gets_none() {
+    if !can_attack() {
+        return;
+    }
+    let attacked = Attacked::new("uid: 0, level: process").await;
+    let other = Ids { uid: 5000, gid: 5000, groups: vec![] };
+    attack(&Part::WaitThenBecome(attacked.socket(), other)).await.got_silence();
+    let record = attacked.record().await;
+    assert_eq!(record, ["secret.read.v1 allow - process", "peer.rejected.v1 deny creds_drift process"]);
+}
+
 /// Attack 14 by half: only the effective uid changes, which the kernel does not stamp on what is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_gives_up_its_effective_uid_only_is_cut_off_too() {

@@ -46,6 +46,8 @@ pub(crate) enum Part {
     Ask(PathBuf, Ids, String),
     /// Connects as root and is answered, becomes this user, and asks.
     AskThenBecome(PathBuf, Ids),
+    /// Connects as root, waits for a newer value than it has been given, and becomes this user meanwhile.
+    WaitThenBecome(PathBuf, Ids),
     /// Connects as root and is answered, gives up its effective uid only, and asks.
     AskThenLower(PathBuf, u32),
     /// Gives up its effective uid only, as root, connects and asks.
@@ -175,6 +177,19 @@ fn play_alone(part: Part) {
             let mut stream = answered(&socket);
             become_user(&ids);
             ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        Part::WaitThenBecome(socket, ids) => {
+            let mut stream = connect(&socket);
+            stream.write_all(b"GET /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut answer = [0; 4096];
+            let length = stream.read(&mut answer).unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+            let tag = answer.split_once("etag: \"").unwrap().1.split_once('"').unwrap().0;
+            ask(&mut stream, &format!("/secrets/stripe?wait=2s&since={tag}"));
+            // The agent is one thread: when it answers this, it has read that.
+            drop(answered(&socket));
+            become_user(&ids);
             listen_to(stream);
         }
         Part::AskThenLower(socket, uid) => {
