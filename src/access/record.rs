@@ -106,8 +106,13 @@ impl Access {
     }
 
     fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
-        let actor =
-            |peer: &Peer| Actor { uid: peer.uid(), gid: peer.gid(), pid: peer.pid(), level: peer.level() };
+        let actor = |peer: &Peer| Actor {
+            uid: peer.uid(),
+            gid: peer.gid(),
+            pid: peer.pid(),
+            pidfd_ino: peer.process().map(|process| process.id().inode()),
+            level: peer.level(),
+        };
         Event {
             workload: Some(self.workload.clone()),
             actor: peer.map(actor),

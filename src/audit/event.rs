@@ -41,6 +41,8 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Facts of the agent's own events.
     pub agent: Option<AgentFacts>,
+    /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it.
+    pub agg: Option<Agg>,
 }
 
 impl Event {
@@ -61,6 +63,7 @@ impl Event {
             cache: None,
             latency: None,
             agent: None,
+            agg: None,
         }
     }
 
@@ -159,8 +162,21 @@ pub struct Actor {
     pub gid: u32,
     /// `None` where another PID namespace hides it: written as `hidden`, never as 0.
     pub pid: Option<i32>,
+    /// The inode of its pidfd, which is its alone as long as the machine runs; `None` below level `process`.
+    pub pidfd_ino: Option<u64>,
     /// The level that was proved.
     pub level: Level,
+}
+
+/// Refusals that were counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agg {
+    /// How many.
+    pub count: u64,
+    /// When the first one was.
+    pub first: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
 }
 
 /// What was asked for or changed.

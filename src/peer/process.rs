@@ -51,6 +51,12 @@ pub enum Support {
 }
 
 impl ProcessId {
+    /// The inode of each of its pidfds: a name of the process for people and records, on this machine until it restarts.
+    #[must_use]
+    pub fn inode(self) -> u64 {
+        self.0
+    }
+
     /// The process that a pidfd names.
     ///
     /// # Errors
