@@ -74,7 +74,7 @@ pub enum Reason {
     Timeout,
     /// The policy changed while the peer was being looked at.
     PolicyReload,
-    /// Over this workload's connections.
+    /// Over this workload's connections, or the processes that can be told apart.
     Connections,
     /// The request is malformed.
     BadRequest,
@@ -251,6 +251,7 @@ impl From<&Cause> for Reason {
             Cause::Unchallenged => Self::NoNonce,
             Cause::Hidden => Self::PidNotVisible,
             Cause::Container => Self::Container,
+            Cause::Crowded => Self::Connections,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
 mod challenge;
+pub mod container;
 mod control;
 mod kernel;
 pub mod level;
@@ -118,6 +119,9 @@ pub enum Cause {
         "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
     )]
     Container,
+    /// So many living processes have used this socket that no more can be told apart.
+    #[error("too many processes that still live have used this socket")]
+    Crowded,
     /// It has not sent back the nonce that its program must be challenged with.
     #[error(
         "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"

@@ -39,7 +39,7 @@ pub struct Process {
     id: ProcessId,
 }
 
-/// Whether this kernel can prove level `process`.
+/// Whether this kernel can prove a level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Support {
     /// It did so for ourselves.
@@ -63,6 +63,12 @@ impl ProcessId {
     /// What fstat(2) says.
     pub(super) fn of(pidfd: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self(fstat(pidfd)?.st_ino))
+    }
+
+    /// A process that no kernel has seen, for tests of what comes after.
+    #[cfg(test)]
+    pub(super) fn for_test(number: u64) -> Self {
+        Self(number)
     }
 }
 

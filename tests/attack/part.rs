@@ -68,6 +68,10 @@ pub(crate) enum Part {
     InPidNamespace(Box<Part>),
     /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
     InUserNamespace(Box<Part>),
+    /// Moves into this cgroup, by its directory, and plays a part.
+    InCgroup(PathBuf, Box<Part>),
+    /// Listens on this socket, and tells which container whoever connects is in.
+    TellContainer(PathBuf),
     /// Becomes another program.
     Become(Vec<String>),
     // Of the children:
@@ -155,6 +159,12 @@ fn play(part: Part) {
             });
             play(*part);
         }
+        Part::InCgroup(folder, part) => {
+            // 0 is whoever writes it.
+            fs::write(folder.join("cgroup.procs"), "0").unwrap();
+            play(*part);
+        }
+        Part::TellContainer(socket) => tell(&crate::cgroups::connector(&socket)),
         Part::Become(line) => {
             become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
             panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
