@@ -5,7 +5,7 @@
 
 use super::{
     chain::Chain,
-    event::{Actor, AgentFacts, Agg, Cache, Event, Outcome, Resource, RuleRef, Type, VaultRef},
+    event::{Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, Type, VaultRef},
 };
 use crate::clock::Timestamp;
 use crate::crypto::{append_hex, sha256};
@@ -76,6 +76,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         time: _,
         workload,
         actor,
+        before,
         identity,
         resource,
         rule,
@@ -91,6 +92,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
     pen.object("agg", agg.as_ref(), write_agg);
+    pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
     pen.object("chain", Some(frame.chain), |pen, chain| {
         pen.hex("prev", "", &chain.hash);
@@ -128,7 +130,8 @@ fn severity(outcome: Outcome) -> u64 {
 }
 
 fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
-    let Actor { uid, gid, pid, pidfd_ino, level } = actor;
+    let Actor { uid, gid, pid, pidfd_ino, level, container } = actor;
+    pen.object("container", container.as_ref(), write_container);
     pen.number("gid", Some(u64::from(*gid)));
     pen.quoted("level", level.word());
     match pid {
@@ -170,6 +173,12 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
+}
+
+fn write_container(pen: &mut Pen<'_>, container: &ContainerRef) {
+    let ContainerRef { id, name } = container;
+    pen.text("id", Some(id));
+    pen.text("name", name.as_deref());
 }
 
 fn write_agg(pen: &mut Pen<'_>, agg: &Agg) {
@@ -419,6 +428,7 @@ mod tests {
             pid: Some(4_242),
             pidfd_ino: Some(77),
             level: Level::Process,
+            container: None,
         });
         event.resource = Some(Resource {
             secret: Some(SecretName::new("stripe").unwrap()),
@@ -460,7 +470,8 @@ mod tests {
     #[test]
     fn a_hidden_pid_is_never_zero() {
         let mut event = read();
-        event.actor = Some(Actor { uid: 1, gid: 1, pid: None, pidfd_ino: None, level: Level::User });
+        event.actor =
+            Some(Actor { uid: 1, gid: 1, pid: None, pidfd_ino: None, level: Level::User, container: None });
         assert!(line(&event, Paths::Clear).contains(r#""pid":"hidden""#));
     }
 

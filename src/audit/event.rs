@@ -27,6 +27,8 @@ pub struct Event {
     pub workload: Option<WorkloadName>,
     /// Who asked, for events of a socket.
     pub actor: Option<Actor>,
+    /// Which container the socket belonged to before.
+    pub before: Option<ContainerRef>,
     /// Which identity it is about.
     pub identity: Option<IdentityName>,
     /// What was asked for.
@@ -56,6 +58,7 @@ impl Event {
             reason: None,
             workload: None,
             actor: None,
+            before: None,
             identity: None,
             resource: None,
             rule: None,
@@ -166,6 +169,17 @@ pub struct Actor {
     pub pidfd_ino: Option<u64>,
     /// The level that was proved.
     pub level: Level,
+    /// The container it is in; `None` below level `container`.
+    pub container: Option<ContainerRef>,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// What it is told apart by: `cgroup N` or `mount namespace N`, by the kernel's numbers.
+    pub id: String,
+    /// The last part of its cgroup's path, if it was read: a label that a runtime gave.
+    pub name: Option<String>,
 }
 
 /// Refusals that were counted.

@@ -248,6 +248,7 @@ impl From<&Cause> for Reason {
             Cause::Descriptors => Self::FdsPassed,
             Cause::Truncated => Self::ControlTruncated,
             Cause::KernelTooOld => Self::KernelTooOld,
+            Cause::Unrecorded => Self::AuditUnavailable,
             Cause::Unchallenged => Self::NoNonce,
             Cause::Hidden => Self::PidNotVisible,
             Cause::Container => Self::Container,

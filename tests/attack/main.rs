@@ -22,6 +22,7 @@ use claviger::peer::process::{self, Support};
 
 mod beside;
 mod cgroups;
+mod containers;
 mod descriptors;
 mod ids;
 mod namespaces;

@@ -44,6 +44,8 @@ pub(crate) struct Ids {
 pub(crate) enum Part {
     /// Connects as this user, and asks.
     Ask(PathBuf, Ids, String),
+    /// Connects as this user and is answered, says so, and stays until its standard input ends.
+    Stay(PathBuf, Ids),
     /// Connects as root and is answered, becomes this user, and asks.
     AskThenBecome(PathBuf, Ids),
     /// Connects as root, waits for a newer value than it has been given, and becomes this user meanwhile.
@@ -182,6 +184,12 @@ fn play_alone(part: Part) {
             let mut stream = connect(&socket);
             ask(&mut stream, &target);
             listen_to(stream);
+        }
+        Part::Stay(socket, ids) => {
+            become_user(&ids);
+            let _stream = answered(&socket);
+            tell("here");
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
         }
         Part::AskThenBecome(socket, ids) => {
             let mut stream = answered(&socket);
