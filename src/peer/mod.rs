@@ -6,6 +6,8 @@ mod control;
 mod kernel;
 pub mod level;
 pub mod process;
+pub mod program;
+mod steerable;
 mod watch;
 
 use crate::name::WorkloadName;
