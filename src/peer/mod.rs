@@ -2,6 +2,7 @@
 //!
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+pub mod attestor;
 mod control;
 mod kernel;
 pub mod level;

@@ -213,8 +213,6 @@ pub struct Facts {
     pub name: String,
     /// The file of its executable.
     pub file: FileId,
-    /// Whether that file still has a name.
-    pub named: bool,
     /// Whether that file is root's, and nobody else may write it.
     pub trusted: bool,
     /// What it may execute.
@@ -286,9 +284,6 @@ pub fn judge(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
 
 /// What the file it executes must be, before it is worth looking further.
 fn judge_image(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
-    if !facts.named {
-        return Err(Refusal::ExeDeleted);
-    }
     if !settings.exe_sha256.contains(&facts.digest) {
         return Err(Refusal::Digest);
     }
@@ -382,7 +377,6 @@ mod tests {
             digest: [2; 32],
             name: "payments".to_owned(),
             file: MINE,
-            named: true,
             trusted: true,
             mappings: vec![
                 file(40, "/app/payments"),
@@ -412,7 +406,6 @@ mod tests {
         check(&settings(), &facts(), "permitted");
         check(&settings(), &Facts { digest: [3; 32], ..facts() }, "digest");
         check(&Settings { exe_sha256: vec![], ..settings() }, &facts(), "digest");
-        check(&settings(), &Facts { named: false, ..facts() }, "exe_deleted");
         check(&settings(), &Facts { trusted: false, ..facts() }, "mapping_not_allowed");
     }
 
