@@ -1,6 +1,6 @@
 //! The attestor as it runs, before real processes. Most need root, whose files the permitted program must be.
 
-use super::{Attestor, Depth, Image, parent, worker};
+use super::{Attestor, Depth, Image, parent, texts, worker};
 use crate::{
     crypto::{Hash, sha256},
     peer::program::{Allowance, Ancestry, LIBRARIES, Refusal, Settings},
@@ -84,7 +84,11 @@ struct Running(Child);
 
 impl Running {
     fn start(command: &mut Command) -> Self {
-        Self(command.stdin(Stdio::piped()).spawn().unwrap())
+        let running = Self(command.stdin(Stdio::piped()).spawn().unwrap());
+        // spawn() comes back when the old image is gone, which is before the new one is whole.
+        let stat = || texts::stat(&fs::read(running.proc("stat")).unwrap()).unwrap();
+        wait_until("the program", || stat().image.is_told());
+        running
     }
 
     fn pidfd(&self) -> OwnedFd {
@@ -186,10 +190,15 @@ fn refused(found: Result<Image, Refusal>, expected: Refusal) {
 
 /// The attestor's worker.
 fn worker_of(attestor: &Attestor) -> Pid {
-    let path = format!("/proc/{0}/task/{0}/children", attestor.pid());
+    let is_child = |pid: u32| {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok().and_then(|text| texts::stat(&text));
+        stat.is_some_and(|stat| stat.parent == attestor.pid() && stat.image.is_told())
+    };
+    let processes =
+        || fs::read_dir("/proc").unwrap().filter_map(|one| one.unwrap().file_name().to_str()?.parse().ok());
     let mut worker = None;
     wait_until("a worker", || {
-        worker = fs::read_to_string(&path).ok().and_then(|children| children.trim().parse().ok());
+        worker = processes().find(|pid| is_child(*pid)).and_then(|pid| i32::try_from(pid).ok());
         worker.is_some()
     });
     Pid::from_raw(worker.unwrap())
