@@ -173,8 +173,12 @@ pub(super) struct LiveIds {
 /// # Errors
 /// Anything else that ioctl(2) says.
 pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<LiveIds>> {
-    match info(process, libc::PIDFD_INFO_CREDS) {
-        Ok(info) => Ok(info.map(|info| ids_in(&info))),
+    match ask_about(process, libc::PIDFD_INFO_CREDS) {
+        Ok(info) => {
+            let told = info.mask & u64::from(libc::PIDFD_INFO_CREDS) != 0;
+            let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
+            Ok(told.then_some(ids))
+        }
         Err(error) => match error.raw_os_error() {
             Some(libc::EREMOTE | libc::ESRCH | libc::ENOTTY | libc::EINVAL) => Ok(None),
             _ => Err(error),
@@ -182,33 +186,54 @@ pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<LiveIds>> {
     }
 }
 
+/// What a process is at one moment, by numbers of our own PID namespace. They are said of the process that the pidfd names,
+/// whoever has such a number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProcessInfo {
+    /// The thread that the pidfd names: of a peer's pidfd its first one.
+    pub(super) pid: u32,
+    /// The process.
+    pub(super) tgid: u32,
+    /// Its parent; 0 if that is outside our PID namespace.
+    pub(super) ppid: u32,
+    /// Its cgroup in the version 2 hierarchy, by an id that no other cgroup gets as long as the machine runs: the inode of its
+    /// directory. `None` if the kernel does not say.
+    pub(super) cgroup: Option<u64>,
+}
+
+/// What the process is now (`PIDFD_GET_INFO`, Linux 6.13).
+///
+/// # Errors
+/// EREMOTE, before Linux 6.15 ESRCH, where the process is in a PID namespace that ours cannot see into; ESRCH if it has ended;
+/// ENOTTY or EINVAL where the kernel is older; or whatever else ioctl(2) says.
+pub(super) fn process_info(process: BorrowedFd<'_>) -> io::Result<ProcessInfo> {
+    let info = ask_about(process, libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CGROUPID)?;
+    let told = info.mask & u64::from(libc::PIDFD_INFO_CGROUPID) != 0;
+    let cgroup = told.then_some(info.cgroupid);
+    Ok(ProcessInfo { pid: info.pid, tgid: info.tgid, ppid: info.ppid, cgroup })
+}
+
+fn ask_about(process: BorrowedFd<'_>, what: libc::c_uint) -> io::Result<libc::pidfd_info> {
+    // SAFETY: the struct is made of integers, all of which may be zero.
+    let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+    info.mask = u64::from(what);
+    // SAFETY: the descriptor is open while it is borrowed; the request carries the size of `info`, of which the kernel reads
+    // and writes no more than that.
+    let answer = unsafe { libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+    if answer == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The number that the process has in our PID namespace, and its ids; `None` where the kernel tells only one of them. The number
 /// is the process's as long as the pidfd does not poll readable.
 ///
 /// # Errors
-/// EREMOTE or ESRCH where our PID namespace cannot see it, ESRCH if it was waited for, ENOTTY before Linux 6.13.
+/// As [`process_info`].
 pub(super) fn live(process: BorrowedFd<'_>) -> io::Result<Option<(u32, LiveIds)>> {
-    let info = info(process, libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CREDS)?;
-    Ok(info.filter(|info| info.pid != 0 && info.pid == info.tgid).map(|info| (info.pid, ids_in(&info))))
-}
-
-fn ids_in(info: &libc::pidfd_info) -> LiveIds {
-    LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) }
-}
-
-/// What the kernel says of a process, if that is all of `wanted`.
-fn info(process: BorrowedFd<'_>, wanted: libc::c_uint) -> io::Result<Option<libc::pidfd_info>> {
-    // SAFETY: the struct is made of integers, all of which may be zero.
-    let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-    info.mask = u64::from(wanted);
-    // SAFETY: the descriptor is open while it is borrowed; the request carries the size of `info`, of which the kernel reads
-    // and writes no more than that.
-    let answer = unsafe { libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-    if answer != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let told = info.mask & u64::from(wanted) == u64::from(wanted);
-    Ok(told.then_some(info))
+    let wanted = libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CREDS;
+    let info = ask_about(process, wanted)?;
+    let told = info.mask & u64::from(wanted) == u64::from(wanted) && info.pid != 0 && info.pid == info.tgid;
+    let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
+    Ok(told.then_some((info.pid, ids)))
 }
 
 /// The mount namespace that the process is in, by the number that the kernel never gives again (`PIDFD_GET_MNT_NAMESPACE` and
@@ -312,6 +337,16 @@ mod tests {
         told.sort_unstable();
         ours.sort_unstable();
         assert_eq!(told, ours);
+    }
+
+    #[test]
+    fn the_kernel_tells_what_we_are() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let pidfd = nix::sys::socket::getsockopt(&one, nix::sys::socket::sockopt::PeerPidfd).unwrap();
+        let Ok(told) = process_info(pidfd.as_fd()) else { return };
+        let ours = std::process::id();
+        assert_eq!((told.pid, told.tgid), (ours, ours));
+        assert_eq!(told.ppid, std::os::unix::process::parent_id());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
 pub mod attestor;
+mod challenge;
+pub mod container;
 mod control;
 mod kernel;
 pub mod level;
@@ -12,9 +14,10 @@ mod steerable;
 mod watch;
 
 use crate::name::WorkloadName;
+use challenge::Challenge;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
-use process::ProcessId;
+use process::Process;
 use std::{io, os::fd::AsFd};
 use tokio::net::UnixStream;
 
@@ -45,17 +48,18 @@ pub struct Strangers {
     pub gid: Option<u32>,
 }
 
-/// Proof that the kernel said who connected, and by which workload's socket. Frozen at connect(2): a later setuid(2) of the
-/// peer does not change it, and is noticed by the connection's [`Watch`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Proof that the kernel said who connected, and by which workload's socket. The ids are frozen at connect(2): a later
+/// setuid(2) of the peer does not change them, and is noticed by the connection's [`Watch`].
+#[derive(Debug)]
 pub struct Peer {
     workload: WorkloadName,
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
     pid: Option<i32>,
-    process: Option<ProcessId>,
     level: Level,
+    watch: Watch,
+    challenge: Challenge,
 }
 
 /// A peer that may not use the socket.
@@ -65,7 +69,7 @@ pub struct Rejected {
     /// Whose socket it connected to.
     pub workload: WorkloadName,
     /// Who it is, if the kernel said so.
-    pub peer: Option<Peer>,
+    pub peer: Option<Box<Peer>>,
     /// Why it is refused.
     #[source]
     pub cause: Cause,
@@ -110,6 +114,22 @@ pub enum Cause {
     /// The kernel cannot name the process.
     #[error("this kernel cannot name the process of a peer (Linux 6.9 can)")]
     KernelTooOld,
+    /// Its process is in a PID namespace, or behind a mount of /proc, that hides it from us.
+    #[error("the peer's process is hidden from us (by another PID namespace, or by hidepid)")]
+    Hidden,
+    /// It runs in another container than the one that uses the socket, or the kernel says two things about which one it is.
+    #[error(
+        "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
+    )]
+    Container,
+    /// So many living processes have used this socket that no more can be told apart.
+    #[error("too many processes that still live have used this socket")]
+    Crowded,
+    /// It has not sent back the nonce that its program must be challenged with.
+    #[error(
+        "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"
+    )]
+    Unchallenged,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -136,39 +156,22 @@ pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
 }
 
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
-/// that is required, and no higher one. The [`Watch`] must see every byte that is read from the connection.
+/// that is required, and no higher one. The peer's [`Watch`] must see every byte that is read from the connection.
 ///
 /// # Errors
 /// [`Rejected`], with all that is known of the peer for the event.
-pub fn identify(
-    stream: &UnixStream,
-    settings: &Settings,
-    workload: &WorkloadName,
-) -> Result<(Peer, Watch), Rejected> {
+pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Peer, Rejected> {
     let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
-    let mut peer = ask(stream, workload).map_err(|error| rejected(None, Cause::Unknown(error)))?;
-    peer.level = settings.level.min(Level::User);
-    if let Err(cause) = peer.check_ids(settings) {
-        return Err(rejected(Some(peer), cause));
-    }
-    let watch = if settings.level < Level::Process {
-        Watch::ids(stream, &peer)
-    } else {
-        match Watch::process(stream, &peer) {
-            Ok(watch) => watch,
-            Err(cause) => return Err(rejected(Some(peer), cause)),
-        }
-    };
-    if let Some(id) = watch.id() {
-        (peer.process, peer.level) = (Some(id), Level::Process);
-    }
-    match peer.check(settings) {
-        Ok(()) => Ok((peer, watch)),
-        Err(cause) => Err(rejected(Some(peer), cause)),
+    let asked = ask(stream, settings.level, workload);
+    let mut peer = asked.map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    let proved = peer.check_ids(settings).and_then(|()| peer.prove(stream, settings.level));
+    match proved.and_then(|()| peer.check(settings)) {
+        Ok(()) => Ok(peer),
+        Err(cause) => Err(rejected(Some(Box::new(peer)), cause)),
     }
 }
 
-fn ask(stream: &UnixStream, workload: &WorkloadName) -> io::Result<Peer> {
+fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result<Peer> {
     let known = stream.peer_cred()?;
     Ok(Peer {
         workload: workload.clone(),
@@ -177,8 +180,9 @@ fn ask(stream: &UnixStream, workload: &WorkloadName) -> io::Result<Peer> {
         groups: kernel::groups(stream.as_fd())?,
         // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
         pid: known.pid().filter(|pid| *pid > 0),
-        process: None,
-        level: Level::Reach,
+        level: level.min(Level::User),
+        watch: Watch::ids(level, (known.uid(), known.gid())),
+        challenge: Challenge::default(),
     })
 }
 
@@ -192,16 +196,36 @@ impl Cause {
 }
 
 impl Peer {
-    /// Whether it may use the socket under these settings. Asked again for each request, since settings change while
-    /// connections stay.
+    /// Asks everything that can have changed since it connected: whether it still may use the socket under these settings, and
+    /// whether what was proved of it still holds. Asked for each request before anything is given, and again after each wait.
     ///
     /// # Errors
     /// The first [`Cause`] against it.
-    pub fn check(&self, settings: &Settings) -> Result<(), Cause> {
+    pub async fn attest(&self, settings: &Settings) -> Result<(), Cause> {
+        self.check(settings)?;
+        if settings.level >= Level::Program {
+            self.challenge.check()?;
+        }
+        self.watch.check_now()
+    }
+
+    fn check(&self, settings: &Settings) -> Result<(), Cause> {
         self.check_ids(settings)?;
         if self.level < settings.level {
             return Err(Cause::Level { proved: self.level, required: settings.level });
         }
+        Ok(())
+    }
+
+    /// Proves what the kernel alone can prove of `level`.
+    fn prove(&mut self, stream: &UnixStream, level: Level) -> Result<(), Cause> {
+        if level < Level::Process {
+            // The kernel is spared making a pidfd for each chunk. Before Linux 6.5 there is nothing to switch off.
+            let _ = kernel::tell_writers(stream.as_fd(), kernel::Telling::Off);
+            return Ok(());
+        }
+        self.watch = Watch::process(stream, (self.uid, self.gid))?;
+        self.level = Level::Process;
         Ok(())
     }
 
@@ -258,8 +282,20 @@ impl Peer {
 
     /// The process itself, where level `process` was proved.
     #[must_use]
-    pub fn process(&self) -> Option<ProcessId> {
-        self.process
+    pub fn process(&self) -> Option<&Process> {
+        self.watch.held()
+    }
+
+    /// What must see every byte that is read from its connection.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// What its program is challenged with.
+    #[must_use]
+    pub fn challenge(&self) -> &Challenge {
+        &self.challenge
     }
 
     /// The level that was proved.
@@ -272,7 +308,9 @@ impl Peer {
     #[cfg(test)]
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
         let (workload, groups) = (workload.clone(), groups.to_vec());
-        Self { workload, uid, gid, groups, pid: None, process: None, level: Level::User }
+        let watch = Watch::ids(Level::User, (uid, gid));
+        let challenge = Challenge::default();
+        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch, challenge }
     }
 }
 
@@ -334,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_says_who_connected() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let (peer, _) = identify(&ours, &anyone(), &workload()).unwrap();
+        let peer = identify(&ours, &anyone(), &workload()).unwrap();
         assert_eq!(peer.level(), Level::User);
         assert_eq!(peer.uid(), nix::unistd::geteuid().as_raw());
         assert_eq!(peer.gid(), nix::unistd::getegid().as_raw());

@@ -21,6 +21,7 @@ mod support;
 use claviger::peer::process::{self, Support};
 
 mod beside;
+mod cgroups;
 mod descriptors;
 mod ids;
 mod namespaces;

@@ -196,7 +196,7 @@ pub(crate) fn grant(secret: &str) -> Grant {
         level: Level::User,
         strangers: peer::Strangers::default(),
     };
-    let (peer, _) = peer::identify(&ours, &anyone, &workload).unwrap();
+    let peer = peer::identify(&ours, &anyone, &workload).unwrap();
     let rule = Rule {
         name: RuleName::new("keys").unwrap(),
         secrets: vec![name(secret)],
