@@ -40,6 +40,23 @@ pub struct Settings {
     pub steerable: Allowance,
 }
 
+impl Settings {
+    /// What is required where nothing but the executables is named: the system's libraries, no other code, no interpreter.
+    #[must_use]
+    pub fn of(exe_sha256: Vec<Hash>) -> Self {
+        Self {
+            exe_sha256,
+            allow_prefix: LIBRARIES.map(PathBuf::from).to_vec(),
+            anon_exec: Allowance::Deny,
+            no_new_privs: false,
+            seccomp: false,
+            ancestry: Ancestry::Any,
+            tty: Allowance::Allow,
+            steerable: Allowance::Deny,
+        }
+    }
+}
+
 /// Whether a thing is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
@@ -355,16 +372,7 @@ mod tests {
     const MINE: FileId = FileId { major: 254, minor: 1, inode: 40 };
 
     fn settings() -> Settings {
-        Settings {
-            exe_sha256: vec![[1; 32], [2; 32]],
-            allow_prefix: LIBRARIES.map(PathBuf::from).to_vec(),
-            anon_exec: Allowance::Deny,
-            no_new_privs: false,
-            seccomp: false,
-            ancestry: Ancestry::Any,
-            tty: Allowance::Allow,
-            steerable: Allowance::Deny,
-        }
+        Settings::of(vec![[1; 32], [2; 32]])
     }
 
     fn file(inode: u64, path: &str) -> Mapping {

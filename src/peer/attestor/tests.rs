@@ -3,7 +3,7 @@
 use super::{Attestor, Depth, Image, parent, texts, worker};
 use crate::{
     crypto::{Hash, sha256},
-    peer::program::{Allowance, Ancestry, LIBRARIES, Refusal, Settings},
+    peer::program::{Allowance, Ancestry, Refusal, Settings},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -144,16 +144,7 @@ impl Program {
     }
 
     fn settings(&self) -> Settings {
-        Settings {
-            exe_sha256: vec![[0; 32], self.digest()],
-            allow_prefix: LIBRARIES.map(PathBuf::from).to_vec(),
-            anon_exec: Allowance::Deny,
-            no_new_privs: false,
-            seccomp: false,
-            ancestry: Ancestry::Any,
-            tty: Allowance::Allow,
-            steerable: Allowance::Deny,
-        }
+        Settings::of(vec![[0; 32], self.digest()])
     }
 
     fn start(&self) -> Running {
