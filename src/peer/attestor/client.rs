@@ -36,6 +36,7 @@ struct Inner {
     socket: AsyncFd<OwnedFd>,
     state: Mutex<State>,
     child: Mutex<Child>,
+    limit: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +76,12 @@ impl Attestor {
     ///
     /// # Panics
     /// Outside a runtime.
-    pub fn spawn_by(mut command: Command) -> io::Result<Self> {
+    pub fn spawn_by(command: Command) -> io::Result<Self> {
+        Self::spawn_within(command, LIMIT)
+    }
+
+    /// The same, and its answers may take so long.
+    pub(super) fn spawn_within(mut command: Command, limit: Duration) -> io::Result<Self> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let ours = kernel::await_messages(ours)?;
@@ -84,7 +90,7 @@ impl Attestor {
         let child = Mutex::new(command.spawn()?);
         // The command holds the other end.
         drop(command);
-        Ok(Self(Arc::new(Inner { socket: ours, state: Mutex::default(), child })))
+        Ok(Self(Arc::new(Inner { socket: ours, state: Mutex::default(), child, limit })))
     }
 
     /// Whether the attestor still runs. Its worker may be a new one; if this is `false`, nothing starts it again.
@@ -160,7 +166,7 @@ impl Inner {
         let (answered, answer) = oneshot::channel();
         self.state().waiting.insert(id, answered);
         let _waits = Waits { inner: self, id };
-        timeout(LIMIT, self.exchange(&packet, passed, answer)).await.unwrap_or(Err(Refusal::Timeout))
+        timeout(self.limit, self.exchange(&packet, passed, answer)).await.unwrap_or(Err(Refusal::Timeout))
     }
 
     async fn exchange(

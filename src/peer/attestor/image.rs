@@ -121,6 +121,8 @@ impl Candidate {
         held.check()?;
         let facts = facts?;
         judge(&settings, &facts)?;
+        // What was seen of its memory is looked at anew each time.
+        let facts = Facts { mappings: Vec::new(), ..facts };
         Ok(Permitted { held, settings, facts })
     }
 }
@@ -130,7 +132,7 @@ impl Permitted {
     ///
     /// # Errors
     /// The first thing against it.
-    pub(super) fn check(&mut self, depth: Depth) -> Result<(), Refusal> {
+    pub(super) fn check(&self, depth: Depth) -> Result<(), Refusal> {
         if depth == Depth::Light {
             let state = self.held.check()?;
             return judge_state(&self.settings, state);
@@ -138,8 +140,8 @@ impl Permitted {
         let pid = self.held.pid;
         let looked = mappings(pid, self.facts.file).and_then(|mappings| Ok((mappings, state_of_all(pid)?)));
         self.held.check()?;
-        (self.facts.mappings, self.facts.state) = looked?;
-        judge(&self.settings, &self.facts)
+        let (mappings, state) = looked?;
+        judge(&self.settings, &Facts { mappings, state, ..self.facts.clone() })
     }
 }
 

@@ -38,8 +38,9 @@ pub fn parent(mut worker: impl FnMut() -> Command) -> io::Result<()> {
             if ended == Ended::Agent {
                 return Ok(());
             }
-            // Whoever still waits for its answer need not wait longer.
-            let _ = send(socket.as_raw_fd(), &Answer::Died.encode(), MsgFlags::MSG_NOSIGNAL);
+            // Whoever still waits for its answer need not wait longer. If there is no room for this, they wait in vain.
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            let _ = send(socket.as_raw_fd(), &Answer::Died.encode(), flags);
         }
         let is_short = begun.elapsed() < SHORT;
         if std::mem::replace(&mut was_short, is_short)

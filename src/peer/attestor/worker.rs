@@ -1,8 +1,8 @@
 //! The attestor's worker: takes requests from the agent, looks, answers.
 //!
 //! Several threads, each of which takes a request and does it, so that a process which makes one of them wait (its files may lie
-//! where it decides how long a look takes) does not make the others wait. Ends when the agent has ended, or when a thread has
-//! waited for too long: then it is started anew, and holds nothing.
+//! where it decides how long a look takes) does not make the others wait. Ends when the agent has ended, or when all threads
+//! have waited for too long: then it is started anew, and holds nothing.
 
 use super::{
     digest::{self, Cache, Stamp, Worth},
@@ -63,7 +63,7 @@ struct Worker {
 enum Slot {
     /// It is being looked at.
     Pending,
-    Permitted(Arc<Mutex<Permitted>>),
+    Permitted(Arc<Permitted>),
 }
 
 #[derive(Default)]
@@ -124,11 +124,18 @@ impl Worker {
             // Without events asked for, this is about the other end only.
             let mut asked = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
             let ended = !matches!(poll(&mut asked, PollTimeout::from(WATCH)), Ok(0) | Err(nix::Error::EINTR));
-            let stuck = lock(&self.steps).values().any(|step| step.elapsed() > STUCK);
-            if ended || stuck || self.failed.load(Ordering::Relaxed) {
+            if ended || self.is_stuck() || self.failed.load(Ordering::Relaxed) {
                 return;
             }
         }
+    }
+
+    /// Whether no thread is left that could take a request, or hash.
+    fn is_stuck(&self) -> bool {
+        let steps = lock(&self.steps);
+        let stuck = steps.iter().filter(|(_, step)| step.elapsed() > STUCK).map(|(thread, _)| *thread);
+        let (serving, hashing): (Vec<_>, Vec<_>) = stuck.partition(|thread| *thread < THREADS);
+        serving.len() == THREADS || hashing.len() == HASHERS
     }
 
     fn step(&self, thread: usize) {
@@ -200,7 +207,7 @@ impl Worker {
             Some(Slot::Permitted(permitted)) => Arc::clone(permitted),
             Some(Slot::Pending) | None => return Err(Refusal::AttestorFailed),
         };
-        lock(&permitted).check(depth).map(|()| 0)
+        permitted.check(depth).map(|()| 0)
     }
 
     /// Judges a candidate whose digest is known, or has it hashed by a thread that does nothing else.
@@ -243,7 +250,7 @@ impl Worker {
         let Some(slot) = held.get_mut(&id) else { return };
         let answer = match judged {
             Ok(permitted) => {
-                *slot = Slot::Permitted(Arc::new(Mutex::new(permitted)));
+                *slot = Slot::Permitted(Arc::new(permitted));
                 Ok(0)
             }
             Err(refusal) => {
@@ -266,19 +273,21 @@ impl Worker {
             };
             drop(hashing);
             self.step(thread);
+            // As of before the first byte is read.
+            let settled = stamp.is_settled(clock::now());
             let digest = digest::hash(&file, &stamp, || self.step(thread));
-            self.hashed(&stamp, digest, thread);
+            self.hashed(&stamp, settled, digest, thread);
             self.rest(thread);
         }
     }
 
     /// Remembers a digest and judges those who waited for it. Of a file that changed too recently, the digest is good for the
     /// first of them only: another may execute what it was changed into.
-    fn hashed(&self, stamp: &Stamp, digest: Result<Hash, Refusal>, thread: usize) {
+    fn hashed(&self, stamp: &Stamp, settled: bool, digest: Result<Hash, Refusal>, thread: usize) {
         let mut hashing = lock(&self.hashing);
         let mut waiting = hashing.waiting.remove(stamp).unwrap_or_default();
         match digest {
-            Ok(digest) if stamp.is_settled(clock::now()) => {
+            Ok(digest) if settled => {
                 let permits = waiting.iter().any(|(_, one)| one.settings.exe_sha256.contains(&digest));
                 let worth = if permits { Worth::Permitted } else { Worth::Other };
                 hashing.cache.keep(stamp.clone(), digest, worth, Instant::now());
