@@ -17,6 +17,7 @@ use crate::{
     },
     clock,
     config::{Config, Loaded, watch::Watch},
+    peer::attestor::{self, Attestor},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
     telemetry::{
         health::{Health, Port, Ready},
@@ -81,13 +82,18 @@ struct Agent {
 ///
 /// # Errors
 /// What could not be started; or the task that ended by itself.
-pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended> {
+pub async fn run(
+    path: &Path,
+    loaded: Loaded,
+    log: Log,
+    attestor: Option<attestor::Started>,
+) -> anyhow::Result<Ended> {
     // Before anything else, so that no signal ends the process without order.
     let mut signals = shutdown::signals().context("listening for signals")?;
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "config");
     }
-    let mut agent = Agent::start(path, loaded.config, log).await?;
+    let mut agent = Agent::start(path, loaded.config, log, attestor).await?;
     agent.catch_up();
     let failed = agent.serve(&mut signals).await;
     agent.end().await;
@@ -98,7 +104,12 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended>
 }
 
 impl Agent {
-    async fn start(path: &Path, config: Config, log: Log) -> anyhow::Result<Self> {
+    async fn start(
+        path: &Path,
+        config: Config,
+        log: Log,
+        attestor: Option<attestor::Started>,
+    ) -> anyhow::Result<Self> {
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
@@ -114,8 +125,9 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let mut workloads =
-            Workloads::new(kept.keeper(), audit.clone(), metrics.clone(), unfinished.clone(), &stop);
+        let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
+        let (keeper, tracker) = (kept.keeper(), unfinished.clone());
+        let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let mut agent = Self {

@@ -130,8 +130,11 @@ fn severity(outcome: Outcome) -> u64 {
 }
 
 fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
-    let Actor { uid, gid, pid, pidfd_ino, level, container } = actor;
+    let Actor { uid, gid, pid, pidfd_ino, level, exe_sha256, container } = actor;
     pen.object("container", container.as_ref(), write_container);
+    if let Some(digest) = exe_sha256 {
+        pen.hex("exe_sha256", "", digest);
+    }
     pen.number("gid", Some(u64::from(*gid)));
     pen.quoted("level", level.word());
     match pid {
@@ -428,6 +431,7 @@ mod tests {
             pid: Some(4_242),
             pidfd_ino: Some(77),
             level: Level::Process,
+            exe_sha256: None,
             container: None,
         });
         event.resource = Some(Resource {
@@ -470,8 +474,15 @@ mod tests {
     #[test]
     fn a_hidden_pid_is_never_zero() {
         let mut event = read();
-        event.actor =
-            Some(Actor { uid: 1, gid: 1, pid: None, pidfd_ino: None, level: Level::User, container: None });
+        event.actor = Some(Actor {
+            uid: 1,
+            gid: 1,
+            pid: None,
+            pidfd_ino: None,
+            level: Level::User,
+            exe_sha256: None,
+            container: None,
+        });
         assert!(line(&event, Paths::Clear).contains(r#""pid":"hidden""#));
     }
 

@@ -4,6 +4,7 @@
 
 use crate::{
     clock::Timestamp,
+    crypto::Hash,
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
@@ -169,6 +170,8 @@ pub struct Actor {
     pub pidfd_ino: Option<u64>,
     /// The level that was proved.
     pub level: Level,
+    /// SHA-256 of its executable; `None` below level `program`.
+    pub exe_sha256: Option<Hash>,
     /// The container it is in; `None` below level `container`.
     pub container: Option<ContainerRef>,
 }

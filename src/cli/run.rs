@@ -5,7 +5,7 @@ use super::{
     exit::{Exit, Failure},
     terminal,
 };
-use crate::{app, config, crypto, telemetry::log};
+use crate::{app, config, crypto, peer::attestor, telemetry::log};
 use std::{panic, path::PathBuf};
 
 /// Run the agent
@@ -37,7 +37,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
     log_panics();
     crypto::install();
-    match block_on(app::run(&args.config, loaded, log))? {
+    let attestor = if loaded.config.needs_attestor() { Some(attestor::Started::now()) } else { None };
+    let attestor = attestor.transpose().map_err(|error| Failure::of(Exit::Failed, &error))?;
+    match block_on(app::run(&args.config, loaded, log, attestor))? {
         Ok(app::Ended::Stopped) => Ok(Exit::Done),
         Err(error) => {
             // Stderr is the log now: one line there instead of a complaint.

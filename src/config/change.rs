@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -62,6 +62,12 @@ pub fn change(old: &Config, new: &Config) -> Result<Live, NeedsRestart> {
         changes.live(format!("secrets.{name}"), &old, &new);
     }
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
+        if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
+            && new.peer.level >= Level::Container
+        {
+            // The attestor is started before the agent gives up starting anything.
+            changes.restart.push(format!("workloads.{name}.peer.level"));
+        }
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);

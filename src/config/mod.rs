@@ -68,6 +68,12 @@ pub struct Loaded {
 }
 
 impl Config {
+    /// Whether the attestor is needed: at level `program`, and at level `container` for peers whose PIDs are hidden.
+    #[must_use]
+    pub fn needs_attestor(&self) -> bool {
+        self.workloads.iter().any(|workload| workload.peer.level >= peer::level::Level::Container)
+    }
+
     /// The files that Vault's TLS is made of; a change of any of them is a reason to connect anew.
     #[must_use]
     pub fn tls_files(&self) -> Vec<PathBuf> {

@@ -27,6 +27,7 @@ mod descriptors;
 mod ids;
 mod namespaces;
 mod part;
+mod program;
 mod scene;
 mod writers;
 

@@ -76,6 +76,8 @@ pub(crate) enum Part {
     TellContainer(PathBuf),
     /// Becomes another program.
     Become(Vec<String>),
+    /// Becomes this user, and another program.
+    BecomeAs(Ids, Vec<String>),
     // Of the children:
     /// Has the connection as standard input: waits until its parent has become `cat`, and asks.
     AskOnStdin,
@@ -167,8 +169,9 @@ fn play(part: Part) {
             play(*part);
         }
         Part::TellContainer(socket) => tell(&crate::cgroups::connector(&socket)),
-        Part::Become(line) => {
-            become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
+        Part::Become(line) => play(Part::BecomeAs(Ids { uid: 0, gid: 0, groups: vec![] }, line)),
+        Part::BecomeAs(ids, line) => {
+            become_user(&ids);
             panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
         }
         Part::AskOnStdin | Part::ListenOnStdin | Part::TakeAndAsk(_) => play_a_child(part),
