@@ -143,6 +143,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         health,
         problems,
         keys,
+        sandbox,
         jump_ms,
         skew_ms,
         chain,
@@ -162,6 +163,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.seq("last_seq", last);
     pen.number("problems", *problems);
     pen.text("revision", revision.as_deref());
+    pen.text("sandbox", sandbox.as_deref());
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);

@@ -281,7 +281,7 @@ fn types_are_strict() {
             "health.listen: line 1: not an address and a port; write \"[::]:8099\", \"0.0.0.0:8099\" or \"127.0.0.1:8099\"",
         ),
         ("shutdown: {grace: 2h}\n", "shutdown.grace: line 1: 2h is out of range; write 0s to 1h"),
-        ("sandbox: on\n", "sandbox: line 1: not built yet: sandbox; remove it"),
+        ("sandbox: none\n", "sandbox: line 1: \"none\" is not known here; it is one of on, required, off"),
         (
             "colour: red\n",
             "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, upstreams, approvals, rotations, audit, workloads, health, shutdown, log, sandbox",
@@ -831,7 +831,9 @@ fn what_a_person_should_look_at_is_a_warning() {
     let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
     let loaded = parse(&document(""), &dumpable).unwrap();
     assert!(
-        loaded.warnings[0].found.ends_with("our credential files and journal, our memory"),
+        loaded.warnings[0]
+            .found
+            .ends_with("our credential files and journal, and our memory if it attaches while we start"),
         "{:?}",
         loaded.warnings
     );
@@ -905,7 +907,7 @@ fn a_file_that_cannot_be_read_says_why() {
 
 /// `expected`: the keys that change live, or those that need a restart, with commas.
 fn check_change(old: &str, new: &str, expected: Result<&str, &str>) {
-    let changed = match super::change(&load(old).config, &load(new).config) {
+    let changed = match super::change(&load(old).config, &load(new).config, None) {
         Ok(live) => Ok(live.keys.join(",")),
         Err(needs) => Err(needs.keys.join(",")),
     };
@@ -968,8 +970,8 @@ fn one_key_that_needs_a_restart_rejects_the_whole_reload() {
         ),
         (
             "",
-            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\n",
-            "audit.journal.dir,health.listen,health.names",
+            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\nsandbox: off\n",
+            "audit.journal.dir,health.listen,health.names,sandbox",
         ),
     ] {
         check_change(old, new, Err(restart));
