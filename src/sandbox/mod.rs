@@ -163,7 +163,7 @@ impl Inside {
         let [dumpable, core, no_new_privs, landlock, seccomp, secrets] = self.words().map(|(_, word)| word);
         tracing::info!(dumpable, core, no_new_privs, landlock, seccomp, secrets, "sandbox");
         for Missing { what, remedy } in self.missing() {
-            tracing::warn!(what, remedy, "sandbox");
+            tracing::warn!(what, remedy, "the sandbox is not whole");
         }
     }
 
