@@ -105,11 +105,14 @@ const ALIASES: (i64, &[i64]) = (0, &[]);
 /// # Errors
 /// Why it does not.
 pub(super) fn filter() -> Result<(), String> {
-    for (rules, errno) in [(refused()?, libc::EPERM), (unknown(), libc::ENOSYS)] {
-        let program = compile(rules, errno)?;
+    for program in programs()? {
         apply_filter_all_threads(&program).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+fn programs() -> Result<[BpfProgram; 2], String> {
+    Ok([compile(refused()?, libc::EPERM)?, compile(unknown(), libc::ENOSYS)?])
 }
 
 fn compile(rules: Rules, errno: libc::c_int) -> Result<BpfProgram, String> {
@@ -200,6 +203,56 @@ mod tests {
             // BPF_MAXINSNS of the kernel.
             assert!(program.len() < 4096, "{}", program.len());
         }
+    }
+
+    /// Does `act` on a thread of its own behind the filter.
+    fn behind<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+        let filtered = std::thread::spawn(|| {
+            for program in programs().unwrap() {
+                seccompiler::apply_filter(&program).unwrap();
+            }
+            act()
+        });
+        filtered.join().unwrap()
+    }
+
+    #[test]
+    fn behind_it_no_program_is_started() {
+        let error = behind(|| std::process::Command::new("true").status().unwrap_err());
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn behind_it_threads_are_made_and_names_are_resolved_all_the_same() {
+        use std::net::ToSocketAddrs as _;
+        assert_eq!(behind(|| std::thread::spawn(|| 7).join().unwrap()), 7);
+        assert!(behind(|| ("localhost", 80).to_socket_addrs().unwrap().count()) > 0);
+    }
+
+    #[test]
+    fn behind_it_only_four_families_of_sockets_are_left() {
+        use nix::sys::socket::{AddressFamily as Family, SockFlag, SockProtocol, SockType, socket};
+        fn check(family: Family, protocol: Option<SockProtocol>, expected: Option<nix::Error>) {
+            let kind = if protocol.is_some() { SockType::Raw } else { SockType::Stream };
+            let made = behind(move || socket(family, kind, SockFlag::empty(), protocol).err());
+            assert_eq!(made, expected, "{family:?} {protocol:?}");
+        }
+        check(Family::Unix, None, None);
+        check(Family::Inet, None, None);
+        check(Family::Netlink, Some(SockProtocol::NetlinkRoute), None);
+        check(Family::Netlink, Some(SockProtocol::NetlinkSockDiag), Some(nix::Error::EPERM));
+        check(Family::Vsock, None, Some(nix::Error::EPERM));
+        check(Family::Alg, None, Some(nix::Error::EPERM));
+    }
+
+    #[test]
+    fn behind_it_nobody_becomes_dumpable_again_or_another_user() {
+        use nix::{sys::prctl, unistd};
+        assert_eq!(behind(|| prctl::set_dumpable(true)), Err(nix::Error::EPERM));
+        let own = unistd::getuid();
+        // By the call itself: the C library would do it for every thread.
+        assert_eq!(behind(move || unistd::setfsuid(own)), own);
+        assert_eq!(behind(|| unistd::chroot("/")), Err(nix::Error::EPERM));
     }
 
     #[test]

@@ -169,3 +169,98 @@ fn standing(path: &Path) -> PathBuf {
     }
     there.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{Error, ErrorKind},
+        net::{TcpListener, TcpStream},
+        os::unix::net::UnixListener,
+    };
+
+    /// Does `act` on a thread of its own within `plan`; `None` where this kernel has no Landlock.
+    fn within<T: Send + 'static>(
+        plan: &Plan,
+        act: impl FnOnce(&Enforced) -> T + Send + 'static,
+    ) -> Option<T> {
+        let plan = plan.clone();
+        let closed = std::thread::spawn(move || {
+            let enforced = restrict(&plan);
+            (!matches!(enforced, Enforced::Nothing(_))).then(|| act(&enforced))
+        });
+        closed.join().unwrap()
+    }
+
+    fn denied<T>(result: Result<T, Error>) -> bool {
+        result.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn only_what_was_planned_is_read_and_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["etc", "other", "audit", "run"] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("file"), "text").unwrap();
+        }
+        std::os::unix::fs::symlink(at("other").join("file"), at("etc/link")).unwrap();
+        let mut plan = Plan::default();
+        plan.add(Need::Read(at("etc/config.yaml")));
+        plan.add(Need::Write(at("audit")));
+        plan.add(Need::Socket(at("run/job.sock")));
+        let root = folder.path().to_owned();
+        let done = within(&plan, move |_| {
+            let at = |name: &str| root.join(name);
+            assert_eq!(fs::read(at("etc/file")).unwrap(), b"text");
+            assert!(denied(fs::write(at("etc/file"), "x")) && denied(fs::remove_file(at("etc/file"))));
+            assert!(denied(fs::read(at("other/file"))) && denied(fs::read(at("etc/link"))));
+            fs::write(at("audit/new"), "x").unwrap();
+            fs::rename(at("audit/new"), at("audit/newer")).unwrap();
+            fs::hard_link(at("audit/newer"), at("audit/bad")).unwrap();
+            fs::remove_file(at("audit/newer")).unwrap();
+            assert!(denied(fs::create_dir(at("audit/folder"))));
+            drop(UnixListener::bind(at("run/job.sock")).unwrap());
+            fs::remove_file(at("run/job.sock")).unwrap();
+            assert!(denied(fs::read(at("run/file"))) && denied(UnixListener::bind(at("other/s"))));
+            assert!(fs::read("/etc/passwd").is_ok() && fs::read("/proc/self/mountinfo").is_ok());
+            assert!(denied(fs::read_dir("/")));
+        });
+        assert!(done.is_some() || !Path::new("/sys/kernel/security/landlock").exists());
+    }
+
+    #[test]
+    fn a_file_that_a_link_leads_to_is_read_with_what_takes_its_place() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, target) = (here.path().join("config.yaml"), there.path().join("claviger.yaml"));
+        fs::write(&target, "one").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let mut plan = Plan::default();
+        plan.add(Need::Read(link.clone()));
+        fs::write(there.path().join("new"), "two").unwrap();
+        fs::rename(there.path().join("new"), &target).unwrap();
+        let read = within(&plan, move |_| fs::read(link).unwrap());
+        assert!(read.is_none_or(|text| text == b"two"));
+    }
+
+    #[test]
+    fn only_the_planned_ports_are_connected_to_and_listened_on() {
+        let (vault, other) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (vault, other) = (vault.local_addr().unwrap(), other.local_addr().unwrap());
+        let mut plan = Plan::default();
+        plan.add(Need::Connect(vault.port()));
+        plan.add(Need::Bind(0));
+        within(&plan, move |enforced| {
+            if !enforced.to_string().contains("net") {
+                return;
+            }
+            // Nobody listens any more; what counts is who says no.
+            assert!(!denied(TcpStream::connect(vault)));
+            assert!(denied(TcpStream::connect(other)));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            assert_ne!(listener.local_addr().unwrap().port(), 0);
+            assert!(denied(TcpListener::bind(other)), "port 0 is a port of the kernel's choice only");
+        });
+    }
+}
