@@ -534,6 +534,7 @@ mod tests {
         let source = event.agent.clone().unwrap();
         put(&mut agent, "version", source.version);
         put(&mut agent, "revision", source.revision);
+        put(&mut agent, "sandbox", source.sandbox.as_deref());
         put(&mut agent, "problems", source.problems);
         put(&mut agent, "jump_ms", source.jump_ms);
         put(&mut agent, "skew_ms", source.skew_ms);
@@ -591,7 +592,7 @@ mod tests {
             event.resource = Some(Resource { secret: None, kind: Some("kv"), path: a, field: b, version, lease_id_hash: c });
             event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
             event.agent = Some(AgentFacts {
-                version: Some("0.1.0"), revision: i, health: None, problems, keys,
+                version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
                 from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
             });

@@ -49,15 +49,16 @@ impl Arena {
         if let Some(slot) = self.free.get_mut(&size).and_then(Vec::pop) {
             return slot;
         }
-        let mut slot = match self.free.range_mut(size..=BLOCK).find_map(|(_, slots)| slots.pop()) {
-            Some(larger) => larger,
-            None => self.grow(size),
-        };
+        // A larger one is cut up only if it is of a shared block: the next large secret wants its own again.
+        let larger = self.free.range_mut(size..).find(|(_, slots)| !slots.is_empty());
+        let larger =
+            larger.filter(|(larger, _)| **larger <= BLOCK.max(page())).and_then(|(_, slots)| slots.pop());
+        let mut slot = larger.unwrap_or_else(|| self.grow(size));
         // Halves of halves, so that each remains a power of two.
         while slot.len() > size && slot.len().is_power_of_two() {
-            let (slot_, half) = slot.split_at_mut(slot.len() / 2);
-            self.give_back(half);
-            slot = slot_;
+            let (first, second) = slot.split_at_mut(slot.len() / 2);
+            self.give_back(second);
+            slot = first;
         }
         slot
     }
