@@ -47,6 +47,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
     log_panics();
     crypto::install();
+    // Whatever must see other processes or start programs is started here, before the sandbox, which is for good: it ends when
+    // its end of the connection closes, since a signal of ours no longer reaches it.
     let inside = match enclose(args, &loaded.config) {
         Ok(inside) => inside,
         Err(error) => return Ok(failed(&error)),
@@ -63,7 +65,7 @@ fn failed(error: &anyhow::Error) -> Exit {
     Exit::Failed
 }
 
-/// Gives up what the config does not need, while there is one thread. Whatever must stay outside is started before.
+/// Gives up what the config does not need, while there is one thread.
 fn enclose(args: &Args, config: &Config) -> anyhow::Result<Inside> {
     // Its parent is out of reach afterwards.
     Audit::prepare(&config.audit)?;
