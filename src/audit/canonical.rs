@@ -154,6 +154,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         health,
         problems,
         keys,
+        sandbox,
         jump_ms,
         skew_ms,
         chain,
@@ -173,6 +174,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.seq("last_seq", last);
     pen.number("problems", *problems);
     pen.text("revision", revision.as_deref());
+    pen.text("sandbox", sandbox.as_deref());
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
@@ -573,6 +575,7 @@ mod tests {
         let source = event.agent.clone().unwrap();
         put(&mut agent, "version", source.version);
         put(&mut agent, "revision", source.revision);
+        put(&mut agent, "sandbox", source.sandbox.as_deref());
         put(&mut agent, "problems", source.problems);
         put(&mut agent, "jump_ms", source.jump_ms);
         put(&mut agent, "skew_ms", source.skew_ms);
@@ -630,7 +633,7 @@ mod tests {
             event.resource = Some(Resource { secret: None, kind: Some("kv"), path: a, field: b, version, lease_id_hash: c });
             event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
             event.agent = Some(AgentFacts {
-                version: Some("0.1.0"), revision: i, health: None, problems, keys,
+                version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
                 from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
             });

@@ -265,6 +265,8 @@ pub struct AgentFacts {
     pub problems: Option<u64>,
     /// The keys that would need a restart.
     pub keys: Vec<String>,
+    /// What of the sandbox holds, as words.
+    pub sandbox: Option<String>,
     /// By how much the wall clock jumped, in milliseconds.
     pub jump_ms: Option<i64>,
     /// By how much Vault's clock differs from ours, in milliseconds.

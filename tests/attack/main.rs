@@ -20,6 +20,7 @@ mod support;
 
 use claviger::peer::process::{self, Support};
 
+mod agent;
 mod beside;
 mod cgroups;
 mod containers;
