@@ -7,13 +7,12 @@ use crate::{
     can_attack,
     part::{Part, connect, tell},
     scene::{GID, UID, attack, permitted},
-    support::{Agent, BINARY, Scene, VALUE},
+    support::{Agent, BINARY, Scene, VALUE, finish},
 };
 use nix::{
     errno::Errno,
     sys::{
         ptrace,
-        signal::Signal,
         socket::{getsockopt, sockopt},
         uio::{RemoteIoVec, process_vm_readv},
     },
@@ -65,8 +64,8 @@ pub(crate) fn rob(pid: i32, socket: Option<&Path>) {
     };
     let copied = pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty());
     told("pidfd_getfd", copied.map(drop).map_err(|error| Errno::from_raw(error.raw_os_error())));
-    let attached = ptrace::seize(target, ptrace::Options::empty());
-    told("ptrace", attached.and_then(|()| ptrace::detach(target, None::<Signal>)));
+    // The kernel lets go of it when we end.
+    told("ptrace", ptrace::seize(target, ptrace::Options::empty()));
 }
 
 fn errno(error: &io::Error) -> Errno {
@@ -85,7 +84,11 @@ fn attempts(told: &str) -> Vec<(&str, &str)> {
 /// An agent of the workload's own uid, from a copy of the binary with this mode.
 async fn agent_of_the_same_uid(scene: &Scene, mode: u32, sandbox: &str) -> Agent {
     let binary = scene.path("claviger");
-    fs::copy(BINARY, &binary).unwrap();
+    // Another process writes it: what this one has open for writing its children have too, for a moment, and what is open for
+    // writing cannot be executed.
+    let mut copy = Command::new("cp");
+    copy.arg(BINARY).arg(&binary);
+    assert!(finish(copy).await.status.success());
     fs::set_permissions(&binary, fs::Permissions::from_mode(mode)).unwrap();
     let (uid, gid) = (Some(Uid::from_raw(UID)), Some(Gid::from_raw(GID)));
     fs::create_dir(scene.journal()).unwrap();
