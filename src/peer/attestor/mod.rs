@@ -9,6 +9,7 @@ mod client;
 mod digest;
 mod harden;
 mod image;
+mod memory;
 mod parent;
 mod texts;
 mod wire;
