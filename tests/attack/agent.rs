@@ -13,7 +13,6 @@ use nix::{
     errno::Errno,
     sys::{
         ptrace,
-        signal::Signal,
         socket::{getsockopt, sockopt},
         uio::{RemoteIoVec, process_vm_readv},
     },
@@ -65,8 +64,8 @@ pub(crate) fn rob(pid: i32, socket: Option<&Path>) {
     };
     let copied = pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty());
     told("pidfd_getfd", copied.map(drop).map_err(|error| Errno::from_raw(error.raw_os_error())));
-    let attached = ptrace::seize(target, ptrace::Options::empty());
-    told("ptrace", attached.and_then(|()| ptrace::detach(target, None::<Signal>)));
+    // Ends with us.
+    told("ptrace", ptrace::seize(target, ptrace::Options::empty()));
 }
 
 fn errno(error: &io::Error) -> Errno {
