@@ -25,6 +25,8 @@ mod descriptors;
 mod ids;
 mod namespaces;
 mod part;
+mod pods;
+mod runc;
 mod scene;
 mod writers;
 
