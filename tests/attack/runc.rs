@@ -7,7 +7,7 @@
 use crate::{
     can_attack,
     part::{Ids, Part, quiet},
-    scene::{Attacked, GID, Told, UID, config, finished, permitted},
+    scene::{Attacked, Told, config, finished, permitted},
     skip,
     support::{Agent, BINARY, Config, Scene, finish, until},
 };
@@ -22,7 +22,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    sync::OnceCell,
+};
 
 /// The agent's user, and its group.
 pub(crate) const AGENT: u32 = 65_532;
@@ -50,7 +53,7 @@ impl Profile {
     }
 }
 
-/// Where the lab has this. Unlike a real server it is no matter of `REQUIRE_LIVE` alone: it is used whenever it is there.
+/// Where the lab has this: used whenever it is there, also where the real servers are left out.
 async fn lab(name: &str) -> Result<PathBuf, String> {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/build"));
     command.args(["--cached", name]);
@@ -75,8 +78,9 @@ pub(crate) async fn can_make_pods() -> bool {
     if !can_attack() {
         return false;
     }
-    let tried = try_runc().await;
-    if let Err(why) = &tried {
+    static TRIED: OnceCell<Result<(), String>> = OnceCell::const_new();
+    let tried = TRIED.get_or_init(try_runc).await;
+    if let Err(why) = tried {
         skip(why);
     }
     tried.is_ok()
@@ -92,18 +96,14 @@ async fn try_runc() -> Result<(), String> {
         return Err("needs runc; Debian has a package of that name".into());
     }
     let kit = Kit::new(Profile::Moby).await;
-    let (command, _container) = kit.container(&root(), &["/bin/true"], &[], &[], None);
+    let (command, _container) = kit.container(&user(0), &["/bin/true"], &[], &[], None);
     let output = finish(command).await;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         Ok(())
     } else {
-        Err(format!("runc cannot make a container here: {}", said.trim()))
+        Err(format!("runc cannot make a container here: {}", said.lines().last().unwrap_or("?")))
     }
-}
-
-fn root() -> Ids {
-    Ids { uid: 0, gid: 0, groups: vec![] }
 }
 
 /// A directory of the machine that a container sees in the same place.
@@ -359,5 +359,3 @@ impl Pod {
 pub(crate) fn user(id: u32) -> Ids {
     Ids { uid: id, gid: id, groups: vec![] }
 }
-
-const _: () = assert!(UID == GID);
