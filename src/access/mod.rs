@@ -41,6 +41,7 @@ pub struct Access {
     rules: ArcSwap<Rules>,
     rates: Mutex<Rates>,
     started: Instant,
+    provers: peer::Provers,
     parts: Parts,
 }
 
@@ -106,7 +107,8 @@ impl Access {
     #[must_use]
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
-        Self { workload, rules, rates: Mutex::default(), started: Instant::now(), parts }
+        let (rates, provers) = (Mutex::default(), peer::Provers::default());
+        Self { workload, rules, rates, started: Instant::now(), provers, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -121,6 +123,26 @@ impl Access {
     /// A peer that may not be there, and that [`Self::turn_away`] puts on record.
     pub fn identify(&self, stream: &UnixStream) -> Result<Peer, peer::Rejected> {
         peer::identify(stream, &self.rules.load().peer, &self.workload)
+    }
+
+    /// Has the peer prove what is required beyond its process, which may take a moment. Nothing may be read from the stream
+    /// before.
+    ///
+    /// # Errors
+    /// As [`Self::identify`].
+    pub async fn admit(&self, mut peer: Peer) -> Result<Peer, peer::Rejected> {
+        let rules = self.rules.load_full();
+        let admitted = match peer.admit(&rules.peer, &self.provers).await {
+            Ok(None) => Ok(()),
+            Ok(Some(repinned)) => self.repinned(&peer, &repinned).await.map_err(|_| peer::Cause::Unrecorded),
+            Err(cause) => Err(cause),
+        };
+        match admitted {
+            Ok(()) => Ok(peer),
+            Err(cause) => {
+                Err(peer::Rejected { workload: self.workload.clone(), peer: Some(Box::new(peer)), cause })
+            }
+        }
     }
 
     /// Takes one of the workload's own rate, before anything of a request is looked at.

@@ -9,11 +9,11 @@ use super::{
 use crate::{
     audit::{
         Receipt,
-        event::{Actor, Cache, Event, Resource, RuleRef, VaultRef},
+        event::{Actor, Cache, ContainerRef, Event, Resource, RuleRef, VaultRef},
     },
     clock,
     name::RuleName,
-    peer::{self, Peer},
+    peer::{self, Peer, container::Container},
     policy::{Permit, rule::AuditMode},
 };
 use std::{sync::Arc, time::Duration};
@@ -36,6 +36,13 @@ impl Access {
     pub async fn exited(&self, peer: &Peer) {
         // As in `breached`.
         let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
+    }
+
+    /// Puts on record that the socket went over to the container of this peer.
+    pub(super) async fn repinned(&self, peer: &Peer, repinned: &peer::Repinned) -> Result<(), Unaudited> {
+        let mut event = self.blank(Type::PeerRepinned, Some(peer));
+        event.before = Some(container_ref(&repinned.before));
+        self.record(event, Some(peer)).await.map(|_| ())
     }
 
     /// Puts on record that a peer may not be there.
@@ -106,8 +113,14 @@ impl Access {
     }
 
     fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
-        let actor =
-            |peer: &Peer| Actor { uid: peer.uid(), gid: peer.gid(), pid: peer.pid(), level: peer.level() };
+        let actor = |peer: &Peer| Actor {
+            uid: peer.uid(),
+            gid: peer.gid(),
+            pid: peer.pid(),
+            pidfd_ino: peer.process().map(|process| process.id().inode()),
+            level: peer.level(),
+            container: peer.container().map(container_ref),
+        };
         Event {
             workload: Some(self.workload.clone()),
             actor: peer.map(actor),
@@ -163,6 +176,10 @@ impl Access {
             mode: permit.audit_mode(self.parts.audit.mode()),
         }
     }
+}
+
+fn container_ref(container: &Container) -> ContainerRef {
+    ContainerRef { id: container.id().to_string(), name: container.name().map(str::to_owned) }
 }
 
 fn describe(event: &mut Event, value: &Value) {

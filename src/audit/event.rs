@@ -27,6 +27,8 @@ pub struct Event {
     pub workload: Option<WorkloadName>,
     /// Who asked, for events of a socket.
     pub actor: Option<Actor>,
+    /// Which container the socket belonged to before.
+    pub before: Option<ContainerRef>,
     /// Which identity it is about.
     pub identity: Option<IdentityName>,
     /// What was asked for.
@@ -41,6 +43,8 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Facts of the agent's own events.
     pub agent: Option<AgentFacts>,
+    /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it.
+    pub agg: Option<Agg>,
 }
 
 impl Event {
@@ -54,6 +58,7 @@ impl Event {
             reason: None,
             workload: None,
             actor: None,
+            before: None,
             identity: None,
             resource: None,
             rule: None,
@@ -61,6 +66,7 @@ impl Event {
             cache: None,
             latency: None,
             agent: None,
+            agg: None,
         }
     }
 
@@ -159,8 +165,32 @@ pub struct Actor {
     pub gid: u32,
     /// `None` where another PID namespace hides it: written as `hidden`, never as 0.
     pub pid: Option<i32>,
+    /// The inode of its pidfd, which is its alone as long as the machine runs; `None` below level `process`.
+    pub pidfd_ino: Option<u64>,
     /// The level that was proved.
     pub level: Level,
+    /// The container it is in; `None` below level `container`.
+    pub container: Option<ContainerRef>,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// What it is told apart by: `cgroup N` or `mount namespace N`, by the kernel's numbers.
+    pub id: String,
+    /// The last part of its cgroup's path, if it was read: a label that a runtime gave.
+    pub name: Option<String>,
+}
+
+/// Refusals that were counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agg {
+    /// How many.
+    pub count: u64,
+    /// When the first one was.
+    pub first: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
 }
 
 /// What was asked for or changed.

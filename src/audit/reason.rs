@@ -74,7 +74,7 @@ pub enum Reason {
     Timeout,
     /// The policy changed while the peer was being looked at.
     PolicyReload,
-    /// Over this workload's connections.
+    /// Over this workload's connections, or the processes that can be told apart.
     Connections,
     /// The request is malformed.
     BadRequest,
@@ -248,9 +248,11 @@ impl From<&Cause> for Reason {
             Cause::Descriptors => Self::FdsPassed,
             Cause::Truncated => Self::ControlTruncated,
             Cause::KernelTooOld => Self::KernelTooOld,
+            Cause::Unrecorded => Self::AuditUnavailable,
             Cause::Unchallenged => Self::NoNonce,
             Cause::Hidden => Self::PidNotVisible,
             Cause::Container => Self::Container,
+            Cause::Crowded => Self::Connections,
         }
     }
 }

@@ -39,6 +39,10 @@ pub(super) type Known = Result<Peer, Rejected>;
 
 /// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
 pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known, stop: CancellationToken) {
+    let known = match known {
+        Ok(peer) => shared.access.admit(peer).await,
+        Err(rejected) => Err(rejected),
+    };
     match known {
         Ok(peer) => {
             let peer = Arc::new(peer);

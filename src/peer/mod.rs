@@ -2,7 +2,9 @@
 //!
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+mod admission;
 mod challenge;
+pub mod container;
 mod control;
 mod kernel;
 pub mod level;
@@ -11,12 +13,14 @@ mod watch;
 
 use crate::name::WorkloadName;
 use challenge::Challenge;
+use container::Container;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
 use process::Process;
 use std::{io, os::fd::AsFd};
 use tokio::net::UnixStream;
 
+pub use admission::{Provers, Repinned};
 pub use watch::{Fault, Watch};
 
 /// Who may connect to a workload's socket.
@@ -56,6 +60,7 @@ pub struct Peer {
     level: Level,
     watch: Watch,
     challenge: Challenge,
+    container: Option<Container>,
 }
 
 /// A peer that may not use the socket.
@@ -118,11 +123,17 @@ pub enum Cause {
         "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
     )]
     Container,
+    /// So many living processes have used this socket that no more can be told apart.
+    #[error("too many processes that still live have used this socket")]
+    Crowded,
     /// It has not sent back the nonce that its program must be challenged with.
     #[error(
         "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"
     )]
     Unchallenged,
+    /// That the socket went over to its container could not be put on record.
+    #[error("the audit journal cannot be written")]
+    Unrecorded,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -149,7 +160,8 @@ pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
 }
 
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
-/// that is required, and no higher one. The peer's [`Watch`] must see every byte that is read from the connection.
+/// that is required up to `process`, and no higher one; what is above it is for [`Peer::admit`], which must be asked before
+/// anything is read. The peer's [`Watch`] must see every byte that is read from the connection.
 ///
 /// # Errors
 /// [`Rejected`], with all that is known of the peer for the event.
@@ -158,7 +170,7 @@ pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadNam
     let asked = ask(stream, settings.level, workload);
     let mut peer = asked.map_err(|error| rejected(None, Cause::Unknown(error)))?;
     let proved = peer.check_ids(settings).and_then(|()| peer.prove(stream, settings.level));
-    match proved.and_then(|()| peer.check(settings)) {
+    match proved {
         Ok(()) => Ok(peer),
         Err(cause) => Err(rejected(Some(Box::new(peer)), cause)),
     }
@@ -176,6 +188,7 @@ fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result
         level: level.min(Level::User),
         watch: Watch::ids(level, (known.uid(), known.gid())),
         challenge: Challenge::default(),
+        container: None,
     })
 }
 
@@ -189,19 +202,6 @@ impl Cause {
 }
 
 impl Peer {
-    /// Asks everything that can have changed since it connected: whether it still may use the socket under these settings, and
-    /// whether what was proved of it still holds. Asked for each request before anything is given, and again after each wait.
-    ///
-    /// # Errors
-    /// The first [`Cause`] against it.
-    pub async fn attest(&self, settings: &Settings) -> Result<(), Cause> {
-        self.check(settings)?;
-        if settings.level >= Level::Program {
-            self.challenge.check()?;
-        }
-        self.watch.check_now()
-    }
-
     fn check(&self, settings: &Settings) -> Result<(), Cause> {
         self.check_ids(settings)?;
         if self.level < settings.level {
@@ -279,6 +279,12 @@ impl Peer {
         self.watch.held()
     }
 
+    /// The container that it is in, where level `container` was proved.
+    #[must_use]
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
+    }
+
     /// What must see every byte that is read from its connection.
     #[must_use]
     pub fn watch(&self) -> &Watch {
@@ -302,8 +308,8 @@ impl Peer {
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
         let (workload, groups) = (workload.clone(), groups.to_vec());
         let watch = Watch::ids(Level::User, (uid, gid));
-        let challenge = Challenge::default();
-        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch, challenge }
+        let (challenge, container) = (Challenge::default(), None);
+        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch, challenge, container }
     }
 }
 

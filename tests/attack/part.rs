@@ -53,6 +53,8 @@ pub(crate) struct Ids {
 pub(crate) enum Part {
     /// Connects as this user, and asks.
     Ask(PathBuf, Ids, String),
+    /// Connects as this user and is answered, says so, and stays until its standard input ends.
+    Stay(PathBuf, Ids),
     /// Connects as root and is answered, becomes this user, and asks.
     AskThenBecome(PathBuf, Ids),
     /// Connects as root, waits for a newer value than it has been given, and becomes this user meanwhile.
@@ -85,6 +87,10 @@ pub(crate) enum Part {
     InPidNamespace(Box<Part>),
     /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
     InUserNamespace(Box<Part>),
+    /// Moves into this cgroup, by its directory, and plays a part.
+    InCgroup(PathBuf, Box<Part>),
+    /// Listens on this socket, and tells which container whoever connects is in.
+    TellContainer(PathBuf),
     /// Becomes another program.
     Become(Vec<String>),
     // Of the children:
@@ -181,6 +187,12 @@ fn play(part: Part) {
             });
             play(*part);
         }
+        Part::InCgroup(folder, part) => {
+            // 0 is whoever writes it.
+            fs::write(folder.join("cgroup.procs"), "0").unwrap();
+            play(*part);
+        }
+        Part::TellContainer(socket) => tell(&crate::cgroups::connector(&socket)),
         Part::Become(line) => {
             become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
             panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
@@ -198,6 +210,12 @@ fn play_alone(part: Part) {
             let mut stream = connect(&socket);
             ask(&mut stream, &target);
             listen_to(stream);
+        }
+        Part::Stay(socket, ids) => {
+            become_user(&ids);
+            let _stream = answered(&socket);
+            tell("here");
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
         }
         Part::AskThenBecome(socket, ids) => {
             let mut stream = answered(&socket);
