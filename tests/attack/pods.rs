@@ -1,9 +1,10 @@
 //! The attacks in a pod: each in a container of its own, without a capability, under each of the two default seccomp profiles.
 //!
-//! Attack 14 is not here: without a capability nobody becomes another user. Nor are those that need levels `container` and
-//! `program`.
+//! Attack 14 is not here: without a capability nobody becomes another user. Nor are those that need level `program`, which is not
+//! built yet.
 
 use crate::{
+    cgroups::can_tell_containers,
     part::{Before, Part},
     runc::{AGENT, PROFILES, Pids, Pod, Profile, can_make_pods, user},
     scene::{Told, UID, config, permitted},
@@ -13,6 +14,7 @@ use std::{fs, process::Stdio};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 const PROCESS: &str = "uid: 20001, level: process";
+const CONTAINER: &str = "uid: 20001, level: container";
 const DENIED: &str = "peer.rejected.v1 deny writer_mismatch process";
 const READ: &str = "secret.read.v1 allow - process";
 
@@ -220,5 +222,49 @@ async fn where_a_pod_shares_its_processes_the_peers_pid_is_its_own() {
         let read =
             attacked.scene.events().into_iter().find(|event| event["type"] == "secret.read.v1").unwrap();
         assert_eq!((&read["actor"]["pid"], &read["actor"]["uid"]), (&pid.into(), &UID.into()), "{read}");
+    }
+}
+
+/// Attack 4 at level `container`: in a default pod it cannot be told, and nobody is taken for somebody.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_default_pod_level_container_refuses_whom_it_cannot_see() {
+    if !can_make_pods().await || !can_tell_containers() {
+        return;
+    }
+    let pod = Pod::new(Profile::Moby, Pids::Own, CONTAINER).await;
+    let told = pod.attack(ask(&pod, "/secrets/stripe")).await;
+    told.got_nothing();
+    assert!(told.text.contains("pid_not_visible"), "{}", told.text);
+    assert_eq!(pod.record().await, ["peer.rejected.v1 deny pid_not_visible process"]);
+}
+
+/// Attack 1 where the uid is the same: the container counts. And, a known miss of level `container`, attack 26: whoever is let
+/// into that container from outside, as by `kubectl exec`, is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_pod_shares_its_processes_a_container_of_the_same_uid_is_kept_out_until_the_first_has_ended()
+{
+    if !can_make_pods().await || !can_tell_containers() {
+        return;
+    }
+    for profile in PROFILES {
+        let pod = Pod::new(profile, Pids::Shared, CONTAINER).await;
+        let (mut command, first) = pod.container(&permitted(), &Part::Stay(pod.socket(), permitted()));
+        let mut child = command.stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        while lines.next_line().await.unwrap().expect("it ended").trim() != "here" {}
+        pod.attack_inside(&first, &ask(&pod, "/secrets/stripe")).await.got_the_secret();
+        let told = pod.attack(ask(&pod, "/secrets/stripe")).await;
+        told.got_nothing();
+        assert!(told.text.contains(r#"\"reason\":\"container\""#), "{}", told.text);
+        drop(child.stdin.take());
+        assert!(child.wait().await.unwrap().success());
+        pod.attack(ask(&pod, "/secrets/stripe")).await.got_the_secret();
+        let expected = [
+            "secret.read.v1 allow - container",
+            "peer.rejected.v1 deny container process",
+            "peer.repinned.v1 allow - container",
+            "secret.read.v1 allow - container",
+        ];
+        assert_eq!(pod.record().await, expected, "{profile:?}");
     }
 }

@@ -137,7 +137,7 @@ struct Kit {
 impl Kit {
     async fn new(profile: Profile) -> Self {
         let profile = profile.read().await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("claviger-attack-").tempdir().unwrap();
         // Nobody may read the binary, as in the image. Another process writes the copy: what this one has open for writing its
         // children have too, for a moment, and what is open for writing cannot be executed.
         let mut copy = Command::new("install");
@@ -156,7 +156,9 @@ impl Kit {
         pids: Option<i32>,
     ) -> (Command, Container) {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let id = format!("claviger-attack-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        // As unlike any other as the folder's name is: it is also the name of a cgroup.
+        let folder = self.folder.path().file_name().unwrap().display();
+        let id = format!("{folder}-{}", MADE.fetch_add(1, Ordering::Relaxed));
         let bundle = self.folder.path().join(&id);
         let root = bundle.join("rootfs");
         fs::create_dir_all(&root).unwrap();
@@ -230,10 +232,15 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    fn run(&self) -> Command {
+    fn command(&self, verb: &str) -> Command {
         let mut command = Command::new("runc");
-        command.arg("--root").arg(&self.runc).args(["run", "--bundle"]).arg(&self.bundle);
-        command.arg("--pid-file").arg(self.pid_file()).arg(&self.id);
+        command.arg("--root").arg(&self.runc).arg(verb);
+        command
+    }
+
+    fn run(&self) -> Command {
+        let mut command = self.command("run");
+        command.arg("--bundle").arg(&self.bundle).arg("--pid-file").arg(self.pid_file()).arg(&self.id);
         command
     }
 
@@ -311,15 +318,20 @@ impl Pod {
         self.container_with(ids, part, Mount::read_only)
     }
 
+    /// Plays a part in a container that runs, as `kubectl exec` would.
+    pub(crate) async fn attack_inside(&self, container: &Container, part: &Part) -> Told {
+        let (line, variables) = in_container(part);
+        let mut command = container.command("exec");
+        for variable in &variables {
+            command.arg("--env").arg(variable);
+        }
+        command.arg(&container.id).args(&line);
+        quiet(command.as_std_mut());
+        finished(command).await
+    }
+
     fn container_with(&self, ids: &Ids, part: &Part, mount: fn(&Path) -> Mount) -> (Command, Container) {
-        let command = part.command();
-        let word = |word: &OsStr| word.to_str().unwrap().to_owned();
-        let mut line = vec!["/attacker".to_owned()];
-        line.extend(command.get_args().map(word));
-        let variables: Vec<String> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some(format!("{}={}", word(name), word(value?))))
-            .collect();
+        let (line, variables) = in_container(part);
         let mounts = [mount(&self.attacked.scene.path("run"))];
         let namespace = self.pause.as_ref().map(|(pid, ..)| *pid);
         let (mut command, container) = self.kit.container(ids, &line, &variables, &mounts, namespace);
@@ -353,6 +365,16 @@ impl Pod {
     pub(crate) async fn record(self) -> Vec<String> {
         self.attacked.record().await
     }
+}
+
+/// The words and the variables by which a container's process plays a part.
+fn in_container(part: &Part) -> (Vec<String>, Vec<String>) {
+    let command = part.command();
+    let word = |word: &OsStr| word.to_str().unwrap().to_owned();
+    let mut line = vec!["/attacker".to_owned()];
+    line.extend(command.get_args().map(word));
+    let variable = |(name, value): (&OsStr, Option<&OsStr>)| Some(format!("{}={}", word(name), word(value?)));
+    (line, command.get_envs().filter_map(variable).collect())
 }
 
 /// A user with a group of the same number, and no other.
