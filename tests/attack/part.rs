@@ -167,15 +167,7 @@ fn play(part: Part) {
         Part::PassOn(socket, ids, other) => pass_on(&socket, &ids, other),
         Part::Forge(socket, ids, pid) => forge(&socket, &ids, pid),
         Part::PassDescriptors(socket, ids, times) => pass_descriptors(&socket, &ids, times),
-        Part::UnderInit(part) => {
-            // Where it is not the first of its PID namespace.
-            set_child_subreaper(true).unwrap();
-            let mut child = part.command().spawn().unwrap();
-            tell(&format!("pid {}", child.id()));
-            assert!(child.wait().unwrap().success());
-            tell("ended");
-            while wait().is_ok() {}
-        }
+        Part::UnderInit(part) => under_init(&part),
         Part::InPidNamespace(part) => {
             unshare(CloneFlags::CLONE_NEWPID).unwrap();
             assert!(part.command().status().unwrap().success());
@@ -423,6 +415,16 @@ fn pass_descriptors(socket: &Path, ids: &Ids, times: u32) {
         }
         listen_to(stream);
     }
+}
+
+fn under_init(part: &Part) {
+    // Where it is not the first of its PID namespace.
+    set_child_subreaper(true).unwrap();
+    let mut child = part.command().spawn().unwrap();
+    tell(&format!("pid {}", child.id()));
+    assert!(child.wait().unwrap().success());
+    tell("ended");
+    while wait().is_ok() {}
 }
 
 fn tell_outcome<T>(what: &str, outcome: Result<T, Errno>) {
