@@ -4,6 +4,7 @@
 
 use crate::{
     clock::Timestamp,
+    crypto::Hash,
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
@@ -169,6 +170,8 @@ pub struct Actor {
     pub pidfd_ino: Option<u64>,
     /// The level that was proved.
     pub level: Level,
+    /// SHA-256 of its executable; `None` below level `program`.
+    pub exe_sha256: Option<Hash>,
     /// The container it is in; `None` below level `container`.
     pub container: Option<ContainerRef>,
 }
@@ -262,6 +265,8 @@ pub struct AgentFacts {
     pub problems: Option<u64>,
     /// The keys that would need a restart.
     pub keys: Vec<String>,
+    /// What of the sandbox holds, as words.
+    pub sandbox: Option<String>,
     /// By how much the wall clock jumped, in milliseconds.
     pub jump_ms: Option<i64>,
     /// By how much Vault's clock differs from ours, in milliseconds.

@@ -5,6 +5,7 @@ use crate::{
     keeper::{Kind, LeaseRequest},
     peer::{level::Level, process::Support, program},
     policy::rule::AuditMode,
+    sandbox::Mode,
     vault::login::{JwtLogin, Method, SecretId},
 };
 use proptest::prelude::*;
@@ -282,7 +283,7 @@ fn types_are_strict() {
             "health.listen: line 1: not an address and a port; write \"[::]:8099\", \"0.0.0.0:8099\" or \"127.0.0.1:8099\"",
         ),
         ("shutdown: {grace: 2h}\n", "shutdown.grace: line 1: 2h is out of range; write 0s to 1h"),
-        ("sandbox: on\n", "sandbox: line 1: not built yet: sandbox; remove it"),
+        ("sandbox: none\n", "sandbox: line 1: \"none\" is not known here; write one of on, required, off"),
         (
             "colour: red\n",
             "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, upstreams, approvals, rotations, audit, workloads, health, shutdown, log, sandbox",
@@ -939,7 +940,9 @@ fn what_a_person_should_look_at_is_a_warning() {
     let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
     let loaded = parse(&document(""), &dumpable).unwrap();
     assert!(
-        loaded.warnings[0].found.ends_with("our credential files and journal, our memory"),
+        loaded.warnings[0]
+            .found
+            .ends_with("our credential files and journal, and our memory if it attaches while we start"),
         "{:?}",
         loaded.warnings
     );
@@ -1013,7 +1016,7 @@ fn a_file_that_cannot_be_read_says_why() {
 
 /// `expected`: the keys that change live, or those that need a restart, with commas.
 fn check_change(old: &str, new: &str, expected: Result<&str, &str>) {
-    let changed = match super::change(&load(old).config, &load(new).config) {
+    let changed = match super::change(&load(old).config, &load(new).config, None) {
         Ok(live) => Ok(live.keys.join(",")),
         Err(needs) => Err(needs.keys.join(",")),
     };
@@ -1076,12 +1079,56 @@ fn one_key_that_needs_a_restart_rejects_the_whole_reload() {
         ),
         (
             "",
-            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\n",
-            "audit.journal.dir,health.listen,health.names",
+            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\nsandbox: off\n",
+            "audit.journal.dir,health.listen,health.names,sandbox",
         ),
     ] {
         check_change(old, new, Err(restart));
     }
+}
+
+/// `expected`: the keys that change live, or those that need a restart, in the sandbox of `old`.
+fn check_inside(old: &str, new: &str, expected: Result<&str, &str>) {
+    let (old_, new_) = (load(old).config, load(new).config);
+    let plan = old_.plan(std::path::Path::new("/etc/claviger/config.yaml"));
+    let changed = super::change(&old_, &new_, Some(&plan));
+    let changed = changed.map(|live| live.keys.join(",")).map_err(|needs| needs.keys.join(","));
+    assert_eq!(changed.as_deref().map_err(String::as_str), expected, "{old} -> {new}");
+}
+
+#[test]
+fn what_the_sandbox_has_given_up_needs_a_restart() {
+    const VAULT: &str = "vault: {addresses: [https://v:8200]}\n";
+    check_inside(VAULT, "vault: {addresses: [https://w:8200], timeout: 5s}\n", Ok("vault"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200, https://w]}\n", Err("vault.addresses"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200], ca_file: /etc/claviger/ca.pem}\n", Ok("vault"));
+    check_inside(
+        VAULT,
+        "vault: {addresses: [https://v:8200], ca_file: /opt/ca.pem, client_cert: {cert_file: /opt/c, key_file: /opt/k}}\n",
+        Err("vault.ca_file,vault.client_cert"),
+    );
+    check_inside(
+        ONE,
+        "identities: {reports: {method: kubernetes, role: reports}, b: {method: jwt, role: b, token_file: /srv/jwt/b}}\n",
+        Err("identities.b"),
+    );
+    check_inside(ONE, TWO, Ok("identities.b"));
+    check_inside("", "health: {listen: \"[::]:1\"}\n", Err("health.listen"));
+}
+
+#[test]
+fn a_workload_of_our_own_uid_beside_a_readable_binary_is_refused_where_the_sandbox_is_required() {
+    let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
+    let rejected = parse(&(document("") + "sandbox: required\n"), &dumpable).unwrap_err();
+    assert_eq!(rejected.problems.len(), 1, "{rejected}");
+    assert!(rejected.to_string().contains("ship the binary with mode 0111"), "{rejected}");
+    // Not where the kernel keeps it closed from exec on.
+    let closed = Environment { dumpable: false, ..dumpable };
+    assert_eq!(
+        parse(&(document("") + "sandbox: required\n"), &closed).unwrap().config.sandbox,
+        Mode::Required
+    );
+    assert_eq!(parse(&document(""), &closed).unwrap().config.sandbox, Mode::On);
 }
 
 proptest! {

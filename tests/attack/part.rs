@@ -93,6 +93,10 @@ pub(crate) enum Part {
     TellContainer(PathBuf),
     /// Becomes another program.
     Become(Vec<String>),
+    /// Becomes another program as this user.
+    BecomeAs(Ids, Vec<String>),
+    /// As this user, takes what it can of the process of that number, and of whoever listens on this socket.
+    Rob(Ids, i32, Option<PathBuf>),
     // Of the children:
     /// Has the connection as standard input: waits until its parent has become `cat`, and asks.
     AskOnStdin,
@@ -185,9 +189,14 @@ fn play(part: Part) {
             play(*part);
         }
         Part::TellContainer(socket) => tell(&crate::cgroups::connector(&socket)),
-        Part::Become(line) => {
-            become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
+        Part::Become(line) => play(Part::BecomeAs(Ids { uid: 0, gid: 0, groups: vec![] }, line)),
+        Part::BecomeAs(ids, line) => {
+            become_user(&ids);
             panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
+        }
+        Part::Rob(ids, pid, socket) => {
+            become_user(&ids);
+            crate::agent::rob(pid, socket.as_deref());
         }
         Part::AskOnStdin | Part::ListenOnStdin | Part::TakeAndAsk(_) => play_a_child(part),
         part => play_alone(part),
@@ -282,7 +291,7 @@ fn become_user(ids: &Ids) {
     setresuid(uid, uid, uid).unwrap();
 }
 
-fn connect(socket: &Path) -> UnixStream {
+pub(crate) fn connect(socket: &Path) -> UnixStream {
     let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -332,7 +341,7 @@ fn listen(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) {
     tell(end);
 }
 
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     // One write: the lines of several attackers do not mix.
     std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

@@ -128,6 +128,12 @@ impl Candidate {
 }
 
 impl Permitted {
+    /// Which of the permitted executables it is, by its place in the settings.
+    pub(super) fn which(&self) -> u64 {
+        let place = self.settings.exe_sha256.iter().position(|digest| *digest == self.facts.digest);
+        place.and_then(|place| u64::try_from(place).ok()).unwrap_or(u64::MAX)
+    }
+
     /// Whether it still is what it was.
     ///
     /// # Errors

@@ -17,6 +17,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Attestor, Image};
+pub use client::{Attestor, Image, Started};
 pub use parent::{parent, worker};
 pub use wire::Depth;

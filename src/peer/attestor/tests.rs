@@ -1,6 +1,6 @@
 //! The attestor as it runs, before real processes. Most need root, whose files the permitted program must be.
 
-use super::{Attestor, Depth, Image, parent, texts, worker};
+use super::{Attestor, Depth, Image, Started, parent, texts, worker};
 use crate::{
     crypto::{Hash, sha256},
     peer::program::{Allowance, Ancestry, Refusal, Settings},
@@ -57,7 +57,7 @@ fn arguments(name: &str) -> [String; 4] {
 /// An attestor that is ready: it has answered.
 async fn attestor_by(command: Command) -> Attestor {
     // A busy machine is no reason to fail.
-    let attestor = Attestor::spawn_within(command, PATIENCE).unwrap();
+    let attestor = Attestor::within(Started::by(command).unwrap(), PATIENCE).unwrap();
     answers(&attestor).await;
     attestor
 }
@@ -518,7 +518,7 @@ async fn a_worker_that_does_not_answer_is_a_refusal_and_what_it_says_later_count
     if !is_root() {
         return;
     }
-    let attestor = Attestor::spawn_by(layer("first_process")).unwrap();
+    let attestor = Attestor::of(Started::by(layer("first_process")).unwrap()).unwrap();
     answers(&attestor).await;
     let program = Program::copy("/bin/sleep");
     let (running, settings) = (program.start(), program.settings());
@@ -610,7 +610,7 @@ async fn a_large_executable_is_permitted_once_it_is_hashed_and_a_huge_one_never(
     if !is_root() {
         return;
     }
-    let attestor = Attestor::spawn_by(layer("first_process")).unwrap();
+    let attestor = Attestor::of(Started::by(layer("first_process")).unwrap()).unwrap();
     answers(&attestor).await;
     let program = Program::copy("/bin/sleep");
     let grow = |size| OpenOptions::new().write(true).open(&program.path).unwrap().set_len(size).unwrap();
