@@ -3,6 +3,7 @@
 //! Attack 14 is not here: without a capability nobody becomes another user. Nor are those that need level `program`.
 
 use crate::{
+    agent::attempts,
     cgroups::can_tell_containers,
     part::{Before, Part},
     runc::{AGENT, PROFILES, Pids, Pod, Profile, can_make_pods, user},
@@ -178,6 +179,32 @@ async fn a_client_of_the_agents_own_uid_copies_no_descriptor_of_it() {
         let told = pod.attack_as(&user(AGENT), Part::CopyDescriptors(pod.socket())).await;
         // By containers/common's profile it may ask; it is the mode of the binary, 0111, that is in the way.
         assert_eq!(outcomes(&told, "copy"), ["EPERM"; 16], "{profile:?}");
+    }
+}
+
+/// Attack 27 in the layout that helps it most: one uid, and all processes to be seen by all.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_pod_shares_its_processes_and_its_uid_nothing_is_read_of_an_agent_in_its_sandbox() {
+    if !can_make_pods().await {
+        return;
+    }
+    for profile in PROFILES {
+        let scene = Scene::new().await;
+        let mut config = config(&scene, &format!("uid: {AGENT}"), 64);
+        config.rest = "sandbox: required\n".into();
+        let pod = Pod::with(profile, Pids::Shared, scene, &config).await;
+        let agent = &pod.attacked.agent;
+        let line = agent.err_line("what holds", |line| line["message"] == "sandbox").await;
+        assert_eq!((&line["dumpable"], &line["seccomp"]), (&"no".into(), &"yes".into()), "{line}");
+        let status = fs::read_to_string(format!("/proc/{}/status", agent.pid)).unwrap();
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+        let pid = pids.split_whitespace().next_back().unwrap().parse().unwrap();
+        let told = pod.attack_as(&user(AGENT), Part::Rob(user(AGENT), pid, Some(pod.socket()))).await;
+        let found = attempts(&told.text);
+        assert_eq!(found.len(), 14, "{}", told.text);
+        for (what, how) in found {
+            assert!(["EACCES", "EPERM"].contains(&how), "{what}: {how}\n{}", told.text);
+        }
     }
 }
 
