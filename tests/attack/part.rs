@@ -14,7 +14,7 @@ use nix::{
         },
         wait::wait,
     },
-    unistd::{Gid, Uid, getegid, geteuid, getgroups, getppid, setgroups, setresgid, setresuid},
+    unistd::{Gid, Uid, getgroups, getppid, getresgid, getresuid, setgroups, setresgid, setresuid},
 };
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::{Deserialize, Serialize};
@@ -280,7 +280,10 @@ fn play_a_child(part: Part) {
 /// In a container it is that user already, and has no right to say so again.
 fn become_user(ids: &Ids) {
     let groups: Vec<u32> = getgroups().unwrap().into_iter().map(Gid::as_raw).collect();
-    if (geteuid().as_raw(), getegid().as_raw(), &groups) == (ids.uid, ids.gid, &ids.groups) {
+    let (us, ours) = (getresuid().unwrap(), getresgid().unwrap());
+    let are_uid = [us.real, us.effective, us.saved] == [Uid::from_raw(ids.uid); 3];
+    let are_gid = [ours.real, ours.effective, ours.saved] == [Gid::from_raw(ids.gid); 3];
+    if are_uid && are_gid && groups == ids.groups {
         return;
     }
     let Ids { uid, gid, groups } = ids;

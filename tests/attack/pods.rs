@@ -177,7 +177,7 @@ async fn a_client_of_the_agents_own_uid_copies_no_descriptor_of_it() {
     for profile in PROFILES {
         let pod = Pod::new(profile, Pids::Own, PROCESS).await;
         let told = pod.attack_as(&user(AGENT), Part::CopyDescriptors(pod.socket())).await;
-        // By containers/common's profile it may ask; it is the mode of the binary, 0111, that is in the way.
+        // By containers/common's profile it may ask; that the agent is not dumpable, from its exec on, is in the way.
         assert_eq!(outcomes(&told, "copy"), ["EPERM"; 16], "{profile:?}");
     }
 }
