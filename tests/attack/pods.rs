@@ -5,7 +5,7 @@
 use crate::{
     agent::attempts,
     cgroups::can_tell_containers,
-    part::{Before, Part},
+    part::{Before, Ids, Part},
     runc::{AGENT, PROFILES, Pids, Pod, Profile, can_make_pods, user},
     scene::{Told, UID, config, permitted},
     support::{Line, Scene, until},
@@ -266,6 +266,29 @@ async fn in_a_default_pod_level_container_refuses_whom_it_cannot_see() {
 
 /// Attack 1 where the uid is the same: the container counts. And, a known miss of level `container`, attack 26: whoever is let
 /// into that container from outside, as by `kubectl exec`, is in it.
+async fn a_container_is_kept_out_until_the_first_has_ended(profile: Profile, pids: Pids, ids: &Ids) {
+    let pod = Pod::new(profile, pids, &format!("uid: {}, level: container", ids.uid)).await;
+    let ask = || Part::Ask(pod.socket(), ids.clone(), "/secrets/stripe".into());
+    let (mut command, first) = pod.container(ids, &Part::Stay(pod.socket(), ids.clone()));
+    let mut child = command.stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while lines.next_line().await.unwrap().expect("it ended").trim() != "here" {}
+    pod.attack_inside(&first, &ask()).await.got_the_secret();
+    let told = pod.attack_as(ids, ask()).await;
+    told.got_nothing();
+    assert!(told.text.contains(r#"\"reason\":\"container\""#), "{}", told.text);
+    drop(child.stdin.take());
+    assert!(child.wait().await.unwrap().success());
+    pod.attack_as(ids, ask()).await.got_the_secret();
+    let expected = [
+        "secret.read.v1 allow - container",
+        "peer.rejected.v1 deny container process",
+        "peer.repinned.v1 allow - container",
+        "secret.read.v1 allow - container",
+    ];
+    assert_eq!(pod.record().await, expected, "{profile:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_pod_shares_its_processes_a_container_of_the_same_uid_is_kept_out_until_the_first_has_ended()
 {
@@ -273,24 +296,17 @@ async fn where_a_pod_shares_its_processes_a_container_of_the_same_uid_is_kept_ou
         return;
     }
     for profile in PROFILES {
-        let pod = Pod::new(profile, Pids::Shared, CONTAINER).await;
-        let (mut command, first) = pod.container(&permitted(), &Part::Stay(pod.socket(), permitted()));
-        let mut child = command.stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while lines.next_line().await.unwrap().expect("it ended").trim() != "here" {}
-        pod.attack_inside(&first, &ask(&pod, "/secrets/stripe")).await.got_the_secret();
-        let told = pod.attack(ask(&pod, "/secrets/stripe")).await;
-        told.got_nothing();
-        assert!(told.text.contains(r#"\"reason\":\"container\""#), "{}", told.text);
-        drop(child.stdin.take());
-        assert!(child.wait().await.unwrap().success());
-        pod.attack(ask(&pod, "/secrets/stripe")).await.got_the_secret();
-        let expected = [
-            "secret.read.v1 allow - container",
-            "peer.rejected.v1 deny container process",
-            "peer.repinned.v1 allow - container",
-            "secret.read.v1 allow - container",
-        ];
-        assert_eq!(pod.record().await, expected, "{profile:?}");
+        a_container_is_kept_out_until_the_first_has_ended(profile, Pids::Shared, &permitted()).await;
+    }
+}
+
+/// Of a process of its own uid the agent may ask for the mount namespace, though it does not see the PID.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_default_pod_of_one_uid_another_container_is_kept_out_until_the_first_has_ended() {
+    if !can_make_pods().await || !can_tell_containers() {
+        return;
+    }
+    for profile in PROFILES {
+        a_container_is_kept_out_until_the_first_has_ended(profile, Pids::Own, &user(AGENT)).await;
     }
 }
