@@ -73,7 +73,7 @@ fn errno(error: &io::Error) -> Errno {
 }
 
 /// The attempts of [`rob`] and how each ended.
-fn attempts(told: &str) -> Vec<(&str, &str)> {
+pub(crate) fn attempts(told: &str) -> Vec<(&str, &str)> {
     let known = |line: &&str| {
         line.split_once(' ')
             .is_some_and(|(_, how)| how == "got" || (how.starts_with('E') && !how.contains(' ')))

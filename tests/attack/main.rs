@@ -28,7 +28,9 @@ mod descriptors;
 mod ids;
 mod namespaces;
 mod part;
+mod pods;
 mod program;
+mod runc;
 mod scene;
 mod writers;
 

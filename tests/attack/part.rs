@@ -6,11 +6,17 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sched::{CloneFlags, unshare},
-    sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recv, recvmsg, send, sendmsg,
+    sys::{
+        prctl::set_child_subreaper,
+        socket::{
+            ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, getsockopt, recv, recvmsg, send,
+            sendmsg, sockopt,
+        },
+        wait::wait,
     },
-    unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid},
+    unistd::{Gid, Uid, getgroups, getppid, getresgid, getresuid, setgroups, setresgid, setresuid},
 };
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -18,7 +24,10 @@ use std::{
     net::Shutdown,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt as _},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::CommandExt as _,
+        },
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -66,6 +75,14 @@ pub(crate) enum Part {
     Forge(PathBuf, Ids, u32),
     /// Connects as this user, and passes descriptors with its request, so often.
     PassDescriptors(PathBuf, Ids, u32),
+    /// Removes the socket and puts one of its own there, as far as it can; then connects and asks.
+    Squat(PathBuf),
+    /// Connects, and copies what the process at the other end has open.
+    CopyDescriptors(PathBuf),
+    /// Is the other end of that, on a socket of its own: a program that does nothing against it.
+    BeCopied(PathBuf),
+    /// A container's first process: starts this part, tells its PID and its end, and waits for all that is left of it.
+    UnderInit(Box<Part>),
     /// Plays a part in a PID namespace of its own.
     InPidNamespace(Box<Part>),
     /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
@@ -154,6 +171,7 @@ fn play(part: Part) {
         Part::PassOn(socket, ids, other) => pass_on(&socket, &ids, other),
         Part::Forge(socket, ids, pid) => forge(&socket, &ids, pid),
         Part::PassDescriptors(socket, ids, times) => pass_descriptors(&socket, &ids, times),
+        Part::UnderInit(part) => under_init(&part),
         Part::InPidNamespace(part) => {
             unshare(CloneFlags::CLONE_NEWPID).unwrap();
             assert!(part.command().status().unwrap().success());
@@ -231,6 +249,13 @@ fn play_alone(part: Part) {
             ask(&mut stream, "/secrets/stripe");
             listen_to(stream);
         }
+        Part::Squat(socket) => squat(&socket),
+        Part::CopyDescriptors(socket) => copy_descriptors(&socket),
+        Part::BeCopied(socket) => {
+            let listener = UnixListener::bind(socket).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0]);
+        }
         _ => panic!("no part for one alone"),
     }
 }
@@ -252,7 +277,16 @@ fn play_a_child(part: Part) {
     }
 }
 
-fn become_user(Ids { uid, gid, groups }: &Ids) {
+/// In a container it is that user already, and has no right to say so again.
+fn become_user(ids: &Ids) {
+    let groups: Vec<u32> = getgroups().unwrap().into_iter().map(Gid::as_raw).collect();
+    let (us, ours) = (getresuid().unwrap(), getresgid().unwrap());
+    let are_uid = [us.real, us.effective, us.saved] == [Uid::from_raw(ids.uid); 3];
+    let are_gid = [ours.real, ours.effective, ours.saved] == [Gid::from_raw(ids.gid); 3];
+    if are_uid && are_gid && groups == ids.groups {
+        return;
+    }
+    let Ids { uid, gid, groups } = ids;
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
     setgroups(&groups).unwrap();
@@ -393,6 +427,47 @@ fn pass_descriptors(socket: &Path, ids: &Ids, times: u32) {
         }
         listen_to(stream);
     }
+}
+
+fn under_init(part: &Part) {
+    // Where it is not the first of its PID namespace.
+    set_child_subreaper(true).unwrap();
+    let mut child = part.command().spawn().unwrap();
+    tell(&format!("pid {}", child.id()));
+    assert!(child.wait().unwrap().success());
+    tell("ended");
+    while wait().is_ok() {}
+}
+
+fn tell_outcome<T>(what: &str, outcome: Result<T, Errno>) {
+    match outcome {
+        Ok(_) => tell(&format!("{what} done")),
+        Err(errno) => tell(&format!("{what} {errno:?}")),
+    }
+}
+
+fn squat(socket: &Path) {
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    tell_outcome("unlink", fs::remove_file(socket).map_err(errno));
+    let bound = UnixListener::bind(socket).map_err(errno);
+    // Nobody is at the other end of a socket that it has put there.
+    let asks = bound.is_err();
+    tell_outcome("bind", bound);
+    if asks {
+        let mut stream = connect(socket);
+        ask(&mut stream, "/secrets/stripe");
+        listen_to(stream);
+    }
+}
+
+fn copy_descriptors(socket: &Path) {
+    let stream = connect(socket);
+    let other = getsockopt(&stream, sockopt::PeerPidfd).unwrap();
+    for number in 0..16 {
+        let copied = pidfd_getfd(&other, number, PidfdGetfdFlags::empty());
+        tell_outcome("copy", copied.map_err(|error| Errno::from_raw(error.raw_os_error())));
+    }
+    drop(stream);
 }
 
 fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
