@@ -162,6 +162,13 @@ impl Program {
         Running::start(Command::new(&self.path).arg("1000"))
     }
 
+    /// Waits until that process executes it, and is whole: the name is there before the rest.
+    fn is_executed_by(&self, pid: Pid) {
+        let whole = || texts::stat(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap().image.is_told();
+        let named = || fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == self.path);
+        wait_until("the program", || named() && whole());
+    }
+
     /// Waits until two changes of the file could not have the same time.
     fn settle(&self) {
         wait_until("the file to have settled", || {
@@ -315,6 +322,7 @@ async fn a_process_that_becomes_another_program_is_no_longer_the_one_that_was_pi
     let before = fs::read(running.proc("cmdline")).unwrap();
     writeln!(running.0.stdin.as_ref().unwrap()).unwrap();
     wait_until("another image", || fs::read(running.proc("cmdline")).unwrap() != before);
+    program.is_executed_by(running.pid());
     // The same program, executed again.
     assert_eq!(image.check(Depth::Light).await, Err(Refusal::ImageChanged));
     assert_eq!(image.check(Depth::Full).await, Err(Refusal::ImageChanged));
@@ -418,7 +426,7 @@ async fn what_is_required_beside_the_program_is_asked_of_the_kernel() {
     let main = Settings { ancestry: Ancestry::ContainerMain, ..settings };
     refused(attestor.pin(running.pidfd().as_fd(), &main).await, Refusal::Ancestry);
     let tame = Running::start(Command::new("setpriv").arg("--no-new-privs").arg(&program.path).arg("1000"));
-    wait_until("the program", || fs::read_link(tame.proc("exe")).is_ok_and(|exe| exe == program.path));
+    program.is_executed_by(tame.pid());
     attestor.pin(tame.pidfd().as_fd(), &privileges).await.unwrap();
 }
 
@@ -471,9 +479,7 @@ async fn only_what_descends_from_the_first_process_of_its_container_does_so() {
     let container = Running::start(command.arg(&program.path));
     let first = child_of(container.0.id());
     let child = child_of(first.as_raw().try_into().unwrap());
-    wait_until("the program", || {
-        fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe == program.path)
-    });
+    program.is_executed_by(child);
     let enter = |program: &Path| {
         let mut command = Command::new("nsenter");
         command.args(["--target", &first.to_string(), "--pid", "--mount"]).arg(program);
@@ -486,6 +492,7 @@ async fn only_what_descends_from_the_first_process_of_its_container_does_so() {
     // As `kubectl exec` enters.
     let entered = Running::start(enter(&program.path).arg("1000"));
     let entered = child_of(entered.0.id());
+    program.is_executed_by(entered);
     refused(attestor.pin(pidfd_of(entered).as_fd(), &settings).await, Refusal::Ancestry);
     attestor.pin(pidfd_of(entered).as_fd(), &program.settings()).await.unwrap();
     kill(entered, Signal::SIGKILL).unwrap();
