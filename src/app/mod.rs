@@ -204,7 +204,13 @@ impl Agent {
                 files = self.watch.changed() => self.files_changed(&files),
                 Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
                 () = self.kept.changed() => self.look(),
-                _ = turns.tick() => self.turn(),
+                _ = turns.tick() => {
+                    self.turn();
+                    // From inside the sandbox nothing starts it again, and without it permitted peers are refused.
+                    if !self.workloads.attestor_runs() {
+                        return Some("attestor".to_owned());
+                    }
+                }
                 _ = fail_backs.tick() => {
                     self.kept.fail_back();
                     self.reload_certificates();

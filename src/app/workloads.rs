@@ -84,6 +84,11 @@ impl Workloads {
         }
     }
 
+    /// No, if there was an attestor and it has ended.
+    pub(super) fn attestor_runs(&self) -> bool {
+        self.parts.attestor.as_ref().is_none_or(Attestor::is_running)
+    }
+
     /// How each socket stands.
     pub(super) fn sockets(&self) -> Vec<(WorkloadName, Arc<Standing>)> {
         self.serving.iter().map(|(name, serving)| (name.clone(), Arc::clone(&serving.standing))).collect()

@@ -23,6 +23,7 @@ mod reload;
 mod sockets;
 mod secrecy;
 mod sandbox;
+mod attestor;
 mod health;
 mod commands;
 
