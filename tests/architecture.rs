@@ -15,8 +15,8 @@ const WORDS: &[&str] = &["name", "secret", "clock", "shutdown", "crypto"];
 /// Who may name whom, beside the words. `app` and `cli` may name everything; nobody may name them but `main`.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
-    ("peer", &[]),
     ("sandbox", &[]),
+    ("peer", &["sandbox"]),
     ("vault", &[]),
     ("policy", &["peer"]),
     ("approval", &["policy", "vault"]),
