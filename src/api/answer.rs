@@ -100,6 +100,10 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Crash
         | Reason::JournalDamaged
         | Reason::JournalReplaced
+        | Reason::SinkFailed
+        | Reason::SinkRefused
+        | Reason::SinkPartial
+        | Reason::SinkBehind
         | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

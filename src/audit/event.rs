@@ -4,7 +4,7 @@
 
 use crate::{
     clock::Timestamp,
-    name::{IdentityName, RuleName, SecretName, WorkloadName},
+    name::{IdentityName, RuleName, SecretName, SinkName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
 };
@@ -39,6 +39,8 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Facts of the agent's own events.
     pub agent: Option<AgentFacts>,
+    /// Which sink it is about, and what of it.
+    pub sink: Option<SinkRef>,
 }
 
 impl Event {
@@ -59,6 +61,7 @@ impl Event {
             cache: None,
             latency: None,
             agent: None,
+            sink: None,
         }
     }
 
@@ -93,6 +96,9 @@ pub enum Type {
     LeaseRevoked,
     AuditGap,
     AuditRecovered,
+    AuditSinkDown,
+    AuditSinkUp,
+    AuditDlq,
 }
 
 impl Type {
@@ -119,6 +125,9 @@ impl Type {
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
             Self::AuditRecovered => "audit.recovered.v1",
+            Self::AuditSinkDown => "audit.sink.down.v1",
+            Self::AuditSinkUp => "audit.sink.up.v1",
+            Self::AuditDlq => "audit.dlq.v1",
         }
     }
 }
@@ -219,6 +228,14 @@ pub enum Reason {
     JournalDamaged,
     /// The journal's file was removed or replaced.
     JournalReplaced,
+    /// A sink's receiver cannot be reached, or does not take events now.
+    SinkFailed,
+    /// A sink's receiver will never take an event.
+    SinkRefused,
+    /// A sink's receiver rejected some of a batch, and does not say which.
+    SinkPartial,
+    /// A sink was so far behind that events were gone before it could have them.
+    SinkBehind,
     /// Something of ours is broken.
     Internal,
 }
@@ -263,6 +280,10 @@ impl Reason {
             Self::Crash => "crash",
             Self::JournalDamaged => "journal_damaged",
             Self::JournalReplaced => "journal_replaced",
+            Self::SinkFailed => "sink_failed",
+            Self::SinkRefused => "sink_refused",
+            Self::SinkPartial => "sink_partial",
+            Self::SinkBehind => "sink_behind",
             Self::Internal => "internal",
         }
     }
@@ -362,4 +383,31 @@ pub struct AgentFacts {
     pub to_seq: Option<u64>,
     /// Hash of the last recovered event, hex.
     pub last_hash: Option<String>,
+}
+
+/// A sink, and what its event says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkRef {
+    /// The key in `audit.sinks`.
+    pub name: SinkName,
+    /// What the receiver said: an HTTP status, or a word of a closed set.
+    pub code: Option<String>,
+    /// How many events were refused or skipped.
+    pub events: Option<u64>,
+    /// Out of how many, where the receiver does not say which.
+    pub of: Option<u64>,
+}
+
+impl SinkRef {
+    /// The sink alone.
+    #[must_use]
+    pub fn new(name: SinkName) -> Self {
+        Self { name, code: None, events: None, of: None }
+    }
+
+    /// Counts what happened again.
+    pub fn add(&mut self, other: &Self) {
+        let sum = |a: Option<u64>, b: Option<u64>| a.map(|a| a.saturating_add(b.unwrap_or(0))).or(b);
+        (self.events, self.of) = (sum(self.events, other.events), sum(self.of, other.of));
+    }
 }

@@ -7,6 +7,7 @@ mod audit;
 mod identities;
 mod rules;
 mod secrets;
+mod sinks;
 mod unbuilt;
 mod vault;
 mod workloads;
