@@ -5,11 +5,13 @@
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs::{
     digest::{SHA256, digest},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
 #[cfg(all(feature = "ring", not(feature = "aws-lc")))]
 use ring::{
     digest::{SHA256, digest},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
 use std::io;
@@ -23,6 +25,18 @@ pub fn sha256(bytes: &[u8]) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash
+}
+
+/// HMAC-SHA256 of `parts`, one after the other, under `key` (RFC 2104).
+#[must_use]
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Hash {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in parts {
+        context.update(part);
+    }
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
 }
 
 /// Bytes that nobody can guess, from the system's generator.
@@ -91,6 +105,12 @@ mod tests {
         assert_eq!(hex(&hash), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(unhex(hex(&hash).as_bytes()), Some(hash));
         assert_eq!(unhex(b"ba"), None);
+    }
+
+    #[test]
+    fn hmac_is_the_one_of_rfc_4231() {
+        let tag = hmac_sha256(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(hex(&tag), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 
     #[test]

@@ -3,16 +3,23 @@
 //! No request ever waits for a sink: sinks read what is on disk already, on threads of their own.
 
 mod batch;
+mod client;
 mod courier;
+mod credential;
 pub(super) mod cursor;
 mod dead;
 mod fact;
 mod file;
 mod format;
+mod head;
+mod http;
+mod otlp;
 pub(super) mod outlet;
 pub(super) mod runner;
 pub mod settings;
+mod splunk;
 pub(super) mod stdout;
+mod syslog;
 pub(super) mod tail;
 #[cfg(test)]
 mod tests;
@@ -139,7 +146,10 @@ fn maker(settings: Settings) -> Make {
         Ok(match &settings.kind {
             Kind::Stdout => Box::new(stdout::Stdout::of_process(format)?),
             Kind::File(settings) => Box::new(file::Appender::new(settings.clone(), format)),
-            _ => return Err(io::ErrorKind::Unsupported.into()),
+            Kind::Http(settings) => Box::new(http::Webhook::new(settings.clone(), format)),
+            Kind::Otlp(settings) => Box::new(otlp::Logs::new(settings.clone())),
+            Kind::Splunk(settings) => Box::new(splunk::Collector::new(settings.clone(), format)?),
+            Kind::Syslog(settings) => Box::new(syslog::Syslog::new(settings.clone(), format)),
         })
     })
 }

@@ -99,7 +99,12 @@ fn sink(name: SinkName, leaf: &Leaf<'_>) -> Option<Settings> {
             leaf.problem("a format for otlp, which has a form of its own", "remove it");
             None
         }
-        _ => leaf.word(&[("native", Format::Native)]),
+        _ => leaf.word(&[
+            ("native", Format::Native),
+            ("cloudevents", Format::CloudEvents),
+            ("ocsf", Format::Ocsf),
+            ("ecs", Format::Ecs),
+        ]),
     });
     let required = map.or("required", Need::Optional, |leaf| {
         Some(if leaf.flag()? { Need::Required } else { Need::Optional })
