@@ -2,9 +2,11 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
+pub use super::sink::SinkRef;
+
 use crate::{
     clock::Timestamp,
-    name::{IdentityName, RuleName, SecretName, SinkName, WorkloadName},
+    name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
 };
@@ -383,31 +385,4 @@ pub struct AgentFacts {
     pub to_seq: Option<u64>,
     /// Hash of the last recovered event, hex.
     pub last_hash: Option<String>,
-}
-
-/// A sink, and what its event says of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SinkRef {
-    /// The key in `audit.sinks`.
-    pub name: SinkName,
-    /// What the receiver said: an HTTP status, or a word of a closed set.
-    pub code: Option<String>,
-    /// How many events were refused or skipped.
-    pub events: Option<u64>,
-    /// Out of how many, where the receiver does not say which.
-    pub of: Option<u64>,
-}
-
-impl SinkRef {
-    /// The sink alone.
-    #[must_use]
-    pub fn new(name: SinkName) -> Self {
-        Self { name, code: None, events: None, of: None }
-    }
-
-    /// Counts what happened again.
-    pub fn add(&mut self, other: &Self) {
-        let sum = |a: Option<u64>, b: Option<u64>| a.map(|a| a.saturating_add(b.unwrap_or(0))).or(b);
-        (self.events, self.of) = (sum(self.events, other.events), sum(self.of, other.of));
-    }
 }

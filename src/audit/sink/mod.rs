@@ -24,7 +24,7 @@ pub(super) mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use fact::{Fact, What};
+pub use fact::{Fact, SinkRef, What};
 pub use format::Format;
 pub use outlet::Code;
 pub use settings::{Kind, Need, Settings};
