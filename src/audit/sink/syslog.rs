@@ -19,10 +19,13 @@ use rustls::{
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use std::{future::Future, io, path::Path, pin::Pin, process, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixDatagram},
 };
 use tokio_rustls::TlsConnector;
+
+/// How long a connection is asked whether it has ended.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The outlet of kind `syslog`.
 pub(super) struct Syslog {
@@ -66,7 +69,7 @@ impl Syslog {
 
     async fn hand_over(&mut self, items: &[Item]) -> io::Result<()> {
         if let Some(Line::Stream(stream)) = &mut self.line
-            && is_over(stream.as_mut())
+            && is_over(stream.as_mut()).await
         {
             self.line = None;
         }
@@ -118,15 +121,14 @@ async fn send_datagram(socket: &UnixDatagram, message: &[u8], item: &Item) -> io
     }
 }
 
-/// Whether the other end has closed: it never has anything to say.
-fn is_over(stream: &mut dyn Stream) -> bool {
-    let mut byte = [0; 64];
-    let mut buffer = ReadBuf::new(&mut byte);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match Pin::new(stream).poll_read(&mut context, &mut buffer) {
-        std::task::Poll::Pending => false,
-        std::task::Poll::Ready(Ok(())) => buffer.filled().is_empty(),
-        std::task::Poll::Ready(Err(_)) => true,
+/// Whether the other end has closed: it never has anything to say. Waits a moment, since only a waiting runtime hears of
+/// what came meanwhile.
+async fn is_over(stream: &mut dyn Stream) -> bool {
+    let mut said = [0; 64];
+    match tokio::time::timeout(LOOK, stream.read(&mut said)).await {
+        Ok(Ok(count)) => count == 0,
+        Ok(Err(_)) => true,
+        Err(_) => false,
     }
 }
 
