@@ -679,104 +679,108 @@ fn the_journal_has_room_for_two_segments() {
     }
 }
 
+/// A sink `a`, and what is said of it under `audit.sinks`.
+const MISTAKES: &[(&str, &str)] = &[
+    (
+        "{kind: ftp}",
+        "a.kind: line 1: \"ftp\" is not known here; did you mean http? It is one of stdout, file, http, otlp, syslog, splunk",
+    ),
+    ("{format: ocsf}", "a.kind: line 1: missing; write kind: stdout"),
+    (
+        "{kind: stdout, colour: red}",
+        "a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
+    ),
+    (
+        "{kind: stdout, format: xml}",
+        "a.format: line 1: \"xml\" is not known here; write one of native, cloudevents, ocsf, ecs",
+    ),
+    ("{kind: stdout, required: 1}", "a.required: line 1: a number stands here; write true or false"),
+    ("{kind: file}", "a.path: line 1: missing; write path: /var/log/claviger/audit.jsonl"),
+    ("{kind: file, path: x}", "a.path: line 1: a path that is not absolute; write it from / on"),
+    (
+        "{kind: file, path: /j/x}",
+        "a: line 1: a file in the journal's directory; write it to a directory of its own",
+    ),
+    (
+        "{kind: file, path: /x, max_size: 1KiB}",
+        "a.max_size: line 1: 1KiB is out of range; write 1MiB to 1024GiB",
+    ),
+    ("{kind: file, path: /x, keep: 101}", "a.keep: line 1: 101 is out of range; write 0 to 100"),
+    ("{kind: http}", "a.url: line 1: missing; write url: https://siem.internal/events"),
+    ("{kind: http, url: siem}", "a.url: line 1: not an address; write https://HOST:PORT/PATH"),
+    (
+        "{kind: http, url: \"http://siem/x\"}",
+        "a.url: line 1: plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+    ),
+    (
+        "{kind: http, url: \"https://u:hunter2@siem/\"}",
+        "a.url: line 1: an address with a user or a password in it; put what proves who we are into a file",
+    ),
+    (
+        "{kind: http, url: \"https://siem/#x\"}",
+        "a.url: line 1: an address with a fragment; leave out # and what follows it",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", timeout: 1ms}",
+        "a.timeout: line 1: 1ms is out of range; write 100ms to 5m",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", client_cert: {cert_file: /c}}",
+        "a.client_cert.key_file: line 1: missing; write key_file: /etc/claviger/siem.key",
+    ),
+    (
+        "{kind: otlp, url: \"https://c:4318\"}",
+        "a.url: line 1: not the address of OTLP's logs; write it with its path, which ends in /v1/logs",
+    ),
+    (
+        "{kind: otlp, url: \"https://c/v1/logs\", format: ecs}",
+        "a.format: line 1: a format for otlp, which has a form of its own; remove it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088/x\", token_file: /t}",
+        "a.url: line 1: an address with a path or a query; write https://HOST:PORT and nothing after it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088\"}",
+        "a.token_file: line 1: missing; write token_file: /etc/claviger/splunk-token",
+    ),
+    (
+        "{kind: syslog, address: \"udp://s\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s/x\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tcp://s:601\"}",
+        "a.address: line 1: plain TCP to another machine: whoever is on the way reads who used which key; write tls://, or set insecure_tcp: true beside it",
+    ),
+    (
+        "{kind: syslog, address: \"unix:///dev/log\", ca_file: /c}",
+        "a: line 1: ca_file or client_cert for an address without TLS; remove them, or write a tls:// address",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", facility: kern}",
+        "a.facility: line 1: \"kern\" is not known here; write one of user, daemon, auth, authpriv, audit, local0, local1, local2, local3, local4, local5, local6, local7",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", app_name: \"a b\"}",
+        "a.app_name: line 1: not a name that syslog takes; write 1 to 48 printable ASCII characters",
+    ),
+    (
+        "{kind: stdout}, b: {kind: stdout}",
+        "b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
+    ),
+    (
+        "{kind: file, path: /x}, b: {kind: file, path: /x}",
+        "b: line 1: a second sink that writes to this file; give each a file of its own",
+    ),
+];
+
 #[test]
 fn every_mistake_in_a_sink_is_named_with_its_remedy() {
-    const AWAY: &str = "plain http to another machine: whoever is on the way reads who used which key; write https, or \
-                        set insecure_http: true beside it";
-    for (text, expected) in [
-        (
-            "{kind: ftp}",
-            "a.kind: line 1: \"ftp\" is not known here; did you mean http? It is one of stdout, file, http, otlp, syslog, splunk",
-        ),
-        ("{format: ocsf}", "a.kind: line 1: missing; write kind: stdout"),
-        (
-            "{kind: stdout, colour: red}",
-            "a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
-        ),
-        (
-            "{kind: stdout, format: xml}",
-            "a.format: line 1: \"xml\" is not known here; write one of native, cloudevents, ocsf, ecs",
-        ),
-        ("{kind: stdout, required: 1}", "a.required: line 1: a number stands here; write true or false"),
-        ("{kind: file}", "a.path: line 1: missing; write path: /var/log/claviger/audit.jsonl"),
-        ("{kind: file, path: x}", "a.path: line 1: a path that is not absolute; write it from / on"),
-        (
-            "{kind: file, path: /j/x}",
-            "a: line 1: a file in the journal's directory; write it to a directory of its own",
-        ),
-        (
-            "{kind: file, path: /x, max_size: 1KiB}",
-            "a.max_size: line 1: 1KiB is out of range; write 1MiB to 1024GiB",
-        ),
-        ("{kind: file, path: /x, keep: 101}", "a.keep: line 1: 101 is out of range; write 0 to 100"),
-        ("{kind: http}", "a.url: line 1: missing; write url: https://siem.internal/events"),
-        ("{kind: http, url: siem}", "a.url: line 1: not an address; write https://HOST:PORT/PATH"),
-        ("{kind: http, url: \"http://siem/x\"}", &format!("a.url: line 1: {AWAY}")),
-        (
-            "{kind: http, url: \"https://u:hunter2@siem/\"}",
-            "a.url: line 1: an address with a user or a password in it; put what proves who we are into a file",
-        ),
-        (
-            "{kind: http, url: \"https://siem/#x\"}",
-            "a.url: line 1: an address with a fragment; leave out # and what follows it",
-        ),
-        (
-            "{kind: http, url: \"https://siem/\", timeout: 1ms}",
-            "a.timeout: line 1: 1ms is out of range; write 100ms to 5m",
-        ),
-        (
-            "{kind: http, url: \"https://siem/\", client_cert: {cert_file: /c}}",
-            "a.client_cert.key_file: line 1: missing; write key_file: /etc/claviger/siem.key",
-        ),
-        (
-            "{kind: otlp, url: \"https://c:4318\"}",
-            "a.url: line 1: not the address of OTLP's logs; write it with its path, which ends in /v1/logs",
-        ),
-        (
-            "{kind: otlp, url: \"https://c/v1/logs\", format: ecs}",
-            "a.format: line 1: a format for otlp, which has a form of its own; remove it",
-        ),
-        (
-            "{kind: splunk, url: \"https://s:8088/x\", token_file: /t}",
-            "a.url: line 1: an address with a path or a query; write https://HOST:PORT and nothing after it",
-        ),
-        (
-            "{kind: splunk, url: \"https://s:8088\"}",
-            "a.token_file: line 1: missing; write token_file: /etc/claviger/splunk-token",
-        ),
-        (
-            "{kind: syslog, address: \"udp://s\"}",
-            "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
-        ),
-        (
-            "{kind: syslog, address: \"tls://s/x\"}",
-            "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
-        ),
-        (
-            "{kind: syslog, address: \"tcp://s:601\"}",
-            "a.address: line 1: plain TCP to another machine: whoever is on the way reads who used which key; write tls://, or set insecure_tcp: true beside it",
-        ),
-        (
-            "{kind: syslog, address: \"unix:///dev/log\", ca_file: /c}",
-            "a: line 1: ca_file or client_cert for an address without TLS; remove them, or write a tls:// address",
-        ),
-        (
-            "{kind: syslog, address: \"tls://s\", facility: kern}",
-            "a.facility: line 1: \"kern\" is not known here; write one of user, daemon, auth, authpriv, audit, local0, local1, local2, local3, local4, local5, local6, local7",
-        ),
-        (
-            "{kind: syslog, address: \"tls://s\", app_name: \"a b\"}",
-            "a.app_name: line 1: not a name that syslog takes; write 1 to 48 printable ASCII characters",
-        ),
-        (
-            "{kind: stdout}, b: {kind: stdout}",
-            "b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
-        ),
-        (
-            "{kind: file, path: /x}, b: {kind: file, path: /x}",
-            "b: line 1: a second sink that writes to this file; give each a file of its own",
-        ),
-    ] {
+    for (text, expected) in MISTAKES {
         check(
             &format!("audit: {{journal: {{dir: /j}}, sinks: {{a: {text}}}}}\n"),
             &[&format!("audit.sinks.{expected}")],

@@ -9,7 +9,7 @@ use super::{
     outlet::{Code, Failure, Outlet, Verdict},
 };
 use crate::{crypto::chance, name::SinkName};
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{iter, ops::Range, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,7 @@ enum Part {
 impl Courier {
     /// Delivers `items`; how many of them, from the first on, are done with. Fewer than all only once `stop` came.
     pub(super) async fn deliver(&mut self, items: &[Item]) -> usize {
-        let mut parts = vec![0..items.len()];
+        let mut parts: Vec<Range<usize>> = iter::once(0..items.len()).collect();
         while let Some(part) = parts.pop() {
             let bound = part.clone();
             let chosen = items.get(bound).unwrap_or_default();

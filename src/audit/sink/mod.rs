@@ -84,11 +84,14 @@ impl Sinks {
     pub fn take_over(&mut self, settings: &[Settings]) {
         while self.tasks.try_join_next().is_some() {}
         let mut before = BTreeMap::new();
-        let same = |running: &Running| settings.contains(&running.settings);
-        for (name, running) in self.running.extract_if(.., |_, running| !same(running)) {
-            running.control.stop.cancel();
-            before.insert(name, running.ended);
-        }
+        self.running.retain(|name, running| {
+            let same = settings.contains(&running.settings);
+            if !same {
+                running.control.stop.cancel();
+                before.insert(name.clone(), running.ended.clone());
+            }
+            same
+        });
         for sink in settings {
             if !self.running.contains_key(&sink.name) {
                 self.start(sink.clone(), before.remove(&sink.name));
