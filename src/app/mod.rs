@@ -7,13 +7,14 @@ mod kept;
 mod record;
 mod reload;
 mod sight;
+mod sinks;
 mod workloads;
 
 use crate::{
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Type},
-        sink,
+        sink::Sinks,
     },
     clock,
     config::{Config, Loaded, watch::Watch},
@@ -83,8 +84,8 @@ struct Agent {
     stop: Stop,
     /// What must not end before a stop was asked for; each says its name.
     tasks: JoinSet<&'static str>,
-    sinks: JoinSet<()>,
-    sinks_stop: CancellationToken,
+    sinks: Sinks,
+    ear: sinks::Ear,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -133,6 +134,11 @@ impl Agent {
         let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
+        let ear = recorder.ear();
+        let sinks = {
+            let ear = ear.clone();
+            Sinks::new(&audit, move |fact| ear.hear(fact))
+        };
         let mut agent = Self {
             path: path.to_owned(),
             config,
@@ -147,45 +153,33 @@ impl Agent {
             ready: Some(ready),
             stop,
             tasks: JoinSet::new(),
-            sinks: JoinSet::new(),
-            sinks_stop: CancellationToken::new(),
+            sinks,
+            ear,
             unfinished,
             watch,
             clock: sight::Clock::new(),
         };
         agent.note();
         agent.open_port(port, metrics);
-        agent.start_sinks();
+        agent.sinks.take_over(&agent.config.audit.sinks);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
         Ok(agent)
     }
 
     fn open_port(&mut self, port: Port, metrics: Metrics) {
-        let gauges = sight::Gauging::new(&self.kept, &self.workloads, self.vault.clone(), self.audit.stats());
+        let gauges = sight::Gauging::new(
+            &self.kept,
+            &self.workloads,
+            self.vault.clone(),
+            &self.audit,
+            self.sinks.lags(),
+        );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
         self.tasks.spawn(async move {
             port.serve(health, move || metrics.scrape(&gauges.read())).await;
             "health"
         });
-    }
-
-    fn start_sinks(&mut self) {
-        for sink in &self.config.audit.sinks {
-            let sink::Kind::Stdout = sink.kind;
-            let name = sink.name.clone();
-            match sink::stdout::Stdout::of_process(&self.audit, name.clone()) {
-                Ok(stdout) => {
-                    let stop = self.sinks_stop.clone();
-                    self.sinks.spawn(async move {
-                        if let Err(error) = stdout.run(stop).await {
-                            tracing::error!(sink = %name, %error, "the sink does not run; events stay in the journal");
-                        }
-                    });
-                }
-                Err(error) => tracing::error!(sink = %name, %error, "standard output is closed"),
-            }
-        }
     }
 
     /// Serves until a signal; gives the name of a task that ended before one.
@@ -199,7 +193,10 @@ impl Agent {
                 biased;
                 signal = signals.next() => match signal {
                     Signal::Terminate => return None,
-                    Signal::Reload => self.reload(),
+                    Signal::Reload => {
+                        self.sinks.reopen();
+                        self.reload();
+                    }
                 },
                 files = self.watch.changed() => self.files_changed(&files),
                 Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
@@ -225,6 +222,7 @@ impl Agent {
             self.recorder.record(jump);
         }
         self.kept.turn();
+        self.ear.turn();
         self.look();
     }
 
@@ -268,12 +266,12 @@ impl Agent {
         drop(self.kept);
         let audit = async {
             self.unfinished.wait().await;
+            self.ear.finish();
             self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
             }
-            self.sinks_stop.cancel();
-            while self.sinks.join_next().await.is_some() {}
+            self.sinks.end().await;
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }

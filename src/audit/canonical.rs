@@ -5,7 +5,10 @@
 
 use super::{
     chain::Chain,
-    event::{Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, Type, VaultRef},
+    event::{
+        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, SinkRef, Type,
+        VaultRef,
+    },
 };
 use crate::clock::Timestamp;
 use crate::crypto::{append_hex, sha256};
@@ -85,6 +88,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         latency,
         agent,
         agg,
+        sink,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen { out, caps, left_out: 0, first: true };
@@ -110,6 +114,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("rule", rule.as_ref(), write_rule);
     pen.quoted("seq", format_args!("{seq:020}"));
     pen.number("severity", Some(severity(*outcome)));
+    pen.object("sink", sink.as_ref(), write_sink);
     pen.text("source", Some(frame.source));
     pen.quoted("time", format_args!("{:.6}", frame.time));
     pen.bare("truncated", caps.original.map(|_| true));
@@ -217,6 +222,14 @@ fn write_rule(pen: &mut Pen<'_>, rule: &RuleRef) {
     pen.quoted("mode", mode.word());
     pen.text("name", Some(name.as_str()));
     pen.text("rev", Some(revision));
+}
+
+fn write_sink(pen: &mut Pen<'_>, sink: &SinkRef) {
+    let SinkRef { name, code, events, of } = sink;
+    pen.text("code", code.as_deref());
+    pen.number("events", *events);
+    pen.quoted("name", name);
+    pen.number("of", *of);
 }
 
 fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {

@@ -2,6 +2,8 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
+pub use super::sink::SinkRef;
+
 use crate::{
     clock::Timestamp,
     crypto::Hash,
@@ -46,6 +48,8 @@ pub struct Event {
     pub agent: Option<AgentFacts>,
     /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it.
     pub agg: Option<Agg>,
+    /// Which sink it is about, and what of it.
+    pub sink: Option<SinkRef>,
 }
 
 impl Event {
@@ -68,6 +72,7 @@ impl Event {
             latency: None,
             agent: None,
             agg: None,
+            sink: None,
         }
     }
 
@@ -103,6 +108,9 @@ pub enum Type {
     LeaseRevoked,
     AuditGap,
     AuditRecovered,
+    AuditSinkDown,
+    AuditSinkUp,
+    AuditDlq,
 }
 
 impl Type {
@@ -130,6 +138,9 @@ impl Type {
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
             Self::AuditRecovered => "audit.recovered.v1",
+            Self::AuditSinkDown => "audit.sink.down.v1",
+            Self::AuditSinkUp => "audit.sink.up.v1",
+            Self::AuditDlq => "audit.dlq.v1",
         }
     }
 }

@@ -7,6 +7,7 @@ mod chain;
 pub mod event;
 mod flood;
 pub mod journal;
+mod pins;
 mod queue;
 mod reason;
 pub mod sink;
@@ -17,6 +18,7 @@ pub use chain::ChainId;
 use crate::policy::rule::AuditMode;
 use event::Event;
 use journal::disk::{self, Disk, RealDisk, Unfit};
+use pins::Pins;
 use queue::{Ask, PassOn, Queue};
 use sink::tail::Tail;
 use std::{
@@ -57,8 +59,8 @@ pub struct Journal {
     pub max_size: u64,
     /// One segment, in bytes: 1 to 64 MiB.
     pub segment: u64,
-    /// How long a sealed segment is kept at least. Only a required sink can hold one back, and none is built yet:
-    /// until then the oldest is deleted at `max_size`, and never before.
+    /// How long a sealed segment is kept once every required sink has it; room that is needed comes first. Without a
+    /// required sink the oldest is deleted at `max_size`, and never before.
     pub retain: Duration,
 }
 
@@ -68,10 +70,12 @@ pub struct Audit(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
+    max: u64,
     chain: ChainId,
     mode: AtomicU8,
     queue: Arc<Queue>,
     tail: Arc<Tail>,
+    pins: Arc<Pins>,
     stats: Arc<Stats>,
 }
 
@@ -139,6 +143,7 @@ pub struct Stats {
     journal_bytes: AtomicU64,
     fsync_errors: AtomicU64,
     gap_events: AtomicU64,
+    oldest: AtomicU64,
     writable: AtomicBool,
 }
 
@@ -159,6 +164,12 @@ impl Stats {
     #[must_use]
     pub fn fsync_errors(&self) -> u64 {
         self.fsync_errors.load(Ordering::Relaxed)
+    }
+
+    /// When the oldest event in the journal happened, in seconds since 1970; `None` while there is none.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        Some(self.oldest.load(Ordering::Relaxed)).filter(|second| *second > 0)
     }
 
     /// Events that the journal had and lost: damaged, or removed by somebody else.
@@ -198,12 +209,13 @@ impl Audit {
         let failed = |source: io::Error| Error::Open { dir: dir.clone(), source: source.into() };
         let stats = Arc::new(Stats::default());
         let journal = journal::Journal::open(disk, settings, Arc::clone(&stats)).map_err(failed)?;
-        let chain = journal.chain();
+        let (chain, pins) = (journal.chain(), journal.pins());
         let (queue, tail) = (Arc::new(Queue::new()), Arc::new(Tail::new(chain)));
         let writer = Writer::new(journal, Arc::clone(&queue), Arc::clone(&tail), observe, lock);
         thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
         let mode = AtomicU8::new(settings.mode as u8);
-        Ok(Self(Arc::new(Inner { dir: dir.clone(), chain, mode, queue, tail, stats })))
+        let max = settings.journal.max_size;
+        Ok(Self(Arc::new(Inner { dir: dir.clone(), max, chain, mode, queue, tail, pins, stats })))
     }
 
     /// Puts `event` on disk as surely as `mode` demands. From the first poll on the event is committed even if the
@@ -274,6 +286,13 @@ impl Audit {
     #[must_use]
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.0.stats)
+    }
+
+    /// What a sink needs of the journal.
+    fn source(&self) -> sink::runner::Source {
+        let Inner { dir, max, queue, tail, pins, .. } = &*self.0;
+        let (queue, tail, pins) = (Arc::clone(queue), Arc::clone(tail), Arc::clone(pins));
+        sink::runner::Source { dir: dir.clone(), max: *max, tail, queue, pins }
     }
 
     /// The name of this start's chain.

@@ -124,6 +124,14 @@ pub enum Reason {
     JournalDamaged,
     /// The journal's file was removed or replaced.
     JournalReplaced,
+    /// A sink's receiver cannot be reached, or does not take events now.
+    SinkFailed,
+    /// A sink's receiver will never take an event.
+    SinkRefused,
+    /// A sink's receiver rejected some of a batch, and does not say which.
+    SinkPartial,
+    /// A sink was so far behind that events were gone before it could have them.
+    SinkBehind,
     /// Something of ours is broken.
     Internal,
 }
@@ -131,6 +139,7 @@ pub enum Reason {
 impl Reason {
     /// The word of the answers, the events and the metrics.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list: one line a word")]
     pub fn word(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
@@ -189,6 +198,10 @@ impl Reason {
             Self::Crash => "crash",
             Self::JournalDamaged => "journal_damaged",
             Self::JournalReplaced => "journal_replaced",
+            Self::SinkFailed => "sink_failed",
+            Self::SinkRefused => "sink_refused",
+            Self::SinkPartial => "sink_partial",
+            Self::SinkBehind => "sink_behind",
             Self::Internal => "internal",
         }
     }

@@ -8,6 +8,7 @@ mod identities;
 mod program;
 mod rules;
 mod secrets;
+mod sinks;
 mod unbuilt;
 mod vault;
 mod workloads;
