@@ -9,6 +9,8 @@ pub mod journal;
 mod queue;
 mod reason;
 pub mod sink;
+pub mod tree;
+pub mod verify;
 mod writer;
 
 pub use chain::ChainId;

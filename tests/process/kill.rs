@@ -83,6 +83,9 @@ impl Lane {
         check_reads(&chains, &answered);
         let stopped = chains.last().unwrap().last().unwrap();
         assert_eq!(stopped["type"], "agent.stopped.v1");
+        let dir = self.scene.journal().display().to_string();
+        let judged = self.scene.claviger(&["audit", "verify", &dir]).await;
+        assert_eq!(judged.status.code(), Some(0), "{}", String::from_utf8_lossy(&judged.stdout));
         answered.values().flatten().sum()
     }
 

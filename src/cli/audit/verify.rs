@@ -1,0 +1,150 @@
+//! `audit verify`: says whether the record is the one that was written, all of it, in its order.
+//!
+//! Does not judge: `audit::verify` does.
+
+use super::{
+    super::{
+        answer,
+        exit::{Exit, Failure},
+    },
+    inputs,
+};
+use crate::audit::verify::{Chain, Finding, Report, Verdict, verify};
+use serde_json::{Value, json};
+use std::{fmt::Write as _, path::PathBuf};
+
+/// Findings that are shown to a person.
+const SHOWN: usize = 20;
+
+/// Check that nothing is missing, changed or forged
+///
+/// Reads a journal's directory, single segments, or the JSON lines that a sink printed, and checks each event: canonical JSON
+/// (RFC 8785), its number, its id, and the hash of the event before it; how each chain ends and the next one continues it; in
+/// segments also checksums and padding. Works offline, and beside a running agent. Several files are read in the order of
+/// their first event. A line that came twice, byte by byte the same, is no fault: sinks deliver at least once.
+///
+/// What it cannot see without checkpoints: that the newest chain's last events were cut off, or that everything was written
+/// anew by somebody with the agent's rights.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger audit verify                            the journal in /var/lib/claviger/audit
+  claviger audit verify /mnt/evidence/audit --json | jq .verdict
+  kubectl logs app -c claviger | claviger audit verify -
+
+Exit codes: 0 good, 1 an input cannot be read, 2 wrong command line, 10 altered or forged, 11 truncated or rolled back,
+12 events are missing and the agent said so itself, 13 unsigned tail longer than allowed")]
+pub(in crate::cli) struct Args {
+    /// A journal's directory, segments, files of JSON lines, or - for standard input [default: /var/lib/claviger/audit]
+    #[arg(value_name = "FILE|DIR|-")]
+    inputs: Vec<PathBuf>,
+    /// The report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let report = verify(&inputs(&args.inputs))?;
+    if report.chains.is_empty() && report.findings.is_empty() {
+        let remedy = "a journal has one event at least from the first moment of its agent on";
+        return Err(Failure::new(Exit::Failed, "there is no event in it").remedy(remedy));
+    }
+    let text = if args.json { format!("{}\n", as_json(&report)) } else { as_text(&report) };
+    answer(text.as_bytes()).map(|_| exit(report.verdict))
+}
+
+fn exit(verdict: Verdict) -> Exit {
+    match verdict {
+        Verdict::Good => Exit::Done,
+        Verdict::DeclaredGaps => Exit::DeclaredGaps,
+        Verdict::UnsignedTail => Exit::UnsignedTail,
+        Verdict::Truncated => Exit::Truncated,
+        Verdict::Altered => Exit::Altered,
+    }
+}
+
+fn as_text(report: &Report) -> String {
+    let mut text = String::new();
+    report.chains.iter().for_each(|chain| write_chain(&mut text, chain));
+    for note in &report.notes {
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(text, "note: {note}");
+    }
+    for finding in report.findings.iter().take(SHOWN) {
+        write_finding(&mut text, finding);
+    }
+    let rest = (report.findings.len().saturating_sub(SHOWN) as u64).saturating_add(report.more);
+    if rest > 0 {
+        let _ = writeln!(text, "and {rest} more; --json shows the first thousand");
+    }
+    let (chains, events) = (report.chains.len(), report.events());
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    let _ = writeln!(
+        text,
+        "{}: {events} event{} in {chains} chain{}",
+        report.verdict.word(),
+        plural(events),
+        plural(chains as u64),
+    );
+    text
+}
+
+fn write_chain(text: &mut String, chain: &Chain) {
+    let Chain { uid, source, first, last, events, repeats, first_time, last_time, gaps, ending, verdict } =
+        chain;
+    let mut row = |name: &str, value: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "  {name:<9}{value}");
+    };
+    row("chain", format_args!("{uid}  {source}"));
+    row("events", format_args!("{events}, numbers {first} to {last}, {first_time} to {last_time}"));
+    if *repeats > 0 {
+        row("repeats", format_args!("{repeats} lines came twice, the same"));
+    }
+    for gap in gaps {
+        let said =
+            gap.declared.as_deref().map_or("nobody said so".to_owned(), |why| format!("declared: {why}"));
+        row("missing", format_args!("{} to {} ({said})", gap.from, gap.to));
+    }
+    row("end", format_args!("{}", ending.word()));
+    row("verdict", format_args!("{}\n", verdict.word()));
+}
+
+fn write_finding(text: &mut String, finding: &Finding) {
+    let Finding { verdict, chain, seq, what, expected, found } = finding;
+    let _ = write!(text, "{}: ", verdict.word());
+    if let Some(seq) = seq {
+        let _ = write!(text, "event {seq}");
+    }
+    if let Some(chain) = chain {
+        let _ = write!(text, "{}chain {chain}", if seq.is_some() { " of " } else { "" });
+    }
+    let _ = writeln!(text, ": {what}");
+    if let (Some(expected), Some(found)) = (expected, found) {
+        let _ = writeln!(text, "  expected {expected}\n  found    {found}");
+    }
+}
+
+fn as_json(report: &Report) -> Value {
+    let gap =
+        |gap: &crate::audit::verify::Gap| json!({"from": gap.from, "to": gap.to, "declared": gap.declared});
+    let chain = |chain: &Chain| {
+        json!({
+            "chain": chain.uid, "source": chain.source, "events": chain.events, "first": chain.first, "last": chain.last,
+            "first_time": chain.first_time, "last_time": chain.last_time, "repeats": chain.repeats,
+            "gaps": chain.gaps.iter().map(gap).collect::<Vec<_>>(),
+            "ending": format!("{:?}", chain.ending), "verdict": chain.verdict.word(),
+        })
+    };
+    let finding = |finding: &Finding| {
+        json!({
+            "verdict": finding.verdict.word(), "chain": finding.chain, "seq": finding.seq, "what": finding.what,
+            "expected": finding.expected, "found": finding.found,
+        })
+    };
+    json!({
+        "verdict": report.verdict.word(), "exit": exit(report.verdict).code(), "events": report.events(),
+        "chains": report.chains.iter().map(chain).collect::<Vec<_>>(),
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+        "more": report.more, "notes": report.notes,
+    })
+}
