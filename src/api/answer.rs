@@ -100,6 +100,8 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Crash
         | Reason::JournalDamaged
         | Reason::JournalReplaced
+        | Reason::RolledBack
+        | Reason::JournalMissing
         | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -3,6 +3,7 @@
 //! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
 //! process, since half an agent is worse than none.
 
+mod checkpoints;
 mod kept;
 mod record;
 mod reload;
@@ -12,7 +13,7 @@ mod workloads;
 use crate::{
     audit::{
         self, Audit,
-        event::{AgentFacts, Event, Outcome, Type},
+        event::{AgentFacts, Event, Outcome, Signed, Type},
         sink,
     },
     clock,
@@ -63,6 +64,7 @@ struct Agent {
     vault: Vault,
     audit: Audit,
     recorder: Recorder,
+    checkpoints: checkpoints::Running,
     kept: Kept,
     workloads: Workloads,
     health: Health,
@@ -102,6 +104,7 @@ impl Agent {
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
+        let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = {
             let metrics = metrics.clone();
             Audit::open(&config.audit, move |took| metrics.audit_committed(took))?
@@ -109,11 +112,13 @@ impl Agent {
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
-        recorder.record(started(&config, &port));
+        recorder.record(started(&config, &port, planned.declaration()));
         let vault = Vault::new(config.vault.clone()).context("preparing the way to Vault")?;
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
+        let stopping = stop.token(Phase::Accept).clone();
+        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let mut workloads =
             Workloads::new(kept.keeper(), audit.clone(), metrics.clone(), unfinished.clone(), &stop);
         workloads.bind(&config)?;
@@ -125,6 +130,7 @@ impl Agent {
             vault,
             audit,
             recorder,
+            checkpoints,
             kept,
             workloads,
             health,
@@ -229,7 +235,8 @@ impl Agent {
             finished.cancel();
         };
         let revocation = async {
-            let _ = tokio::time::timeout(HEAD_START, finished.cancelled()).await;
+            let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
+            let _ = tokio::join!(head_start, self.checkpoints.before_revocation());
             self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
         };
         tokio::join!(requests, revocation);
@@ -239,6 +246,7 @@ impl Agent {
         let audit = async {
             self.unfinished.wait().await;
             self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
+            self.checkpoints.last().await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
             }
@@ -258,11 +266,12 @@ fn has_run_before(settings: &audit::Settings) -> bool {
     audit::journal::read(&settings.journal.dir).is_ok_and(|mut events| events.next().is_some())
 }
 
-fn started(config: &Config, port: &Port) -> Event {
+fn started(config: &Config, port: &Port, signed: Option<Box<Signed>>) -> Event {
     let facts = AgentFacts {
         version: Some(env!("CARGO_PKG_VERSION")),
         revision: Some(config.revision.clone()),
         health: Some(port.address()),
+        signed,
         ..AgentFacts::default()
     };
     Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }

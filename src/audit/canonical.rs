@@ -5,7 +5,7 @@
 
 use super::{
     chain::Chain,
-    event::{Actor, AgentFacts, Cache, Event, Outcome, Resource, RuleRef, Type, VaultRef},
+    event::{Actor, AgentFacts, Cache, Event, Outcome, Resource, RuleRef, Signed, Type, VaultRef},
 };
 use crate::clock::Timestamp;
 use crate::crypto::{append_hex, sha256};
@@ -149,6 +149,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         from_seq,
         to_seq,
         last_hash,
+        signed,
     } = facts;
     let (from, last) = if kind == Type::AuditRecovered { (None, *from_seq) } else { (*from_seq, None) };
     pen.text("chain", chain.as_deref());
@@ -162,6 +163,12 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.seq("last_seq", last);
     pen.number("problems", *problems);
     pen.text("revision", revision.as_deref());
+    pen.object("signed", signed.as_deref(), |pen, Signed { by, key, certificate, note }| {
+        pen.quoted("by", by);
+        pen.text("cert", certificate.as_deref());
+        pen.text("key", key.as_deref());
+        pen.text("note", note.as_deref());
+    });
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
@@ -591,7 +598,7 @@ mod tests {
             event.agent = Some(AgentFacts {
                 version: Some("0.1.0"), revision: i, health: None, problems, keys,
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
-                from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
+                from_seq: seqs[0], to_seq: seqs[1], last_hash: None, signed: None,
             });
             assert_eq!(line(&event, Paths::Clear), by_maps(&event));
         }

@@ -93,6 +93,7 @@ pub enum Type {
     LeaseRevoked,
     AuditGap,
     AuditRecovered,
+    AuditCheckpoint,
 }
 
 impl Type {
@@ -119,6 +120,7 @@ impl Type {
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
             Self::AuditRecovered => "audit.recovered.v1",
+            Self::AuditCheckpoint => "audit.checkpoint.v1",
         }
     }
 }
@@ -219,6 +221,10 @@ pub enum Reason {
     JournalDamaged,
     /// The journal's file was removed or replaced.
     JournalReplaced,
+    /// The journal is older than what was anchored in Vault.
+    RolledBack,
+    /// The journal is empty, and events of it are anchored in Vault.
+    JournalMissing,
     /// Something of ours is broken.
     Internal,
 }
@@ -263,6 +269,8 @@ impl Reason {
             Self::Crash => "crash",
             Self::JournalDamaged => "journal_damaged",
             Self::JournalReplaced => "journal_replaced",
+            Self::RolledBack => "rolled_back",
+            Self::JournalMissing => "journal_missing",
             Self::Internal => "internal",
         }
     }
@@ -362,4 +370,19 @@ pub struct AgentFacts {
     pub to_seq: Option<u64>,
     /// Hash of the last recovered event, hex.
     pub last_hash: Option<String>,
+    /// Who signs checkpoints of this chain, and one of them.
+    pub signed: Option<Box<Signed>>,
+}
+
+/// In `agent.started`: that checkpoints come, and whose. In `audit.checkpoint`: one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// `boot` or `transit`.
+    pub by: &'static str,
+    /// The Ed25519 public key, base64; with `transit`, known once Vault has signed.
+    pub key: Option<String>,
+    /// That Vault certified the key for this chain: a signed note.
+    pub certificate: Option<String>,
+    /// The checkpoint: a signed note.
+    pub note: Option<String>,
 }

@@ -4,11 +4,13 @@
 
 mod canonical;
 mod chain;
+pub mod checkpoint;
 pub mod event;
 pub mod journal;
 mod queue;
 mod reason;
 pub mod sink;
+pub mod note;
 pub mod tree;
 pub mod verify;
 mod writer;
@@ -47,6 +49,8 @@ pub struct Settings {
     pub source: String,
     /// Whether paths in Vault are hashed in events.
     pub hash_paths: bool,
+    /// Who signs how far the journal has come; nobody without it.
+    pub checkpoints: Option<checkpoint::Settings>,
 }
 
 /// The journal's directory and sizes.

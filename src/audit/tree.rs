@@ -2,7 +2,7 @@
 //!
 //! Pure. RFC 6962 section 2.1, so that transparency logs' own tools (C2SP tlog-tiles) can be fed from it. Gives no proofs.
 
-use crate::crypto::{Hash, sha256};
+use crate::crypto::{Hash, sha256, sha256_of};
 
 /// A tree of any size, as the roots of its full subtrees: at most 64 of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,7 +10,6 @@ pub struct Tree {
     size: u64,
     /// Largest first: one for each bit of `size`.
     peaks: Vec<Hash>,
-    scratch: Vec<u8>,
 }
 
 impl Tree {
@@ -28,10 +27,12 @@ impl Tree {
 
     /// Adds the next event by its bytes.
     pub fn push(&mut self, event: &[u8]) {
-        self.scratch.clear();
-        self.scratch.push(0);
-        self.scratch.extend_from_slice(event);
-        let mut node = sha256(&self.scratch);
+        self.push_leaf(leaf(event));
+    }
+
+    /// Adds the next event by its [`leaf`].
+    pub fn push_leaf(&mut self, leaf: Hash) {
+        let mut node = leaf;
         for _ in 0..self.size.trailing_ones() {
             let Some(left) = self.peaks.pop() else { break };
             node = parent(&left, &node);
@@ -51,13 +52,14 @@ impl Tree {
     }
 }
 
+/// The hash of one event as the tree keeps it, unlike that of any node.
+#[must_use]
+pub fn leaf(event: &[u8]) -> Hash {
+    sha256_of(&[&[0], event])
+}
+
 fn parent(left: &Hash, right: &Hash) -> Hash {
-    let mut bytes = [1; 65];
-    let (_, children) = bytes.split_at_mut(1);
-    let (first, second) = children.split_at_mut(32);
-    first.copy_from_slice(left);
-    second.copy_from_slice(right);
-    sha256(&bytes)
+    sha256_of(&[&[1], left, right])
 }
 
 #[cfg(test)]

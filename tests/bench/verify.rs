@@ -58,6 +58,7 @@ async fn write(count: usize, dir: &Path) -> Outcome<u64> {
         sinks: Vec::new(),
         source: "urn:claviger:payments-api-7c9d/claviger".into(),
         hash_paths: false,
+        checkpoints: None,
     };
     let audit = Audit::open(&settings, |_| {})?;
     let mut writers = JoinSet::new();

@@ -106,7 +106,7 @@ impl Tail {
     }
 
     /// Lets events gather for `pause`; ends early as [`Tail::wait`] does.
-    pub(super) fn gather(&self, seen: Seen, pause: Duration) {
+    pub(in crate::audit) fn gather(&self, seen: Seen, pause: Duration) {
         let position = Position { chain: self.chain, seq: u64::MAX };
         self.wait(Seen { position, ..seen }, Some(pause));
     }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Knows nothing of other chains: the judge compares them.
 
-use super::{fact::Continued, line::Line};
+use super::{fact::Continued, line::Line, signed::Signing};
 use crate::{
     audit::chain::Chain,
     crypto::{Hash, hex},
@@ -29,6 +29,9 @@ pub(super) struct State {
     /// What its first event says of the chain before.
     pub(super) continues: Option<Continued>,
     pub(super) is_stopped: bool,
+    pub(super) signing: Signing,
+    /// The hash of the event that is anchored, if it is of this chain and here.
+    pub(super) anchored: Option<Hash>,
     /// The hash of a line behind the last event that could not be read.
     unread: Option<Hash>,
     recent: VecDeque<Hash>,
@@ -75,6 +78,8 @@ impl State {
             holes: Vec::new(),
             continues: None,
             is_stopped: false,
+            signing: Signing::default(),
+            anchored: None,
             unread: None,
             recent: VecDeque::new(),
         }

@@ -15,6 +15,25 @@ struct Raw {
     to: Option<String>,
     last_seq: Option<String>,
     last_hash: Option<String>,
+    signed: Option<Signed>,
+}
+
+/// Who signs, in `agent.started`; a checkpoint, in `audit.checkpoint`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Signed {
+    /// `boot` or `transit`.
+    pub(super) by: String,
+    /// Base64.
+    pub(super) key: Option<String>,
+    /// A signed note.
+    pub(super) cert: Option<String>,
+    /// A signed note.
+    pub(super) note: Option<String>,
+}
+
+/// What an event says of signatures.
+pub(super) fn signed(agent: &[u8]) -> Option<Signed> {
+    serde_json::from_slice::<Raw>(agent).ok()?.signed
 }
 
 /// `audit.gap`.
@@ -28,6 +47,8 @@ pub(super) struct Declared {
     pub(super) to: u64,
     /// The agent's word for why.
     pub(super) reason: String,
+    /// The chain of the agent that says so.
+    pub(super) by: ChainId,
 }
 
 /// `audit.recovered`: the end of the chain before.
@@ -42,11 +63,11 @@ pub(super) struct Continued {
 }
 
 /// What an `audit.gap` declares, if it names a chain and numbers.
-pub(super) fn declared(agent: &[u8], reason: &[u8]) -> Option<Declared> {
+pub(super) fn declared(agent: &[u8], reason: &[u8], by: ChainId) -> Option<Declared> {
     let raw: Raw = serde_json::from_slice(agent).ok()?;
     let chain = ChainId::parse(raw.chain?.as_bytes())?;
     let (from, to) = (raw.from?.parse().ok()?, raw.to?.parse().ok()?);
-    Some(Declared { chain, from, to, reason: String::from_utf8_lossy(reason).into_owned() })
+    Some(Declared { chain, from, to, reason: String::from_utf8_lossy(reason).into_owned(), by })
 }
 
 /// What an `audit.recovered` says of the chain before.
@@ -73,7 +94,7 @@ mod tests {
         assert_eq!(continued(b"{}"), None);
         let agent =
             format!(r#"{{"chain":"{chain}","from":"00000000000000000002","to":"00000000000000000003"}}"#);
-        let expected = Declared { chain, from: 2, to: 3, reason: "journal_damaged".into() };
-        assert_eq!(declared(agent.as_bytes(), b"journal_damaged"), Some(expected));
+        let expected = Declared { chain, from: 2, to: 3, reason: "journal_damaged".into(), by: chain };
+        assert_eq!(declared(agent.as_bytes(), b"journal_damaged", chain), Some(expected));
     }
 }

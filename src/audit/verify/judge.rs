@@ -3,17 +3,19 @@
 //! Pure. Reads no file: what a file itself tells (checksums, padding) it is told by `input`.
 
 use super::{
+    Terms,
     chain::{Repeats, State, Step, Wrong},
-    fact::{self, Continued, Declared},
+    fact::{self, Declared},
     input::Sees,
     line::Line,
-    report::{Chain as Summary, Ending, Finding, Gap, Report, Verdict},
+    report::{Finding, Verdict},
+    signed::Against,
 };
 use crate::{
     audit::chain::{Chain, ChainId, Position},
     crypto::{hex, sha256},
 };
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::collections::BTreeMap;
 
 /// Findings that are kept one by one.
 const FINDINGS: usize = 1_000;
@@ -26,24 +28,27 @@ const DECLARED: usize = 10_000;
 
 /// What was seen so far.
 pub(super) struct Judge {
-    chains: BTreeMap<ChainId, State>,
+    pub(super) chains: BTreeMap<ChainId, State>,
     /// The chain of the last line.
     current: Option<ChainId>,
     /// Chains whose repeats are remembered, the newest last.
     open: Vec<ChainId>,
-    declared: BTreeMap<ChainId, Vec<Declared>>,
-    findings: Vec<Finding>,
-    worst: BTreeMap<ChainId, Verdict>,
-    verdict: Verdict,
-    more: u64,
-    notes: Vec<String>,
-    from: Repeats,
+    pub(super) declared: BTreeMap<ChainId, Vec<Declared>>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) worst: BTreeMap<ChainId, Verdict>,
+    pub(super) verdict: Verdict,
+    pub(super) more: u64,
+    pub(super) notes: Vec<String>,
+    pub(super) from: Repeats,
     wrong: Vec<Wrong>,
+    pub(super) terms: Terms,
 }
 
-impl Default for Judge {
-    fn default() -> Self {
+impl Judge {
+    /// A judge who goes by `terms` and has seen nothing.
+    pub(super) fn new(terms: Terms) -> Self {
         Self {
+            terms,
             chains: BTreeMap::new(),
             current: None,
             open: Vec::new(),
@@ -123,7 +128,11 @@ impl Sees for Judge {
         }
         let mut wrong = std::mem::take(&mut self.wrong);
         if state.take(&line, seq, hash, self.from, &mut wrong) == Step::Next {
-            self.next(&line, chain, seq);
+            state.signing.event(seq, bytes, hash);
+            if self.terms.anchor.as_ref().is_some_and(|anchor| anchor.is_at(chain, seq)) {
+                state.anchored = Some(hash);
+            }
+            self.next(&line, chain, seq, &mut wrong);
         }
         for Wrong { seq, what, hashes } in wrong.drain(..) {
             self.add(Verdict::Altered, Some(chain), Some(seq), what.into(), hashes);
@@ -177,9 +186,19 @@ impl Judge {
     }
 
     /// What the journal's own events say.
-    fn next(&mut self, line: &Line<'_>, chain: ChainId, seq: u64) {
+    fn next(&mut self, line: &Line<'_>, chain: ChainId, seq: u64, wrong: &mut Vec<Wrong>) {
         match line.kind {
-            b"audit.gap.v1" => match fact::declared(line.agent, line.reason) {
+            b"agent.started.v1" => {
+                self.with(chain, |state| state.signing.declare(fact::signed(line.agent)));
+            }
+            b"audit.checkpoint.v1" => {
+                let Some(state) = self.chains.get_mut(&chain) else { return };
+                let origin = format!("{}/{chain}", String::from_utf8_lossy(&state.source));
+                let (first_time, keys) = (state.first_time.as_slice(), self.terms.keys.as_slice());
+                let against = Against { seq, origin: &origin, first_time, keys };
+                wrong.extend(state.signing.checkpoint(fact::signed(line.agent), &against).err());
+            }
+            b"audit.gap.v1" => match fact::declared(line.agent, line.reason, chain) {
                 Some(declared) => {
                     let list = self.declared.entry(declared.chain).or_default();
                     if list.len() < DECLARED {
@@ -205,18 +224,17 @@ impl Judge {
                 ),
             },
             b"agent.stopped.v1" => self.with(chain, |state| state.is_stopped = true),
-            b"audit.checkpoint.v1" => {}
             _ => self.with(chain, |state| state.is_stopped = false),
         }
     }
 
-    fn with(&mut self, chain: ChainId, change: impl FnOnce(&mut State)) {
+    pub(super) fn with(&mut self, chain: ChainId, change: impl FnOnce(&mut State)) {
         if let Some(state) = self.chains.get_mut(&chain) {
             change(state);
         }
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         verdict: Verdict,
         chain: Option<ChainId>,
@@ -236,150 +254,6 @@ impl Judge {
         let (expected, found) = hashes.unzip();
         let chain = chain.map(|chain| chain.to_string());
         self.findings.push(Finding { verdict, chain, seq, what, expected, found });
-    }
-
-    /// Compares the chains with one another, and says what came of it all.
-    pub(super) fn finish(mut self) -> Report {
-        self.chains.retain(|_, state| state.events > 0);
-        for (chain, holes) in self.chains.iter().map(|(c, s)| (*c, s.holes.clone())).collect::<Vec<_>>() {
-            holes.into_iter().for_each(|hole| self.missing(chain, &hole, Verdict::Altered));
-        }
-        let mut endings = BTreeMap::new();
-        let mut before: BTreeMap<Vec<u8>, ChainId> = BTreeMap::new();
-        let chains: Vec<ChainId> = self.chains.keys().copied().collect();
-        for chain in chains {
-            let Some(source) = self.chains.get(&chain).map(|state| state.source.clone()) else { continue };
-            let last = before.insert(source, chain);
-            self.compare(chain, last, &mut endings);
-        }
-        let mut summaries = Vec::new();
-        for (chain, state) in std::mem::take(&mut self.chains) {
-            let gap = |hole: &RangeInclusive<u64>| Gap {
-                from: *hole.start(),
-                to: *hole.end(),
-                declared: self.declaration(chain, hole),
-            };
-            let gaps = state.holes.iter().map(gap).collect();
-            let ending = match endings.get(&chain) {
-                None if state.is_stopped => Ending::Stopped,
-                Some(Ending::SealedBySuccessor) if state.is_stopped => Ending::Stopped,
-                None => Ending::Open,
-                Some(ending) => *ending,
-            };
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            summaries.push(Summary {
-                uid: chain.to_string(),
-                source: text(&state.source),
-                first: state.first,
-                last: state.last,
-                events: state.events,
-                repeats: state.repeats,
-                first_time: text(&state.first_time),
-                last_time: text(&state.last_time),
-                gaps,
-                ending,
-                verdict: self.worst.get(&chain).copied().unwrap_or(Verdict::Good),
-            });
-        }
-        let Self { findings, more, notes, verdict, .. } = self;
-        Report { chains: summaries, findings, more, notes, verdict }
-    }
-
-    /// What the first event of `chain` says of the chain `before` it.
-    fn compare(&mut self, chain: ChainId, before: Option<ChainId>, endings: &mut BTreeMap<ChainId, Ending>) {
-        let Some(state) = self.chains.get(&chain) else { return };
-        let (continues, first) = (state.continues, state.first);
-        match (continues, before) {
-            (Some(said), Some(before)) if said.chain == before => {
-                endings.insert(before, Ending::SealedBySuccessor);
-                self.end(chain, said);
-            }
-            (Some(said), Some(before)) if said.chain > before => {
-                let what = format!("it is missing, up to event {}: {chain} continues it", said.seq);
-                self.add(Verdict::Truncated, Some(said.chain), None, what, None);
-            }
-            (Some(said), Some(before)) => {
-                let what = format!("it continues {}, and says nothing of {before}", said.chain);
-                self.add(Verdict::Altered, Some(chain), Some(1), what, None);
-            }
-            (Some(said), None) => {
-                self.note(format!("{chain} continues {}, which is not here", said.chain));
-            }
-            (None, Some(_)) if first > 1 => {
-                self.cut_off(chain, 1..=first.saturating_sub(1));
-            }
-            (None, Some(before)) if self.from == Repeats::Allowed => {
-                endings.insert(before, Ending::Unknown);
-                self.note(format!("{chain} began in an empty journal: nothing says how {before} ended"));
-            }
-            (None, Some(before)) => {
-                let what = format!("it does not say how {before} ended");
-                self.add(Verdict::Altered, Some(chain), Some(1), what, None);
-            }
-            (None, None) if first > 1 => {
-                self.note(format!("{chain} begins with event {first}: older ones are not here"));
-            }
-            (None, None) => {}
-        }
-    }
-
-    /// Whether the chain that `chain` continues ended as it says.
-    fn end(&mut self, chain: ChainId, said: Continued) {
-        let Some(state) = self.chains.get(&said.chain) else { return };
-        let (last, hash) = (state.last, state.hash);
-        if last < said.seq {
-            self.cut_off(said.chain, last.saturating_add(1)..=said.seq);
-        } else if last > said.seq {
-            let what = format!("{chain} says that its chain ended with event {}", said.seq);
-            let seq = Some(said.seq.saturating_add(1));
-            self.add(Verdict::Altered, Some(said.chain), seq, what, None);
-        } else if let Some(hash) = hash.filter(|hash| *hash != said.hash) {
-            let what = format!("it is not what {chain} says it was");
-            let hashes = Some((hex(&said.hash), hex(&hash)));
-            self.add(Verdict::Altered, Some(said.chain), Some(last), what, hashes);
-        }
-    }
-
-    /// Events at the beginning or the end of `chain` are missing.
-    fn cut_off(&mut self, chain: ChainId, hole: RangeInclusive<u64>) {
-        self.missing(chain, &hole, Verdict::Truncated);
-        self.with(chain, |state| state.holes.push(hole));
-    }
-
-    fn missing(&mut self, chain: ChainId, hole: &RangeInclusive<u64>, undeclared: Verdict) {
-        let (from, to) = (*hole.start(), *hole.end());
-        let missing = if from == to {
-            format!("event {from} is missing")
-        } else {
-            format!("events {from} to {to} are missing")
-        };
-        let (verdict, what) = match self.declaration(chain, hole) {
-            None => (undeclared, missing),
-            // The agent found bytes changed: it cannot tell a bad disk from a hand.
-            Some(reason) if reason == "journal_damaged" => {
-                (Verdict::Altered, format!("{missing}: the agent found them changed on disk"))
-            }
-            Some(reason) => (Verdict::DeclaredGaps, format!("{missing}: the agent says so ({reason})")),
-        };
-        self.add(verdict, Some(chain), Some(from), what, None);
-    }
-
-    /// Why the whole of `hole` is missing, in the word of the agent.
-    fn declaration(&self, chain: ChainId, hole: &RangeInclusive<u64>) -> Option<String> {
-        let all = self.declared.get(&chain)?;
-        let mut next = *hole.start();
-        let mut reason = None;
-        loop {
-            let here = |declared: &&Declared| (declared.from..=declared.to).contains(&next);
-            let declared = all.iter().find(here)?;
-            if reason.is_none() || declared.reason == "journal_damaged" {
-                reason = Some(declared.reason.clone());
-            }
-            if declared.to >= *hole.end() {
-                return reason;
-            }
-            next = declared.to.saturating_add(1);
-        }
     }
 }
 

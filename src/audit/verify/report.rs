@@ -2,6 +2,8 @@
 //!
 //! Pure. Does not print: `cli/audit` does.
 
+use super::signed::Voucher;
+
 /// The outcome, from good to worst: the worst finding decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
@@ -108,6 +110,10 @@ pub struct Chain {
     pub gaps: Vec<Gap>,
     /// How it ends.
     pub ending: Ending,
+    /// Who vouches for it.
+    pub voucher: Voucher,
+    /// The last event that is signed; 0 without a signature that counts.
+    pub signed_up_to: u64,
     /// The worst that was found in it.
     pub verdict: Verdict,
 }

@@ -30,6 +30,7 @@ fn settings(dir: &Path) -> Settings {
         sinks: Vec::new(),
         source: "urn:claviger:host/claviger".into(),
         hash_paths: false,
+        checkpoints: None,
     }
 }
 
@@ -102,7 +103,7 @@ impl Written {
     }
 
     fn verdict(&self) -> Verdict {
-        verify(&[Input::Path(self.dir())]).unwrap().verdict
+        verify(&[Input::Path(self.dir())], Terms::default()).unwrap().verdict
     }
 }
 
@@ -118,7 +119,7 @@ fn judged(lines: &[Vec<u8>]) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("events.jsonl");
     fs::write(&file, lines.join(&b'\n')).unwrap();
-    verify(&[Input::Path(file)]).unwrap()
+    verify(&[Input::Path(file)], Terms::default()).unwrap()
 }
 
 /// Whether the event `line` hashes to what the next one says.
@@ -160,7 +161,7 @@ async fn check(what: &str, tamper: impl FnOnce(&mut Vec<Vec<u8>>), expected: Ver
 async fn a_record_that_nobody_touched_is_good_in_every_form() {
     let written = Written::by(&[(300, End::Stop), (300, End::Kill), (5, End::Kill)]).await;
     assert!(written.segments().len() > 4, "more than one segment a chain");
-    let report = verify(&[Input::Path(written.dir())]).unwrap();
+    let report = verify(&[Input::Path(written.dir())], Terms::default()).unwrap();
     assert_eq!((report.verdict, &report.findings), (Verdict::Good, &Vec::new()));
     let endings: Vec<_> = report.chains.iter().map(|chain| (chain.events, chain.ending)).collect();
     let expected = [(301, Ending::Stopped), (301, Ending::SealedBySuccessor), (6, Ending::Open)];
@@ -168,7 +169,7 @@ async fn a_record_that_nobody_touched_is_good_in_every_form() {
     // The same as single segments, in any order, and as lines.
     let mut segments: Vec<_> = written.segments().into_iter().map(Input::Path).collect();
     segments.reverse();
-    assert_eq!(verify(&segments).unwrap().chains, report.chains);
+    assert_eq!(verify(&segments, Terms::default()).unwrap().chains, report.chains);
     assert_eq!(judged(&written.lines()).chains, report.chains);
 }
 
@@ -252,7 +253,7 @@ async fn a_gap_that_the_agent_declared_is_told_from_one_that_it_did_not() {
     fs::remove_file(active).unwrap();
     audit.record(read_event(1), AuditMode::Strict).await.unwrap();
     audit.close().await.unwrap();
-    let report = verify(&[Input::Path(written.dir())]).unwrap();
+    let report = verify(&[Input::Path(written.dir())], Terms::default()).unwrap();
     assert_eq!(report.verdict, Verdict::DeclaredGaps, "{report:#?}");
     let gap = &report.chains[1].gaps[0];
     assert_eq!((gap.from, gap.to, gap.declared.as_deref()), (1, 2, Some("journal_replaced")));
@@ -266,7 +267,7 @@ async fn a_flipped_bit_in_the_middle_of_a_segment_is_found_before_and_after_the_
     let mut byte = [0];
     file.read_exact_at(&mut byte, 5_000).unwrap();
     file.write_all_at(&[byte[0] ^ 4], 5_000).unwrap();
-    let report = verify(&[Input::Path(written.dir())]).unwrap();
+    let report = verify(&[Input::Path(written.dir())], Terms::default()).unwrap();
     let first = report.findings[0].clone();
     assert_eq!((report.verdict, first.verdict), (Verdict::Altered, Verdict::Altered));
     // The next start finds it.
@@ -280,7 +281,7 @@ async fn a_flipped_bit_in_the_middle_of_a_segment_is_found_before_and_after_the_
     tokio::time::timeout(Duration::from_secs(30), found).await.unwrap();
     audit.record(read_event(1), AuditMode::Strict).await.unwrap();
     audit.close().await.unwrap();
-    let report = verify(&[Input::Path(written.dir())]).unwrap();
+    let report = verify(&[Input::Path(written.dir())], Terms::default()).unwrap();
     assert_eq!(report.verdict, Verdict::Altered, "{report:#?}");
     assert_eq!(report.findings[0].seq, first.seq);
     assert!(report.findings[0].what.contains("the agent found"), "{report:#?}");
@@ -315,9 +316,9 @@ async fn bytes_behind_the_last_event_are_refused_unless_they_are_zeros() {
 #[test]
 fn a_directory_without_a_journal_is_an_error_and_not_a_good_record() {
     let folder = tempfile::tempdir().unwrap();
-    let empty = verify(&[Input::Path(folder.path().to_owned())]);
+    let empty = verify(&[Input::Path(folder.path().to_owned())], Terms::default());
     assert!(matches!(empty, Err(Unreadable::NoJournal { .. })));
-    let missing = verify(&[Input::Path(folder.path().join("no"))]);
+    let missing = verify(&[Input::Path(folder.path().join("no"))], Terms::default());
     assert!(matches!(missing, Err(Unreadable::Read { .. })));
 }
 
@@ -351,7 +352,7 @@ proptest! {
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset as u64).unwrap();
         file.write_all_at(&[byte[0] ^ change], offset as u64).unwrap();
-        let report = verify(&[Input::Path(dir)]).unwrap();
+        let report = verify(&[Input::Path(dir)], Terms::default()).unwrap();
         assert_eq!(report.verdict, Verdict::Altered, "byte {offset} of segment {which}: {report:#?}");
     }
 

@@ -9,10 +9,20 @@ use super::{
     },
     inputs,
 };
-use crate::audit::verify::{Chain, Finding, Report, Verdict, verify};
+use crate::audit::{
+    checkpoint::Anchor,
+    verify::{Chain, Finding, MAX_UNSIGNED, Report, Terms, Verdict, Voucher, public_keys, verify},
+};
 use serde_json::{Value, json};
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
+/// The largest key or anchor that is read, in bytes.
+const LARGEST: u64 = 1024 * 1024;
 /// Findings that are shown to a person.
 const SHOWN: usize = 20;
 
@@ -38,19 +48,66 @@ pub(in crate::cli) struct Args {
     /// A journal's directory, segments, files of JSON lines, or - for standard input [default: /var/lib/claviger/audit]
     #[arg(value_name = "FILE|DIR|-")]
     inputs: Vec<PathBuf>,
+    /// Vault's public key, that signs checkpoints or certifies the keys that do: PEM, or base64 as `vault read` prints it
+    #[arg(long, value_name = "FILE")]
+    pubkey: Option<PathBuf>,
+    /// What is anchored in Vault, as `vault kv get -format=json` prints it
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
+    /// How many events may stand behind the last signature of a chain
+    #[arg(long, value_name = "N", default_value_t = MAX_UNSIGNED)]
+    max_unsigned: u64,
     /// The report as one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let report = verify(&inputs(&args.inputs))?;
+    let report = verify(&inputs(&args.inputs), terms(args)?)?;
     if report.chains.is_empty() && report.findings.is_empty() {
         let remedy = "a journal has one event at least from the first moment of its agent on";
         return Err(Failure::new(Exit::Failed, "there is no event in it").remedy(remedy));
     }
     let text = if args.json { format!("{}\n", as_json(&report)) } else { as_text(&report) };
     answer(text.as_bytes()).map(|_| exit(report.verdict))
+}
+
+/// What the options say.
+fn terms(args: &Args) -> Result<Terms, Failure> {
+    let keys = match &args.pubkey {
+        None => Vec::new(),
+        Some(path) => public_keys(&read(path)?).ok_or_else(|| {
+            Failure::new(Exit::Failed, format!("{} holds no Ed25519 public key", path.display())).remedy(
+                "write the key there that this prints: vault read -format=json transit/keys/NAME | jq -r '.data.keys[].public_key'",
+            )
+        })?,
+    };
+    let anchor = match &args.anchor {
+        None => None,
+        Some(path) => {
+            let document = serde_json::from_str::<Value>(&read(path)?).ok();
+            let anchor = document.as_ref().and_then(Anchor::of).ok_or_else(|| {
+                Failure::new(Exit::Failed, format!("{} holds no anchor", path.display())).remedy(
+                    "write there what this prints: vault kv get -format=json -mount=MOUNT PATH/HOST/claviger",
+                )
+            })?;
+            Some(anchor)
+        }
+    };
+    Ok(Terms { keys, anchor, max_unsigned: args.max_unsigned })
+}
+
+/// A small file as text.
+fn read(path: &Path) -> Result<String, Failure> {
+    let failed =
+        |error: io::Error| Failure::new(Exit::Failed, format!("reading {}: {error}", path.display()));
+    let mut text = String::new();
+    let count =
+        File::open(path).map_err(failed)?.take(LARGEST + 1).read_to_string(&mut text).map_err(failed)?;
+    if count as u64 > LARGEST {
+        return Err(failed(io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(text)
 }
 
 fn exit(verdict: Verdict) -> Exit {
@@ -90,8 +147,21 @@ fn as_text(report: &Report) -> String {
 }
 
 fn write_chain(text: &mut String, chain: &Chain) {
-    let Chain { uid, source, first, last, events, repeats, first_time, last_time, gaps, ending, verdict } =
-        chain;
+    let Chain {
+        uid,
+        source,
+        first,
+        last,
+        events,
+        repeats,
+        first_time,
+        last_time,
+        gaps,
+        ending,
+        voucher,
+        signed_up_to,
+        verdict,
+    } = chain;
     let mut row = |name: &str, value: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "  {name:<9}{value}");
     };
@@ -106,6 +176,11 @@ fn write_chain(text: &mut String, chain: &Chain) {
         row("missing", format_args!("{} to {} ({said})", gap.from, gap.to));
     }
     row("end", format_args!("{}", ending.word()));
+    match signed_up_to {
+        _ if *voucher == Voucher::Nobody => row("signed", format_args!("by nobody")),
+        0 => row("signed", format_args!("not by a key that counts")),
+        up_to => row("signed", format_args!("up to event {up_to}, {}", voucher.word())),
+    }
     row("verdict", format_args!("{}\n", verdict.word()));
 }
 
@@ -132,7 +207,8 @@ fn as_json(report: &Report) -> Value {
             "chain": chain.uid, "source": chain.source, "events": chain.events, "first": chain.first, "last": chain.last,
             "first_time": chain.first_time, "last_time": chain.last_time, "repeats": chain.repeats,
             "gaps": chain.gaps.iter().map(gap).collect::<Vec<_>>(),
-            "ending": format!("{:?}", chain.ending), "verdict": chain.verdict.word(),
+            "ending": format!("{:?}", chain.ending), "signed_by": format!("{:?}", chain.voucher),
+            "signed_up_to": chain.signed_up_to, "verdict": chain.verdict.word(),
         })
     };
     let finding = |finding: &Finding| {
