@@ -218,6 +218,12 @@ async fn what_was_signed_cannot_be_rewritten_without_the_key_that_vault_certifie
     let report = check("no key given", &good, Terms::default(), Verdict::Good);
     assert_eq!(report.chains[0].voucher, Voucher::UncheckedCertificate);
 
+    // Retention deletes the oldest: the tree cannot be made, and the last event of a checkpoint still binds those before it.
+    let report = check("without the oldest events", &good[7..], trusting(&vault), Verdict::Good);
+    assert_eq!(report.chains[0].voucher, Voucher::CertifiedKey);
+    let forged = forge(&good, None, rewrite_a_read);
+    check("the same, one of them rewritten", &forged[2..], Terms::default(), Verdict::Altered);
+
     let wrong = SigningKey::generate().unwrap();
     check("the wrong key of Vault's", &good, trusting(&wrong), Verdict::Altered);
 
@@ -262,18 +268,33 @@ async fn what_was_signed_cannot_be_rewritten_without_the_key_that_vault_certifie
 async fn an_unsigned_tail_is_counted_and_a_long_one_has_its_own_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("audit");
-    agent(&dir, 1_200, None).await;
-    let mut lines = lines(&dir);
-    // As if it was killed before its last checkpoint.
-    lines.truncate(lines.len() - 2);
+    let key = Key::new(&boot(), clock::now()).unwrap();
+    let audit = Audit::open(&settings(&dir), |_| {}).unwrap();
+    let stopping = CancellationToken::new();
+    stopping.cancel();
+    let (handle, task) =
+        Checkpoints::prepare(&audit, (&boot(), SOURCE), key, None, stopping, |_, _| {}).unwrap();
+    let mut running = JoinSet::new();
+    running.spawn(task.run());
+    for number in 0..14 {
+        audit.record(read_event(number), AuditMode::Strict).await.unwrap();
+        if number == 4 {
+            handle.now().await;
+        }
+    }
+    // Killed before its last checkpoint.
+    audit.close().await.unwrap();
+    drop(handle);
+    running.join_all().await;
+    let lines = lines(&dir);
     let judge = |max_unsigned| judged(&lines, Terms { max_unsigned, ..Terms::default() });
-    let report = judge(2_048);
-    let unsigned = report.chains[0].last - report.chains[0].signed_up_to - 1;
-    assert!((1..=201).contains(&unsigned), "{report:#?}");
+    let report = judge(9);
     assert_eq!(
-        (judge(unsigned).verdict, judge(unsigned - 1).verdict),
-        (Verdict::Good, Verdict::UnsignedTail)
+        (report.verdict, report.chains[0].signed_up_to, report.chains[0].last),
+        (Verdict::Good, 5, 15)
     );
+    let report = judge(8);
+    assert_eq!((report.verdict, report.findings[0].seq), (Verdict::UnsignedTail, Some(6)));
 }
 
 fn anchored(lines: &[String], which: usize) -> Anchor {

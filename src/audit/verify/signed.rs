@@ -146,9 +146,21 @@ impl Signing {
         Ok(())
     }
 
+    /// The key that the chain's agent names at its start, else the one that signed.
+    pub(super) fn own_key(&self) -> Option<PublicKey> {
+        let declared = self.declared.iter().flatten().next();
+        declared.and_then(|declared| public_key(declared.key.as_deref()?)).or(self.key)
+    }
+
     /// Whether the key is one of a start, and so of one chain only.
     pub(super) fn is_by_boot(&self) -> bool {
         matches!(self.voucher, Some(Voucher::OwnKey | Voucher::UncheckedCertificate | Voucher::CertifiedKey))
+    }
+
+    /// Whether Vault signs, as far as the chain says.
+    pub(super) fn is_by_vault(&self) -> bool {
+        let declared = self.declared.iter().flatten().any(|declared| declared.by == "transit");
+        declared || matches!(self.voucher, Some(Voucher::Vault | Voucher::UncheckedVault))
     }
 
     /// Events of the chain from `first` to `last` that no signature covers; those that carry checkpoints are not counted.
@@ -177,8 +189,7 @@ impl Signing {
             "transit" if known => Ok(Voucher::Vault),
             "transit" => Err("a checkpoint signed by another key than Vault's"),
             "boot" => {
-                let own = declared.and_then(|declared| public_key(declared.key.as_deref()?)).or(self.key);
-                if own.is_some_and(|own| own != *key) {
+                if self.own_key().is_some_and(|own| own != *key) {
                     return Err("a checkpoint signed by another key than the one of its agent's start");
                 }
                 certified(signed, key, against)
