@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// What the last checkpoint with Vault's help may take: the identity is revoked after it, and Kubernetes may leave 2 s.
-const WITH_VAULT: Duration = Duration::from_millis(300);
+/// How long the end waits for a checkpoint: the journal must be closed whatever becomes of it.
+const LAST: Duration = Duration::from_millis(500);
 
 /// Who signs, before the journal is open.
 pub(super) struct Planned(Option<Key>);
@@ -72,15 +72,15 @@ impl Running {
     /// A checkpoint while the identity's token still lives.
     pub(super) async fn before_revocation(&self) {
         if let Some(handle) = &self.handle {
-            let _ = timeout(WITH_VAULT, handle.now()).await;
+            let _ = timeout(LAST, handle.now()).await;
         }
     }
 
     /// The last checkpoint, of all events there are; the task ends.
     pub(super) async fn last(&mut self) {
         if let Some(handle) = self.handle.take() {
-            handle.last().await;
+            let _ = timeout(LAST, handle.last()).await;
         }
-        while self.tasks.join_next().await.is_some() {}
+        self.tasks.shutdown().await;
     }
 }

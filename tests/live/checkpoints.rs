@@ -95,7 +95,7 @@ fn a_boot_key_that_vault_certified_signs_and_anchors_what_a_verifier_then_trusts
     let (code, report) = verify(&journal, &[&key, &anchor]);
     assert_eq!(code, Some(0), "{report:#}");
     let chain = &report["chains"][0];
-    assert_eq!(chain["signed_by"], "CertifiedKey", "{report:#}");
+    assert_eq!(chain["signed_by"], "certified_key", "{report:#}");
     // The last event is the last checkpoint, which covers the stop.
     assert_eq!(chain["signed_up_to"].as_u64().unwrap() + 1, chain["last"].as_u64().unwrap());
     // The stdout sink printed the same.
@@ -122,7 +122,7 @@ fn vault_itself_signs_each_checkpoint_also_after_its_key_was_rotated() {
     assert!(keys.len() >= 2 && keys.first() != keys.last(), "{keys:?}");
     let key = key_file(&vault, stopped.folder.path());
     let (code, report) = verify(&stopped.folder.path().join("audit"), &[&key]);
-    assert_eq!((code, &report["chains"][0]["signed_by"]), (Some(0), &json!("Vault")), "{report:#}");
+    assert_eq!((code, &report["chains"][0]["signed_by"]), (Some(0), &json!("vault")), "{report:#}");
 }
 
 /// A12: the anchor shows it, the agent says it and signs nothing until a person has looked.
@@ -177,4 +177,25 @@ fn cut_events(journal: &Path, count: usize) {
     fs::write(segment, &bytes[..starts[starts.len() - count]]).unwrap();
     let tail = printed(Command::new(crate::rig::PROGRAM).args(["audit", "tail", "-n", "1"]).arg(journal));
     assert!(!tail.contains("audit.checkpoint"), "{tail}");
+}
+
+#[test]
+fn a_vault_that_hangs_at_the_end_keeps_neither_the_last_checkpoint_nor_the_stop_from_the_record() {
+    let Some(vault) = Vault::start() else { return };
+    let checkpoints = json!({
+        "signer": "boot", "key": "transit/audit", "identity": "reports",
+        "anchor": {"mount": "secret", "path": "anchor"},
+    });
+    let agent = plan(&vault, checkpoints).start();
+    agent.value("stripe");
+    agent.event("audit.checkpoint.v1", |_| true);
+    agent.value("stripe");
+    vault.pause();
+    let stopped = agent.stop();
+    vault.resume();
+    let kinds: Vec<&Value> = stopped.events.iter().rev().take(2).map(|event| &event["type"]).collect();
+    assert_eq!(kinds, ["audit.checkpoint.v1", "agent.stopped.v1"], "{:#?}", stopped.log);
+    let key = key_file(&vault, stopped.folder.path());
+    let (code, report) = verify(&stopped.folder.path().join("audit"), &[&key]);
+    assert_eq!((code, &report["chains"][0]["ending"]), (Some(0), &json!("stopped")), "{report:#}");
 }

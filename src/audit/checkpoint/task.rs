@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const REMEMBERED: usize = 256;
 /// How long the tree may take to come up with the journal before a last checkpoint.
 const CATCH_UP: Duration = Duration::from_millis(300);
+/// What the last calls to Vault may take: the identity is revoked after them, and Kubernetes may leave 2 s for all.
+const WITH_VAULT: Duration = Duration::from_millis(300);
 /// Far away: nothing is due.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -143,9 +145,10 @@ impl Task {
                 biased;
                 ask = self.asks.recv() => match ask {
                     Some(Ask::Now(done)) => {
-                        self.catch_up().await;
-                        self.turn(Vaulted::Yes).await;
-                        self.write_anchor().await;
+                        // A Vault that hangs must not keep the last checkpoint waiting.
+                        if timeout(WITH_VAULT, self.now()).await.is_err() {
+                            tracing::warn!("Vault was too slow for a last checkpoint");
+                        }
                         let _ = done.send(());
                     }
                     Some(Ask::Last(done)) => {
@@ -165,6 +168,12 @@ impl Task {
                 () = sleep_until(due) => self.work().await,
             }
         }
+    }
+
+    async fn now(&mut self) {
+        self.catch_up().await;
+        self.turn(Vaulted::Yes).await;
+        self.write_anchor().await;
     }
 
     /// When there is something to do.

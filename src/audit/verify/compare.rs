@@ -116,7 +116,7 @@ impl Judge {
         let Some(state) = self.chains.get(&chain) else {
             let what = format!("event {size} of it is anchored, and nothing of it is here");
             if self.chains.keys().next().is_some_and(|oldest| chain < *oldest) {
-                return self.notes.push(format!("{chain}: {what}: all that is here is newer"));
+                return self.note(format!("{chain}: {what}: all that is here is newer"));
             }
             return self.add(Verdict::Truncated, Some(chain), None, what, None);
         };
@@ -138,6 +138,17 @@ impl Judge {
 
     /// What agents found missing against the anchor when they started.
     fn rolled_back(&mut self) {
+        let is_here = |declared: &&Declared| self.chains.contains_key(&declared.chain);
+        let elsewhere: Vec<String> = self
+            .declared
+            .values()
+            .flatten()
+            .filter(|declared| !is_here(declared))
+            .map(|Declared { chain, from, to, reason, by }| {
+                format!("{by} says that events {from} to {to} of {chain} were lost ({reason}); that chain is not here")
+            })
+            .collect();
+        elsewhere.into_iter().for_each(|text| self.note(text));
         let said = self.declared.values().flatten();
         let found: Vec<_> = said
             .filter(|declared| declared.reason == "rolled_back")

@@ -25,6 +25,12 @@ const LOOKS: u32 = 10;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(3);
 
+/// What is said of bytes that are no event.
+const DAMAGED: &str = "bytes that are no event, or do not fit their checksum";
+/// The same at the end of everything: a power cut can leave them too.
+const TORN: &str = "bytes behind the last event that are none, or do not fit their checksum (if the power was cut, the next \
+                    start of the agent cuts them off)";
+
 /// Something to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -103,6 +109,11 @@ pub(super) fn read(inputs: &[Input], sees: &mut dyn Sees) -> Result<(), Unreadab
     for input in inputs {
         match input {
             Input::Path(path) if path.is_dir() => read_journal(path, sees)?,
+            // What is read can be read once only: no look before.
+            Input::Path(path) if is_stream(path) => {
+                let done = File::open(path).and_then(|file| read_lines(file, sees));
+                done.map_err(|source| Unreadable::Read { path: path.clone(), source })?;
+            }
             Input::Path(path) => sources.push(look(path)?),
             Input::Stdin => {
                 read_lines(io::stdin().lock(), sees).map_err(|source| Unreadable::Stdin { source })?;
@@ -177,6 +188,11 @@ impl Source {
 
 fn following(names: &[Name], name: Name) -> Option<Name> {
     names.get(names.partition_point(|other| *other <= name)).copied()
+}
+
+/// Whether `path` is a pipe or the like, as in `verify <(zcat events.gz)`.
+fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file())
 }
 
 /// What a file is, and its first event.
@@ -274,8 +290,9 @@ fn read_segment(path: &Path, name: Option<Name>, next: Option<Name>, sees: &mut 
                 thread::park_timeout(PAUSE);
             }
             Step::End | Step::Damaged => {
-                sees.damaged(place, "bytes that are no event, or do not fit their checksum");
-                if reader.resync()?.is_none() {
+                let follows = reader.resync()?.is_some();
+                sees.damaged(place, if follows || next.is_some() { DAMAGED } else { TORN });
+                if !follows {
                     return Ok(());
                 }
             }

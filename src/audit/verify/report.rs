@@ -31,6 +31,18 @@ impl Verdict {
             Self::Altered => "altered or forged",
         }
     }
+
+    /// The word of the report in JSON.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::DeclaredGaps => "declared_gaps",
+            Self::UnsignedTail => "unsigned_tail",
+            Self::Truncated => "truncated",
+            Self::Altered => "altered",
+        }
+    }
 }
 
 /// One thing that is wrong.
@@ -83,6 +95,17 @@ impl Ending {
             Self::SealedBySuccessor => "without a stop; sealed by the next chain",
             Self::Open => "open: it runs, or was killed; only an anchor could tell that its end was cut off",
             Self::Unknown => "unknown: the next chain began in an empty journal",
+        }
+    }
+
+    /// The word of the report in JSON.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::SealedBySuccessor => "sealed_by_successor",
+            Self::Open => "open",
+            Self::Unknown => "unknown",
         }
     }
 }

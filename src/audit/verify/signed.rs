@@ -50,6 +50,19 @@ impl Voucher {
             Self::Vault => "by Vault",
         }
     }
+
+    /// The word of the report in JSON.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::OwnKey => "own_key",
+            Self::UncheckedCertificate => "unchecked_certificate",
+            Self::CertifiedKey => "certified_key",
+            Self::UncheckedVault => "unchecked_vault",
+            Self::Vault => "vault",
+        }
+    }
 }
 
 /// What a chain's checkpoints came to so far.

@@ -313,6 +313,18 @@ async fn bytes_behind_the_last_event_are_refused_unless_they_are_zeros() {
     assert_eq!(written.verdict(), Verdict::Altered);
 }
 
+#[tokio::test]
+async fn a_pipe_is_read_once_from_its_beginning() {
+    let (folder, lines) = (tempfile::tempdir().unwrap(), two_chains().await);
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (text, into) = (lines.join(&b'\n'), pipe.clone());
+    let writer = std::thread::spawn(move || fs::write(into, text).unwrap());
+    let report = verify(&[Input::Path(pipe)], Terms::default()).unwrap();
+    writer.join().unwrap();
+    assert_eq!((report.verdict, report.events()), (Verdict::Good, 43));
+}
+
 #[test]
 fn a_directory_without_a_journal_is_an_error_and_not_a_good_record() {
     let folder = tempfile::tempdir().unwrap();

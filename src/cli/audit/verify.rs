@@ -143,7 +143,8 @@ fn as_text(report: &Report) -> String {
         plural(events),
         plural(chains as u64),
     );
-    text
+    // What stands in a record that somebody forged must not steer the terminal.
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn write_chain(text: &mut String, chain: &Chain) {
@@ -207,18 +208,18 @@ fn as_json(report: &Report) -> Value {
             "chain": chain.uid, "source": chain.source, "events": chain.events, "first": chain.first, "last": chain.last,
             "first_time": chain.first_time, "last_time": chain.last_time, "repeats": chain.repeats,
             "gaps": chain.gaps.iter().map(gap).collect::<Vec<_>>(),
-            "ending": format!("{:?}", chain.ending), "signed_by": format!("{:?}", chain.voucher),
-            "signed_up_to": chain.signed_up_to, "verdict": chain.verdict.word(),
+            "ending": chain.ending.key(), "signed_by": chain.voucher.key(),
+            "signed_up_to": chain.signed_up_to, "verdict": chain.verdict.key(),
         })
     };
     let finding = |finding: &Finding| {
         json!({
-            "verdict": finding.verdict.word(), "chain": finding.chain, "seq": finding.seq, "what": finding.what,
+            "verdict": finding.verdict.key(), "chain": finding.chain, "seq": finding.seq, "what": finding.what,
             "expected": finding.expected, "found": finding.found,
         })
     };
     json!({
-        "verdict": report.verdict.word(), "exit": exit(report.verdict).code(), "events": report.events(),
+        "verdict": report.verdict.key(), "exit": exit(report.verdict).code(), "events": report.events(),
         "chains": report.chains.iter().map(chain).collect::<Vec<_>>(),
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "more": report.more, "notes": report.notes,
