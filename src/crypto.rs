@@ -28,14 +28,43 @@ pub fn sha256(bytes: &[u8]) -> Hash {
     hash
 }
 
+/// A SHA-256 of what comes in parts.
+#[derive(Clone)]
+pub struct Sha256(Context);
+
+impl Sha256 {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// Adds the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The hash of all parts.
+    #[must_use]
+    pub fn finish(self) -> Hash {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.0.finish().as_ref());
+        hash
+    }
+}
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// SHA-256 of `parts`, one behind the other.
 #[must_use]
 pub fn sha256_of(parts: &[&[u8]]) -> Hash {
-    let mut context = Context::new(&SHA256);
-    parts.iter().for_each(|part| context.update(part));
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finish()
 }
 
 /// An Ed25519 public key (RFC 8032), which may be no point of the curve: then it has signed nothing.
@@ -173,6 +202,15 @@ mod tests {
     #[test]
     fn parts_hash_as_the_whole() {
         assert_eq!(sha256_of(&[b"a", b"", b"bc"]), sha256(b"abc"));
+    }
+
+    #[test]
+    fn parts_have_the_hash_of_the_whole() {
+        let mut parts = Sha256::new();
+        parts.update(b"a");
+        parts.update(b"");
+        parts.update(b"bc");
+        assert_eq!(parts.finish(), sha256(b"abc"));
     }
 
     #[test]

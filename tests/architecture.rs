@@ -16,6 +16,7 @@ const WORDS: &[&str] = &["name", "secret", "clock", "shutdown", "crypto"];
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("peer", &[]),
+    ("sandbox", &[]),
     ("vault", &[]),
     ("policy", &["peer"]),
     ("approval", &["policy", "vault"]),
@@ -24,12 +25,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("access", &["peer", "policy", "approval", "keeper", "audit"]),
     ("api", &["access", "peer"]),
     ("listener", &["api", "access", "peer"]),
-    ("config", &["audit", "keeper", "listener", "peer", "policy", "telemetry", "vault"]),
+    ("config", &["audit", "keeper", "listener", "peer", "policy", "sandbox", "telemetry", "vault"]),
 ];
 
 /// Where the bytes of a secret may be looked at.
 const MAY_EXPOSE: &[&str] = &[
-    "secret.rs",
+    "secret/mod.rs",
     "api/value.rs",
     "keeper/kept.rs",
     "keeper/token.rs",

@@ -4,24 +4,24 @@
 //! disclosed before its event was on disk: the receipt is in the answer.
 
 mod outcome;
+mod record;
 
 use crate::{
     approval::{self, Grant},
-    audit::{Audit, Receipt, event},
-    clock, keeper,
+    audit::Audit,
+    keeper,
     name::{RuleName, SecretName, WorkloadName},
-    peer::{self, Peer, Watch, level::Level},
-    policy::{self, Permit, Policy, rate::Bucket, rule::AuditMode},
+    peer::{self, Peer, Since, attestor::Attestor, level::Level},
+    policy::{self, Permit, Policy, rate::Bucket},
 };
 use arc_swap::ArcSwap;
-use event::{Actor, Cache, Event, Resource, RuleRef, VaultRef};
 use outcome::Unsent;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{net::UnixStream, runtime::Handle, time::Instant};
+use tokio::{net::UnixStream, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use outcome::{Answered, Done, Refusal, TurnedAway, Unaudited, Why};
@@ -35,15 +35,13 @@ pub use crate::{
     policy::wish::{Act, Form, Read, Wish},
 };
 
-/// When a journal that cannot be written is worth asking again, if it does not say itself.
-const SOON: Duration = Duration::from_secs(1);
-
 /// What one workload's requests go through; shared by its connections.
 pub struct Access {
     workload: WorkloadName,
     rules: ArcSwap<Rules>,
     rates: Mutex<Rates>,
     started: Instant,
+    provers: peer::Provers,
     parts: Parts,
 }
 
@@ -68,6 +66,8 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Looks at what peers execute; `None` where no level needs that.
+    pub attestor: Option<Attestor>,
     /// Takes the events.
     pub audit: Audit,
     /// Is told of each request.
@@ -109,7 +109,9 @@ impl Access {
     #[must_use]
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
-        Self { workload, rules, rates: Mutex::default(), started: Instant::now(), parts }
+        let attestor = parts.attestor.clone();
+        let (rates, provers) = (Mutex::default(), peer::Provers { attestor, ..peer::Provers::default() });
+        Self { workload, rules, rates, started: Instant::now(), provers, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -118,27 +120,32 @@ impl Access {
     }
 
     /// Takes from the kernel who connected; nothing is read from it, and nobody waits. Whatever is read from the stream after
-    /// this must go through the [`Watch`].
+    /// this must go through the peer's `watch`.
     ///
     /// # Errors
     /// A peer that may not be there, and that [`Self::turn_away`] puts on record.
-    pub fn identify(&self, stream: &UnixStream) -> Result<(Peer, Watch), peer::Rejected> {
+    pub fn identify(&self, stream: &UnixStream) -> Result<Peer, peer::Rejected> {
         peer::identify(stream, &self.rules.load().peer, &self.workload)
     }
 
-    /// Puts on record why an admitted peer's connection was closed. Call it once nothing can be read or written there any more.
-    pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
-        let mut event = self.blank(Type::PeerRejected, Some(peer));
-        (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
-        self.observe(Some(peer), None, event.reason, None);
-        // That there is no room for it is what the journal itself reports; there is nobody to answer.
-        let _ = self.record(event, Some(peer)).await;
-    }
-
-    /// Puts on record that a peer's process ended while its connection was open.
-    pub async fn exited(&self, peer: &Peer) {
-        // As in `breached`.
-        let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
+    /// Has the peer prove what is required beyond its process, which may take a moment. Nothing may be read from the stream
+    /// before.
+    ///
+    /// # Errors
+    /// As [`Self::identify`].
+    pub async fn admit(&self, mut peer: Peer) -> Result<Peer, peer::Rejected> {
+        let rules = self.rules.load_full();
+        let admitted = match peer.admit(&rules.peer, &self.provers).await {
+            Ok(None) => Ok(()),
+            Ok(Some(repinned)) => self.repinned(&peer, &repinned).await.map_err(|_| peer::Cause::Unrecorded),
+            Err(cause) => Err(cause),
+        };
+        match admitted {
+            Ok(()) => Ok(peer),
+            Err(cause) => {
+                Err(peer::Rejected { workload: self.workload.clone(), peer: Some(Box::new(peer)), cause })
+            }
+        }
     }
 
     /// Takes one of the workload's own rate, before anything of a request is looked at.
@@ -171,15 +178,15 @@ impl Access {
 
     async fn attempt(&self, peer: &Peer, wish: &Wish) -> Result<Done, Refusal> {
         let Wish::Secret { name, act } = wish else {
-            return Ok(Done::Listed(self.list(peer)?));
+            return Ok(Done::Listed(self.list(peer).await?));
         };
-        let mut permit = self.decide(peer, name.as_ref())?;
+        let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
         let mut grant = approval::obtain(permit);
         if let Act::Read(Read { wait: Some(limit), since, .. }) = act {
             self.await_newer(&grant, since.as_deref(), *limit).await;
-            // The rules may have changed meanwhile.
-            permit = self.decide(peer, name.as_ref())?;
+            // The rules may have changed meanwhile, and the peer.
+            permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
             grant = approval::obtain(permit);
         }
         match (self.parts.keeper.fetch(&grant), act) {
@@ -189,9 +196,9 @@ impl Access {
         }
     }
 
-    fn decide(&self, peer: &Peer, name: Option<&SecretName>) -> Result<Permit, Refusal> {
-        let rules = self.rules.load();
-        peer.check(&rules.peer)?;
+    async fn decide(&self, peer: &Peer, name: Option<&SecretName>, since: Since) -> Result<Permit, Refusal> {
+        let rules = self.rules.load_full();
+        peer.attest(&rules.peer, &self.provers, since).await?;
         Ok(policy::decide(&rules.policy, peer, name)?)
     }
 
@@ -235,9 +242,19 @@ impl Access {
         }
     }
 
-    fn list(&self, peer: &Peer) -> Result<Vec<(SecretName, Option<Held>)>, Refusal> {
-        let rules = self.rules.load();
-        peer.check(&rules.peer)?;
+    /// The names of the rules that speak of this peer's workload.
+    ///
+    /// # Errors
+    /// The settings changed, and the peer may no longer be here.
+    pub async fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level), Why> {
+        let rules = self.rules.load_full();
+        peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
+        Ok((rules.policy.rules().cloned().collect(), rules.peer.level))
+    }
+
+    async fn list(&self, peer: &Peer) -> Result<Vec<(SecretName, Option<Held>)>, Refusal> {
+        let rules = self.rules.load_full();
+        peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         let held = |permit: Permit| {
             let shelf = self.parts.keeper.describe(permit.secret());
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))
@@ -248,149 +265,4 @@ impl Access {
     fn refuse(&self, permit: &Permit, why: Why) -> Refusal {
         Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
-}
-
-impl Access {
-    /// Puts on record that a peer may not be there.
-    ///
-    /// # Errors
-    /// [`Unaudited`] when that cannot be: then it is told only that.
-    pub async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
-        let mut event = self.blank(Type::PeerRejected, rejected.peer.as_ref());
-        (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(&rejected.cause)));
-        let receipt = self.record(event, rejected.peer.as_ref()).await?;
-        self.observe(rejected.peer.as_ref(), None, Some(Reason::from(&rejected.cause)), None);
-        Ok(TurnedAway { rejected, receipt })
-    }
-
-    /// Puts on record that a value, whose read is on record already, did not reach its client.
-    fn undelivered(&self, unsent: &Unsent) {
-        let mut event = self.event(&unsent.peer, &unsent.wish, &unsent.outcome, unsent.arrived);
-        (event.kind, event.outcome, event.reason) =
-            (Type::SecretRead, Outcome::Error, Some(Reason::Undelivered));
-        self.observe(Some(&unsent.peer), unsent.rule(), event.reason, None);
-        let (audit, mode) = (self.parts.audit.clone(), self.mode(&event));
-        let observe = Arc::clone(&self.parts.observe);
-        let recording = async move {
-            let (kind, outcome) = (event.kind, event.outcome);
-            // That there is no room for it is what the journal itself reports.
-            if audit.record(event, mode).await.is_ok() {
-                observe.recorded(kind, outcome);
-            }
-        };
-        if let Ok(runtime) = Handle::try_current() {
-            self.parts.unfinished.spawn_on(recording, &runtime);
-        }
-    }
-
-    /// Tells metrics of a request that never became a wish, and so makes no event.
-    pub fn observe_other(&self, peer: &Peer, reason: Option<Reason>) {
-        self.observe(Some(peer), None, reason, None);
-    }
-
-    /// The names of the rules that speak of this peer's workload.
-    ///
-    /// # Errors
-    /// The settings changed, and the peer may no longer be here.
-    pub fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level), Why> {
-        let rules = self.rules.load();
-        peer.check(&rules.peer)?;
-        Ok((rules.policy.rules().cloned().collect(), rules.peer.level))
-    }
-
-    fn observe(
-        &self,
-        peer: Option<&Peer>,
-        rule: Option<&RuleName>,
-        reason: Option<Reason>,
-        took: Option<Duration>,
-    ) {
-        let outcome = reason.map_or(Outcome::Allow, Reason::outcome);
-        self.parts.observe.seen(&Seen { workload: &self.workload, peer, rule, outcome, reason, took });
-    }
-
-    async fn record(&self, event: Event, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
-        let (mode, kind, outcome) = (self.mode(&event), event.kind, event.outcome);
-        // Committed from the first poll on, whether the client stays or not: see `Audit::record`.
-        let error = match self.parts.audit.record(event, mode).await {
-            Ok(receipt) => {
-                self.parts.observe.recorded(kind, outcome);
-                return Ok(receipt);
-            }
-            Err(error) => error,
-        };
-        let unaudited = Unaudited { retry_after: error.retry_after().unwrap_or(SOON), source: error };
-        self.observe(peer, None, Some(Reason::AuditUnavailable), None);
-        Err(unaudited)
-    }
-
-    fn mode(&self, event: &Event) -> AuditMode {
-        event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
-    }
-
-    fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
-        let actor =
-            |peer: &Peer| Actor { uid: peer.uid(), gid: peer.gid(), pid: peer.pid(), level: peer.level() };
-        Event {
-            workload: Some(self.workload.clone()),
-            actor: peer.map(actor),
-            ..Event::new(kind, Outcome::Allow, clock::now())
-        }
-    }
-
-    /// The one event of a request, whichever way it went.
-    fn event(&self, peer: &Peer, wish: &Wish, outcome: &Result<Done, Refusal>, arrived: Instant) -> Event {
-        let mut event = self.blank(Type::SecretRead, Some(peer));
-        event.latency = Some(arrived.elapsed());
-        if let Wish::Secret { name, .. } = wish {
-            event.resource = Some(Resource { secret: name.clone(), ..Resource::default() });
-        }
-        match outcome {
-            Ok(Done::Listed(_)) => {}
-            Ok(Done::Read(grant, served) | Done::Unchanged(grant, served)) => {
-                if served.stale {
-                    event.kind = Type::SecretStaleServed;
-                }
-                event.rule = Some(self.rule_ref(grant.permit()));
-                event.cache = Some(Cache { hit: true, age: served.age });
-                describe(&mut event, &served.held.value);
-            }
-            Ok(Done::Acked(grant, value)) => {
-                event.kind = Type::SecretAcked;
-                event.rule = Some(self.rule_ref(grant.permit()));
-                describe(&mut event, value);
-            }
-            Err(refusal) => {
-                event.kind = match refusal.why {
-                    Why::Rejected(_) => Type::PeerRejected,
-                    _ => Type::SecretDenied,
-                };
-                event.reason = Some(refusal.why.reason());
-                event.outcome = refusal.why.reason().outcome();
-                event.rule.clone_from(&refusal.rule);
-            }
-        }
-        event
-    }
-
-    fn rule_ref(&self, permit: &Permit) -> RuleRef {
-        RuleRef {
-            name: permit.rule().clone(),
-            revision: permit.revision().to_owned(),
-            mode: permit.audit_mode(self.parts.audit.mode()),
-        }
-    }
-}
-
-fn describe(event: &mut Event, value: &Value) {
-    event.resource = Some(Resource {
-        secret: Some(value.name().clone()),
-        kind: Some(value.kind()),
-        path: value.path().map(str::to_owned),
-        field: value.field().map(str::to_owned),
-        version: Some(value.generation()),
-        lease_id_hash: value.lease().and_then(|lease| lease.id_hash.clone()),
-    });
-    let request_id = value.request_id().map(str::to_owned);
-    event.vault = request_id.map(|id| VaultRef { request_id: Some(id), ..VaultRef::default() });
 }

@@ -18,9 +18,11 @@ use crate::{
     },
     clock,
     config::{Config, Loaded, watch::Watch},
+    peer::attestor::{self, Attestor},
+    sandbox::{Dumpable, Inside},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
     telemetry::{
-        health::{Health, Port, Ready},
+        health::{Health, Note, Port, Ready},
         log::Log,
         metrics::Metrics,
     },
@@ -28,6 +30,7 @@ use crate::{
 };
 use anyhow::Context;
 use kept::Kept;
+use nix::unistd::geteuid;
 use record::Recorder;
 use std::{
     path::{Path, PathBuf},
@@ -49,6 +52,15 @@ const HEAD_START: Duration = Duration::from_millis(200);
 /// How long the last events may take to reach the disk and the sinks.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
+/// What must be there before the process has a second thread.
+#[derive(Debug)]
+pub struct Before {
+    /// What the process has given up.
+    pub inside: Inside,
+    /// Started outside of that; `None` where the config needs none.
+    pub attestor: Option<attestor::Started>,
+}
+
 /// How the agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -61,6 +73,7 @@ struct Agent {
     path: PathBuf,
     config: Config,
     log: Log,
+    inside: Inside,
     vault: Vault,
     audit: Audit,
     recorder: Recorder,
@@ -83,13 +96,13 @@ struct Agent {
 ///
 /// # Errors
 /// What could not be started; or the task that ended by itself.
-pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended> {
+pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyhow::Result<Ended> {
     // Before anything else, so that no signal ends the process without order.
     let mut signals = shutdown::signals().context("listening for signals")?;
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "config");
     }
-    let mut agent = Agent::start(path, loaded.config, log).await?;
+    let mut agent = Agent::start(path, loaded.config, log, before).await?;
     agent.catch_up();
     let failed = agent.serve(&mut signals).await;
     agent.end().await;
@@ -100,7 +113,8 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended>
 }
 
 impl Agent {
-    async fn start(path: &Path, config: Config, log: Log) -> anyhow::Result<Self> {
+    async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
+        let Before { inside, attestor } = before;
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
@@ -112,21 +126,23 @@ impl Agent {
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
-        recorder.record(started(&config, &port, planned.declaration()));
+        recorder.record(started(&config, &port, &inside, planned.declaration()));
         let vault = Vault::new(config.vault.clone()).context("preparing the way to Vault")?;
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
         let stopping = stop.token(Phase::Accept).clone();
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
-        let mut workloads =
-            Workloads::new(kept.keeper(), audit.clone(), metrics.clone(), unfinished.clone(), &stop);
+        let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
+        let (keeper, tracker) = (kept.keeper(), unfinished.clone());
+        let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let mut agent = Self {
             path: path.to_owned(),
             config,
             log,
+            inside,
             vault,
             audit,
             recorder,
@@ -143,6 +159,7 @@ impl Agent {
             watch,
             clock: sight::Clock::new(),
         };
+        agent.note();
         agent.open_port(port, metrics);
         agent.start_sinks();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
@@ -224,6 +241,13 @@ impl Agent {
         self.health.set(reasons);
     }
 
+    /// Says what a person should know of the config that runs.
+    fn note(&self) {
+        let exposed =
+            self.inside.dumpable() == Dumpable::AtExec && self.config.has_workload_of(geteuid().as_raw());
+        self.health.note(exposed.then_some(Note::DumpableAtExec).into_iter().collect());
+    }
+
     async fn end(mut self) {
         self.health.set(vec![sight::stopping()]);
         let (cut, finished) = (self.workloads.cut(), CancellationToken::new());
@@ -266,11 +290,12 @@ fn has_run_before(settings: &audit::Settings) -> bool {
     audit::journal::read(&settings.journal.dir).is_ok_and(|mut events| events.next().is_some())
 }
 
-fn started(config: &Config, port: &Port, signed: Option<Box<Signed>>) -> Event {
+fn started(config: &Config, port: &Port, inside: &Inside, signed: Option<Box<Signed>>) -> Event {
     let facts = AgentFacts {
         version: Some(env!("CARGO_PKG_VERSION")),
         revision: Some(config.revision.clone()),
         health: Some(port.address()),
+        sandbox: Some(inside.to_string()),
         signed,
         ..AgentFacts::default()
     };

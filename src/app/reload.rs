@@ -54,7 +54,7 @@ impl Agent {
         if loaded.config.revision == self.config.revision {
             return tracing::info!("the config is the same as before");
         }
-        match config::change(&self.config, &loaded.config) {
+        match config::change(&self.config, &loaded.config, self.inside.plan()) {
             Err(NeedsRestart { keys }) => {
                 tracing::error!(keys = keys.join(", "), "config rejected: only a restart can change these");
                 self.rejected(Reason::NeedsRestart, AgentFacts { keys, ..AgentFacts::default() });
@@ -83,6 +83,7 @@ impl Agent {
             std::mem::replace(&mut self.sinks_stop, CancellationToken::new()).cancel();
             self.start_sinks();
         }
+        self.note();
         self.watch.follow(watched(&self.path, &self.config));
         tracing::info!(revision = %self.config.revision, "config taken over");
         self.recorder.metrics().config_reloaded("loaded");

@@ -5,12 +5,14 @@
 mod canonical;
 mod chain;
 pub mod checkpoint;
+mod escape;
 pub mod event;
+mod flood;
 pub mod journal;
+pub mod note;
 mod queue;
 mod reason;
 pub mod sink;
-pub mod note;
 pub mod tree;
 pub mod verify;
 mod writer;
@@ -184,6 +186,15 @@ impl Audit {
         Self::open_on(Box::new(RealDisk), settings, Box::new(observe))
     }
 
+    /// Makes the journal's directory if it is missing, and refuses it as [`Audit::open`] does. For a caller that will not be
+    /// able to make it any more when it opens the journal.
+    ///
+    /// # Errors
+    /// The directory is not ours, others may write to it, or it cannot be made.
+    pub fn prepare(settings: &Settings) -> Result<(), Error> {
+        prepare_dir(&settings.journal.dir)
+    }
+
     fn open_on(
         disk: Box<dyn Disk>,
         settings: &Settings,
@@ -299,17 +310,20 @@ impl Receipt {
     }
 }
 
-fn lock_dir(dir: &Path) -> Result<File, Error> {
-    let failed = |source: io::Error| Error::Open { dir: dir.to_owned(), source: source.into() };
+fn prepare_dir(dir: &Path) -> Result<(), Error> {
     disk::prepare(dir).map_err(|unfit| match unfit {
         Unfit::Unsafe(why) => Error::Directory { dir: dir.to_owned(), why },
-        Unfit::Failed(source) => failed(source),
-    })?;
+        Unfit::Failed(source) => Error::Open { dir: dir.to_owned(), source: source.into() },
+    })
+}
+
+fn lock_dir(dir: &Path) -> Result<File, Error> {
+    prepare_dir(dir)?;
     disk::lock(dir).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
             Error::Directory { dir: dir.to_owned(), why: "another process uses this journal" }
         }
-        _ => failed(error),
+        _ => Error::Open { dir: dir.to_owned(), source: error.into() },
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about secrets. With `main.rs`, the only code that reads environment variables.
 
+mod attestor;
 mod audit;
 mod check;
 mod client;
@@ -58,6 +59,8 @@ enum Command {
     Probe(probe::Args),
     Audit(audit::Args),
     Version(version::Args),
+    #[command(hide = true)]
+    Attestor(attestor::Args),
 }
 
 /// Which socket a client command speaks to.
@@ -99,6 +102,7 @@ impl Command {
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
             Self::Version(args) => version::run(&args),
+            Self::Attestor(args) => attestor::run(&args),
         }
     }
 }
@@ -166,6 +170,7 @@ mod tests {
         check("claviger exec --env 1K=stripe -- true", Exit::Usage);
         check("claviger exec --env K=stripe", Exit::Usage);
         check("claviger probe happy --config x", Exit::Usage);
+        check("claviger attestor boss", Exit::Usage);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::{Environment, Loaded, parse};
 use crate::{
     keeper::{Kind, LeaseRequest},
-    peer::{level::Level, process::Support},
+    peer::{level::Level, process::Support, program},
     policy::rule::AuditMode,
+    sandbox::Mode,
     vault::login::{JwtLogin, Method, SecretId},
 };
 use proptest::prelude::*;
@@ -39,6 +40,7 @@ fn environment() -> Environment {
         overflow_uid: 65_534,
         overflow_gid: 65_534,
         process: Support::Given,
+        container: Support::Given,
         dumpable: false,
         source: "urn:claviger:test".to_owned(),
     }
@@ -281,7 +283,7 @@ fn types_are_strict() {
             "health.listen: line 1: not an address and a port; write \"[::]:8099\", \"0.0.0.0:8099\" or \"127.0.0.1:8099\"",
         ),
         ("shutdown: {grace: 2h}\n", "shutdown.grace: line 1: 2h is out of range; write 0s to 1h"),
-        ("sandbox: on\n", "sandbox: line 1: not built yet: sandbox; remove it"),
+        ("sandbox: none\n", "sandbox: line 1: \"none\" is not known here; write one of on, required, off"),
         (
             "colour: red\n",
             "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, upstreams, approvals, rotations, audit, workloads, health, shutdown, log, sandbox",
@@ -583,9 +585,6 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
         ("uid: 4294967295", "uid: line 2: 4294967295 is out of range; write 0 to 4294967294"),
         ("uid: []", "uid: line 2: an empty list; write at least one id, or remove the key"),
         ("uid: [1, x]", "uid[1]: line 2: a text stands here; write a whole number"),
-        ("uid: 1, level: container", "level: line 2: not built yet: level `container`; remove it"),
-        ("uid: 1, level: program", "level: line 2: not built yet: level `program`; remove it"),
-        ("uid: 1, program: {exe_sha256: ab}", "program: line 2: not built yet: peer.program; remove it"),
     ] {
         check(
             &workload(&format!("socket: {{path: /s}}, peer: {{{peer}}}")),
@@ -610,6 +609,85 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
             &format!("workloads.job.peer.gid[1]: line 2: {STRANGER}"),
         ],
     );
+}
+
+/// A SHA-256 in hex.
+const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+#[test]
+fn a_program_is_named_by_its_digest_at_level_program_and_at_no_other() {
+    const NO_DIGEST: &str = "not a SHA-256 in hex; write the 64 digits that sha256sum prints, in quotes";
+    let other = |level| {
+        format!(
+            "program: line 2: level {level} does not look at the program; write level: program beside it, or remove it"
+        )
+    };
+    for (peer, expected) in [
+        (format!("level: program, program: {{exe_sha256: {DIGEST}}}"), None),
+        (
+            format!("level: program, program: {{exe_sha256: [{DIGEST}, {DIGEST}], mappings: {{allow_prefix: [/opt/lib], anon_exec: allow}}, no_new_privs: true, seccomp: true, ancestry: container-main, tty: deny, accept_steerable: true}}"),
+            None,
+        ),
+        (
+            "level: program".to_owned(),
+            Some("program: line 2: missing; write program: {exe_sha256: DIGEST}, with the digest that sha256sum prints".to_owned()),
+        ),
+        (
+            "level: program, program: {tty: deny}".to_owned(),
+            Some("program.exe_sha256: line 2: missing; write exe_sha256: the digest that sha256sum prints, or a list".to_owned()),
+        ),
+        (format!("program: {{exe_sha256: {DIGEST}}}"), Some(other("process"))),
+        (format!("level: container, program: {{exe_sha256: {DIGEST}}}"), Some(other("container"))),
+        (
+            "level: program, program: {exe_sha256: ab}".to_owned(),
+            Some(format!("program.exe_sha256: line 2: {NO_DIGEST}")),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: [{DIGEST}, sha256-{DIGEST}]}}"),
+            Some(format!("program.exe_sha256[1]: line 2: {NO_DIGEST}")),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: +{}}}", &DIGEST[1..]),
+            Some(format!("program.exe_sha256: line 2: {NO_DIGEST}")),
+        ),
+        (
+            "level: program, program: {exe_sha256: []}".to_owned(),
+            Some("program.exe_sha256: line 2: 0 digests; write 1 to 16 of them".to_owned()),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: {DIGEST}, ancestry: main}}"),
+            Some("program.ancestry: line 2: \"main\" is not known here; write one of any, container-main".to_owned()),
+        ),
+    ] {
+        let expected = expected.map(|expected| format!("workloads.job.peer.{expected}"));
+        let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1, {peer}}}"));
+        check(&text, expected.as_deref().as_slice());
+    }
+    let lacking = Environment { container: Support::Lacking("cgroups of version 2"), ..environment() };
+    let text = workload(&format!(
+        "socket: {{path: /s}}, peer: {{uid: 1, level: program, program: {{exe_sha256: {DIGEST}}}}}"
+    ));
+    check_in(
+        &lacking,
+        &text,
+        &[
+            "workloads.job.peer.level: line 2: this kernel cannot prove level program: it lacks cgroups of version 2; run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough",
+        ],
+    );
+}
+
+#[test]
+fn the_program_that_is_read_is_the_one_that_is_required() {
+    let text = workload(&format!(
+        "socket: {{path: /s}}, peer: {{uid: 1, level: program, program: {{exe_sha256: {DIGEST}, mappings: {{allow_prefix: [/opt/lib]}}, tty: deny}}}}"
+    ));
+    let config = parse(&document(&text), &environment()).unwrap().config;
+    let peer =
+        &config.workloads.iter().find(|workload| workload.listener.workload.as_str() == "job").unwrap().peer;
+    let mut expected = program::Settings::of(vec![crate::crypto::sha256(b"abc")]);
+    expected.allow_prefix = vec!["/opt/lib".into()];
+    expected.tty = program::Allowance::Deny;
+    assert_eq!(peer.program.as_deref(), Some(&expected));
 }
 
 #[test]
@@ -754,20 +832,22 @@ fn what_is_not_built_is_read_all_the_same() {
     );
 }
 
+/// The level that is taken for a peer with this one written, and what is said about it.
+fn level_in(environment: &Environment, level: &str) -> String {
+    let peer = if level.is_empty() { String::new() } else { format!(", level: {level}") };
+    let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1{peer}}}"));
+    match parse(&document(&text), environment) {
+        Ok(loaded) => {
+            let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+            format!("{} {}", loaded.config.workloads[0].peer.level, warnings.join("\n"))
+        }
+        Err(rejected) => rejected.to_string(),
+    }
+}
+
 #[test]
 fn a_level_that_this_kernel_cannot_prove_is_never_quietly_a_weaker_one() {
     let with = |process| Environment { process, ..environment() };
-    let level = |environment: &Environment, level: &str| {
-        let peer = if level.is_empty() { String::new() } else { format!(", level: {level}") };
-        let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1{peer}}}"));
-        match parse(&document(&text), environment) {
-            Ok(loaded) => {
-                let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-                format!("{} {}", loaded.config.workloads[0].peer.level, warnings.join("\n"))
-            }
-            Err(rejected) => rejected.to_string(),
-        }
-    };
     let lacking = with(Support::Lacking("SO_PEERPIDFD (Linux 6.5)"));
     let unknown = with(Support::Unknown("Too many open files".to_owned()));
     let remedy = "run on Linux 6.9 or later, or write level: user if that is enough";
@@ -804,7 +884,36 @@ fn a_level_that_this_kernel_cannot_prove_is_never_quietly_a_weaker_one() {
         ),
         (&unknown, "user", "user ".to_owned()),
     ] {
-        assert_eq!(level(environment, written), expected, "{written}");
+        assert_eq!(level_in(environment, written), expected, "{written}");
+    }
+}
+
+#[test]
+fn level_container_needs_a_kernel_that_tells_containers_apart_and_auto_never_asks_for_it() {
+    let with = |container| Environment { container, ..environment() };
+    let lacking = with(Support::Lacking("cgroups of version 2"));
+    let unknown = with(Support::Unknown("Too many open files".to_owned()));
+    let at = "workloads.job.peer.level: line 2:";
+    let remedy =
+        "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
+    for (environment, written, expected) in [
+        (&environment(), "container", "container ".to_owned()),
+        (&environment(), "auto", "process ".to_owned()),
+        (&lacking, "auto", "process ".to_owned()),
+        (
+            &lacking,
+            "container",
+            format!("{at} this kernel cannot prove level container: it lacks cgroups of version 2; {remedy}"),
+        ),
+        (
+            &unknown,
+            "container",
+            format!(
+                "{at} whether this kernel can prove level container is unknown: Too many open files; {remedy}"
+            ),
+        ),
+    ] {
+        assert_eq!(level_in(environment, written), expected);
     }
 }
 
@@ -842,7 +951,9 @@ fn what_a_person_should_look_at_is_a_warning() {
     let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
     let loaded = parse(&document(""), &dumpable).unwrap();
     assert!(
-        loaded.warnings[0].found.ends_with("our credential files and journal, our memory"),
+        loaded.warnings[0]
+            .found
+            .ends_with("our credential files and journal, and our memory if it attaches while we start"),
         "{:?}",
         loaded.warnings
     );
@@ -916,7 +1027,7 @@ fn a_file_that_cannot_be_read_says_why() {
 
 /// `expected`: the keys that change live, or those that need a restart, with commas.
 fn check_change(old: &str, new: &str, expected: Result<&str, &str>) {
-    let changed = match super::change(&load(old).config, &load(new).config) {
+    let changed = match super::change(&load(old).config, &load(new).config, None) {
         Ok(live) => Ok(live.keys.join(",")),
         Err(needs) => Err(needs.keys.join(",")),
     };
@@ -979,12 +1090,56 @@ fn one_key_that_needs_a_restart_rejects_the_whole_reload() {
         ),
         (
             "",
-            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\n",
-            "audit.journal.dir,health.listen,health.names",
+            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\nsandbox: off\n",
+            "audit.journal.dir,health.listen,health.names,sandbox",
         ),
     ] {
         check_change(old, new, Err(restart));
     }
+}
+
+/// `expected`: the keys that change live, or those that need a restart, in the sandbox of `old`.
+fn check_inside(old: &str, new: &str, expected: Result<&str, &str>) {
+    let (old_, new_) = (load(old).config, load(new).config);
+    let plan = old_.plan(std::path::Path::new("/etc/claviger/config.yaml"));
+    let changed = super::change(&old_, &new_, Some(&plan));
+    let changed = changed.map(|live| live.keys.join(",")).map_err(|needs| needs.keys.join(","));
+    assert_eq!(changed.as_deref().map_err(String::as_str), expected, "{old} -> {new}");
+}
+
+#[test]
+fn what_the_sandbox_has_given_up_needs_a_restart() {
+    const VAULT: &str = "vault: {addresses: [https://v:8200]}\n";
+    check_inside(VAULT, "vault: {addresses: [https://w:8200], timeout: 5s}\n", Ok("vault"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200, https://w]}\n", Err("vault.addresses"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200], ca_file: /etc/claviger/ca.pem}\n", Ok("vault"));
+    check_inside(
+        VAULT,
+        "vault: {addresses: [https://v:8200], ca_file: /opt/ca.pem, client_cert: {cert_file: /opt/c, key_file: /opt/k}}\n",
+        Err("vault.ca_file,vault.client_cert"),
+    );
+    check_inside(
+        ONE,
+        "identities: {reports: {method: kubernetes, role: reports}, b: {method: jwt, role: b, token_file: /srv/jwt/b}}\n",
+        Err("identities.b"),
+    );
+    check_inside(ONE, TWO, Ok("identities.b"));
+    check_inside("", "health: {listen: \"[::]:1\"}\n", Err("health.listen"));
+}
+
+#[test]
+fn a_workload_of_our_own_uid_beside_a_readable_binary_is_refused_where_the_sandbox_is_required() {
+    let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
+    let rejected = parse(&(document("") + "sandbox: required\n"), &dumpable).unwrap_err();
+    assert_eq!(rejected.problems.len(), 1, "{rejected}");
+    assert!(rejected.to_string().contains("ship the binary with mode 0111"), "{rejected}");
+    // Not where the kernel keeps it closed from exec on.
+    let closed = Environment { dumpable: false, ..dumpable };
+    assert_eq!(
+        parse(&(document("") + "sandbox: required\n"), &closed).unwrap().config.sandbox,
+        Mode::Required
+    );
+    assert_eq!(parse(&document(""), &closed).unwrap().config.sandbox, Mode::On);
 }
 
 proptest! {

@@ -8,14 +8,13 @@ use super::{
 };
 use crate::{
     api,
-    peer::{Peer, Rejected, Watch},
+    peer::{Peer, Rejected},
 };
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -36,14 +35,18 @@ const PARTING: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 const REQUEST: Duration = Duration::from_millis(500);
 
 /// Who is at the other end, or why it may not be there.
-pub(super) type Known = Result<(Peer, Watch), Rejected>;
+pub(super) type Known = Result<Peer, Rejected>;
 
 /// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
 pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known, stop: CancellationToken) {
+    let known = match known {
+        Ok(peer) => shared.access.admit(peer).await,
+        Err(rejected) => Err(rejected),
+    };
     match known {
-        Ok((peer, watch)) => {
-            let (peer, watch) = (Arc::new(peer), Arc::new(watch));
-            match answer(&shared, &peer, &watch, stream, stop).await {
+        Ok(peer) => {
+            let peer = Arc::new(peer);
+            match answer(&shared, &peer, stream, stop).await {
                 None => {}
                 Some(Breach::Peer(cause)) => shared.access.breached(&peer, &cause).await,
                 Some(Breach::Exited) => shared.access.exited(&peer).await,
@@ -65,15 +68,14 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known,
 async fn answer(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
-    watch: &Arc<Watch>,
     stream: UnixStream,
     stop: CancellationToken,
 ) -> Option<Breach> {
     let (owed, breach) = (Arc::new(Owed::default()), Arc::new(OnceLock::new()));
-    let wire = Wire::new(stream, Arc::clone(&owed), Arc::clone(watch), Arc::clone(&breach));
+    let wire = Wire::new(stream, Arc::clone(&owed), Arc::clone(peer), Arc::clone(&breach));
     let service = service_fn(move |request| {
         let (shared, peer, owed) = (Arc::clone(shared), Arc::clone(peer), Arc::clone(&owed));
-        async move { Ok::<_, Infallible>(respond(&shared, &peer, &owed, request).await) }
+        async move { respond(&shared, &peer, &owed, request).await }
     });
     let seen = {
         let connection = http1::Builder::new()
@@ -103,7 +105,7 @@ async fn answer(
                 }
                 None
             }
-            () = watch.exited() => Some(Breach::Exited),
+            () = peer.watch().exited() => Some(Breach::Exited),
         }
     };
     // The connection, and with it the wire, is gone.
@@ -115,16 +117,17 @@ async fn respond(
     peer: &Arc<Peer>,
     owed: &Arc<Owed>,
     request: Request<Incoming>,
-) -> Response<Tracked> {
+) -> Result<Response<Tracked>, api::Silence> {
     let limits = **shared.limits.load();
     if let Err(wait) = shared.access.take_turn(limits.requests_per_second) {
-        return api::over_rate(&shared.access, peer, wait).map(Tracked::free);
+        return Ok(api::over_rate(&shared.access, peer, wait).map(Tracked::free));
     }
-    let api::Reply { response, owed: answer } = api::serve(&shared.access, peer, limits.body, request).await;
-    match answer {
+    let api::Reply { response, owed: answer } =
+        api::serve(&shared.access, peer, limits.body, request).await?;
+    Ok(match answer {
         Some(answer) => response.map(|body| Tracked::owing(body, answer, owed)),
         None => response.map(Tracked::free),
-    }
+    })
 }
 
 /// Tells a peer why it may not be here, without reading what it wants. What it sends meanwhile is thrown away: a socket that

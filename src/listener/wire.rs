@@ -6,7 +6,7 @@
 use crate::{
     access::Answered,
     api,
-    peer::{Cause, Fault, Watch},
+    peer::{Cause, Fault, Peer},
 };
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -120,7 +120,7 @@ enum Turn {
 pub(super) struct Wire {
     stream: UnixStream,
     owed: Arc<Owed>,
-    watch: Arc<Watch>,
+    peer: Arc<Peer>,
     breach: Arc<OnceLock<Breach>>,
     turn: Turn,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -131,10 +131,10 @@ impl Wire {
     pub(super) fn new(
         stream: UnixStream,
         owed: Arc<Owed>,
-        watch: Arc<Watch>,
+        peer: Arc<Peer>,
         breach: Arc<OnceLock<Breach>>,
     ) -> Self {
-        Self { stream, owed, watch, breach, turn: Turn::Read, stalled: None }
+        Self { stream, owed, peer, breach, turn: Turn::Read, stalled: None }
     }
 
     fn end(&self, breach: Breach) -> io::Error {
@@ -145,7 +145,7 @@ impl Wire {
 
     /// Nothing is written to a connection whose process has ended: whoever reads it is somebody else.
     fn check_alive(&self) -> io::Result<()> {
-        self.watch.check_alive().map_err(|cause| match cause {
+        self.peer.watch().check_alive().map_err(|cause| match cause {
             Cause::Exited => self.end(Breach::Exited),
             cause => self.end(Breach::Peer(cause)),
         })
@@ -173,7 +173,7 @@ impl AsyncRead for Wire {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(match ready!(self.watch.poll_receive(&self.stream, context, into)) {
+        Poll::Ready(match ready!(self.peer.watch().poll_receive(&self.stream, context, into)) {
             Ok(()) => {
                 self.turn = Turn::Work;
                 Ok(())

@@ -2,19 +2,29 @@
 //!
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+mod admission;
+pub mod attestor;
+mod challenge;
+pub mod container;
 mod control;
 mod kernel;
 pub mod level;
 pub mod process;
+pub mod program;
+mod steerable;
 mod watch;
 
-use crate::name::WorkloadName;
+use crate::{crypto::Hash, name::WorkloadName};
+use admission::Program;
+use challenge::Challenge;
+use container::Container;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
-use process::ProcessId;
-use std::{io, os::fd::AsFd};
+use process::Process;
+use std::{io, os::fd::AsFd, sync::Arc};
 use tokio::net::UnixStream;
 
+pub use admission::{Provers, Repinned, Since};
 pub use watch::{Fault, Watch};
 
 /// Who may connect to a workload's socket.
@@ -30,6 +40,8 @@ pub struct Settings {
     pub level: Level,
     /// What those look like whose ids our user namespace does not map.
     pub strangers: Strangers,
+    /// What it must execute; there exactly at level `program`.
+    pub program: Option<Arc<program::Settings>>,
 }
 
 /// The ids by which everybody appears whom our user namespace does not map (user_namespaces(7)): they are nobody's. `None`
@@ -42,17 +54,20 @@ pub struct Strangers {
     pub gid: Option<u32>,
 }
 
-/// Proof that the kernel said who connected, and by which workload's socket. Frozen at connect(2): a later setuid(2) of the
-/// peer does not change it, and is noticed by the connection's [`Watch`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Proof that the kernel said who connected, and by which workload's socket. The ids are frozen at connect(2): a later
+/// setuid(2) of the peer does not change them, and is noticed by the connection's [`Watch`].
+#[derive(Debug)]
 pub struct Peer {
     workload: WorkloadName,
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
     pid: Option<i32>,
-    process: Option<ProcessId>,
     level: Level,
+    watch: Watch,
+    challenge: Challenge,
+    container: Option<Container>,
+    program: Option<Program>,
 }
 
 /// A peer that may not use the socket.
@@ -62,7 +77,7 @@ pub struct Rejected {
     /// Whose socket it connected to.
     pub workload: WorkloadName,
     /// Who it is, if the kernel said so.
-    pub peer: Option<Peer>,
+    pub peer: Option<Box<Peer>>,
     /// Why it is refused.
     #[source]
     pub cause: Cause,
@@ -107,6 +122,31 @@ pub enum Cause {
     /// The kernel cannot name the process.
     #[error("this kernel cannot name the process of a peer (Linux 6.9 can)")]
     KernelTooOld,
+    /// Its process is in a PID namespace, or behind a mount of /proc, that hides it from us.
+    #[error("the peer's process is hidden from us (by another PID namespace, or by hidepid)")]
+    Hidden,
+    /// It runs in another container than the one that uses the socket, or the kernel says two things about which one it is.
+    #[error(
+        "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
+    )]
+    Container,
+    /// So many living processes have used this socket that no more can be told apart.
+    #[error("too many processes that still live have used this socket")]
+    Crowded,
+    /// It has not sent back the nonce that its program must be challenged with.
+    #[error(
+        "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"
+    )]
+    Unchallenged,
+    /// Its program is not the one that is permitted.
+    #[error(transparent)]
+    Program(#[from] program::Refusal),
+    /// Another program is required than when it connected.
+    #[error("what program is required has changed since the peer connected; connect again")]
+    Reloaded,
+    /// That the socket went over to its container could not be put on record.
+    #[error("the audit journal cannot be written")]
+    Unrecorded,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -133,39 +173,23 @@ pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
 }
 
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
-/// that is required, and no higher one. The [`Watch`] must see every byte that is read from the connection.
+/// that is required up to `process`, and no higher one; what is above it is for [`Peer::admit`], which must be asked before
+/// anything is read. The peer's [`Watch`] must see every byte that is read from the connection.
 ///
 /// # Errors
 /// [`Rejected`], with all that is known of the peer for the event.
-pub fn identify(
-    stream: &UnixStream,
-    settings: &Settings,
-    workload: &WorkloadName,
-) -> Result<(Peer, Watch), Rejected> {
+pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Peer, Rejected> {
     let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
-    let mut peer = ask(stream, workload).map_err(|error| rejected(None, Cause::Unknown(error)))?;
-    peer.level = settings.level.min(Level::User);
-    if let Err(cause) = peer.check_ids(settings) {
-        return Err(rejected(Some(peer), cause));
-    }
-    let watch = if settings.level < Level::Process {
-        Watch::ids(stream, &peer)
-    } else {
-        match Watch::process(stream, &peer) {
-            Ok(watch) => watch,
-            Err(cause) => return Err(rejected(Some(peer), cause)),
-        }
-    };
-    if let Some(id) = watch.id() {
-        (peer.process, peer.level) = (Some(id), Level::Process);
-    }
-    match peer.check(settings) {
-        Ok(()) => Ok((peer, watch)),
-        Err(cause) => Err(rejected(Some(peer), cause)),
+    let asked = ask(stream, settings.level, workload);
+    let mut peer = asked.map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    let proved = peer.check_ids(settings).and_then(|()| peer.prove(stream, settings.level));
+    match proved {
+        Ok(()) => Ok(peer),
+        Err(cause) => Err(rejected(Some(Box::new(peer)), cause)),
     }
 }
 
-fn ask(stream: &UnixStream, workload: &WorkloadName) -> io::Result<Peer> {
+fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result<Peer> {
     let known = stream.peer_cred()?;
     Ok(Peer {
         workload: workload.clone(),
@@ -174,8 +198,11 @@ fn ask(stream: &UnixStream, workload: &WorkloadName) -> io::Result<Peer> {
         groups: kernel::groups(stream.as_fd())?,
         // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
         pid: known.pid().filter(|pid| *pid > 0),
-        process: None,
-        level: Level::Reach,
+        level: level.min(Level::User),
+        watch: Watch::ids(level, (known.uid(), known.gid())),
+        challenge: Challenge::default(),
+        container: None,
+        program: None,
     })
 }
 
@@ -184,17 +211,21 @@ impl Cause {
     /// connection is closed at once.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        !matches!(self, Self::Drift | Self::Exited | Self::Writer | Self::Descriptors | Self::Truncated)
+        use program::Refusal;
+        !matches!(
+            self,
+            Self::Drift
+                | Self::Exited
+                | Self::Writer
+                | Self::Descriptors
+                | Self::Truncated
+                | Self::Program(Refusal::ImageChanged | Refusal::CredsDrift | Refusal::PeerExited)
+        )
     }
 }
 
 impl Peer {
-    /// Whether it may use the socket under these settings. Asked again for each request, since settings change while
-    /// connections stay.
-    ///
-    /// # Errors
-    /// The first [`Cause`] against it.
-    pub fn check(&self, settings: &Settings) -> Result<(), Cause> {
+    fn check(&self, settings: &Settings) -> Result<(), Cause> {
         self.check_ids(settings)?;
         if self.level < settings.level {
             return Err(Cause::Level { proved: self.level, required: settings.level });
@@ -202,8 +233,20 @@ impl Peer {
         Ok(())
     }
 
+    /// Proves what the kernel alone can prove of `level`.
+    fn prove(&mut self, stream: &UnixStream, level: Level) -> Result<(), Cause> {
+        if level < Level::Process {
+            // The kernel is spared making a pidfd for each chunk. Before Linux 6.5 there is nothing to switch off.
+            let _ = kernel::tell_writers(stream.as_fd(), kernel::Telling::Off);
+            return Ok(());
+        }
+        self.watch = Watch::process(stream, (self.uid, self.gid))?;
+        self.level = Level::Process;
+        Ok(())
+    }
+
     fn check_ids(&self, settings: &Settings) -> Result<(), Cause> {
-        let Settings { uids, gids, groups, level, strangers } = settings;
+        let Settings { uids, gids, groups, level, strangers, program: _ } = settings;
         // At level `reach` nobody's ids are looked at.
         if *level > Level::Reach && strangers.uid == Some(self.uid) {
             return Err(Cause::StrangeUid(self.uid));
@@ -255,8 +298,32 @@ impl Peer {
 
     /// The process itself, where level `process` was proved.
     #[must_use]
-    pub fn process(&self) -> Option<ProcessId> {
-        self.process
+    pub fn process(&self) -> Option<&Process> {
+        self.watch.held()
+    }
+
+    /// The container that it is in, where level `container` was proved.
+    #[must_use]
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
+    }
+
+    /// SHA-256 of the executable that it executes, where level `program` was proved.
+    #[must_use]
+    pub fn exe_sha256(&self) -> Option<&Hash> {
+        self.program.as_ref().map(Program::digest)
+    }
+
+    /// What must see every byte that is read from its connection.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// What its program is challenged with.
+    #[must_use]
+    pub fn challenge(&self) -> &Challenge {
+        &self.challenge
     }
 
     /// The level that was proved.
@@ -269,7 +336,20 @@ impl Peer {
     #[cfg(test)]
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
         let (workload, groups) = (workload.clone(), groups.to_vec());
-        Self { workload, uid, gid, groups, pid: None, process: None, level: Level::User }
+        let watch = Watch::ids(Level::User, (uid, gid));
+        let (challenge, container, program) = (Challenge::default(), None, None);
+        Self {
+            workload,
+            uid,
+            gid,
+            groups,
+            pid: None,
+            level: Level::User,
+            watch,
+            challenge,
+            container,
+            program,
+        }
     }
 }
 
@@ -288,6 +368,7 @@ mod tests {
             groups: vec![],
             level: Level::User,
             strangers: Strangers::default(),
+            program: None,
         }
     }
 
@@ -331,7 +412,7 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_says_who_connected() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let (peer, _) = identify(&ours, &anyone(), &workload()).unwrap();
+        let peer = identify(&ours, &anyone(), &workload()).unwrap();
         assert_eq!(peer.level(), Level::User);
         assert_eq!(peer.uid(), nix::unistd::geteuid().as_raw());
         assert_eq!(peer.gid(), nix::unistd::getegid().as_raw());

@@ -19,7 +19,7 @@ use nix::{
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -31,14 +31,15 @@ const PIDFS: FsType = FsType(0x5049_4446);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId(u64);
 
-/// A process that is held: its end is seen, and what another process writes can be told from what it writes.
-#[derive(Debug)]
-pub(super) struct Pin {
-    pidfd: AsyncFd<OwnedFd>,
+/// A process that is held: its end is seen, and what another process writes can be told from what it writes. Clones hold the
+/// same one; each may outlive the connection that it was taken from. Costs a descriptor as long as one of them exists.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pidfd: Arc<AsyncFd<OwnedFd>>,
     id: ProcessId,
 }
 
-/// Whether this kernel can prove level `process`.
+/// Whether this kernel can prove a level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Support {
     /// It did so for ourselves.
@@ -50,6 +51,12 @@ pub enum Support {
 }
 
 impl ProcessId {
+    /// The inode of each of its pidfds: a name of the process for people and records, on this machine until it restarts.
+    #[must_use]
+    pub fn inode(self) -> u64 {
+        self.0
+    }
+
     /// The process that a pidfd names.
     ///
     /// # Errors
@@ -57,9 +64,15 @@ impl ProcessId {
     pub(super) fn of(pidfd: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self(fstat(pidfd)?.st_ino))
     }
+
+    /// A process that no kernel has seen, for tests of what comes after.
+    #[cfg(test)]
+    pub(super) fn for_test(number: u64) -> Self {
+        Self(number)
+    }
 }
 
-impl Pin {
+impl Process {
     /// Holds the process that connected to us over `socket`, even if something else answers to its number by now. It may have
     /// ended: ask [`Self::check_alive`].
     ///
@@ -75,11 +88,12 @@ impl Pin {
         })?;
         let id = ProcessId::of(pidfd.as_fd()).map_err(Cause::Unknown)?;
         let pidfd = kernel::await_end(pidfd).map_err(Cause::Unknown)?;
-        Ok(Self { pidfd, id })
+        Ok(Self { pidfd: Arc::new(pidfd), id })
     }
 
     /// Which process it is.
-    pub(super) fn id(&self) -> ProcessId {
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
         self.id
     }
 
@@ -102,7 +116,7 @@ impl Pin {
     }
 
     /// Waits for the end of the process.
-    pub(super) async fn exited(&self) {
+    pub async fn exited(&self) {
         // An error can only be that the runtime ends, and then nothing is served any more.
         let _ = self.pidfd.readable().await;
     }
@@ -173,9 +187,9 @@ mod tests {
     #[tokio::test]
     async fn our_own_end_is_held_and_alive() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let pin = Pin::connector(ours.as_fd()).unwrap();
+        let pin = Process::connector(ours.as_fd()).unwrap();
         assert!(pin.check_alive().is_ok());
-        let again = Pin::connector(ours.as_fd()).unwrap();
+        let again = Process::connector(ours.as_fd()).unwrap();
         assert_eq!(pin.id(), again.id());
     }
 
@@ -184,7 +198,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let _entered = runtime.enter();
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(matches!(Pin::connector(file.as_fd()), Err(Cause::Unknown(_))));
+        assert!(matches!(Process::connector(file.as_fd()), Err(Cause::Unknown(_))));
     }
 
     #[test]

@@ -4,10 +4,9 @@
 //! Does not look into the bytes and does not end the connection: whoever reads through it must, at the first error.
 
 use super::{
-    Cause, Peer,
-    kernel::{self, Telling},
+    Cause, kernel,
     level::Level,
-    process::{Pin, ProcessId},
+    process::{Process, ProcessId},
 };
 use std::{
     io,
@@ -27,7 +26,7 @@ pub struct Watch {
     /// Uid and gid that stand on each chunk: the real ones, if the kernel told, else as if they were the effective ones.
     real: (u32, u32),
     level: Level,
-    pin: Option<Pin>,
+    process: Option<Process>,
 }
 
 /// Why a chunk was not taken.
@@ -46,24 +45,20 @@ impl From<Cause> for Fault {
 }
 
 impl Watch {
-    /// Below level `process`: there is no process to hold, and the kernel is spared making a pidfd for each chunk.
-    pub(super) fn ids(stream: &UnixStream, peer: &Peer) -> Self {
-        // Before Linux 6.5 there is nothing to switch off.
-        let _ = kernel::tell_writers(stream.as_fd(), Telling::Off);
-        let ids = (peer.uid, peer.gid);
-        Self { effective: ids, real: ids, level: peer.level, pin: None }
+    /// Below level `process`: there is no process to hold.
+    pub(super) fn ids(level: Level, ids: (u32, u32)) -> Self {
+        Self { effective: ids, real: ids, level: level.min(Level::User), process: None }
     }
 
-    /// At level `process`: holds the connector, whose ids are still those of when it connected.
+    /// At level `process` and above: holds the connector, whose ids are still those of when it connected.
     ///
     /// # Errors
     /// [`Cause::Exited`], [`Cause::Drift`], [`Cause::KernelTooOld`], [`Cause::Unknown`].
-    pub(super) fn process(stream: &UnixStream, peer: &Peer) -> Result<Self, Cause> {
-        let pin = Pin::connector(stream.as_fd())?;
-        let ids = (peer.uid, peer.gid);
-        let told = kernel::live_ids(pin.as_fd()).map_err(Cause::Unknown)?;
+    pub(super) fn process(stream: &UnixStream, ids: (u32, u32)) -> Result<Self, Cause> {
+        let process = Process::connector(stream.as_fd())?;
+        let told = kernel::live_ids(process.as_fd()).map_err(Cause::Unknown)?;
         let real = told.map_or(ids, |told| told.real);
-        let watch = Self { effective: ids, real, level: Level::Process, pin: Some(pin) };
+        let watch = Self { effective: ids, real, level: Level::Process, process: Some(process) };
         if told.is_some_and(|told| told.effective != ids) {
             return Err(Cause::Drift);
         }
@@ -72,9 +67,9 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Which process is held; `None` below level `process`.
-    pub(super) fn id(&self) -> Option<ProcessId> {
-        self.pin.as_ref().map(Pin::id)
+    /// The process that is held; `None` below level `process`.
+    pub(super) fn held(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     /// Reads one chunk into `into`, and nothing of a chunk that is not the peer's. A chunk may have come from a process that has
@@ -120,20 +115,32 @@ impl Watch {
         if chunk.length == 0 || self.level < Level::User {
             return Ok(());
         }
-        if let Some(pin) = &self.pin {
+        if let Some(process) = &self.process {
             let writer = chunk.writer.as_ref().map(|writer| ProcessId::of(writer.as_fd()));
-            if !matches!(writer, Some(Ok(writer)) if writer == pin.id()) {
+            if !matches!(writer, Some(Ok(writer)) if writer == process.id()) {
                 return Err(Cause::Writer);
             }
-            self.check_effective(pin)?;
+            self.check_effective(process)?;
         }
         if chunk.ids == Some(self.real) { Ok(()) } else { Err(Cause::Drift) }
     }
 
     /// Its effective ids are what they were, as far as the kernel tells.
-    fn check_effective(&self, pin: &Pin) -> Result<(), Cause> {
-        let ids = kernel::live_ids(pin.as_fd()).map_err(Cause::Unknown)?;
+    fn check_effective(&self, process: &Process) -> Result<(), Cause> {
+        let ids = kernel::live_ids(process.as_fd()).map_err(Cause::Unknown)?;
         if ids.is_some_and(|ids| ids.effective != self.effective) { Err(Cause::Drift) } else { Ok(()) }
+    }
+
+    /// Asks the kernel, at this moment, whether the process lives and is what it was; below level `process` nothing is known of
+    /// that.
+    ///
+    /// # Errors
+    /// [`Cause::Drift`], [`Cause::Exited`], or [`Cause::Unknown`].
+    pub(super) fn check_now(&self) -> Result<(), Cause> {
+        let Some(process) = &self.process else { return Ok(()) };
+        self.check_effective(process)?;
+        // Last, so that the other was said of a living process.
+        process.check_alive()
     }
 
     /// Asks the kernel, at this moment, whether the process still lives; below level `process` nothing is known of that.
@@ -141,13 +148,13 @@ impl Watch {
     /// # Errors
     /// [`Cause::Exited`], or [`Cause::Unknown`].
     pub fn check_alive(&self) -> Result<(), Cause> {
-        self.pin.as_ref().map_or(Ok(()), Pin::check_alive)
+        self.process.as_ref().map_or(Ok(()), Process::check_alive)
     }
 
     /// Waits for the end of the process; below level `process` for ever.
     pub async fn exited(&self) {
-        match &self.pin {
-            Some(pin) => pin.exited().await,
+        match &self.process {
+            Some(process) => process.exited().await,
             None => std::future::pending().await,
         }
     }
@@ -158,7 +165,7 @@ mod tests {
     use super::*;
     use crate::{
         name::WorkloadName,
-        peer::{Settings, Strangers, identify},
+        peer::{Peer, Settings, Strangers, identify},
     };
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
     use std::{
@@ -168,17 +175,23 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     /// A connection of ourselves with ourselves, watched at `level`.
-    fn watched(level: Level) -> (Watch, UnixStream, UnixStream) {
+    fn watched(level: Level) -> (Peer, UnixStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         setsockopt(&ours, sockopt::PassCred, &true).unwrap();
-        kernel::tell_writers(ours.as_fd(), Telling::On).unwrap();
+        kernel::tell_writers(ours.as_fd(), kernel::Telling::On).unwrap();
         let workload = WorkloadName::new("report-job").unwrap();
         let none = Vec::new;
-        let settings =
-            Settings { uids: none(), gids: none(), groups: none(), level, strangers: Strangers::default() };
-        let (peer, watch) = identify(&ours, &settings, &workload).unwrap();
+        let settings = Settings {
+            uids: none(),
+            gids: none(),
+            groups: none(),
+            level,
+            strangers: Strangers::default(),
+            program: None,
+        };
+        let peer = identify(&ours, &settings, &workload).unwrap();
         assert_eq!((peer.level(), peer.process().is_some()), (level, level == Level::Process));
-        (watch, ours, theirs)
+        (peer, ours, theirs)
     }
 
     async fn receive(watch: &Watch, stream: &UnixStream) -> Result<usize, Fault> {
@@ -191,11 +204,12 @@ mod tests {
     #[tokio::test]
     async fn what_the_peer_writes_is_taken_up_to_its_end() {
         for level in [Level::Reach, Level::User, Level::Process] {
-            let (watch, ours, mut theirs) = watched(level);
+            let (peer, ours, mut theirs) = watched(level);
+            let watch = peer.watch();
             theirs.write_all(b"hello").await.unwrap();
-            assert_eq!(receive(&watch, &ours).await.unwrap(), 5);
+            assert_eq!(receive(watch, &ours).await.unwrap(), 5);
             drop(theirs);
-            assert_eq!(receive(&watch, &ours).await.unwrap(), 0);
+            assert_eq!(receive(watch, &ours).await.unwrap(), 0);
             assert!(watch.check_alive().is_ok());
         }
     }
@@ -203,13 +217,14 @@ mod tests {
     #[tokio::test]
     async fn passed_descriptors_are_refused_and_closed_at_every_level() {
         for level in [Level::Reach, Level::User, Level::Process] {
-            let (watch, ours, theirs) = watched(level);
+            let (peer, ours, theirs) = watched(level);
+            let watch = peer.watch();
             let (mut far, near) = std::io::pipe().unwrap();
             let raw = [near.as_raw_fd(); 253];
             let bytes = [IoSlice::new(b"x")];
             let rights = [ControlMessage::ScmRights(&raw)];
             sendmsg::<()>(theirs.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
-            let refused = receive(&watch, &ours).await;
+            let refused = receive(watch, &ours).await;
             assert!(matches!(refused, Err(Fault::Peer(Cause::Descriptors))), "{refused:?}");
             // The last writing end of the pipe is gone: the copies are closed.
             drop(near);
@@ -220,7 +235,7 @@ mod tests {
     #[track_caller]
     fn check(watch: &Watch, change: impl FnOnce(&mut kernel::Chunk), expected: &str) {
         let ids = Some(watch.real);
-        let writer = watch.pin.as_ref().map(|pin| pin.as_fd().try_clone_to_owned().unwrap());
+        let writer = watch.process.as_ref().map(|process| process.as_fd().try_clone_to_owned().unwrap());
         let mut chunk = kernel::Chunk { length: 1, writer, ids, descriptors: 0, truncated: false };
         change(&mut chunk);
         let found =
@@ -233,21 +248,22 @@ mod tests {
         let (process, _ours, _theirs) = watched(Level::Process);
         let (user, _ours, _theirs) = watched(Level::User);
         let (reach, _ours, _theirs) = watched(Level::Reach);
-        for watch in [&process, &user, &reach] {
+        let (process, user, reach) = (process.watch(), user.watch(), reach.watch());
+        for watch in [process, user, reach] {
             check(watch, |_| {}, "taken");
             check(watch, |chunk| chunk.truncated = true, "Truncated");
             check(watch, |chunk| (chunk.length, chunk.writer, chunk.ids) = (0, None, None), "taken");
         }
-        check(&reach, |chunk| chunk.ids = None, "taken");
-        for watch in [&process, &user] {
+        check(reach, |chunk| chunk.ids = None, "taken");
+        for watch in [process, user] {
             check(watch, |chunk| chunk.ids = None, "Drift");
             check(watch, |chunk| chunk.ids = Some((watch.real.0 + 1, watch.real.1)), "Drift");
             check(watch, |chunk| chunk.ids = Some((watch.real.0, watch.real.1 + 1)), "Drift");
         }
-        check(&process, |chunk| chunk.writer = None, "Writer");
+        check(process, |chunk| chunk.writer = None, "Writer");
         // Something that is no process at all.
         check(
-            &process,
+            process,
             |chunk| chunk.writer = Some(std::fs::File::open("/dev/null").unwrap().into()),
             "Writer",
         );

@@ -20,11 +20,17 @@ mod support;
 
 use claviger::peer::process::{self, Support};
 
+mod agent;
 mod beside;
+mod cgroups;
+mod containers;
 mod descriptors;
 mod ids;
 mod namespaces;
 mod part;
+mod pods;
+mod program;
+mod runc;
 mod scene;
 mod writers;
 

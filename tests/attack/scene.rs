@@ -33,6 +33,12 @@ impl Told {
         assert!(self.text.lines().any(|line| line == "closed"), "{}", self.text);
     }
 
+    /// It was refused for this reason before it was challenged.
+    pub(crate) fn got_no_nonce(&self, reason: &str) {
+        assert!(!self.text.contains(VALUE) && !self.text.contains("nonce\":"), "{}", self.text);
+        assert!(self.text.contains("unchallenged") && self.text.contains(reason), "{}", self.text);
+    }
+
     /// Not a single byte.
     pub(crate) fn got_silence(&self) {
         self.got_nothing();
@@ -76,6 +82,7 @@ impl Attacked {
     }
 }
 
+/// One that stands for several is there as often.
 pub(crate) fn lines(events: &[Value]) -> Vec<String> {
     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let seen = |event: &&Value| {
@@ -83,9 +90,10 @@ pub(crate) fn lines(events: &[Value]) -> Vec<String> {
     };
     let line = |event: &Value| {
         let parts = [&event["type"], &event["outcome"], &event["reason"], &event["actor"]["level"]];
-        parts.map(word).join(" ")
+        let count = event["agg"]["count"].as_u64().unwrap_or(1);
+        std::iter::repeat_n(parts.map(word).join(" "), usize::try_from(count).unwrap())
     };
-    events.iter().filter(seen).map(line).collect()
+    events.iter().filter(seen).flat_map(line).collect()
 }
 
 pub(crate) fn config(scene: &Scene, peer: &str, connections: u32) -> crate::support::Config {

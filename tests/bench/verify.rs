@@ -89,7 +89,15 @@ fn event() -> Outcome<Event> {
     let mut event = Event::new(Type::SecretRead, Ended::Allow, clock::now());
     event.workload = Some(WorkloadName::new("report-job")?);
     event.identity = Some(IdentityName::new("reports")?);
-    event.actor = Some(Actor { uid: 20_001, gid: 20_001, pid: Some(4_242), level: Level::Process });
+    event.actor = Some(Actor {
+        uid: 20_001,
+        gid: 20_001,
+        pid: Some(4_242),
+        pidfd_ino: Some(88_123),
+        level: Level::Process,
+        exe_sha256: None,
+        container: None,
+    });
     event.resource = Some(Resource {
         secret: Some(SecretName::new("stripe")?),
         kind: Some("kv"),

@@ -22,6 +22,7 @@ mod disk;
 mod reload;
 mod sockets;
 mod secrecy;
+mod sandbox;
 mod health;
 mod commands;
 mod audit;

@@ -195,8 +195,9 @@ pub(crate) fn grant(secret: &str) -> Grant {
         groups: vec![],
         level: Level::User,
         strangers: peer::Strangers::default(),
+        program: None,
     };
-    let (peer, _) = peer::identify(&ours, &anyone, &workload).unwrap();
+    let peer = peer::identify(&ours, &anyone, &workload).unwrap();
     let rule = Rule {
         name: RuleName::new("keys").unwrap(),
         secrets: vec![name(secret)],

@@ -1,0 +1,197 @@
+//! What is put on record of a peer and of each of its requests, and what metrics are told.
+//!
+//! Does not decide. What the events look like on disk is for `audit`.
+
+use super::{
+    Access, Done, Outcome, Reason, Refusal, Seen, TurnedAway, Type, Unaudited, Value, Why, Wish,
+    outcome::Unsent,
+};
+use crate::{
+    audit::{
+        Receipt,
+        event::{Actor, Cache, ContainerRef, Event, Resource, RuleRef, VaultRef},
+    },
+    clock,
+    name::RuleName,
+    peer::{self, Peer, container::Container},
+    policy::{Permit, rule::AuditMode},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{runtime::Handle, time::Instant};
+
+/// When a journal that cannot be written is worth asking again, if it does not say itself.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Access {
+    /// Puts on record why an admitted peer's connection was closed. Call it once nothing can be read or written there any more.
+    pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
+        let mut event = self.blank(Type::PeerRejected, Some(peer));
+        (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
+        self.observe(Some(peer), None, event.reason, None);
+        // That there is no room for it is what the journal itself reports; there is nobody to answer.
+        let _ = self.record(event, Some(peer)).await;
+    }
+
+    /// Puts on record that a peer's process ended while its connection was open.
+    pub async fn exited(&self, peer: &Peer) {
+        // As in `breached`.
+        let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
+    }
+
+    /// Puts on record that the socket went over to the container of this peer.
+    pub(super) async fn repinned(&self, peer: &Peer, repinned: &peer::Repinned) -> Result<(), Unaudited> {
+        let mut event = self.blank(Type::PeerRepinned, Some(peer));
+        event.before = Some(container_ref(&repinned.before));
+        self.record(event, Some(peer)).await.map(|_| ())
+    }
+
+    /// Puts on record that a peer may not be there.
+    ///
+    /// # Errors
+    /// [`Unaudited`] when that cannot be: then it is told only that.
+    pub async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
+        let mut event = self.blank(Type::PeerRejected, rejected.peer.as_deref());
+        (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(&rejected.cause)));
+        let receipt = self.record(event, rejected.peer.as_deref()).await?;
+        self.observe(rejected.peer.as_deref(), None, Some(Reason::from(&rejected.cause)), None);
+        Ok(TurnedAway { rejected, receipt })
+    }
+
+    /// Puts on record that a value, whose read is on record already, did not reach its client.
+    pub(super) fn undelivered(&self, unsent: &Unsent) {
+        let mut event = self.event(&unsent.peer, &unsent.wish, &unsent.outcome, unsent.arrived);
+        (event.kind, event.outcome, event.reason) =
+            (Type::SecretRead, Outcome::Error, Some(Reason::Undelivered));
+        self.observe(Some(&unsent.peer), unsent.rule(), event.reason, None);
+        let (audit, mode) = (self.parts.audit.clone(), self.mode(&event));
+        let observe = Arc::clone(&self.parts.observe);
+        let recording = async move {
+            let (kind, outcome) = (event.kind, event.outcome);
+            // That there is no room for it is what the journal itself reports.
+            if audit.record(event, mode).await.is_ok() {
+                observe.recorded(kind, outcome);
+            }
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            self.parts.unfinished.spawn_on(recording, &runtime);
+        }
+    }
+
+    /// Tells metrics of a request that never became a wish, and so makes no event.
+    pub fn observe_other(&self, peer: &Peer, reason: Option<Reason>) {
+        self.observe(Some(peer), None, reason, None);
+    }
+
+    pub(super) fn observe(
+        &self,
+        peer: Option<&Peer>,
+        rule: Option<&RuleName>,
+        reason: Option<Reason>,
+        took: Option<Duration>,
+    ) {
+        let outcome = reason.map_or(Outcome::Allow, Reason::outcome);
+        self.parts.observe.seen(&Seen { workload: &self.workload, peer, rule, outcome, reason, took });
+    }
+
+    pub(super) async fn record(&self, event: Event, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
+        let (mode, kind, outcome) = (self.mode(&event), event.kind, event.outcome);
+        // Committed from the first poll on, whether the client stays or not: see `Audit::record`.
+        let error = match self.parts.audit.record(event, mode).await {
+            Ok(receipt) => {
+                self.parts.observe.recorded(kind, outcome);
+                return Ok(receipt);
+            }
+            Err(error) => error,
+        };
+        let unaudited = Unaudited { retry_after: error.retry_after().unwrap_or(SOON), source: error };
+        self.observe(peer, None, Some(Reason::AuditUnavailable), None);
+        Err(unaudited)
+    }
+
+    fn mode(&self, event: &Event) -> AuditMode {
+        event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
+    }
+
+    fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
+        let actor = |peer: &Peer| Actor {
+            uid: peer.uid(),
+            gid: peer.gid(),
+            pid: peer.pid(),
+            pidfd_ino: peer.process().map(|process| process.id().inode()),
+            level: peer.level(),
+            exe_sha256: peer.exe_sha256().copied(),
+            container: peer.container().map(container_ref),
+        };
+        Event {
+            workload: Some(self.workload.clone()),
+            actor: peer.map(actor),
+            ..Event::new(kind, Outcome::Allow, clock::now())
+        }
+    }
+
+    /// The one event of a request, whichever way it went.
+    pub(super) fn event(
+        &self,
+        peer: &Peer,
+        wish: &Wish,
+        outcome: &Result<Done, Refusal>,
+        arrived: Instant,
+    ) -> Event {
+        let mut event = self.blank(Type::SecretRead, Some(peer));
+        event.latency = Some(arrived.elapsed());
+        if let Wish::Secret { name, .. } = wish {
+            event.resource = Some(Resource { secret: name.clone(), ..Resource::default() });
+        }
+        match outcome {
+            Ok(Done::Listed(_)) => {}
+            Ok(Done::Read(grant, served) | Done::Unchanged(grant, served)) => {
+                if served.stale {
+                    event.kind = Type::SecretStaleServed;
+                }
+                event.rule = Some(self.rule_ref(grant.permit()));
+                event.cache = Some(Cache { hit: true, age: served.age });
+                describe(&mut event, &served.held.value);
+            }
+            Ok(Done::Acked(grant, value)) => {
+                event.kind = Type::SecretAcked;
+                event.rule = Some(self.rule_ref(grant.permit()));
+                describe(&mut event, value);
+            }
+            Err(refusal) => {
+                event.kind = match refusal.why {
+                    Why::Rejected(_) => Type::PeerRejected,
+                    _ => Type::SecretDenied,
+                };
+                event.reason = Some(refusal.why.reason());
+                event.outcome = refusal.why.reason().outcome();
+                event.rule.clone_from(&refusal.rule);
+            }
+        }
+        event
+    }
+
+    pub(super) fn rule_ref(&self, permit: &Permit) -> RuleRef {
+        RuleRef {
+            name: permit.rule().clone(),
+            revision: permit.revision().to_owned(),
+            mode: permit.audit_mode(self.parts.audit.mode()),
+        }
+    }
+}
+
+fn container_ref(container: &Container) -> ContainerRef {
+    ContainerRef { id: container.id().to_string(), name: container.name().map(str::to_owned) }
+}
+
+fn describe(event: &mut Event, value: &Value) {
+    event.resource = Some(Resource {
+        secret: Some(value.name().clone()),
+        kind: Some(value.kind()),
+        path: value.path().map(str::to_owned),
+        field: value.field().map(str::to_owned),
+        version: Some(value.generation()),
+        lease_id_hash: value.lease().and_then(|lease| lease.id_hash.clone()),
+    });
+    let request_id = value.request_id().map(str::to_owned);
+    event.vault = request_id.map(|id| VaultRef { request_id: Some(id), ..VaultRef::default() });
+}
