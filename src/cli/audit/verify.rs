@@ -34,12 +34,14 @@ const SHOWN: usize = 20;
 /// their first event. A line that came twice, byte by byte the same, is no fault: sinks deliver at least once.
 ///
 /// What it cannot see without checkpoints: that the newest chain's last events were cut off, or that everything was written
-/// anew by somebody with the agent's rights.
+/// anew by somebody with the agent's rights. With `audit.checkpoints` in the agent's config, --pubkey finds the second and
+/// --anchor the first: neither needs Vault, only what was once read from it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   claviger audit verify                            the journal in /var/lib/claviger/audit
   claviger audit verify /mnt/evidence/audit --json | jq .verdict
+  claviger audit verify --pubkey transit.pub --anchor anchor.json
   kubectl logs app -c claviger | claviger audit verify -
 
 Exit codes: 0 good, 1 an input cannot be read, 2 wrong command line, 10 altered or forged, 11 truncated or rolled back,
