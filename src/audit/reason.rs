@@ -132,6 +132,10 @@ pub enum Reason {
     SinkPartial,
     /// A sink was so far behind that events were gone before it could have them.
     SinkBehind,
+    /// The journal is older than what was anchored in Vault.
+    RolledBack,
+    /// The journal is empty, and events of it are anchored in Vault.
+    JournalMissing,
     /// Something of ours is broken.
     Internal,
 }
@@ -202,6 +206,8 @@ impl Reason {
             Self::SinkRefused => "sink_refused",
             Self::SinkPartial => "sink_partial",
             Self::SinkBehind => "sink_behind",
+            Self::RolledBack => "rolled_back",
+            Self::JournalMissing => "journal_missing",
             Self::Internal => "internal",
         }
     }

@@ -931,13 +931,24 @@ fn the_rest_of_audit_is_refused_by_name() {
     ] {
         check(&format!("audit: {{journal: {{dir: /j}}, {text}}}\n"), &[&format!("audit.{expected}")]);
     }
-    check(
-        "audit: {journal: {dir: /j}, checkpoints: {signer: boot, ancor: {mount: kv, path: a}}}\n",
-        &[
-            "audit.checkpoints: line 1: not built yet: audit.checkpoints; remove it",
-            "audit.checkpoints.ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
-        ],
-    );
+    for (text, expected) in [
+        (
+            "{signer: boot, ancor: {mount: kv, path: a}}",
+            ".ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
+        ),
+        ("{}", ".signer: line 1: missing; write signer: boot"),
+        (
+            "{signer: transit}",
+            ": line 1: signer: transit without a key; write key: transit/NAME, an ed25519 key in Vault's transit engine",
+        ),
+        (
+            "{signer: boot, key: transit/audit}",
+            ": line 1: a key or an anchor in Vault without an identity; write identity: NAME, one of identities",
+        ),
+    ] {
+        let config = format!("audit: {{journal: {{dir: /j}}, checkpoints: {text}}}\n");
+        check(&config, &[&format!("audit.checkpoints{expected}")]);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 )]
 
 mod calls;
+mod checkpoints;
 mod database;
 mod exit;
 mod logins;

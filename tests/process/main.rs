@@ -29,6 +29,7 @@ mod attestor;
 mod health;
 mod commands;
 mod sinks;
+mod audit;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {

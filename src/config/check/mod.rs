@@ -4,6 +4,7 @@
 
 mod around;
 mod audit;
+mod checkpoints;
 mod identities;
 mod program;
 mod rules;
