@@ -17,6 +17,7 @@ mod outages;
 mod pem;
 mod record;
 mod rig;
+mod syslog;
 mod tls;
 mod upkeep;
 mod values;
