@@ -18,6 +18,7 @@ mod outages;
 mod pem;
 mod record;
 mod rig;
+mod syslog;
 mod tls;
 mod upkeep;
 mod values;
