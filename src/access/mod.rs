@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod limits;
 mod outcome;
 mod record;
 
@@ -12,9 +13,13 @@ use crate::{
     keeper,
     name::{RuleName, SecretName, WorkloadName},
     peer::{self, Peer, level::Level},
-    policy::{self, Permit, Policy, rate::Bucket},
+    policy::{
+        self, Permit, Policy,
+        rate::{Bucket, Buckets},
+    },
 };
 use arc_swap::ArcSwap;
+use limits::Floods;
 use outcome::Unsent;
 use std::{
     collections::BTreeMap,
@@ -40,6 +45,7 @@ pub struct Access {
     workload: WorkloadName,
     rules: ArcSwap<Rules>,
     rates: Mutex<Rates>,
+    floods: Mutex<Floods>,
     started: Instant,
     parts: Parts,
 }
@@ -47,7 +53,8 @@ pub struct Access {
 /// What was taken of each rate.
 #[derive(Default)]
 struct Rates {
-    workload: Bucket,
+    requests: Buckets,
+    connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
 }
 
@@ -106,7 +113,14 @@ impl Access {
     #[must_use]
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
-        Self { workload, rules, rates: Mutex::default(), started: Instant::now(), parts }
+        Self {
+            workload,
+            rules,
+            rates: Mutex::default(),
+            floods: Mutex::default(),
+            started: Instant::now(),
+            parts,
+        }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -121,15 +135,6 @@ impl Access {
     /// A peer that may not be there, and that [`Self::turn_away`] puts on record.
     pub fn identify(&self, stream: &UnixStream) -> Result<Peer, peer::Rejected> {
         peer::identify(stream, &self.rules.load().peer, &self.workload)
-    }
-
-    /// Takes one of the workload's own rate, before anything of a request is looked at.
-    ///
-    /// # Errors
-    /// How long until one can be had.
-    pub fn take_turn(&self, per_second: u32) -> Result<(), Duration> {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.workload.take(per_second, self.started.elapsed())
     }
 
     /// The path. When the client hangs up, this future is dropped, at worst while it waits for a newer value; between

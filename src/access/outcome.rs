@@ -75,12 +75,12 @@ pub(super) struct Unsent {
     settled: bool,
 }
 
-/// A refused peer, with the proof that the event is on disk.
+/// A refused peer, with the proof that the event is on disk; or none, where it is one of too many alike to record each.
 #[derive(Debug)]
 pub struct TurnedAway {
     /// Who and why.
     pub rejected: peer::Rejected,
-    pub(super) receipt: Receipt,
+    pub(super) receipt: Option<Receipt>,
 }
 
 /// The event could not be put on disk, so there is no answer.
@@ -121,10 +121,10 @@ impl Answered {
 }
 
 impl TurnedAway {
-    /// The proof that the event is on disk.
+    /// The proof that the event is on disk, if it is one that has its own.
     #[must_use]
-    pub fn receipt(&self) -> &Receipt {
-        &self.receipt
+    pub fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
     }
 }
 

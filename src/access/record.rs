@@ -38,16 +38,20 @@ impl Access {
         let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
     }
 
-    /// Puts on record that a peer may not be there.
+    /// Puts on record that a peer may not be there; of a flood of those that cost nothing to make, only some are: see
+    /// [`Self::report_floods`].
     ///
     /// # Errors
     /// [`Unaudited`] when that cannot be: then it is told only that.
     pub async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
+        if !self.is_recorded(&rejected) {
+            return Ok(self.count_away(rejected));
+        }
         let mut event = self.blank(Type::PeerRejected, rejected.peer.as_deref());
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(&rejected.cause)));
         let receipt = self.record(event, rejected.peer.as_deref()).await?;
         self.observe(rejected.peer.as_deref(), None, Some(Reason::from(&rejected.cause)), None);
-        Ok(TurnedAway { rejected, receipt })
+        Ok(TurnedAway { rejected, receipt: Some(receipt) })
     }
 
     /// Puts on record that a value, whose read is on record already, did not reach its client.

@@ -179,7 +179,9 @@ pub enum Reason {
     BadRequest,
     /// A head, body or parameter is over its cap.
     TooLarge,
-    /// Over this workload's rate or connections.
+    /// Over this workload's connections.
+    Connections,
+    /// Over this workload's rate.
     RateLimited,
     /// There is no value yet.
     NotReady,
@@ -243,6 +245,7 @@ impl Reason {
             Self::KernelTooOld => "kernel_too_old",
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
+            Self::Connections => "connections",
             Self::RateLimited => "rate_limited",
             Self::NotReady => "not_ready",
             Self::VaultAway => "vault_away",

@@ -23,6 +23,7 @@ impl Reason {
             | Self::FdsPassed
             | Self::ControlTruncated
             | Self::KernelTooOld
+            | Self::Connections
             | Self::RateLimited => Outcome::Deny,
             _ => Outcome::Error,
         }
@@ -44,6 +45,8 @@ impl From<&Cause> for Reason {
             Cause::Descriptors => Self::FdsPassed,
             Cause::Truncated => Self::ControlTruncated,
             Cause::KernelTooOld => Self::KernelTooOld,
+            Cause::Connections => Self::Connections,
+            Cause::Rate(_) => Self::RateLimited,
         }
     }
 }

@@ -116,7 +116,7 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Response<Tracked> {
     let limits = **shared.limits.load();
-    if let Err(wait) = shared.access.take_turn(limits.requests_per_second) {
+    if let Err(wait) = shared.access.take_turn(peer, limits.requests_per_second) {
         return api::over_rate(&shared.access, peer, wait).map(Tracked::free);
     }
     let api::Reply { response, owed: answer } = api::serve(&shared.access, peer, limits.body, request).await;

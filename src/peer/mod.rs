@@ -12,8 +12,8 @@ use crate::name::WorkloadName;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
 use process::Process;
-use std::{io, os::fd::AsFd};
-use tokio::net::UnixStream;
+use std::{io, os::fd::AsFd, time::Duration};
+use tokio::net::{UnixStream, unix::UCred};
 
 pub use watch::{Fault, Watch};
 
@@ -68,6 +68,10 @@ pub struct Rejected {
     pub cause: Cause,
 }
 
+/// Who connected, by no more than its ids as they were then (`SO_PEERCRED`): enough to count it, too little to serve it.
+#[derive(Debug)]
+pub struct Caller(Box<Peer>);
+
 /// Why a peer may not use a socket. The texts may be shown to it: they hold nothing that it does not know.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
@@ -107,6 +111,12 @@ pub enum Cause {
     /// The kernel cannot name the process.
     #[error("this kernel cannot name the process of a peer (Linux 6.9 can)")]
     KernelTooOld,
+    /// Its user has as many connections open as it may.
+    #[error("this user has as many connections open as it may")]
+    Connections,
+    /// Its user makes connections faster than it may; it may make one after this long.
+    #[error("this user makes connections faster than it may")]
+    Rate(Duration),
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -132,6 +142,21 @@ pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes one look, of one system call, at who is at the other end: whoever knocks may knock often, and must not cost us more
+/// before it is counted. Its uid and gid are checked, and not its groups.
+///
+/// # Errors
+/// [`Rejected`], with its ids for the event.
+pub fn glance(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Caller, Rejected> {
+    let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
+    let known = stream.peer_cred().map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    let peer = Box::new(Peer::of(&known, Vec::new(), settings.level, workload));
+    match peer.check_own_ids(settings) {
+        Ok(()) => Ok(Caller(peer)),
+        Err(cause) => Err(rejected(Some(peer), cause)),
+    }
+}
+
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
 /// that is required, and no higher one. The peer's [`Watch`] must see every byte that is read from the connection.
 ///
@@ -150,19 +175,40 @@ pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadNam
 
 fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result<Peer> {
     let known = stream.peer_cred()?;
-    Ok(Peer {
-        workload: workload.clone(),
-        uid: known.uid(),
-        gid: known.gid(),
-        groups: kernel::groups(stream.as_fd())?,
-        // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
-        pid: known.pid().filter(|pid| *pid > 0),
-        level: level.min(Level::User),
-        watch: Watch::ids(level, (known.uid(), known.gid())),
-    })
+    Ok(Peer::of(&known, kernel::groups(stream.as_fd())?, level, workload))
+}
+
+impl Caller {
+    /// Effective user id when it connected.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.0.uid
+    }
+
+    /// It may not be here after all.
+    #[must_use]
+    pub fn refuse(self, cause: Cause) -> Rejected {
+        Rejected { workload: self.0.workload.clone(), peer: Some(self.0), cause }
+    }
 }
 
 impl Cause {
+    /// Whether it is who somebody is that speaks against it, or what others with the same ids do, and not what this one did.
+    /// Such refusals cost nothing to come by, and come in floods.
+    #[must_use]
+    pub fn is_cheap(&self) -> bool {
+        matches!(
+            self,
+            Self::Uid(_)
+                | Self::Gid(_)
+                | Self::Group(_)
+                | Self::StrangeUid(_)
+                | Self::StrangeGid(_)
+                | Self::Connections
+                | Self::Rate(_)
+        )
+    }
+
     /// Whether the peer is told why. Where somebody else may be at the other end by now, nothing is said to them: the
     /// connection is closed at once.
     #[must_use]
@@ -180,6 +226,19 @@ impl Peer {
     pub async fn attest(&self, settings: &Settings) -> Result<(), Cause> {
         self.check(settings)?;
         self.watch.check_alive()
+    }
+
+    fn of(known: &UCred, groups: Vec<u32>, level: Level, workload: &WorkloadName) -> Self {
+        Self {
+            workload: workload.clone(),
+            uid: known.uid(),
+            gid: known.gid(),
+            groups,
+            // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
+            pid: known.pid().filter(|pid| *pid > 0),
+            level: level.min(Level::User),
+            watch: Watch::ids(level, (known.uid(), known.gid())),
+        }
     }
 
     fn check(&self, settings: &Settings) -> Result<(), Cause> {
@@ -203,7 +262,15 @@ impl Peer {
     }
 
     fn check_ids(&self, settings: &Settings) -> Result<(), Cause> {
-        let Settings { uids, gids, groups, level, strangers } = settings;
+        self.check_own_ids(settings)?;
+        match settings.groups.iter().find(|group| !self.groups.contains(group)) {
+            Some(missing) => Err(Cause::Group(*missing)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_own_ids(&self, settings: &Settings) -> Result<(), Cause> {
+        let Settings { uids, gids, groups: _, level, strangers } = settings;
         // At level `reach` nobody's ids are looked at.
         if *level > Level::Reach && strangers.uid == Some(self.uid) {
             return Err(Cause::StrangeUid(self.uid));
@@ -216,9 +283,6 @@ impl Peer {
         }
         if !gids.is_empty() && !gids.contains(&self.gid) {
             return Err(Cause::Gid(self.gid));
-        }
-        if let Some(missing) = groups.iter().find(|group| !self.groups.contains(group)) {
-            return Err(Cause::Group(*missing));
         }
         Ok(())
     }

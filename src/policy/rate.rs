@@ -2,8 +2,10 @@
 //!
 //! Pure. Is told the time; does not wait.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+/// How many users are told apart. Those that come when so many are taking at the same time share one bucket.
+const USERS: usize = 256;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One bucket. Over any `t` seconds it gives at most `rate * (t + 1)` times.
@@ -20,15 +22,47 @@ impl Bucket {
     /// # Errors
     /// How long until one can be had.
     pub fn take(&mut self, per_second: u32, now: Duration) -> Result<(), Duration> {
+        self.take_of(per_second, SECOND, now)
+    }
+
+    /// As [`Self::take`], of a bucket that holds what comes in `depth`.
+    fn take_of(&mut self, per_second: u32, depth: Duration, now: Duration) -> Result<(), Duration> {
         let each = SECOND / per_second.max(1);
         let full_at = self.full_at.max(now) + each;
-        match full_at.checked_sub(now + SECOND) {
+        match full_at.checked_sub(now + depth) {
             None | Some(Duration::ZERO) => {
                 self.full_at = full_at;
                 Ok(())
             }
             Some(wait) => Err(wait),
         }
+    }
+}
+
+/// A bucket for each user, by uid: what one takes, no other lacks. Bounded, whatever users there are: a bucket that is full
+/// again is as good as none, and is forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Buckets {
+    of: BTreeMap<u32, Bucket>,
+    rest: Bucket,
+}
+
+impl Buckets {
+    /// Takes one of `uid`'s `per_second` (0 counts as 1) at `now`, where `burst` may be taken at once.
+    ///
+    /// # Errors
+    /// How long until one can be had.
+    pub fn take(&mut self, uid: u32, per_second: u32, burst: u32, now: Duration) -> Result<(), Duration> {
+        let depth = if burst == per_second { SECOND } else { SECOND / per_second.max(1) * burst };
+        if self.of.len() >= USERS && !self.of.contains_key(&uid) {
+            self.of.retain(|_, bucket| bucket.full_at > now);
+        }
+        let bucket = if self.of.len() < USERS || self.of.contains_key(&uid) {
+            self.of.entry(uid).or_default()
+        } else {
+            &mut self.rest
+        };
+        bucket.take_of(per_second, depth, now)
     }
 }
 
@@ -65,5 +99,32 @@ mod tests {
         let mut bucket = Bucket::default();
         let last = asked.iter().map(|ms| bucket.take(2, Duration::from_millis(*ms))).next_back();
         assert_eq!(last, Some(Ok(())));
+    }
+
+    #[test]
+    fn what_one_user_takes_no_other_lacks() {
+        let (mut buckets, now) = (Buckets::default(), Duration::from_secs(5));
+        let mut take = |uid| buckets.take(uid, 2, 2, now).is_ok();
+        assert_eq!([1, 1, 1, 2, 2, 2].map(&mut take), [true, true, false, true, true, false]);
+    }
+
+    #[test]
+    fn a_burst_may_be_larger_than_a_second_s_worth() {
+        let mut buckets = Buckets::default();
+        let mut taken = |now| (0..100).filter(|_| buckets.take(1, 10, 50, now).is_ok()).count();
+        assert_eq!([0, 0, 1, 6, 60].map(|at| taken(Duration::from_secs(at))), [50, 0, 10, 50, 50]);
+    }
+
+    #[test]
+    fn users_who_take_nothing_are_forgotten_and_their_number_is_bounded() {
+        let (mut buckets, first) = (Buckets::default(), Duration::ZERO);
+        for uid in 0..10_000 {
+            let taken = buckets.take(uid, 1, 1, first);
+            // The last ones share what is left.
+            assert_eq!(taken.is_ok(), uid <= 256, "{uid}");
+            assert!(buckets.of.len() <= USERS);
+        }
+        assert!(buckets.take(20_000, 1, 1, Duration::from_secs(2)).is_ok());
+        assert_eq!(buckets.of.len(), 1);
     }
 }
