@@ -22,10 +22,12 @@ use claviger::peer::process::{self, Support};
 
 mod beside;
 mod descriptors;
+mod floods;
 mod ids;
 mod namespaces;
 mod part;
 mod scene;
+mod sockets;
 mod writers;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.

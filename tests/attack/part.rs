@@ -18,7 +18,10 @@ use std::{
     net::Shutdown,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt as _},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::CommandExt as _,
+        },
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -62,6 +65,11 @@ pub(crate) enum Part {
     Forge(PathBuf, Ids, u32),
     /// Connects as this user, and passes descriptors with its request, so often.
     PassDescriptors(PathBuf, Ids, u32),
+    /// As this user, keeps so many connections open, and makes another as soon as one is closed, until it is killed. Tells
+    /// when all have been made, and how many of the first ones were told each reason.
+    Flood(PathBuf, Ids, usize, Pace),
+    /// As this user, removes the socket and listens there itself; tells how that went, and stays until it is killed.
+    Squat(PathBuf, Ids),
     /// Plays a part in a PID namespace of its own.
     InPidNamespace(Box<Part>),
     /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
@@ -84,6 +92,15 @@ pub(crate) enum Before {
     Asking,
     /// It asks for nothing secret, and is answered.
     Answered,
+}
+
+/// What a flood sends.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Pace {
+    /// Nothing.
+    Silent,
+    /// One byte of a request at a time, so slowly that it never ends.
+    ByByte,
 }
 
 impl Part {
@@ -188,6 +205,14 @@ fn play_alone(part: Part) {
             let mut stream = connect(&socket);
             ask(&mut stream, "/secrets/stripe");
             listen_to(stream);
+        }
+        Part::Flood(socket, ids, count, pace) => {
+            become_user(&ids);
+            flood(&socket, count, pace);
+        }
+        Part::Squat(socket, ids) => {
+            become_user(&ids);
+            squat(&socket);
         }
         _ => panic!("no part for one alone"),
     }
@@ -315,6 +340,61 @@ fn take_and_ask(ids: &Ids) {
     listen(|piece| Ok(recv(taken, piece, MsgFlags::empty())?));
 }
 
+fn flood(socket: &Path, count: usize, pace: Pace) {
+    let open = || {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let mut streams: Vec<_> = (0..count).map(|_| open()).collect();
+    tell("flooding");
+    let begun = Instant::now();
+    let mut made = count;
+    // A test kills it long before.
+    while begun.elapsed() < 3 * PATIENCE {
+        for stream in &mut streams {
+            if matches!(pace, Pace::ByByte) {
+                let _ = stream.write(b"x");
+            }
+            let mut piece = [0; 1024];
+            match stream.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(length) if length > 0 => {
+                    let heard = String::from_utf8_lossy(&piece[..length]);
+                    let reason = heard.split("\"reason\":\"").nth(1).and_then(|rest| rest.split('"').next());
+                    tell(&format!("heard {} {made}", reason.unwrap_or("something")));
+                }
+                _ => {
+                    *stream = open();
+                    made += 1;
+                    if made == 10 * count {
+                        tell("flooded");
+                    }
+                }
+            }
+        }
+        pause();
+    }
+}
+
+fn squat(socket: &Path) {
+    match fs::remove_file(socket) {
+        Ok(()) => {}
+        Err(error) => return tell(&format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap()))),
+    }
+    match UnixListener::bind(socket) {
+        Ok(listener) => {
+            tell("squatting");
+            // It listens until the test ends it.
+            let _ = listener.accept();
+            loop {
+                pause();
+            }
+        }
+        Err(error) => tell(&format!("{error}")),
+    }
+}
+
 fn forge(socket: &Path, ids: &Ids, pid: u32) {
     become_user(ids);
     let stream = connect(socket);
@@ -357,12 +437,13 @@ fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is() {
         assert!(begun.elapsed() < PATIENCE, "never came: {what}");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "an attacker's only thread, with nothing to be woken by"
-        )]
-        sleep(Duration::from_millis(1));
+        pause();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an attacker's only thread, with nothing to be woken by")]
+fn pause() {
+    sleep(Duration::from_millis(1));
 }
 
 /// So that nothing of the harness stands in the way of whoever reads the output.
