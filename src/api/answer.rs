@@ -59,7 +59,8 @@ impl Bad {
             Self::Method(methods) => format!("this route has {methods} only"),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::OverRate(_) => {
-                "over this workload's limits.requests_per_second of one user; wait and ask again".to_owned()
+                "over what this workload's limits.requests_per_second gives one user; wait and ask again"
+                    .to_owned()
             }
         }
     }

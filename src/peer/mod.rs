@@ -410,6 +410,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_glance_sees_the_ids_and_not_the_groups() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let own = nix::unistd::geteuid().as_raw();
+        let glance = |settings| glance(&ours, &settings, &workload());
+        let caller = glance(Settings { uids: vec![own], groups: vec![u32::MAX - 1], ..anyone() }).unwrap();
+        assert_eq!(caller.uid(), own);
+        let rejected = caller.refuse(Cause::Connections);
+        assert_eq!(rejected.peer.map(|peer| (peer.uid(), peer.level())), Some((own, Level::User)));
+        let rejected = glance(Settings { uids: vec![own + 1], ..anyone() }).unwrap_err();
+        assert!(matches!(rejected.cause, Cause::Uid(uid) if uid == own));
+        let gid = nix::unistd::getegid().as_raw();
+        let rejected = glance(Settings { gids: vec![gid + 1], ..anyone() }).unwrap_err();
+        assert!(matches!(rejected.cause, Cause::Gid(found) if found == gid));
+    }
+
+    #[tokio::test]
     async fn another_uid_is_refused_and_the_event_can_name_it() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let other = nix::unistd::geteuid().as_raw() + 1;

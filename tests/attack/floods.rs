@@ -4,8 +4,9 @@ use crate::{
     can_attack,
     part::{Ids, Pace, Part},
     scene::{Attacked, Attacker, UID, attack, config, permitted},
-    support::{Scene, VALUE, until},
+    support::{Agent, Scene, VALUE, until},
 };
+use tokio::process::Command;
 
 /// More than the workload's connections, and than those who are told why they are refused.
 const MANY: usize = 100;
@@ -105,6 +106,40 @@ async fn a_permitted_user_that_is_over_its_rate_leaves_another_one_s_as_it_is() 
     let record = attacked.record().await;
     assert_eq!(lines_of(&record, "secret.read.v1 allow - process"), 4);
     assert!(lines_of(&record, "peer.rejected.v1 deny rate_limited user") > 0, "{record:?}");
+}
+
+/// Attack 30, EMFILE: those who are refused never have so many descriptors open that there are none left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_another_user_uses_up_no_descriptors_of_an_agent_that_may_have_few() {
+    if !can_attack() {
+        return;
+    }
+    let scene = Scene::new().await;
+    let run = scene.run(&config(&scene, &format!("uid: {UID}, level: process"), 4));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).arg(run.as_std().get_program());
+    command.args(run.as_std().get_args());
+    let agent = Agent::spawn(command).await;
+    agent.until_ready().await;
+    let attacked = Attacked { scene, agent };
+    let before = attacked.agent.descriptors();
+    let mut flood = Attacker::start(&Part::Flood(attacked.socket(), other(), MANY, Pace::Silent));
+    flood.tells("flooded").await;
+    for _ in 0..5 {
+        attack(&ask(&attacked)).await.got_the_secret();
+    }
+    drop(flood);
+    until("the descriptors of before", || async { (attacked.agent.descriptors() <= before).then_some(()) })
+        .await;
+    assert!(
+        !attacked.agent.stderr().contains("accepting a connection failed"),
+        "{}",
+        attacked.agent.stderr()
+    );
+    // The log tells of those that have no event.
+    let told =
+        |line: &serde_json::Value| line["message"] == "more connections were refused than have an event";
+    attacked.agent.err_line("how many there were", told).await;
 }
 
 fn lines_of(record: &[String], line: &str) -> usize {
