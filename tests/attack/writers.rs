@@ -4,7 +4,7 @@ use crate::{
     can_attack,
     part::{Before, Ids, Part},
     scene::{Attacked, UID, attack, permitted},
-    support::{Line, until},
+    support::until,
 };
 use nix::sys::signal::Signal;
 
