@@ -1,27 +1,27 @@
-//! What one user may take of a workload's socket in time, and how much of a flood of refusals is put on record.
+//! What one user may take of a workload's socket in time, and the record of those who are refused without a word.
 //!
 //! Counts. Connections that are open are counted by `listener`, which has them.
 
-use super::{Access, Reason, TurnedAway};
+use super::{Access, Reason, Type};
 use crate::{
+    audit::event::{Actor, Agg},
+    clock,
     peer::{self, Caller, Cause, Peer, Rejected},
-    policy::rate::Buckets,
 };
-use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
-use tokio::net::UnixStream;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use tokio::{net::UnixStream, runtime::Handle};
 
-/// Refusals of one user a second that are put on record each, and how many at once. All whom the settings refuse share one.
-const EVENTS: (u32, u32) = (10, 50);
+/// Refusals that nobody was told of, by why.
+pub(super) type Floods = BTreeMap<Reason, Counted>;
 
-/// What of the refusals of callers is on record, and what is not.
-#[derive(Default)]
-pub(super) struct Floods {
-    /// Of users who may connect.
-    users: Buckets,
-    /// Of all the others, as if they were one.
-    strangers: Buckets,
-    /// Since they were last reported.
-    unrecorded: BTreeMap<Reason, u64>,
+/// Refusals that differ in nothing but time and, if there is no `actor`, in who it was.
+pub(super) struct Counted {
+    actor: Option<Actor>,
+    agg: Agg,
 }
 
 impl Access {
@@ -44,7 +44,7 @@ impl Access {
     /// How long until one can be had.
     pub fn take_turn(&self, peer: &Peer, per_second: u32) -> Result<(), Duration> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.requests.take(peer.uid(), per_second, per_second, self.started.elapsed())
+        rates.requests.take(peer.uid(), per_second, self.started.elapsed())
     }
 
     /// Takes one of this user's own rate of new connections.
@@ -53,41 +53,48 @@ impl Access {
     /// [`Cause::Rate`].
     pub fn take_entry(&self, uid: u32, per_second: u32) -> Result<(), Cause> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.connections.take(uid, per_second, per_second, self.started.elapsed()).map_err(Cause::Rate)
+        rates.connections.take(uid, per_second, self.started.elapsed()).map_err(Cause::Rate)
     }
 
-    /// Tells metrics of a peer that is refused without an event of its own. [`Self::report_floods`] tells the log.
-    pub fn count_away(&self, rejected: Rejected) -> TurnedAway {
-        let reason = Reason::from(&rejected.cause);
+    /// Counts a peer that is refused without a word. The exact counts come to be on record by [`Self::report_floods`].
+    pub fn count_away(&self, rejected: &Rejected) {
+        let (reason, now) = (Reason::from(&rejected.cause), clock::now());
         self.observe(rejected.peer.as_deref(), None, Some(reason), None);
-        let mut floods = self.floods.lock().unwrap_or_else(PoisonError::into_inner);
-        *floods.unrecorded.entry(reason).or_default() += 1;
-        TurnedAway { rejected, receipt: None }
+        let actor = self.blank(Type::PeerRejected, rejected.peer.as_deref()).actor;
+        self.count(reason, Counted { actor, agg: Agg { count: 1, first: now, last: now } });
     }
 
-    /// Says in the log how many were refused without an event since the last time, exactly, in a line for each reason. To be
-    /// called once a second, and at the end.
-    pub fn report_floods(&self) {
-        let unrecorded = {
-            let mut floods = self.floods.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut floods.unrecorded)
-        };
-        for (reason, count) in unrecorded {
-            let (workload, reason) = (self.workload.as_str(), reason.word());
-            tracing::warn!(workload, reason, count, "more connections were refused than have an event");
+    /// Puts on record how many were refused without a word since the last time: one event for each reason. To be called once a
+    /// second, and at the end. Does not wait; what cannot be recorded is kept for the next time.
+    pub fn report_floods(self: &Arc<Self>) {
+        let floods = std::mem::take(&mut *self.floods.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(runtime) = Handle::try_current() else { return };
+        for (reason, counted) in floods {
+            let access = Arc::clone(self);
+            let recording = async move {
+                let mut event = access.blank(Type::PeerRejected, None);
+                (event.outcome, event.reason) = (reason.outcome(), Some(reason));
+                (event.actor, event.agg, event.time) =
+                    (counted.actor.clone(), Some(counted.agg), counted.agg.last);
+                if access.record(event, None).await.is_err() {
+                    access.count(reason, counted);
+                }
+            };
+            self.parts.unfinished.spawn_on(recording, &runtime);
         }
     }
 
-    /// Whether a refusal gets an event of its own.
-    pub(super) fn is_recorded(&self, rejected: &Rejected) -> bool {
-        let Some(peer) = rejected.peer.as_deref().filter(|_| rejected.cause.is_cheap()) else { return true };
+    fn count(&self, reason: Reason, more: Counted) {
         let mut floods = self.floods.lock().unwrap_or_else(PoisonError::into_inner);
-        let (per_second, burst) = EVENTS;
-        let now = self.started.elapsed();
-        let taken = match rejected.cause {
-            Cause::Connections | Cause::Rate(_) => floods.users.take(peer.uid(), per_second, burst, now),
-            _ => floods.strangers.take(0, per_second, burst, now),
-        };
-        taken.is_ok()
+        match floods.entry(reason) {
+            Entry::Vacant(none) => drop(none.insert(more)),
+            Entry::Occupied(mut counted) => {
+                let counted = counted.get_mut();
+                counted.agg.join(&more.agg);
+                if counted.actor != more.actor {
+                    counted.actor = None;
+                }
+            }
+        }
     }
 }

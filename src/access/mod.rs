@@ -47,6 +47,7 @@ pub struct Access {
     rates: Mutex<Rates>,
     floods: Mutex<Floods>,
     started: Instant,
+    provers: peer::Provers,
     parts: Parts,
 }
 
@@ -113,14 +114,8 @@ impl Access {
     #[must_use]
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
-        Self {
-            workload,
-            rules,
-            rates: Mutex::default(),
-            floods: Mutex::default(),
-            started: Instant::now(),
-            parts,
-        }
+        let (rates, floods, provers) = (Mutex::default(), Mutex::default(), peer::Provers::default());
+        Self { workload, rules, rates, floods, started: Instant::now(), provers, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -135,6 +130,26 @@ impl Access {
     /// A peer that may not be there, and that [`Self::turn_away`] puts on record.
     pub fn identify(&self, stream: &UnixStream) -> Result<Peer, peer::Rejected> {
         peer::identify(stream, &self.rules.load().peer, &self.workload)
+    }
+
+    /// Has the peer prove what is required beyond its process, which may take a moment. Nothing may be read from the stream
+    /// before.
+    ///
+    /// # Errors
+    /// As [`Self::identify`].
+    pub async fn admit(&self, mut peer: Peer) -> Result<Peer, peer::Rejected> {
+        let rules = self.rules.load_full();
+        let admitted = match peer.admit(&rules.peer, &self.provers).await {
+            Ok(None) => Ok(()),
+            Ok(Some(repinned)) => self.repinned(&peer, &repinned).await.map_err(|_| peer::Cause::Unrecorded),
+            Err(cause) => Err(cause),
+        };
+        match admitted {
+            Ok(()) => Ok(peer),
+            Err(cause) => {
+                Err(peer::Rejected { workload: self.workload.clone(), peer: Some(Box::new(peer)), cause })
+            }
+        }
     }
 
     /// The path. When the client hangs up, this future is dropped, at worst while it waits for a newer value; between

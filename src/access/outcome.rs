@@ -75,12 +75,12 @@ pub(super) struct Unsent {
     settled: bool,
 }
 
-/// A refused peer, with the proof that the event is on disk; or none, where it is one of too many alike to record each.
+/// A refused peer, with the proof that the event is on disk.
 #[derive(Debug)]
 pub struct TurnedAway {
     /// Who and why.
     pub rejected: peer::Rejected,
-    pub(super) receipt: Option<Receipt>,
+    pub(super) receipt: Receipt,
 }
 
 /// The event could not be put on disk, so there is no answer.
@@ -121,10 +121,10 @@ impl Answered {
 }
 
 impl TurnedAway {
-    /// The proof that the event is on disk, if it is one that has its own.
+    /// The proof that the event is on disk.
     #[must_use]
-    pub fn receipt(&self) -> Option<&Receipt> {
-        self.receipt.as_ref()
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
     }
 }
 
@@ -168,6 +168,12 @@ impl Drop for Unsent {
 }
 
 impl Why {
+    /// Whether nothing may be said to whoever is at the other end: it may be somebody else than the peer by now.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Rejected(cause) if !cause.is_told())
+    }
+
     /// The word for it in the answer, the event and the metrics.
     #[must_use]
     pub fn reason(&self) -> Reason {

@@ -9,11 +9,11 @@ use super::{
 use crate::{
     audit::{
         Receipt,
-        event::{Actor, Cache, Event, Resource, RuleRef, VaultRef},
+        event::{Actor, Cache, ContainerRef, Event, Resource, RuleRef, VaultRef},
     },
     clock,
     name::RuleName,
-    peer::{self, Peer},
+    peer::{self, Peer, container::Container},
     policy::{Permit, rule::AuditMode},
 };
 use std::{sync::Arc, time::Duration};
@@ -38,20 +38,23 @@ impl Access {
         let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
     }
 
-    /// Puts on record that a peer may not be there; of a flood of those that cost nothing to make, only some are: see
-    /// [`Self::report_floods`].
+    /// Puts on record that the socket went over to the container of this peer.
+    pub(super) async fn repinned(&self, peer: &Peer, repinned: &peer::Repinned) -> Result<(), Unaudited> {
+        let mut event = self.blank(Type::PeerRepinned, Some(peer));
+        event.before = Some(container_ref(&repinned.before));
+        self.record(event, Some(peer)).await.map(|_| ())
+    }
+
+    /// Puts on record that a peer may not be there.
     ///
     /// # Errors
     /// [`Unaudited`] when that cannot be: then it is told only that.
     pub async fn turn_away(&self, rejected: peer::Rejected) -> Result<TurnedAway, Unaudited> {
-        if !self.is_recorded(&rejected) {
-            return Ok(self.count_away(rejected));
-        }
         let mut event = self.blank(Type::PeerRejected, rejected.peer.as_deref());
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(&rejected.cause)));
         let receipt = self.record(event, rejected.peer.as_deref()).await?;
         self.observe(rejected.peer.as_deref(), None, Some(Reason::from(&rejected.cause)), None);
-        Ok(TurnedAway { rejected, receipt: Some(receipt) })
+        Ok(TurnedAway { rejected, receipt })
     }
 
     /// Puts on record that a value, whose read is on record already, did not reach its client.
@@ -109,9 +112,15 @@ impl Access {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
-    fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
-        let actor =
-            |peer: &Peer| Actor { uid: peer.uid(), gid: peer.gid(), pid: peer.pid(), level: peer.level() };
+    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
+        let actor = |peer: &Peer| Actor {
+            uid: peer.uid(),
+            gid: peer.gid(),
+            pid: peer.pid(),
+            pidfd_ino: peer.process().map(|process| process.id().inode()),
+            level: peer.level(),
+            container: peer.container().map(container_ref),
+        };
         Event {
             workload: Some(self.workload.clone()),
             actor: peer.map(actor),
@@ -167,6 +176,10 @@ impl Access {
             mode: permit.audit_mode(self.parts.audit.mode()),
         }
     }
+}
+
+fn container_ref(container: &Container) -> ContainerRef {
+    ContainerRef { id: container.id().to_string(), name: container.name().map(str::to_owned) }
 }
 
 fn describe(event: &mut Event, value: &Value) {

@@ -73,9 +73,9 @@ fn status(reason: Reason) -> StatusCode {
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::RateLimited | Reason::Connections => StatusCode::TOO_MANY_REQUESTS,
         Reason::NoRule
-        | Reason::WrongUid
-        | Reason::WrongGid
-        | Reason::WrongGroups
+        | Reason::Uid
+        | Reason::Gid
+        | Reason::Groups
         | Reason::PeerUnknown
         | Reason::LevelNotReached
         | Reason::OverflowId
@@ -85,6 +85,26 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::FdsPassed
         | Reason::ControlTruncated
         | Reason::KernelTooOld
+        | Reason::PidNotVisible
+        | Reason::Container
+        | Reason::Ancestry
+        | Reason::Tty
+        | Reason::ExeUnreadable
+        | Reason::ExeDeleted
+        | Reason::ExeTooBig
+        | Reason::Digest
+        | Reason::MappingNotAllowed
+        | Reason::AnonExec
+        | Reason::TextModified
+        | Reason::Traced
+        | Reason::ImageChanged
+        | Reason::NoNonce
+        | Reason::NoNewPrivs
+        | Reason::Seccomp
+        | Reason::Steerable
+        | Reason::AttestorFailed
+        | Reason::Timeout
+        | Reason::PolicyReload
         | Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
         Reason::NotReady
@@ -195,7 +215,7 @@ pub(super) fn rejected(turned_away: &TurnedAway) -> Response<Content> {
         _ => (None, "ask for it in workloads.*.peer"),
     };
     let text = format!("{}; {}", rejected.cause, remedy.replace('*', rejected.workload.as_str()));
-    error(status(reason), reason, &text, turned_away.receipt().map(|receipt| receipt.id().to_string()), retry)
+    error(status(reason), reason, &text, Some(turned_away.receipt().id().to_string()), retry)
 }
 
 /// What is answered when no event can be written: nothing, whatever was asked for.
@@ -238,6 +258,22 @@ pub(super) fn whoami(peer: &Peer, rules: &[RuleName], required: Level) -> Respon
         rules: rules.iter().map(RuleName::as_str).collect(),
         bridge: "deny",
     })
+}
+
+/// A nonce for the peer to send back.
+pub(super) fn challenge(nonce: std::io::Result<String>) -> Response<Content> {
+    match nonce {
+        Ok(nonce) => json(&Challenge { nonce: &nonce }),
+        Err(_) => {
+            let reason = Reason::Internal;
+            error(status(reason), reason, "the system has no random numbers", None, None)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Challenge<'a> {
+    nonce: &'a str,
 }
 
 #[derive(Serialize)]

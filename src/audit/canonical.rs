@@ -5,7 +5,7 @@
 
 use super::{
     chain::Chain,
-    event::{Actor, AgentFacts, Cache, Event, Outcome, Resource, RuleRef, Type, VaultRef},
+    event::{Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, Type, VaultRef},
 };
 use crate::clock::Timestamp;
 use crate::crypto::{append_hex, sha256};
@@ -76,6 +76,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         time: _,
         workload,
         actor,
+        before,
         identity,
         resource,
         rule,
@@ -83,12 +84,15 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         cache,
         latency,
         agent,
+        agg,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen { out, caps, left_out: 0, first: true };
     pen.open();
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
+    pen.object("agg", agg.as_ref(), write_agg);
+    pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
     pen.object("chain", Some(frame.chain), |pen, chain| {
         pen.hex("prev", "", &chain.hash);
@@ -126,12 +130,16 @@ fn severity(outcome: Outcome) -> u64 {
 }
 
 fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
-    let Actor { uid, gid, pid, level } = actor;
+    let Actor { uid, gid, pid, pidfd_ino, level, container } = actor;
+    pen.object("container", container.as_ref(), write_container);
     pen.number("gid", Some(u64::from(*gid)));
     pen.quoted("level", level.word());
     match pid {
         Some(pid) => pen.bare("pid", Some(pid)),
         None => pen.quoted("pid", "hidden"),
+    }
+    if let Some(inode) = pidfd_ino {
+        pen.quoted("pidfd_ino", inode);
     }
     pen.number("uid", Some(u64::from(*uid)));
 }
@@ -165,6 +173,19 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
+}
+
+fn write_container(pen: &mut Pen<'_>, container: &ContainerRef) {
+    let ContainerRef { id, name } = container;
+    pen.text("id", Some(id));
+    pen.text("name", name.as_deref());
+}
+
+fn write_agg(pen: &mut Pen<'_>, agg: &Agg) {
+    let Agg { count, first, last } = agg;
+    pen.number("count", Some(*count));
+    pen.quoted("first", format_args!("{first:.6}"));
+    pen.quoted("last", format_args!("{last:.6}"));
 }
 
 fn write_cache(pen: &mut Pen<'_>, cache: &Cache) {
@@ -401,7 +422,14 @@ mod tests {
         let mut event = Event::new(Type::SecretRead, Outcome::Allow, time);
         event.workload = Some(WorkloadName::new("report-job").unwrap());
         event.identity = Some(IdentityName::new("reports").unwrap());
-        event.actor = Some(Actor { uid: 20_001, gid: 20_001, pid: Some(4_242), level: Level::Process });
+        event.actor = Some(Actor {
+            uid: 20_001,
+            gid: 20_001,
+            pid: Some(4_242),
+            pidfd_ino: Some(77),
+            level: Level::Process,
+            container: None,
+        });
         event.resource = Some(Resource {
             secret: Some(SecretName::new("stripe").unwrap()),
             kind: Some("kv"),
@@ -425,7 +453,8 @@ mod tests {
         let chain = ChainId::new(1_795_000_000_000, [3; 10]);
         let zeros = "0".repeat(64);
         let expected = [
-            r#"{"actor":{"gid":20001,"level":"process","pid":4242,"uid":20001},"cache":{"age_ms":812,"hit":true},"#,
+            r#"{"actor":{"gid":20001,"level":"process","pid":4242,"pidfd_ino":"77","uid":20001},"#,
+            r#""cache":{"age_ms":812,"hit":true},"#,
             &format!(r#""chain":{{"prev":"{zeros}","uid":"{chain}"}},"id":"{chain}-00000000000000000001","#),
             r#""identity":"reports","latency_us":183,"mono_ns":"93120551","outcome":"allow","#,
             r#""recorded":"2026-11-23T21:44:00.123701Z","#,
@@ -441,7 +470,8 @@ mod tests {
     #[test]
     fn a_hidden_pid_is_never_zero() {
         let mut event = read();
-        event.actor = Some(Actor { uid: 1, gid: 1, pid: None, level: Level::User });
+        event.actor =
+            Some(Actor { uid: 1, gid: 1, pid: None, pidfd_ino: None, level: Level::User, container: None });
         assert!(line(&event, Paths::Clear).contains(r#""pid":"hidden""#));
     }
 

@@ -5,6 +5,7 @@
 mod canonical;
 mod chain;
 pub mod event;
+mod flood;
 pub mod journal;
 mod queue;
 mod reason;

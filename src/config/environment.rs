@@ -2,7 +2,10 @@
 //!
 //! Reads the kernel once. Does not read environment variables.
 
-use crate::peer::process::{self, Support};
+use crate::peer::{
+    container,
+    process::{self, Support},
+};
 use nix::unistd::{getegid, geteuid};
 
 /// Ours and the kernel's ids. A value, so that a test can be any process.
@@ -22,6 +25,8 @@ pub struct Environment {
     pub overflow_gid: u32,
     /// Whether this kernel can prove level `process`.
     pub process: Support,
+    /// Whether it can prove level `container` of a process whose PID is to be seen.
+    pub container: Support,
     /// Whether processes of our own uid may read our memory (`PR_GET_DUMPABLE`, prctl(2)).
     pub dumpable: bool,
     /// The `source` of every event: `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
@@ -41,6 +46,7 @@ impl Environment {
             overflow_uid: number("/proc/sys/kernel/overflowuid"),
             overflow_gid: number("/proc/sys/kernel/overflowgid"),
             process: process::support().clone(),
+            container: container::support().clone(),
             dumpable: dumpable(),
             source: match read("/proc/sys/kernel/hostname") {
                 Some(host) if !host.trim().is_empty() => format!("urn:claviger:{}/claviger", host.trim()),

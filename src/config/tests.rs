@@ -39,6 +39,7 @@ fn environment() -> Environment {
         overflow_uid: 65_534,
         overflow_gid: 65_534,
         process: Support::Given,
+        container: Support::Given,
         dumpable: false,
         source: "urn:claviger:test".to_owned(),
     }
@@ -583,7 +584,6 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
         ("uid: 4294967295", "uid: line 2: 4294967295 is out of range; write 0 to 4294967294"),
         ("uid: []", "uid: line 2: an empty list; write at least one id, or remove the key"),
         ("uid: [1, x]", "uid[1]: line 2: a text stands here; write a whole number"),
-        ("uid: 1, level: container", "level: line 2: not built yet: level `container`; remove it"),
         ("uid: 1, level: program", "level: line 2: not built yet: level `program`; remove it"),
         ("uid: 1, program: {exe_sha256: ab}", "program: line 2: not built yet: peer.program; remove it"),
     ] {
@@ -743,20 +743,22 @@ fn what_is_not_built_is_read_all_the_same() {
     );
 }
 
+/// The level that is taken for a peer with this one written, and what is said about it.
+fn level_in(environment: &Environment, level: &str) -> String {
+    let peer = if level.is_empty() { String::new() } else { format!(", level: {level}") };
+    let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1{peer}}}"));
+    match parse(&document(&text), environment) {
+        Ok(loaded) => {
+            let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+            format!("{} {}", loaded.config.workloads[0].peer.level, warnings.join("\n"))
+        }
+        Err(rejected) => rejected.to_string(),
+    }
+}
+
 #[test]
 fn a_level_that_this_kernel_cannot_prove_is_never_quietly_a_weaker_one() {
     let with = |process| Environment { process, ..environment() };
-    let level = |environment: &Environment, level: &str| {
-        let peer = if level.is_empty() { String::new() } else { format!(", level: {level}") };
-        let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1{peer}}}"));
-        match parse(&document(&text), environment) {
-            Ok(loaded) => {
-                let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-                format!("{} {}", loaded.config.workloads[0].peer.level, warnings.join("\n"))
-            }
-            Err(rejected) => rejected.to_string(),
-        }
-    };
     let lacking = with(Support::Lacking("SO_PEERPIDFD (Linux 6.5)"));
     let unknown = with(Support::Unknown("Too many open files".to_owned()));
     let remedy = "run on Linux 6.9 or later, or write level: user if that is enough";
@@ -793,7 +795,36 @@ fn a_level_that_this_kernel_cannot_prove_is_never_quietly_a_weaker_one() {
         ),
         (&unknown, "user", "user ".to_owned()),
     ] {
-        assert_eq!(level(environment, written), expected, "{written}");
+        assert_eq!(level_in(environment, written), expected, "{written}");
+    }
+}
+
+#[test]
+fn level_container_needs_a_kernel_that_tells_containers_apart_and_auto_never_asks_for_it() {
+    let with = |container| Environment { container, ..environment() };
+    let lacking = with(Support::Lacking("cgroups of version 2"));
+    let unknown = with(Support::Unknown("Too many open files".to_owned()));
+    let at = "workloads.job.peer.level: line 2:";
+    let remedy =
+        "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
+    for (environment, written, expected) in [
+        (&environment(), "container", "container ".to_owned()),
+        (&environment(), "auto", "process ".to_owned()),
+        (&lacking, "auto", "process ".to_owned()),
+        (
+            &lacking,
+            "container",
+            format!("{at} this kernel cannot prove level container: it lacks cgroups of version 2; {remedy}"),
+        ),
+        (
+            &unknown,
+            "container",
+            format!(
+                "{at} whether this kernel can prove level container is unknown: Too many open files; {remedy}"
+            ),
+        ),
+    ] {
+        assert_eq!(level_in(environment, written), expected);
     }
 }
 

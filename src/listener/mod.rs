@@ -182,7 +182,7 @@ impl Listener {
             Ok((place, peer)) => (place, Ok(peer)),
             Err(rejected) => match self.room.part(&rejected.cause) {
                 Some(place) => (place, Err(rejected)),
-                None => return drop(access.count_away(rejected)),
+                None => return access.count_away(&rejected),
             },
         };
         let serving = connection::serve(Arc::clone(&self.shared), stream, known, stop.clone());

@@ -144,22 +144,54 @@ pub(super) struct LiveIds {
 /// # Errors
 /// Anything else that ioctl(2) says.
 pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<LiveIds>> {
+    match ask_about(process, libc::PIDFD_INFO_CREDS) {
+        Ok(info) => {
+            let told = info.mask & u64::from(libc::PIDFD_INFO_CREDS) != 0;
+            let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
+            Ok(told.then_some(ids))
+        }
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EREMOTE | libc::ESRCH | libc::ENOTTY | libc::EINVAL) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// What a process is at one moment, by numbers of our own PID namespace. They are said of the process that the pidfd names,
+/// whoever has such a number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProcessInfo {
+    /// The thread that the pidfd names: of a peer's pidfd its first one.
+    pub(super) pid: u32,
+    /// The process.
+    pub(super) tgid: u32,
+    /// Its parent; 0 if that is outside our PID namespace.
+    pub(super) ppid: u32,
+    /// Its cgroup in the version 2 hierarchy, by an id that no other cgroup gets as long as the machine runs: the inode of its
+    /// directory. `None` if the kernel does not say.
+    pub(super) cgroup: Option<u64>,
+}
+
+/// What the process is now (`PIDFD_GET_INFO`, Linux 6.13).
+///
+/// # Errors
+/// EREMOTE, before Linux 6.15 ESRCH, where the process is in a PID namespace that ours cannot see into; ESRCH if it has ended;
+/// ENOTTY or EINVAL where the kernel is older; or whatever else ioctl(2) says.
+pub(super) fn process_info(process: BorrowedFd<'_>) -> io::Result<ProcessInfo> {
+    let info = ask_about(process, libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CGROUPID)?;
+    let told = info.mask & u64::from(libc::PIDFD_INFO_CGROUPID) != 0;
+    let cgroup = told.then_some(info.cgroupid);
+    Ok(ProcessInfo { pid: info.pid, tgid: info.tgid, ppid: info.ppid, cgroup })
+}
+
+fn ask_about(process: BorrowedFd<'_>, what: libc::c_uint) -> io::Result<libc::pidfd_info> {
     // SAFETY: the struct is made of integers, all of which may be zero.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-    info.mask = u64::from(libc::PIDFD_INFO_CREDS);
+    info.mask = u64::from(what);
     // SAFETY: the descriptor is open while it is borrowed; the request carries the size of `info`, of which the kernel reads
     // and writes no more than that.
     let answer = unsafe { libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-    if answer == 0 {
-        let told = info.mask & u64::from(libc::PIDFD_INFO_CREDS) != 0;
-        let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
-        return Ok(told.then_some(ids));
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EREMOTE | libc::ESRCH | libc::ENOTTY | libc::EINVAL) => Ok(None),
-        _ => Err(error),
-    }
+    if answer == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Has the runtime watch a pidfd, which is readable once its process has ended.
@@ -235,6 +267,16 @@ mod tests {
         told.sort_unstable();
         ours.sort_unstable();
         assert_eq!(told, ours);
+    }
+
+    #[test]
+    fn the_kernel_tells_what_we_are() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let pidfd = nix::sys::socket::getsockopt(&one, nix::sys::socket::sockopt::PeerPidfd).unwrap();
+        let Ok(told) = process_info(pidfd.as_fd()) else { return };
+        let ours = std::process::id();
+        assert_eq!((told.pid, told.tgid), (ours, ours));
+        assert_eq!(told.ppid, std::os::unix::process::parent_id());
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+mod admission;
+mod challenge;
+pub mod container;
 mod control;
 mod kernel;
 pub mod level;
@@ -9,12 +12,15 @@ pub mod process;
 mod watch;
 
 use crate::name::WorkloadName;
+use challenge::Challenge;
+use container::Container;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
 use process::Process;
 use std::{io, os::fd::AsFd, time::Duration};
 use tokio::net::{UnixStream, unix::UCred};
 
+pub use admission::{Provers, Repinned};
 pub use watch::{Fault, Watch};
 
 /// Who may connect to a workload's socket.
@@ -53,6 +59,8 @@ pub struct Peer {
     pid: Option<i32>,
     level: Level,
     watch: Watch,
+    challenge: Challenge,
+    container: Option<Container>,
 }
 
 /// A peer that may not use the socket.
@@ -117,6 +125,25 @@ pub enum Cause {
     /// Its user makes connections faster than it may; it may make one after this long.
     #[error("this user makes connections faster than it may")]
     Rate(Duration),
+    /// Its process is in a PID namespace, or behind a mount of /proc, that hides it from us.
+    #[error("the peer's process is hidden from us (by another PID namespace, or by hidepid)")]
+    Hidden,
+    /// It runs in another container than the one that uses the socket, or the kernel says two things about which one it is.
+    #[error(
+        "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
+    )]
+    Container,
+    /// So many living processes have used this socket that no more can be told apart.
+    #[error("too many processes that still live have used this socket")]
+    Crowded,
+    /// It has not sent back the nonce that its program must be challenged with.
+    #[error(
+        "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"
+    )]
+    Unchallenged,
+    /// That the socket went over to its container could not be put on record.
+    #[error("the audit journal cannot be written")]
+    Unrecorded,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -158,7 +185,8 @@ pub fn glance(stream: &UnixStream, settings: &Settings, workload: &WorkloadName)
 }
 
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
-/// that is required, and no higher one. The peer's [`Watch`] must see every byte that is read from the connection.
+/// that is required up to `process`, and no higher one; what is above it is for [`Peer::admit`], which must be asked before
+/// anything is read. The peer's [`Watch`] must see every byte that is read from the connection.
 ///
 /// # Errors
 /// [`Rejected`], with all that is known of the peer for the event.
@@ -167,7 +195,7 @@ pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadNam
     let asked = ask(stream, settings.level, workload);
     let mut peer = asked.map_err(|error| rejected(None, Cause::Unknown(error)))?;
     let proved = peer.check_ids(settings).and_then(|()| peer.prove(stream, settings.level));
-    match proved.and_then(|()| peer.check(settings)) {
+    match proved {
         Ok(()) => Ok(peer),
         Err(cause) => Err(rejected(Some(Box::new(peer)), cause)),
     }
@@ -193,22 +221,6 @@ impl Caller {
 }
 
 impl Cause {
-    /// Whether it is who somebody is that speaks against it, or what others with the same ids do, and not what this one did.
-    /// Such refusals cost nothing to come by, and come in floods.
-    #[must_use]
-    pub fn is_cheap(&self) -> bool {
-        matches!(
-            self,
-            Self::Uid(_)
-                | Self::Gid(_)
-                | Self::Group(_)
-                | Self::StrangeUid(_)
-                | Self::StrangeGid(_)
-                | Self::Connections
-                | Self::Rate(_)
-        )
-    }
-
     /// Whether the peer is told why. Where somebody else may be at the other end by now, nothing is said to them: the
     /// connection is closed at once.
     #[must_use]
@@ -218,16 +230,6 @@ impl Cause {
 }
 
 impl Peer {
-    /// Asks everything that can have changed since it connected: whether it still may use the socket under these settings, and
-    /// whether what was proved of it still holds. Asked for each request before anything is given, and again after each wait.
-    ///
-    /// # Errors
-    /// The first [`Cause`] against it.
-    pub async fn attest(&self, settings: &Settings) -> Result<(), Cause> {
-        self.check(settings)?;
-        self.watch.check_alive()
-    }
-
     fn of(known: &UCred, groups: Vec<u32>, level: Level, workload: &WorkloadName) -> Self {
         Self {
             workload: workload.clone(),
@@ -238,6 +240,8 @@ impl Peer {
             pid: known.pid().filter(|pid| *pid > 0),
             level: level.min(Level::User),
             watch: Watch::ids(level, (known.uid(), known.gid())),
+            challenge: Challenge::default(),
+            container: None,
         }
     }
 
@@ -323,10 +327,22 @@ impl Peer {
         self.watch.held()
     }
 
+    /// The container that it is in, where level `container` was proved.
+    #[must_use]
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
+    }
+
     /// What must see every byte that is read from its connection.
     #[must_use]
     pub fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// What its program is challenged with.
+    #[must_use]
+    pub fn challenge(&self) -> &Challenge {
+        &self.challenge
     }
 
     /// The level that was proved.
@@ -340,7 +356,8 @@ impl Peer {
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
         let (workload, groups) = (workload.clone(), groups.to_vec());
         let watch = Watch::ids(Level::User, (uid, gid));
-        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch }
+        let (challenge, container) = (Challenge::default(), None);
+        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch, challenge, container }
     }
 }
 

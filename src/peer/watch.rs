@@ -131,6 +131,18 @@ impl Watch {
         if ids.is_some_and(|ids| ids.effective != self.effective) { Err(Cause::Drift) } else { Ok(()) }
     }
 
+    /// Asks the kernel, at this moment, whether the process lives and is what it was; below level `process` nothing is known of
+    /// that.
+    ///
+    /// # Errors
+    /// [`Cause::Drift`], [`Cause::Exited`], or [`Cause::Unknown`].
+    pub(super) fn check_now(&self) -> Result<(), Cause> {
+        let Some(process) = &self.process else { return Ok(()) };
+        self.check_effective(process)?;
+        // Last, so that the other was said of a living process.
+        process.check_alive()
+    }
+
     /// Asks the kernel, at this moment, whether the process still lives; below level `process` nothing is known of that.
     ///
     /// # Errors

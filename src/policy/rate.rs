@@ -22,14 +22,9 @@ impl Bucket {
     /// # Errors
     /// How long until one can be had.
     pub fn take(&mut self, per_second: u32, now: Duration) -> Result<(), Duration> {
-        self.take_of(per_second, SECOND, now)
-    }
-
-    /// As [`Self::take`], of a bucket that holds what comes in `depth`.
-    fn take_of(&mut self, per_second: u32, depth: Duration, now: Duration) -> Result<(), Duration> {
         let each = SECOND / per_second.max(1);
         let full_at = self.full_at.max(now) + each;
-        match full_at.checked_sub(now + depth) {
+        match full_at.checked_sub(now + SECOND) {
             None | Some(Duration::ZERO) => {
                 self.full_at = full_at;
                 Ok(())
@@ -48,12 +43,11 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Takes one of `uid`'s `per_second` (0 counts as 1) at `now`, where `burst` may be taken at once.
+    /// Takes one of `uid`'s, as [`Bucket::take`].
     ///
     /// # Errors
     /// How long until one can be had.
-    pub fn take(&mut self, uid: u32, per_second: u32, burst: u32, now: Duration) -> Result<(), Duration> {
-        let depth = if burst == per_second { SECOND } else { SECOND / per_second.max(1) * burst };
+    pub fn take(&mut self, uid: u32, per_second: u32, now: Duration) -> Result<(), Duration> {
         if self.of.len() >= USERS && !self.of.contains_key(&uid) {
             self.of.retain(|_, bucket| bucket.full_at > now);
         }
@@ -62,7 +56,7 @@ impl Buckets {
         } else {
             &mut self.rest
         };
-        bucket.take_of(per_second, depth, now)
+        bucket.take(per_second, now)
     }
 }
 
@@ -104,27 +98,20 @@ mod tests {
     #[test]
     fn what_one_user_takes_no_other_lacks() {
         let (mut buckets, now) = (Buckets::default(), Duration::from_secs(5));
-        let mut take = |uid| buckets.take(uid, 2, 2, now).is_ok();
+        let mut take = |uid| buckets.take(uid, 2, now).is_ok();
         assert_eq!([1, 1, 1, 2, 2, 2].map(&mut take), [true, true, false, true, true, false]);
-    }
-
-    #[test]
-    fn a_burst_may_be_larger_than_a_second_s_worth() {
-        let mut buckets = Buckets::default();
-        let mut taken = |now| (0..100).filter(|_| buckets.take(1, 10, 50, now).is_ok()).count();
-        assert_eq!([0, 0, 1, 6, 60].map(|at| taken(Duration::from_secs(at))), [50, 0, 10, 50, 50]);
     }
 
     #[test]
     fn users_who_take_nothing_are_forgotten_and_their_number_is_bounded() {
         let (mut buckets, first) = (Buckets::default(), Duration::ZERO);
         for uid in 0..10_000 {
-            let taken = buckets.take(uid, 1, 1, first);
+            let taken = buckets.take(uid, 1, first);
             // The last ones share what is left.
             assert_eq!(taken.is_ok(), uid <= 256, "{uid}");
             assert!(buckets.of.len() <= USERS);
         }
-        assert!(buckets.take(20_000, 1, 1, Duration::from_secs(2)).is_ok());
+        assert!(buckets.take(20_000, 1, Duration::from_secs(2)).is_ok());
         assert_eq!(buckets.of.len(), 1);
     }
 }

@@ -21,6 +21,8 @@ mod support;
 use claviger::peer::process::{self, Support};
 
 mod beside;
+mod cgroups;
+mod containers;
 mod descriptors;
 mod floods;
 mod ids;

@@ -47,8 +47,12 @@ pub(crate) struct Ids {
 pub(crate) enum Part {
     /// Connects as this user, and asks.
     Ask(PathBuf, Ids, String),
+    /// Connects as this user and is answered, says so, and stays until its standard input ends.
+    Stay(PathBuf, Ids),
     /// Connects as root and is answered, becomes this user, and asks.
     AskThenBecome(PathBuf, Ids),
+    /// Connects as root, waits for a newer value than it has been given, and becomes this user meanwhile.
+    WaitThenBecome(PathBuf, Ids),
     /// Connects as root and is answered, gives up its effective uid only, and asks.
     AskThenLower(PathBuf, u32),
     /// Gives up its effective uid only, as root, connects and asks.
@@ -74,6 +78,10 @@ pub(crate) enum Part {
     InPidNamespace(Box<Part>),
     /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
     InUserNamespace(Box<Part>),
+    /// Moves into this cgroup, by its directory, and plays a part.
+    InCgroup(PathBuf, Box<Part>),
+    /// Listens on this socket, and tells which container whoever connects is in.
+    TellContainer(PathBuf),
     /// Becomes another program.
     Become(Vec<String>),
     // Of the children:
@@ -170,6 +178,12 @@ fn play(part: Part) {
             });
             play(*part);
         }
+        Part::InCgroup(folder, part) => {
+            // 0 is whoever writes it.
+            fs::write(folder.join("cgroup.procs"), "0").unwrap();
+            play(*part);
+        }
+        Part::TellContainer(socket) => tell(&crate::cgroups::connector(&socket)),
         Part::Become(line) => {
             become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
             panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
@@ -188,10 +202,29 @@ fn play_alone(part: Part) {
             ask(&mut stream, &target);
             listen_to(stream);
         }
+        Part::Stay(socket, ids) => {
+            become_user(&ids);
+            let _stream = answered(&socket);
+            tell("here");
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        }
         Part::AskThenBecome(socket, ids) => {
             let mut stream = answered(&socket);
             become_user(&ids);
             ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        Part::WaitThenBecome(socket, ids) => {
+            let mut stream = connect(&socket);
+            stream.write_all(b"GET /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut answer = [0; 4096];
+            let length = stream.read(&mut answer).unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+            let tag = answer.split_once("etag: \"").unwrap().1.split_once('"').unwrap().0;
+            ask(&mut stream, &format!("/secrets/stripe?wait=2s&since={tag}"));
+            // The agent is one thread: when it answers this, it has read that.
+            drop(answered(&socket));
+            become_user(&ids);
             listen_to(stream);
         }
         Part::AskThenLower(socket, uid) => {

@@ -80,6 +80,7 @@ impl Attacked {
     }
 }
 
+/// One that stands for several is there as often.
 pub(crate) fn lines(events: &[Value]) -> Vec<String> {
     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let seen = |event: &&Value| {
@@ -87,9 +88,10 @@ pub(crate) fn lines(events: &[Value]) -> Vec<String> {
     };
     let line = |event: &Value| {
         let parts = [&event["type"], &event["outcome"], &event["reason"], &event["actor"]["level"]];
-        parts.map(word).join(" ")
+        let count = event["agg"]["count"].as_u64().unwrap_or(1);
+        std::iter::repeat_n(parts.map(word).join(" "), usize::try_from(count).unwrap())
     };
-    events.iter().filter(seen).map(line).collect()
+    events.iter().filter(seen).flat_map(line).collect()
 }
 
 pub(crate) fn config(scene: &Scene, peer: &str, connections: u32) -> crate::support::Config {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
+mod attestation;
 mod binary;
 mod disk;
 mod load;
@@ -78,6 +79,7 @@ fn main() -> Outcome<()> {
     drop(agent);
     let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
+    attestation::measure(&plan, &agent, &mut table)?;
     drop(agent);
     match Proxy::start(&cores, &vault)? {
         Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,

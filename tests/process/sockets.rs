@@ -51,20 +51,20 @@ async fn another_user_is_refused_with_the_reason_and_the_permitted_one_is_served
         let said = String::from_utf8(got.stderr).unwrap();
         assert_eq!((got.status.code(), got.stdout.len()), (Some(3), 0), "{said}");
         assert!(
-            said.contains(&format!("uid {uid} may not use this socket")) && said.contains("wrong_uid"),
+            said.contains(&format!("uid {uid} may not use this socket")) && said.contains("(reason uid,"),
             "{said}"
         );
     }
     // Root is no exception.
     let got = Line::open(&scene.socket("job")).await.unwrap().hear().await.unwrap();
-    assert_eq!((got.status, &got.json()["reason"]), (403, &"wrong_uid".into()));
+    assert_eq!((got.status, &got.json()["reason"]), (403, &"uid".into()));
     assert!(!got.body.contains(VALUE));
     assert_eq!(agent.stop().await, Some(0));
     let events = scene.events();
     let refused: Vec<_> = events.iter().filter(|event| event["type"] == "peer.rejected.v1").collect();
     let uids: Vec<_> = refused.iter().map(|event| event["actor"]["uid"].as_u64().unwrap()).collect();
     assert_eq!(uids, [u64::from(STRANGER), 65534, 0]);
-    assert!(refused.iter().all(|event| event["reason"] == "wrong_uid" && event["outcome"] == "deny"));
+    assert!(refused.iter().all(|event| event["reason"] == "uid" && event["outcome"] == "deny"));
     let read = events.iter().find(|event| event["type"] == "secret.read.v1").unwrap();
     assert_eq!(read["actor"]["uid"], PERMITTED);
 }
@@ -82,7 +82,7 @@ async fn without_root_the_workload_of_another_uid_is_refused_all_the_same() {
     let mut agent = scene.start(&config).await;
     let mut refused = Line::open(&scene.socket("elsewhere")).await.unwrap();
     let reply = refused.ask("/secrets/stripe").await.unwrap();
-    assert_eq!((reply.status, &reply.json()["reason"]), (403, &"wrong_uid".into()));
+    assert_eq!((reply.status, &reply.json()["reason"]), (403, &"uid".into()));
     assert!(refused.ends().await);
     let reply = Line::open(&scene.socket("job")).await.unwrap().ask("/secrets/stripe").await.unwrap();
     assert_eq!((reply.status, reply.body.contains(VALUE)), (200, true));

@@ -246,22 +246,30 @@ fn level(leaf: &Leaf<'_>, environment: &Environment) -> Option<Level> {
     match level {
         None => auto(leaf, environment),
         Some(level @ (Level::Reach | Level::User)) => Some(level),
-        Some(Level::Process) => {
-            let why = match &environment.process {
-                Support::Given => return Some(Level::Process),
-                Support::Lacking(what) => format!("this kernel cannot prove level process: it lacks {what}"),
-                Support::Unknown(why) => {
-                    format!("whether this kernel can prove level process is unknown: {why}")
-                }
-            };
-            leaf.problem(why, "run on Linux 6.9 or later, or write level: user if that is enough");
-            None
+        Some(level @ Level::Process) => {
+            let remedy = "run on Linux 6.9 or later, or write level: user if that is enough";
+            supported(leaf, level, &environment.process, remedy)
+        }
+        Some(level @ Level::Container) => {
+            let remedy = "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
+            supported(leaf, level, &environment.container, remedy)
         }
         Some(level) => {
             leaf.not_built(&format!("level `{level}`"));
             None
         }
     }
+}
+
+/// The level, if this kernel can prove it; what is asked for is never quietly a weaker one.
+fn supported(leaf: &Leaf<'_>, level: Level, support: &Support, remedy: &str) -> Option<Level> {
+    let why = match support {
+        Support::Given => return Some(level),
+        Support::Lacking(what) => format!("this kernel cannot prove level {level}: it lacks {what}"),
+        Support::Unknown(why) => format!("whether this kernel can prove level {level} is unknown: {why}"),
+    };
+    leaf.problem(why, remedy);
+    None
 }
 
 /// The strongest level that this kernel can prove without further settings: said, if it is a weak one.
