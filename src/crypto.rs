@@ -4,12 +4,12 @@
 
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs::{
-    digest::{SHA256, digest},
+    digest::{Context, SHA256, digest},
     rand::{SecureRandom, SystemRandom},
 };
 #[cfg(all(feature = "ring", not(feature = "aws-lc")))]
 use ring::{
-    digest::{SHA256, digest},
+    digest::{Context, SHA256, digest},
     rand::{SecureRandom, SystemRandom},
 };
 use std::io;
@@ -23,6 +23,37 @@ pub fn sha256(bytes: &[u8]) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash
+}
+
+/// A SHA-256 of what comes in parts.
+#[derive(Clone)]
+pub struct Sha256(Context);
+
+impl Sha256 {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// Adds the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The hash of all parts.
+    #[must_use]
+    pub fn finish(self) -> Hash {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.0.finish().as_ref());
+        hash
+    }
+}
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Bytes that nobody can guess, from the system's generator.
@@ -91,6 +122,15 @@ mod tests {
         assert_eq!(hex(&hash), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(unhex(hex(&hash).as_bytes()), Some(hash));
         assert_eq!(unhex(b"ba"), None);
+    }
+
+    #[test]
+    fn parts_have_the_hash_of_the_whole() {
+        let mut parts = Sha256::new();
+        parts.update(b"a");
+        parts.update(b"");
+        parts.update(b"bc");
+        assert_eq!(parts.finish(), sha256(b"abc"));
     }
 
     #[test]

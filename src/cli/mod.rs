@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about secrets. With `main.rs`, the only code that reads environment variables.
 
+mod attestor;
 mod check;
 mod client;
 mod exec;
@@ -57,6 +58,8 @@ enum Command {
     Whoami(whoami::Args),
     Probe(probe::Args),
     Version(version::Args),
+    #[command(hide = true)]
+    Attestor(attestor::Args),
 }
 
 /// Which socket a client command speaks to.
@@ -103,6 +106,7 @@ impl Command {
             Self::Whoami(args) => whoami::run(&args),
             Self::Probe(args) => probe::run(&args),
             Self::Version(args) => version::run(&args),
+            Self::Attestor(args) => attestor::run(&args),
         }
     }
 }
@@ -180,6 +184,7 @@ mod tests {
         check("claviger exec --env 1K=stripe -- true", Exit::Usage);
         check("claviger exec --env K=stripe", Exit::Usage);
         check("claviger probe happy --config x", Exit::Usage);
+        check("claviger attestor boss", Exit::Usage);
     }
 
     #[test]

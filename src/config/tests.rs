@@ -3,7 +3,7 @@
 use super::{Environment, Loaded, parse};
 use crate::{
     keeper::{Kind, LeaseRequest},
-    peer::{level::Level, process::Support},
+    peer::{level::Level, process::Support, program},
     policy::rule::AuditMode,
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -584,8 +584,6 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
         ("uid: 4294967295", "uid: line 2: 4294967295 is out of range; write 0 to 4294967294"),
         ("uid: []", "uid: line 2: an empty list; write at least one id, or remove the key"),
         ("uid: [1, x]", "uid[1]: line 2: a text stands here; write a whole number"),
-        ("uid: 1, level: program", "level: line 2: not built yet: level `program`; remove it"),
-        ("uid: 1, program: {exe_sha256: ab}", "program: line 2: not built yet: peer.program; remove it"),
     ] {
         check(
             &workload(&format!("socket: {{path: /s}}, peer: {{{peer}}}")),
@@ -610,6 +608,85 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
             &format!("workloads.job.peer.gid[1]: line 2: {STRANGER}"),
         ],
     );
+}
+
+/// A SHA-256 in hex.
+const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+#[test]
+fn a_program_is_named_by_its_digest_at_level_program_and_at_no_other() {
+    const NO_DIGEST: &str = "not a SHA-256 in hex; write the 64 digits that sha256sum prints, in quotes";
+    let other = |level| {
+        format!(
+            "program: line 2: level {level} does not look at the program; write level: program beside it, or remove it"
+        )
+    };
+    for (peer, expected) in [
+        (format!("level: program, program: {{exe_sha256: {DIGEST}}}"), None),
+        (
+            format!("level: program, program: {{exe_sha256: [{DIGEST}, {DIGEST}], mappings: {{allow_prefix: [/opt/lib], anon_exec: allow}}, no_new_privs: true, seccomp: true, ancestry: container-main, tty: deny, accept_steerable: true}}"),
+            None,
+        ),
+        (
+            "level: program".to_owned(),
+            Some("program: line 2: missing; write program: {exe_sha256: DIGEST}, with the digest that sha256sum prints".to_owned()),
+        ),
+        (
+            "level: program, program: {tty: deny}".to_owned(),
+            Some("program.exe_sha256: line 2: missing; write exe_sha256: the digest that sha256sum prints, or a list".to_owned()),
+        ),
+        (format!("program: {{exe_sha256: {DIGEST}}}"), Some(other("process"))),
+        (format!("level: container, program: {{exe_sha256: {DIGEST}}}"), Some(other("container"))),
+        (
+            "level: program, program: {exe_sha256: ab}".to_owned(),
+            Some(format!("program.exe_sha256: line 2: {NO_DIGEST}")),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: [{DIGEST}, sha256-{DIGEST}]}}"),
+            Some(format!("program.exe_sha256[1]: line 2: {NO_DIGEST}")),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: +{}}}", &DIGEST[1..]),
+            Some(format!("program.exe_sha256: line 2: {NO_DIGEST}")),
+        ),
+        (
+            "level: program, program: {exe_sha256: []}".to_owned(),
+            Some("program.exe_sha256: line 2: 0 digests; write 1 to 16 of them".to_owned()),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: {DIGEST}, ancestry: main}}"),
+            Some("program.ancestry: line 2: \"main\" is not known here; write one of any, container-main".to_owned()),
+        ),
+    ] {
+        let expected = expected.map(|expected| format!("workloads.job.peer.{expected}"));
+        let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1, {peer}}}"));
+        check(&text, expected.as_deref().as_slice());
+    }
+    let lacking = Environment { container: Support::Lacking("cgroups of version 2"), ..environment() };
+    let text = workload(&format!(
+        "socket: {{path: /s}}, peer: {{uid: 1, level: program, program: {{exe_sha256: {DIGEST}}}}}"
+    ));
+    check_in(
+        &lacking,
+        &text,
+        &[
+            "workloads.job.peer.level: line 2: this kernel cannot prove level program: it lacks cgroups of version 2; run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough",
+        ],
+    );
+}
+
+#[test]
+fn the_program_that_is_read_is_the_one_that_is_required() {
+    let text = workload(&format!(
+        "socket: {{path: /s}}, peer: {{uid: 1, level: program, program: {{exe_sha256: {DIGEST}, mappings: {{allow_prefix: [/opt/lib]}}, tty: deny}}}}"
+    ));
+    let config = parse(&document(&text), &environment()).unwrap().config;
+    let peer =
+        &config.workloads.iter().find(|workload| workload.listener.workload.as_str() == "job").unwrap().peer;
+    let mut expected = program::Settings::of(vec![crate::crypto::sha256(b"abc")]);
+    expected.allow_prefix = vec!["/opt/lib".into()];
+    expected.tty = program::Allowance::Deny;
+    assert_eq!(peer.program.as_deref(), Some(&expected));
 }
 
 #[test]

@@ -3,12 +3,15 @@
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
 mod admission;
+pub mod attestor;
 mod challenge;
 pub mod container;
 mod control;
 mod kernel;
 pub mod level;
 pub mod process;
+pub mod program;
+mod steerable;
 mod watch;
 
 use crate::name::WorkloadName;
@@ -17,7 +20,7 @@ use container::Container;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
 use process::Process;
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::net::{UnixStream, unix::UCred};
 
 pub use admission::{Provers, Repinned};
@@ -36,6 +39,8 @@ pub struct Settings {
     pub level: Level,
     /// What those look like whose ids our user namespace does not map.
     pub strangers: Strangers,
+    /// What it must execute; there exactly at level `program`.
+    pub program: Option<Arc<program::Settings>>,
 }
 
 /// The ids by which everybody appears whom our user namespace does not map (user_namespaces(7)): they are nobody's. `None`
@@ -274,7 +279,7 @@ impl Peer {
     }
 
     fn check_own_ids(&self, settings: &Settings) -> Result<(), Cause> {
-        let Settings { uids, gids, groups: _, level, strangers } = settings;
+        let Settings { uids, gids, groups: _, level, strangers, program: _ } = settings;
         // At level `reach` nobody's ids are looked at.
         if *level > Level::Reach && strangers.uid == Some(self.uid) {
             return Err(Cause::StrangeUid(self.uid));
@@ -376,6 +381,7 @@ mod tests {
             groups: vec![],
             level: Level::User,
             strangers: Strangers::default(),
+            program: None,
         }
     }
 

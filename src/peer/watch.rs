@@ -181,8 +181,14 @@ mod tests {
         kernel::tell_writers(ours.as_fd(), kernel::Telling::On).unwrap();
         let workload = WorkloadName::new("report-job").unwrap();
         let none = Vec::new;
-        let settings =
-            Settings { uids: none(), gids: none(), groups: none(), level, strangers: Strangers::default() };
+        let settings = Settings {
+            uids: none(),
+            gids: none(),
+            groups: none(),
+            level,
+            strangers: Strangers::default(),
+            program: None,
+        };
         let peer = identify(&ours, &settings, &workload).unwrap();
         assert_eq!((peer.level(), peer.process().is_some()), (level, level == Level::Process));
         (peer, ours, theirs)

@@ -149,7 +149,14 @@ impl Place {
 
 fn known(stream: &UnixStream) -> Peer {
     let (uids, gids, groups) = (Vec::new(), Vec::new(), Vec::new());
-    let settings = Settings { uids, gids, groups, level: Level::Process, strangers: Strangers::default() };
+    let settings = Settings {
+        uids,
+        gids,
+        groups,
+        level: Level::Process,
+        strangers: Strangers::default(),
+        program: None,
+    };
     identify(stream, &settings, &WorkloadName::new("job").unwrap()).unwrap()
 }
 

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::Path,
     process::Output,
+    time::Duration,
 };
 use tokio::{process::Command, task::JoinSet};
 
@@ -195,9 +196,18 @@ async fn a_thousand_connections_at_once_leave_nothing_behind() {
     assert_eq!(agent.stop().await, Some(0));
 }
 
-/// Waits until the agent has no more descriptors open than that.
+/// Waits until the agent has no more descriptors open than that; says which are, if that does not come.
 async fn back_to(agent: &Agent, before: usize) {
-    until("the descriptors of before", || async { (agent.descriptors() <= before).then_some(()) }).await;
+    let back = async {
+        while agent.descriptors() > before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(LIMIT, back).await.is_err() {
+        let open = fs::read_dir(format!("/proc/{}/fd", agent.pid)).unwrap();
+        let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect();
+        panic!("{before} descriptors before, and now {}: {open:?}", open.len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

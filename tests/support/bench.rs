@@ -195,6 +195,7 @@ pub(crate) fn grant(secret: &str) -> Grant {
         groups: vec![],
         level: Level::User,
         strangers: peer::Strangers::default(),
+        program: None,
     };
     let peer = peer::identify(&ours, &anyone, &workload).unwrap();
     let rule = Rule {

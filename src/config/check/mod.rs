@@ -5,6 +5,7 @@
 mod around;
 mod audit;
 mod identities;
+mod program;
 mod rules;
 mod secrets;
 mod unbuilt;

@@ -3,7 +3,7 @@
 //! Pure. Makes no socket; that the configured peer could connect is worked out from the mode and our own ids.
 
 use super::super::reader::Leaf;
-use super::{Context, rules};
+use super::{Context, program, rules};
 use crate::{
     config::{Environment, Workload},
     listener::{self, Limits},
@@ -66,7 +66,7 @@ fn anybody(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings>
     );
     let (uids, gids, groups) = (Vec::new(), Vec::new(), Vec::new());
     let strangers = strangers(environment);
-    Some(peer::Settings { uids, gids, groups, level: auto(leaf, environment)?, strangers })
+    Some(peer::Settings { uids, gids, groups, level: auto(leaf, environment)?, strangers, program: None })
 }
 
 fn strangers(environment: &Environment) -> Strangers {
@@ -174,12 +174,11 @@ fn peer(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
         Some(leaf) => level(&leaf, environment),
         None => auto(leaf, environment),
     };
-    if let Some(leaf) = map.find("program") {
-        program(&leaf);
-    }
+    let program = program::read(&mut map, level);
     map.finish();
     let strangers = strangers(environment);
-    let peer = peer::Settings { uids: uids?, gids: gids?, groups: groups?, level: level?, strangers };
+    let (level, program) = (level?, program?);
+    let peer = peer::Settings { uids: uids?, gids: gids?, groups: groups?, level, strangers, program };
     let names_nobody = peer.uids.is_empty() && peer.gids.is_empty() && peer.groups.is_empty();
     match peer.level {
         Level::Reach if !names_nobody => {
@@ -254,9 +253,10 @@ fn level(leaf: &Leaf<'_>, environment: &Environment) -> Option<Level> {
             let remedy = "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
             supported(leaf, level, &environment.container, remedy)
         }
-        Some(level) => {
-            leaf.not_built(&format!("level `{level}`"));
-            None
+        // It includes level container.
+        Some(level @ Level::Program) => {
+            let remedy = "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
+            supported(leaf, level, &environment.container, remedy)
         }
     }
 }
@@ -291,26 +291,6 @@ fn auto(leaf: &Leaf<'_>, environment: &Environment) -> Option<Level> {
             None
         }
     }
-}
-
-fn program(leaf: &Leaf<'_>) {
-    leaf.not_built("peer.program");
-    let Some(mut map) = leaf.map() else { return };
-    let _ = map
-        .given("exe_sha256", |leaf| leaf.one_or_many()?.iter().map(Leaf::text).collect::<Option<Vec<_>>>());
-    let _ = map.given("mappings", |leaf| {
-        let mut map = leaf.map()?;
-        let _ = map.given("allow_prefix", |leaf| leaf.each(Leaf::path));
-        let _ = map.given("anon_exec", |leaf| leaf.word(&[("deny", ()), ("allow", ())]));
-        map.finish();
-        Some(())
-    });
-    for key in ["no_new_privs", "seccomp", "ancestry", "tty"] {
-        // What they take is not settled.
-        let _ = map.find(key);
-    }
-    let _ = map.given("accept_steerable", Leaf::flag);
-    map.finish();
 }
 
 fn limits(leaf: &Leaf<'_>) -> Option<Limits> {

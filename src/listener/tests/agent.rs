@@ -75,6 +75,7 @@ pub(super) fn ourselves() -> peer::Settings {
         groups: vec![],
         level: Level::Process,
         strangers: peer::Strangers::default(),
+        program: None,
     }
 }
 
