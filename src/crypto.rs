@@ -5,11 +5,13 @@
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs::{
     digest::{Context, SHA256, digest},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
 #[cfg(all(feature = "ring", not(feature = "aws-lc")))]
 use ring::{
     digest::{Context, SHA256, digest},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
 use std::io;
@@ -54,6 +56,18 @@ impl Default for Sha256 {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// HMAC-SHA256 of `parts`, one after the other, under `key` (RFC 2104).
+#[must_use]
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Hash {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in parts {
+        context.update(part);
+    }
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
 }
 
 /// Bytes that nobody can guess, from the system's generator.
@@ -131,6 +145,12 @@ mod tests {
         parts.update(b"");
         parts.update(b"bc");
         assert_eq!(parts.finish(), sha256(b"abc"));
+    }
+
+    #[test]
+    fn hmac_is_the_one_of_rfc_4231() {
+        let tag = hmac_sha256(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(hex(&tag), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     audit::Audit,
     keeper,
     name::{RuleName, SecretName, WorkloadName},
-    peer::{self, Peer, level::Level},
+    peer::{self, Peer, Since, attestor::Attestor, level::Level},
     policy::{
         self, Permit, Policy,
         rate::{Bucket, Buckets},
@@ -73,6 +73,8 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Looks at what peers execute; `None` where no level needs that.
+    pub attestor: Option<Attestor>,
     /// Takes the events.
     pub audit: Audit,
     /// Is told of each request.
@@ -114,7 +116,9 @@ impl Access {
     #[must_use]
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
-        let (rates, floods, provers) = (Mutex::default(), Mutex::default(), peer::Provers::default());
+        let attestor = parts.attestor.clone();
+        let provers = peer::Provers { attestor, ..peer::Provers::default() };
+        let (rates, floods) = (Mutex::default(), Mutex::default());
         Self { workload, rules, rates, floods, started: Instant::now(), provers, parts }
     }
 
@@ -175,13 +179,13 @@ impl Access {
         let Wish::Secret { name, act } = wish else {
             return Ok(Done::Listed(self.list(peer).await?));
         };
-        let mut permit = self.decide(peer, name.as_ref()).await?;
+        let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
         let mut grant = approval::obtain(permit);
         if let Act::Read(Read { wait: Some(limit), since, .. }) = act {
             self.await_newer(&grant, since.as_deref(), *limit).await;
             // The rules may have changed meanwhile, and the peer.
-            permit = self.decide(peer, name.as_ref()).await?;
+            permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
             grant = approval::obtain(permit);
         }
         match (self.parts.keeper.fetch(&grant), act) {
@@ -191,9 +195,9 @@ impl Access {
         }
     }
 
-    async fn decide(&self, peer: &Peer, name: Option<&SecretName>) -> Result<Permit, Refusal> {
+    async fn decide(&self, peer: &Peer, name: Option<&SecretName>, since: Since) -> Result<Permit, Refusal> {
         let rules = self.rules.load_full();
-        peer.attest(&rules.peer).await?;
+        peer.attest(&rules.peer, &self.provers, since).await?;
         Ok(policy::decide(&rules.policy, peer, name)?)
     }
 
@@ -243,13 +247,13 @@ impl Access {
     /// The settings changed, and the peer may no longer be here.
     pub async fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level), Why> {
         let rules = self.rules.load_full();
-        peer.attest(&rules.peer).await?;
+        peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         Ok((rules.policy.rules().cloned().collect(), rules.peer.level))
     }
 
     async fn list(&self, peer: &Peer) -> Result<Vec<(SecretName, Option<Held>)>, Refusal> {
         let rules = self.rules.load_full();
-        peer.attest(&rules.peer).await?;
+        peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         let held = |permit: Permit| {
             let shelf = self.parts.keeper.describe(permit.secret());
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))

@@ -119,6 +119,7 @@ impl Access {
             pid: peer.pid(),
             pidfd_ino: peer.process().map(|process| process.id().inode()),
             level: peer.level(),
+            exe_sha256: peer.exe_sha256().copied(),
             container: peer.container().map(container_ref),
         };
         Event {

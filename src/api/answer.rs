@@ -4,7 +4,7 @@
 
 use super::{Content, value};
 use crate::{
-    access::{Act, Answered, Done, Form, Held, Read, Reason, TurnedAway, Unaudited, Why, Wish},
+    access::{Act, Answered, Done, Form, Held, Outcome, Read, Reason, TurnedAway, Unaudited, Why, Wish},
     clock,
     name::{RuleName, SecretName, WorkloadName},
     peer::{Cause, Peer, level::Level},
@@ -72,40 +72,7 @@ fn status(reason: Reason) -> StatusCode {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::RateLimited | Reason::Connections => StatusCode::TOO_MANY_REQUESTS,
-        Reason::NoRule
-        | Reason::Uid
-        | Reason::Gid
-        | Reason::Groups
-        | Reason::PeerUnknown
-        | Reason::LevelNotReached
-        | Reason::OverflowId
-        | Reason::CredsDrift
-        | Reason::PeerExited
-        | Reason::WriterMismatch
-        | Reason::FdsPassed
-        | Reason::ControlTruncated
-        | Reason::KernelTooOld
-        | Reason::PidNotVisible
-        | Reason::Container
-        | Reason::Ancestry
-        | Reason::Tty
-        | Reason::ExeUnreadable
-        | Reason::ExeDeleted
-        | Reason::ExeTooBig
-        | Reason::Digest
-        | Reason::MappingNotAllowed
-        | Reason::AnonExec
-        | Reason::TextModified
-        | Reason::Traced
-        | Reason::ImageChanged
-        | Reason::NoNonce
-        | Reason::NoNewPrivs
-        | Reason::Seccomp
-        | Reason::Steerable
-        | Reason::AttestorFailed
-        | Reason::Timeout
-        | Reason::PolicyReload
-        | Reason::VaultDenied => StatusCode::FORBIDDEN,
+        Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
         Reason::NotReady
         | Reason::VaultAway
@@ -117,14 +84,8 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Budget
         | Reason::AuditUnavailable
         | Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        Reason::Undelivered
-        | Reason::ConfigInvalid
-        | Reason::NeedsRestart
-        | Reason::ClockJump
-        | Reason::Crash
-        | Reason::JournalDamaged
-        | Reason::JournalReplaced
-        | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        refused if refused.outcome() == Outcome::Deny => StatusCode::FORBIDDEN,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Reason as Why, Type},
+        sink::Lags,
     },
     clock::{self, Timestamp},
     keeper::Keeper,
@@ -68,16 +69,18 @@ pub(super) struct Gauging {
     sockets: Vec<(WorkloadName, Arc<Standing>)>,
     vault: Vault,
     journal: Arc<audit::Stats>,
+    sinks: Lags,
 }
 
 impl Gauging {
-    pub(super) fn new(kept: &Kept, workloads: &Workloads, vault: Vault, journal: Arc<audit::Stats>) -> Self {
+    pub(super) fn new(kept: &Kept, workloads: &Workloads, vault: Vault, audit: &Audit, sinks: Lags) -> Self {
         Self {
             keeper: kept.keeper(),
             identities: kept.identities(),
             sockets: workloads.sockets(),
             vault,
-            journal,
+            journal: audit.stats(),
+            sinks,
         }
     }
 
@@ -112,8 +115,16 @@ impl Gauging {
             journal_bytes: self.journal.journal_bytes(),
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
+            journal_oldest: self.journal.oldest().map(age),
+            sink_lags: self.sinks.read(),
         }
     }
+}
+
+/// How long ago the second `begun` since 1970 was.
+fn age(begun: u64) -> Duration {
+    let now = u64::try_from(clock::now().as_second()).unwrap_or(0);
+    Duration::from_secs(now.saturating_sub(begun))
 }
 
 fn until(end: Timestamp) -> Duration {

@@ -5,7 +5,10 @@
 
 use super::{
     chain::Chain,
-    event::{Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, Type, VaultRef},
+    event::{
+        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, SinkRef, Type,
+        VaultRef,
+    },
 };
 use crate::clock::Timestamp;
 use crate::crypto::{append_hex, sha256};
@@ -85,6 +88,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         latency,
         agent,
         agg,
+        sink,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen { out, caps, left_out: 0, first: true };
@@ -110,6 +114,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("rule", rule.as_ref(), write_rule);
     pen.quoted("seq", format_args!("{seq:020}"));
     pen.number("severity", Some(severity(*outcome)));
+    pen.object("sink", sink.as_ref(), write_sink);
     pen.text("source", Some(frame.source));
     pen.quoted("time", format_args!("{:.6}", frame.time));
     pen.bare("truncated", caps.original.map(|_| true));
@@ -130,8 +135,11 @@ fn severity(outcome: Outcome) -> u64 {
 }
 
 fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
-    let Actor { uid, gid, pid, pidfd_ino, level, container } = actor;
+    let Actor { uid, gid, pid, pidfd_ino, level, exe_sha256, container } = actor;
     pen.object("container", container.as_ref(), write_container);
+    if let Some(digest) = exe_sha256 {
+        pen.hex("exe_sha256", "", digest);
+    }
     pen.number("gid", Some(u64::from(*gid)));
     pen.quoted("level", level.word());
     match pid {
@@ -151,6 +159,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         health,
         problems,
         keys,
+        sandbox,
         jump_ms,
         skew_ms,
         chain,
@@ -170,6 +179,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.seq("last_seq", last);
     pen.number("problems", *problems);
     pen.text("revision", revision.as_deref());
+    pen.text("sandbox", sandbox.as_deref());
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
@@ -212,6 +222,14 @@ fn write_rule(pen: &mut Pen<'_>, rule: &RuleRef) {
     pen.quoted("mode", mode.word());
     pen.text("name", Some(name.as_str()));
     pen.text("rev", Some(revision));
+}
+
+fn write_sink(pen: &mut Pen<'_>, sink: &SinkRef) {
+    let SinkRef { name, code, events, of } = sink;
+    pen.text("code", code.as_deref());
+    pen.number("events", *events);
+    pen.quoted("name", name);
+    pen.number("of", *of);
 }
 
 fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
@@ -428,6 +446,7 @@ mod tests {
             pid: Some(4_242),
             pidfd_ino: Some(77),
             level: Level::Process,
+            exe_sha256: None,
             container: None,
         });
         event.resource = Some(Resource {
@@ -470,8 +489,15 @@ mod tests {
     #[test]
     fn a_hidden_pid_is_never_zero() {
         let mut event = read();
-        event.actor =
-            Some(Actor { uid: 1, gid: 1, pid: None, pidfd_ino: None, level: Level::User, container: None });
+        event.actor = Some(Actor {
+            uid: 1,
+            gid: 1,
+            pid: None,
+            pidfd_ino: None,
+            level: Level::User,
+            exe_sha256: None,
+            container: None,
+        });
         assert!(line(&event, Paths::Clear).contains(r#""pid":"hidden""#));
     }
 
@@ -562,6 +588,7 @@ mod tests {
         let source = event.agent.clone().unwrap();
         put(&mut agent, "version", source.version);
         put(&mut agent, "revision", source.revision);
+        put(&mut agent, "sandbox", source.sandbox.as_deref());
         put(&mut agent, "problems", source.problems);
         put(&mut agent, "jump_ms", source.jump_ms);
         put(&mut agent, "skew_ms", source.skew_ms);
@@ -619,7 +646,7 @@ mod tests {
             event.resource = Some(Resource { secret: None, kind: Some("kv"), path: a, field: b, version, lease_id_hash: c });
             event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
             event.agent = Some(AgentFacts {
-                version: Some("0.1.0"), revision: i, health: None, problems, keys,
+                version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
                 from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
             });

@@ -2,8 +2,11 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
+pub use super::sink::SinkRef;
+
 use crate::{
     clock::Timestamp,
+    crypto::Hash,
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
@@ -46,6 +49,8 @@ pub struct Event {
     /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it, or
     /// whoever refuses more than it tells.
     pub agg: Option<Agg>,
+    /// Which sink it is about, and what of it.
+    pub sink: Option<SinkRef>,
 }
 
 impl Event {
@@ -68,6 +73,7 @@ impl Event {
             latency: None,
             agent: None,
             agg: None,
+            sink: None,
         }
     }
 
@@ -103,6 +109,9 @@ pub enum Type {
     LeaseRevoked,
     AuditGap,
     AuditRecovered,
+    AuditSinkDown,
+    AuditSinkUp,
+    AuditDlq,
 }
 
 impl Type {
@@ -130,6 +139,9 @@ impl Type {
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
             Self::AuditRecovered => "audit.recovered.v1",
+            Self::AuditSinkDown => "audit.sink.down.v1",
+            Self::AuditSinkUp => "audit.sink.up.v1",
+            Self::AuditDlq => "audit.dlq.v1",
         }
     }
 }
@@ -170,6 +182,8 @@ pub struct Actor {
     pub pidfd_ino: Option<u64>,
     /// The level that was proved.
     pub level: Level,
+    /// SHA-256 of its executable; `None` below level `program`.
+    pub exe_sha256: Option<Hash>,
     /// The container it is in; `None` below level `container`.
     pub container: Option<ContainerRef>,
 }
@@ -263,6 +277,8 @@ pub struct AgentFacts {
     pub problems: Option<u64>,
     /// The keys that would need a restart.
     pub keys: Vec<String>,
+    /// What of the sandbox holds, as words.
+    pub sandbox: Option<String>,
     /// By how much the wall clock jumped, in milliseconds.
     pub jump_ms: Option<i64>,
     /// By how much Vault's clock differs from ours, in milliseconds.

@@ -3,7 +3,11 @@
 //! Pure.
 
 use super::event::Outcome;
-use crate::{peer::Cause, policy::Denial, vault::error::Class};
+use crate::{
+    peer::{Cause, program::Refusal},
+    policy::Denial,
+    vault::error::Class,
+};
 
 /// Why something was refused or failed: a closed set, the same words in answers (`reason`), events and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +124,14 @@ pub enum Reason {
     JournalDamaged,
     /// The journal's file was removed or replaced.
     JournalReplaced,
+    /// A sink's receiver cannot be reached, or does not take events now.
+    SinkFailed,
+    /// A sink's receiver will never take an event.
+    SinkRefused,
+    /// A sink's receiver rejected some of a batch, and does not say which.
+    SinkPartial,
+    /// A sink was so far behind that events were gone before it could have them.
+    SinkBehind,
     /// Something of ours is broken.
     Internal,
 }
@@ -127,6 +139,7 @@ pub enum Reason {
 impl Reason {
     /// The word of the answers, the events and the metrics.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list: one line a word")]
     pub fn word(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
@@ -185,6 +198,10 @@ impl Reason {
             Self::Crash => "crash",
             Self::JournalDamaged => "journal_damaged",
             Self::JournalReplaced => "journal_replaced",
+            Self::SinkFailed => "sink_failed",
+            Self::SinkRefused => "sink_refused",
+            Self::SinkPartial => "sink_partial",
+            Self::SinkBehind => "sink_behind",
             Self::Internal => "internal",
         }
     }
@@ -248,12 +265,40 @@ impl From<&Cause> for Reason {
             Cause::Descriptors => Self::FdsPassed,
             Cause::Truncated => Self::ControlTruncated,
             Cause::KernelTooOld => Self::KernelTooOld,
+            Cause::Program(refusal) => (*refusal).into(),
+            Cause::Reloaded => Self::PolicyReload,
             Cause::Unrecorded => Self::AuditUnavailable,
             Cause::Unchallenged => Self::NoNonce,
             Cause::Hidden => Self::PidNotVisible,
             Cause::Container => Self::Container,
             Cause::Crowded | Cause::Connections => Self::Connections,
             Cause::Rate(_) => Self::RateLimited,
+        }
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::PidNotVisible => Self::PidNotVisible,
+            Refusal::Ancestry => Self::Ancestry,
+            Refusal::Tty => Self::Tty,
+            Refusal::ExeUnreadable => Self::ExeUnreadable,
+            Refusal::ExeDeleted => Self::ExeDeleted,
+            Refusal::ExeTooBig => Self::ExeTooBig,
+            Refusal::Digest => Self::Digest,
+            Refusal::Steerable => Self::Steerable,
+            Refusal::MappingNotAllowed => Self::MappingNotAllowed,
+            Refusal::AnonExec => Self::AnonExec,
+            Refusal::TextModified => Self::TextModified,
+            Refusal::Traced => Self::Traced,
+            Refusal::ImageChanged => Self::ImageChanged,
+            Refusal::NoNewPrivs => Self::NoNewPrivs,
+            Refusal::Seccomp => Self::Seccomp,
+            Refusal::CredsDrift => Self::CredsDrift,
+            Refusal::PeerExited => Self::PeerExited,
+            Refusal::AttestorFailed => Self::AttestorFailed,
+            Refusal::Timeout => Self::Timeout,
         }
     }
 }

@@ -337,10 +337,15 @@ impl Write for Screen {
     }
 }
 
-fn print(audit: &Audit, screen: &Screen, stop: &CancellationToken, tasks: &mut JoinSet<io::Result<()>>) {
+fn print(audit: &Audit, screen: &Screen, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
     let name = crate::name::SinkName::new("console").unwrap();
-    let sink = sink::stdout::Stdout::new(audit, name, Box::new(screen.clone()));
-    tasks.spawn(sink.run(stop.clone()));
+    let screen = screen.clone();
+    let make = move || -> io::Result<Box<dyn sink::outlet::Outlet>> {
+        Ok(Box::new(sink::stdout::Stdout::new(Box::new(screen.clone()), sink::Format::Native)))
+    };
+    let control = sink::runner::Control::until(stop.clone());
+    let tell = Arc::new(|_: sink::Fact| ());
+    tasks.spawn(sink::runner::run(audit.source(), name, Box::new(make), tell, control.into()));
 }
 
 #[tokio::test]
@@ -355,7 +360,7 @@ async fn standard_output_shows_exactly_the_journalled_bytes() {
         audit.record(event(&format!("{n}")), mode).await.unwrap();
     }
     audit.close().await.unwrap();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     let journalled: Vec<String> = events(dir.path()).into_iter().map(|(_, line)| line).collect();
     assert_eq!(screen.lines(), journalled);
     assert_eq!(journalled.len(), 301);
@@ -372,7 +377,7 @@ async fn standard_output_goes_on_after_a_restart_where_it_stopped() {
         audit.record(event("seen"), AuditMode::Strict).await.unwrap();
         screen.wait_for(if round == 0 { 1 } else { round * 3 + 2 - 1 }).await;
         stop.cancel();
-        tasks.join_next().await.unwrap().unwrap().unwrap();
+        tasks.join_next().await.unwrap().unwrap();
         // Recorded while nobody prints.
         audit.record(event("unseen"), AuditMode::Strict).await.unwrap();
         audit.close().await.unwrap();
@@ -381,7 +386,7 @@ async fn standard_output_goes_on_after_a_restart_where_it_stopped() {
     let audit = open(dir.path());
     print(&audit, &screen, &stop, &mut tasks);
     audit.close().await.unwrap();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     let journalled: Vec<String> = events(dir.path()).into_iter().map(|(_, line)| line).collect();
     assert_eq!(screen.lines(), journalled);
 }
@@ -401,7 +406,7 @@ async fn a_stalled_output_holds_up_no_event_and_loses_none() {
     screen.stall(false);
     screen.wait_for(100).await;
     stop.cancel();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     assert_eq!(screen.lines().len(), 100);
 }
 
@@ -414,7 +419,7 @@ async fn an_output_that_is_stuck_does_not_stop_the_stop() {
     print(&audit, &screen, &stop, &mut tasks);
     audit.record(event("x"), AuditMode::Strict).await.unwrap();
     stop.cancel();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     audit.close().await.unwrap();
     screen.stall(false);
 }

@@ -146,6 +146,7 @@ impl Writer {
                 Ask::Flush(ack) => flushes.push(ack),
                 Ask::Close(ack) => close = Some(ack),
                 Ask::Apply(settings) => self.journal.apply(&settings),
+                Ask::Tidy => self.journal.tidy(),
             }
         }
         let wrote = self.journal.write();

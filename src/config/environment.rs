@@ -2,9 +2,12 @@
 //!
 //! Reads the kernel once. Does not read environment variables.
 
-use crate::peer::{
-    container,
-    process::{self, Support},
+use crate::{
+    peer::{
+        container,
+        process::{self, Support},
+    },
+    sandbox::Dumpable,
 };
 use nix::unistd::{getegid, geteuid};
 
@@ -27,7 +30,7 @@ pub struct Environment {
     pub process: Support,
     /// Whether it can prove level `container` of a process whose PID is to be seen.
     pub container: Support,
-    /// Whether processes of our own uid may read our memory (`PR_GET_DUMPABLE`, prctl(2)).
+    /// Whether processes of our own uid may read our memory, or could when we started (`PR_GET_DUMPABLE`, prctl(2)).
     pub dumpable: bool,
     /// The `source` of every event: `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
     pub source: String,
@@ -47,7 +50,7 @@ impl Environment {
             overflow_gid: number("/proc/sys/kernel/overflowgid"),
             process: process::support().clone(),
             container: container::support().clone(),
-            dumpable: dumpable(),
+            dumpable: Dumpable::of_this_process() == Dumpable::AtExec,
             source: match read("/proc/sys/kernel/hostname") {
                 Some(host) if !host.trim().is_empty() => format!("urn:claviger:{}/claviger", host.trim()),
                 _ => "urn:claviger:claviger".to_owned(),
@@ -68,16 +71,6 @@ fn number(path: &str) -> u32 {
 fn maps_everything(map: &str) -> bool {
     let fields: Vec<&str> = map.split_whitespace().collect();
     fields == ["0", "0", "4294967295"]
-}
-
-#[cfg(target_os = "linux")]
-fn dumpable() -> bool {
-    nix::sys::prctl::get_dumpable().unwrap_or(true)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn dumpable() -> bool {
-    true
 }
 
 #[cfg(test)]

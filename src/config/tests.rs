@@ -5,6 +5,7 @@ use crate::{
     keeper::{Kind, LeaseRequest},
     peer::{level::Level, process::Support, program},
     policy::rule::AuditMode,
+    sandbox::Mode,
     vault::login::{JwtLogin, Method, SecretId},
 };
 use proptest::prelude::*;
@@ -282,7 +283,7 @@ fn types_are_strict() {
             "health.listen: line 1: not an address and a port; write \"[::]:8099\", \"0.0.0.0:8099\" or \"127.0.0.1:8099\"",
         ),
         ("shutdown: {grace: 2h}\n", "shutdown.grace: line 1: 2h is out of range; write 0s to 1h"),
-        ("sandbox: on\n", "sandbox: line 1: not built yet: sandbox; remove it"),
+        ("sandbox: none\n", "sandbox: line 1: \"none\" is not known here; write one of on, required, off"),
         (
             "colour: red\n",
             "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, upstreams, approvals, rotations, audit, workloads, health, shutdown, log, sandbox",
@@ -756,32 +757,171 @@ fn the_journal_has_room_for_two_segments() {
     }
 }
 
+/// A sink `a`, and what is said of it under `audit.sinks`.
+const MISTAKES: &[(&str, &str)] = &[
+    (
+        "{kind: ftp}",
+        "a.kind: line 1: \"ftp\" is not known here; did you mean http? It is one of stdout, file, http, otlp, syslog, splunk",
+    ),
+    ("{format: ocsf}", "a.kind: line 1: missing; write kind: stdout"),
+    (
+        "{kind: stdout, colour: red}",
+        "a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
+    ),
+    (
+        "{kind: stdout, format: xml}",
+        "a.format: line 1: \"xml\" is not known here; write one of native, cloudevents, ocsf, ecs",
+    ),
+    ("{kind: stdout, required: 1}", "a.required: line 1: a number stands here; write true or false"),
+    ("{kind: file}", "a.path: line 1: missing; write path: /var/log/claviger/audit.jsonl"),
+    ("{kind: file, path: x}", "a.path: line 1: a path that is not absolute; write it from / on"),
+    (
+        "{kind: file, path: /j/x}",
+        "a: line 1: a file in the journal's directory; write it to a directory of its own",
+    ),
+    (
+        "{kind: file, path: /x, max_size: 1KiB}",
+        "a.max_size: line 1: 1KiB is out of range; write 1MiB to 1024GiB",
+    ),
+    ("{kind: file, path: /x, keep: 101}", "a.keep: line 1: 101 is out of range; write 0 to 100"),
+    ("{kind: http}", "a.url: line 1: missing; write url: https://siem.internal/events"),
+    ("{kind: http, url: siem}", "a.url: line 1: not an address; write https://HOST:PORT/PATH"),
+    (
+        "{kind: http, url: \"http://siem/x\"}",
+        "a.url: line 1: plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+    ),
+    (
+        "{kind: http, url: \"https://u:hunter2@siem/\"}",
+        "a.url: line 1: an address with a user or a password in it; put what proves who we are into a file",
+    ),
+    (
+        "{kind: http, url: \"https://siem/#x\"}",
+        "a.url: line 1: an address with a fragment; leave out # and what follows it",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", timeout: 1ms}",
+        "a.timeout: line 1: 1ms is out of range; write 100ms to 5m",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", client_cert: {cert_file: /c}}",
+        "a.client_cert.key_file: line 1: missing; write key_file: /etc/claviger/siem.key",
+    ),
+    (
+        "{kind: otlp, url: \"https://c:4318\"}",
+        "a.url: line 1: not the address of OTLP's logs; write it with its path, which ends in /v1/logs",
+    ),
+    (
+        "{kind: otlp, url: \"https://c/v1/logs\", format: ecs}",
+        "a.format: line 1: a format for otlp, which has a form of its own; remove it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088/x\", token_file: /t}",
+        "a.url: line 1: an address with a path or a query; write https://HOST:PORT and nothing after it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088\"}",
+        "a.token_file: line 1: missing; write token_file: /etc/claviger/splunk-token",
+    ),
+    (
+        "{kind: syslog, address: \"udp://s\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s/x\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tcp://s:601\"}",
+        "a.address: line 1: plain TCP to another machine: whoever is on the way reads who used which key; write tls://, or set insecure_tcp: true beside it",
+    ),
+    (
+        "{kind: syslog, address: \"unix:///dev/log\", ca_file: /c}",
+        "a: line 1: ca_file or client_cert for an address without TLS; remove them, or write a tls:// address",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", facility: kern}",
+        "a.facility: line 1: \"kern\" is not known here; write one of user, daemon, auth, authpriv, audit, local0, local1, local2, local3, local4, local5, local6, local7",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", app_name: \"a b\"}",
+        "a.app_name: line 1: not a name that syslog takes; write 1 to 48 printable ASCII characters",
+    ),
+    (
+        "{kind: stdout}, b: {kind: stdout}",
+        "b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
+    ),
+    (
+        "{kind: file, path: /x}, b: {kind: file, path: /x}",
+        "b: line 1: a second sink that writes to this file; give each a file of its own",
+    ),
+];
+
+#[test]
+fn every_mistake_in_a_sink_is_named_with_its_remedy() {
+    for (text, expected) in MISTAKES {
+        check(
+            &format!("audit: {{journal: {{dir: /j}}, sinks: {{a: {text}}}}}\n"),
+            &[&format!("audit.sinks.{expected}")],
+        );
+    }
+    // All at once.
+    check(
+        "audit: {journal: {dir: /j}, sinks: {a: {kind: http, url: x, timout: 1s}, b: {kind: file, keep: -1}}}\n",
+        &[
+            "audit.sinks.a.url: line 1: not an address; write https://HOST:PORT/PATH",
+            "audit.sinks.a.timout: line 1: unknown key \"timout\"; did you mean timeout?",
+            "audit.sinks.b.path: line 1: missing; write path: /var/log/claviger/audit.jsonl",
+            "audit.sinks.b.keep: line 1: -1 is out of range; write 0 to 100",
+        ],
+    );
+}
+
+#[test]
+fn sinks_of_every_kind_are_read() {
+    use crate::audit::sink::{
+        Format, Need,
+        settings::{Ack, Address, Kind},
+    };
+    let sinks = load(
+        "audit:\n  journal: {dir: /j}\n  sinks:\n\
+         \x20   a: {kind: stdout, format: cloudevents}\n\
+         \x20   b: {kind: file, path: /var/log/audit.jsonl, required: true}\n\
+         \x20   c: {kind: http, url: \"http://127.0.0.1:8/x\", hmac_key_file: /k, bearer_file: /b, ca_file: /c, timeout: 1s}\n\
+         \x20   d: {kind: otlp, url: \"http://collector:4318/v1/logs\", insecure_http: true}\n\
+         \x20   e: {kind: syslog, address: \"tls://syslog.internal\", ca_file: /c, facility: local3, format: ocsf}\n\
+         \x20   f: {kind: syslog, address: \"unix:///dev/log\"}\n\
+         \x20   g: {kind: syslog, address: \"tcp://[::1]:6001\", max_message: 2KiB}\n\
+         \x20   h: {kind: splunk, url: \"https://splunk:8088\", token_file: /t, index: audit, ack: true, format: ecs}\n",
+    )
+    .config
+    .audit
+    .sinks;
+    let needs: Vec<bool> = sinks.iter().map(|sink| sink.required == Need::Required).collect();
+    assert_eq!(needs, [false, true, false, false, false, false, false, false]);
+    assert_eq!(
+        (sinks[0].format, sinks[4].format, sinks[7].format),
+        (Format::CloudEvents, Format::Ocsf, Format::Ecs)
+    );
+    let Kind::Http(http) = &sinks[2].kind else { panic!() };
+    assert_eq!((http.to.timeout, http.to.tls.ca_file.is_some()), (Duration::from_secs(1), true));
+    let address = |place: usize| match &sinks[place].kind {
+        Kind::Syslog(syslog) => (syslog.address.clone(), syslog.facility, syslog.max_message),
+        _ => panic!(),
+    };
+    let (host, port) = ("syslog.internal".to_owned(), 6514);
+    assert_eq!(address(4), (Address::Tls { host, port }, 19, 8192));
+    assert_eq!(address(5), (Address::Unix("/dev/log".into()), 10, 8192));
+    assert_eq!(address(6), (Address::Tcp { host: "::1".into(), port: 6001 }, 10, 2048));
+    let Kind::Splunk(splunk) = &sinks[7].kind else { panic!() };
+    assert_eq!((splunk.index.as_deref(), splunk.ack), (Some("audit"), Ack::Indexed));
+}
+
 #[test]
 fn the_rest_of_audit_is_refused_by_name() {
     for (text, expected) in [
         (
             "mode: best-effort",
             "mode: line 1: not built yet: audit modes other than strict and buffered; remove it",
-        ),
-        (
-            "sinks: {a: {kind: http, url: x}}",
-            "sinks.a.kind: line 1: not built yet: sinks other than stdout; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout, format: ocsf}}",
-            "sinks.a.format: line 1: not built yet: sink formats other than native; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout, required: true}}",
-            "sinks.a.required: line 1: not built yet: required sinks; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout}, b: {kind: stdout}}",
-            "sinks.b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
-        ),
-        (
-            "sinks: {a: {kind: stdout, colour: red}}",
-            "sinks.a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
         ),
         ("handoff: {mount: kv, path: a}", "handoff: line 1: not built yet: audit.handoff; remove it"),
         (
@@ -939,7 +1079,9 @@ fn what_a_person_should_look_at_is_a_warning() {
     let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
     let loaded = parse(&document(""), &dumpable).unwrap();
     assert!(
-        loaded.warnings[0].found.ends_with("our credential files and journal, our memory"),
+        loaded.warnings[0]
+            .found
+            .ends_with("our credential files and journal, and our memory if it attaches while we start"),
         "{:?}",
         loaded.warnings
     );
@@ -1013,7 +1155,7 @@ fn a_file_that_cannot_be_read_says_why() {
 
 /// `expected`: the keys that change live, or those that need a restart, with commas.
 fn check_change(old: &str, new: &str, expected: Result<&str, &str>) {
-    let changed = match super::change(&load(old).config, &load(new).config) {
+    let changed = match super::change(&load(old).config, &load(new).config, None) {
         Ok(live) => Ok(live.keys.join(",")),
         Err(needs) => Err(needs.keys.join(",")),
     };
@@ -1054,6 +1196,11 @@ fn what_changes_while_running_is_named() {
             "audit: {mode: buffered, journal: {dir: /var/lib/claviger/audit, max_size: 32MiB, segment: 2MiB, retain: 1h}, hash_paths: true}\n",
             "audit.journal.max_size,audit.journal.segment,audit.journal.retain,audit.mode,audit.hash_paths",
         ),
+        (
+            "",
+            "audit: {journal: {dir: /var/lib/claviger/audit}, sinks: {a: {kind: file, path: /x, required: true}}}\n",
+            "audit.sinks",
+        ),
     ] {
         check_change(old, new, Ok(live));
     }
@@ -1076,12 +1223,56 @@ fn one_key_that_needs_a_restart_rejects_the_whole_reload() {
         ),
         (
             "",
-            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\n",
-            "audit.journal.dir,health.listen,health.names",
+            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\nsandbox: off\n",
+            "audit.journal.dir,health.listen,health.names,sandbox",
         ),
     ] {
         check_change(old, new, Err(restart));
     }
+}
+
+/// `expected`: the keys that change live, or those that need a restart, in the sandbox of `old`.
+fn check_inside(old: &str, new: &str, expected: Result<&str, &str>) {
+    let (old_, new_) = (load(old).config, load(new).config);
+    let plan = old_.plan(std::path::Path::new("/etc/claviger/config.yaml"));
+    let changed = super::change(&old_, &new_, Some(&plan));
+    let changed = changed.map(|live| live.keys.join(",")).map_err(|needs| needs.keys.join(","));
+    assert_eq!(changed.as_deref().map_err(String::as_str), expected, "{old} -> {new}");
+}
+
+#[test]
+fn what_the_sandbox_has_given_up_needs_a_restart() {
+    const VAULT: &str = "vault: {addresses: [https://v:8200]}\n";
+    check_inside(VAULT, "vault: {addresses: [https://w:8200], timeout: 5s}\n", Ok("vault"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200, https://w]}\n", Err("vault.addresses"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200], ca_file: /etc/claviger/ca.pem}\n", Ok("vault"));
+    check_inside(
+        VAULT,
+        "vault: {addresses: [https://v:8200], ca_file: /opt/ca.pem, client_cert: {cert_file: /opt/c, key_file: /opt/k}}\n",
+        Err("vault.ca_file,vault.client_cert"),
+    );
+    check_inside(
+        ONE,
+        "identities: {reports: {method: kubernetes, role: reports}, b: {method: jwt, role: b, token_file: /srv/jwt/b}}\n",
+        Err("identities.b"),
+    );
+    check_inside(ONE, TWO, Ok("identities.b"));
+    check_inside("", "health: {listen: \"[::]:1\"}\n", Err("health.listen"));
+}
+
+#[test]
+fn a_workload_of_our_own_uid_beside_a_readable_binary_is_refused_where_the_sandbox_is_required() {
+    let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
+    let rejected = parse(&(document("") + "sandbox: required\n"), &dumpable).unwrap_err();
+    assert_eq!(rejected.problems.len(), 1, "{rejected}");
+    assert!(rejected.to_string().contains("ship the binary with mode 0111"), "{rejected}");
+    // Not where the kernel keeps it closed from exec on.
+    let closed = Environment { dumpable: false, ..dumpable };
+    assert_eq!(
+        parse(&(document("") + "sandbox: required\n"), &closed).unwrap().config.sandbox,
+        Mode::Required
+    );
+    assert_eq!(parse(&document(""), &closed).unwrap().config.sandbox, Mode::On);
 }
 
 proptest! {

@@ -22,7 +22,16 @@ enum State {
     #[default]
     Unasked,
     Asked(String),
-    Met,
+    Met(Met),
+}
+
+/// When a challenge was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// Nobody has looked since.
+    JustNow,
+    /// It was looked at before.
+    Before,
 }
 
 impl std::fmt::Debug for State {
@@ -30,7 +39,7 @@ impl std::fmt::Debug for State {
         f.write_str(match self {
             Self::Unasked => "Unasked",
             Self::Asked(_) => "Asked([redacted])",
-            Self::Met => "Met",
+            Self::Met(_) => "Met",
         })
     }
 }
@@ -51,15 +60,18 @@ impl Challenge {
         self.with(|state| {
             if let State::Asked(nonce) = state {
                 // Whoever is wrong learns nothing from how long that took: the nonce is used up.
-                *state = if nonce.as_bytes() == echo { State::Met } else { State::Unasked };
+                *state = if nonce.as_bytes() == echo { State::Met(Met::JustNow) } else { State::Unasked };
             }
         });
     }
 
     /// # Errors
     /// [`Cause::Unchallenged`] unless the last nonce was sent back.
-    pub(super) fn check(&self) -> Result<(), Cause> {
-        self.with(|state| if matches!(state, State::Met) { Ok(()) } else { Err(Cause::Unchallenged) })
+    pub(super) fn check(&self) -> Result<Met, Cause> {
+        self.with(|state| match state {
+            State::Met(met) => Ok(std::mem::replace(met, Met::Before)),
+            _ => Err(Cause::Unchallenged),
+        })
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -85,7 +97,8 @@ mod tests {
         assert!(!met(), "a wrong echo uses the nonce up");
         let third = challenge.ask().unwrap();
         challenge.hear(third.as_bytes());
-        assert!(met());
+        assert_eq!(challenge.check().unwrap(), Met::JustNow);
+        assert_eq!(challenge.check().unwrap(), Met::Before);
         challenge.hear(b"what comes later says nothing any more");
         assert!(met());
         challenge.ask().unwrap();

@@ -14,7 +14,8 @@ pub mod program;
 mod steerable;
 mod watch;
 
-use crate::name::WorkloadName;
+use crate::{crypto::Hash, name::WorkloadName};
+use admission::Program;
 use challenge::Challenge;
 use container::Container;
 use level::Level;
@@ -23,7 +24,7 @@ use process::Process;
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::net::{UnixStream, unix::UCred};
 
-pub use admission::{Provers, Repinned};
+pub use admission::{Provers, Repinned, Since};
 pub use watch::{Fault, Watch};
 
 /// Who may connect to a workload's socket.
@@ -66,6 +67,7 @@ pub struct Peer {
     watch: Watch,
     challenge: Challenge,
     container: Option<Container>,
+    program: Option<Program>,
 }
 
 /// A peer that may not use the socket.
@@ -146,6 +148,12 @@ pub enum Cause {
         "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"
     )]
     Unchallenged,
+    /// Its program is not the one that is permitted.
+    #[error(transparent)]
+    Program(#[from] program::Refusal),
+    /// Another program is required than when it connected.
+    #[error("what program is required has changed since the peer connected; connect again")]
+    Reloaded,
     /// That the socket went over to its container could not be put on record.
     #[error("the audit journal cannot be written")]
     Unrecorded,
@@ -230,7 +238,16 @@ impl Cause {
     /// connection is closed at once.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        !matches!(self, Self::Drift | Self::Exited | Self::Writer | Self::Descriptors | Self::Truncated)
+        use program::Refusal;
+        !matches!(
+            self,
+            Self::Drift
+                | Self::Exited
+                | Self::Writer
+                | Self::Descriptors
+                | Self::Truncated
+                | Self::Program(Refusal::ImageChanged | Refusal::CredsDrift | Refusal::PeerExited)
+        )
     }
 }
 
@@ -247,6 +264,7 @@ impl Peer {
             watch: Watch::ids(level, (known.uid(), known.gid())),
             challenge: Challenge::default(),
             container: None,
+            program: None,
         }
     }
 
@@ -338,6 +356,12 @@ impl Peer {
         self.container.as_ref()
     }
 
+    /// SHA-256 of the executable that it executes, where level `program` was proved.
+    #[must_use]
+    pub fn exe_sha256(&self) -> Option<&Hash> {
+        self.program.as_ref().map(Program::digest)
+    }
+
     /// What must see every byte that is read from its connection.
     #[must_use]
     pub fn watch(&self) -> &Watch {
@@ -361,8 +385,19 @@ impl Peer {
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
         let (workload, groups) = (workload.clone(), groups.to_vec());
         let watch = Watch::ids(Level::User, (uid, gid));
-        let (challenge, container) = (Challenge::default(), None);
-        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch, challenge, container }
+        let (challenge, container, program) = (Challenge::default(), None, None);
+        Self {
+            workload,
+            uid,
+            gid,
+            groups,
+            pid: None,
+            level: Level::User,
+            watch,
+            challenge,
+            container,
+            program,
+        }
     }
 }
 

@@ -258,7 +258,7 @@ pub struct State {
 pub struct Mapping {
     /// What is mapped.
     pub backing: Backing,
-    /// Whether some of it is not what the file holds (`Anonymous:` of smaps is not 0).
+    /// Whether some of it is not what the file holds: it was written to after it had been mapped.
     pub modified: bool,
     /// Whether it may be written, too.
     pub writable: bool,
@@ -276,7 +276,7 @@ pub enum Backing {
         /// Whether that name leads to that file, which is root's and not writable by others.
         trusted: bool,
     },
-    /// Code of the kernel's own: `[vdso]`, `[vsyscall]`.
+    /// Code of the kernel's own: `[vdso]`.
     Kernel,
     /// Nothing, a memfd, or a file without a name.
     Nothing,

@@ -20,6 +20,7 @@ mod support;
 
 use claviger::peer::process::{self, Support};
 
+mod agent;
 mod beside;
 mod cgroups;
 mod containers;
@@ -28,6 +29,9 @@ mod floods;
 mod ids;
 mod namespaces;
 mod part;
+mod pods;
+mod program;
+mod runc;
 mod scene;
 mod sockets;
 mod writers;

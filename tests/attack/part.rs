@@ -6,11 +6,17 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sched::{CloneFlags, unshare},
-    sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recv, recvmsg, send, sendmsg,
+    sys::{
+        prctl::set_child_subreaper,
+        socket::{
+            ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, getsockopt, recv, recvmsg, send,
+            sendmsg, sockopt,
+        },
+        wait::wait,
     },
-    unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid},
+    unistd::{Gid, Uid, getgroups, getppid, getresgid, getresuid, setgroups, setresgid, setresuid},
 };
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -70,10 +76,18 @@ pub(crate) enum Part {
     /// Connects as this user, and passes descriptors with its request, so often.
     PassDescriptors(PathBuf, Ids, u32),
     /// As this user, keeps so many connections open, and makes another as soon as one is closed, until it is killed. Tells
-    /// when all have been made, and how many of the first ones were told each reason.
+    /// when all have been made, when ten times as many have, and each reason that it is told.
     Flood(PathBuf, Ids, usize, Pace),
     /// As this user, removes the socket and listens there itself; tells how that went, and stays until it is killed.
-    Squat(PathBuf, Ids),
+    Replace(PathBuf, Ids),
+    /// Removes the socket and puts one of its own there, as far as it can; then connects and asks.
+    Squat(PathBuf),
+    /// Connects, and copies what the process at the other end has open.
+    CopyDescriptors(PathBuf),
+    /// Is the other end of that, on a socket of its own: a program that does nothing against it.
+    BeCopied(PathBuf),
+    /// A container's first process: starts this part, tells its PID and its end, and waits for all that is left of it.
+    UnderInit(Box<Part>),
     /// Plays a part in a PID namespace of its own.
     InPidNamespace(Box<Part>),
     /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
@@ -84,6 +98,10 @@ pub(crate) enum Part {
     TellContainer(PathBuf),
     /// Becomes another program.
     Become(Vec<String>),
+    /// Becomes another program as this user.
+    BecomeAs(Ids, Vec<String>),
+    /// As this user, takes what it can of the process of that number, and of whoever listens on this socket.
+    Rob(Ids, i32, Option<PathBuf>),
     // Of the children:
     /// Has the connection as standard input: waits until its parent has become `cat`, and asks.
     AskOnStdin,
@@ -167,6 +185,7 @@ fn play(part: Part) {
         Part::PassOn(socket, ids, other) => pass_on(&socket, &ids, other),
         Part::Forge(socket, ids, pid) => forge(&socket, &ids, pid),
         Part::PassDescriptors(socket, ids, times) => pass_descriptors(&socket, &ids, times),
+        Part::UnderInit(part) => under_init(&part),
         Part::InPidNamespace(part) => {
             unshare(CloneFlags::CLONE_NEWPID).unwrap();
             assert!(part.command().status().unwrap().success());
@@ -184,9 +203,14 @@ fn play(part: Part) {
             play(*part);
         }
         Part::TellContainer(socket) => tell(&crate::cgroups::connector(&socket)),
-        Part::Become(line) => {
-            become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
+        Part::Become(line) => play(Part::BecomeAs(Ids { uid: 0, gid: 0, groups: vec![] }, line)),
+        Part::BecomeAs(ids, line) => {
+            become_user(&ids);
             panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
+        }
+        Part::Rob(ids, pid, socket) => {
+            become_user(&ids);
+            crate::agent::rob(pid, socket.as_deref());
         }
         Part::AskOnStdin | Part::ListenOnStdin | Part::TakeAndAsk(_) => play_a_child(part),
         part => play_alone(part),
@@ -243,9 +267,16 @@ fn play_alone(part: Part) {
             become_user(&ids);
             flood(&socket, count, pace);
         }
-        Part::Squat(socket, ids) => {
+        Part::Replace(socket, ids) => {
             become_user(&ids);
-            squat(&socket);
+            replace(&socket);
+        }
+        Part::Squat(socket) => squat(&socket),
+        Part::CopyDescriptors(socket) => copy_descriptors(&socket),
+        Part::BeCopied(socket) => {
+            let listener = UnixListener::bind(socket).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0]);
         }
         _ => panic!("no part for one alone"),
     }
@@ -268,7 +299,16 @@ fn play_a_child(part: Part) {
     }
 }
 
-fn become_user(Ids { uid, gid, groups }: &Ids) {
+/// In a container it is that user already, and has no right to say so again.
+fn become_user(ids: &Ids) {
+    let groups: Vec<u32> = getgroups().unwrap().into_iter().map(Gid::as_raw).collect();
+    let (us, ours) = (getresuid().unwrap(), getresgid().unwrap());
+    let are_uid = [us.real, us.effective, us.saved] == [Uid::from_raw(ids.uid); 3];
+    let are_gid = [ours.real, ours.effective, ours.saved] == [Gid::from_raw(ids.gid); 3];
+    if are_uid && are_gid && groups == ids.groups {
+        return;
+    }
+    let Ids { uid, gid, groups } = ids;
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
     setgroups(&groups).unwrap();
@@ -276,7 +316,7 @@ fn become_user(Ids { uid, gid, groups }: &Ids) {
     setresuid(uid, uid, uid).unwrap();
 }
 
-fn connect(socket: &Path) -> UnixStream {
+pub(crate) fn connect(socket: &Path) -> UnixStream {
     let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -326,7 +366,7 @@ fn listen(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) {
     tell(end);
 }
 
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     // One write: the lines of several attackers do not mix.
     std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -410,7 +450,7 @@ fn flood(socket: &Path, count: usize, pace: Pace) {
     }
 }
 
-fn squat(socket: &Path) {
+fn replace(socket: &Path) {
     match fs::remove_file(socket) {
         Ok(()) => {}
         Err(error) => return tell(&format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap()))),
@@ -464,6 +504,47 @@ fn pass_descriptors(socket: &Path, ids: &Ids, times: u32) {
         }
         listen_to(stream);
     }
+}
+
+fn under_init(part: &Part) {
+    // Where it is not the first of its PID namespace.
+    set_child_subreaper(true).unwrap();
+    let mut child = part.command().spawn().unwrap();
+    tell(&format!("pid {}", child.id()));
+    assert!(child.wait().unwrap().success());
+    tell("ended");
+    while wait().is_ok() {}
+}
+
+fn tell_outcome<T>(what: &str, outcome: Result<T, Errno>) {
+    match outcome {
+        Ok(_) => tell(&format!("{what} done")),
+        Err(errno) => tell(&format!("{what} {errno:?}")),
+    }
+}
+
+fn squat(socket: &Path) {
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    tell_outcome("unlink", fs::remove_file(socket).map_err(errno));
+    let bound = UnixListener::bind(socket).map_err(errno);
+    // Nobody is at the other end of a socket that it has put there.
+    let asks = bound.is_err();
+    tell_outcome("bind", bound);
+    if asks {
+        let mut stream = connect(socket);
+        ask(&mut stream, "/secrets/stripe");
+        listen_to(stream);
+    }
+}
+
+fn copy_descriptors(socket: &Path) {
+    let stream = connect(socket);
+    let other = getsockopt(&stream, sockopt::PeerPidfd).unwrap();
+    for number in 0..16 {
+        let copied = pidfd_getfd(&other, number, PidfdGetfdFlags::empty());
+        tell_outcome("copy", copied.map_err(|error| Errno::from_raw(error.raw_os_error())));
+    }
+    drop(stream);
 }
 
 fn wait_until(what: &str, mut is: impl FnMut() -> bool) {

@@ -37,6 +37,12 @@ impl Told {
         assert!(self.text.lines().any(|line| line == "closed"), "{}", self.text);
     }
 
+    /// It was refused for this reason before it was challenged.
+    pub(crate) fn got_no_nonce(&self, reason: &str) {
+        assert!(!self.text.contains(VALUE) && !self.text.contains("nonce\":"), "{}", self.text);
+        assert!(self.text.contains("unchallenged") && self.text.contains(reason), "{}", self.text);
+    }
+
     /// Not a single byte.
     pub(crate) fn got_silence(&self) {
         self.got_nothing();

@@ -73,7 +73,7 @@ async fn a_socket_that_another_user_replaced_is_seen_and_bound_again() {
     fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
     let attacked = attacked(scene).await;
     let ours = fs::metadata(attacked.socket()).unwrap().ino();
-    let mut squatter = Attacker::start(&Part::Squat(attacked.socket(), other()));
+    let mut squatter = Attacker::start(&Part::Replace(attacked.socket(), other()));
     squatter.tells("squatting").await;
     assert_ne!(fs::metadata(attacked.socket()).unwrap().ino(), ours);
     // A live socket is never taken from anybody: the agent says that its own is lost, and is not ready.
@@ -108,7 +108,7 @@ async fn in_a_sticky_directory_nobody_can_remove_the_socket() {
     let scene = Scene::new().await;
     directory(&scene, 0o1777);
     let attacked = attacked(scene).await;
-    let told = attack(&Part::Squat(attacked.socket(), other())).await;
+    let told = attack(&Part::Replace(attacked.socket(), other())).await;
     assert!(told.text.lines().any(|line| line == "EPERM"), "{}", told.text);
     attack(&ask(attacked.socket())).await.got_the_secret();
 }
@@ -125,7 +125,7 @@ async fn over_a_read_only_mount_the_socket_can_be_used_and_not_replaced() {
     let _attacked = attacked(scene).await;
     let seen = view.join("job.sock");
     for ids in [other(), permitted(), Ids { uid: 0, gid: 0, groups: vec![] }] {
-        let told = attack(&Part::Squat(seen.clone(), ids)).await;
+        let told = attack(&Part::Replace(seen.clone(), ids)).await;
         assert!(told.text.lines().any(|line| line == "EROFS"), "{}", told.text);
     }
     attack(&ask(seen)).await.got_the_secret();

@@ -9,6 +9,7 @@
 
 use super::crc32c::crc32c;
 use crate::audit::chain::{Chain, ChainId, Position};
+use crate::clock::Timestamp;
 use crate::crypto::{Hash, unhex};
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
 
@@ -27,9 +28,9 @@ const WINDOW: usize = 2 * (PREFIX + LONGEST);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::audit) struct Name {
     /// Its chain.
-    pub(super) chain: ChainId,
+    pub(in crate::audit) chain: ChainId,
     /// Number of its first event.
-    pub(super) first: u64,
+    pub(in crate::audit) first: u64,
 }
 
 impl Name {
@@ -102,6 +103,11 @@ pub(super) fn seq_of(event: &[u8]) -> Option<u64> {
 /// The hash an event says the one before it has.
 pub(super) fn prev_of(event: &[u8]) -> Option<Hash> {
     unhex(value_of(event, b"\"prev\":\"", 64)?)
+}
+
+/// When an event says it happened.
+pub(super) fn time_of(event: &[u8]) -> Option<Timestamp> {
+    std::str::from_utf8(value_of(event, b"\"time\":\"", 27)?).ok()?.parse().ok()
 }
 
 /// A quote inside a JSON text is escaped, so the key cannot be found in one.

@@ -8,6 +8,7 @@ mod identities;
 mod program;
 mod rules;
 mod secrets;
+mod sinks;
 mod unbuilt;
 mod vault;
 mod workloads;
@@ -18,7 +19,7 @@ use super::{
     problem::{Problem, Rejected},
     reader::{Findings, Leaf, Map, Table, under},
 };
-use crate::policy::rule::AuditMode;
+use crate::{policy::rule::AuditMode, sandbox::Mode};
 use std::time::Duration;
 
 /// What the sections must know of one another.
@@ -29,6 +30,7 @@ struct Context<'a> {
     upstreams: Table<'a>,
     approvals: Table<'a>,
     client_cert: ClientCert,
+    sandbox: Mode,
     revision: &'a str,
 }
 
@@ -49,6 +51,7 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
         secrets: Table::of(root, "secrets", "secret"),
         upstreams: Table::of(root, "upstreams", "upstream"),
         approvals: Table::of(root, "approvals", "approval"),
+        sandbox: around::peek_sandbox(root),
         client_cert: if given { ClientCert::Given } else { ClientCert::Missing },
         revision,
     };
@@ -89,7 +92,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
-    around::sandbox(&mut root);
+    let sandbox = root.or("sandbox", Mode::default(), around::sandbox);
     unused(&mut root, context);
     root.finish();
     Some(Config {
@@ -99,6 +102,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         workloads: workloads?,
         audit: audit?,
         health: health?,
+        sandbox: sandbox?,
         shutdown: shutdown?,
         log: log?,
         revision: context.revision.to_owned(),

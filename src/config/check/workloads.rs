@@ -10,6 +10,7 @@ use crate::{
     name::WorkloadName,
     peer::{self, Strangers, level::Level, process::Support},
     policy::{self, rule::AuditMode},
+    sandbox::Mode,
 };
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -30,7 +31,7 @@ fn workload(
 ) -> Option<Workload> {
     let mut map = leaf.map()?;
     let peer = match map.find("peer") {
-        Some(leaf) => peer(&leaf, context.environment),
+        Some(leaf) => peer(&leaf, context),
         None => anybody(leaf, context.environment),
     };
     let socket = map.need("socket", "{path: /run/claviger/NAME/claviger.sock}", |leaf| {
@@ -160,12 +161,13 @@ fn reachable(leaf: &Leaf<'_>, mode: u32, peer: &peer::Settings, environment: &En
     Some(())
 }
 
-fn peer(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
+fn peer(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<peer::Settings> {
+    let environment = context.environment;
     let mut map = leaf.map()?;
     let overflow = (environment.overflow_uid, environment.uid_map_is_full);
     let uids = map.or("uid", Vec::new(), |leaf| ids(leaf, overflow));
     if let (Some(uids), Some(leaf)) = (&uids, map.find("uid")) {
-        warn_of_our_own(&leaf, uids, environment);
+        warn_of_our_own(&leaf, uids, environment, context.sandbox);
     }
     let overflow = (environment.overflow_gid, environment.gid_map_is_full);
     let gids = map.or("gid", Vec::new(), |leaf| ids(leaf, overflow));
@@ -220,16 +222,23 @@ fn ids(leaf: &Leaf<'_>, (overflow, map_is_full): (u32, bool)) -> Option<Vec<u32>
     read.into_iter().collect()
 }
 
-fn warn_of_our_own(leaf: &Leaf<'_>, uids: &[u32], environment: &Environment) {
-    if uids.contains(&environment.uid) {
-        let memory = if environment.dumpable { ", our memory" } else { "" };
-        leaf.warn(
-            format!(
-                "{} is our own uid: such a process can read our credential files and journal{memory}",
-                environment.uid
-            ),
-            "give the workload another uid (runAsUser)",
+fn warn_of_our_own(leaf: &Leaf<'_>, uids: &[u32], environment: &Environment, sandbox: Mode) {
+    if !uids.contains(&environment.uid) {
+        return;
+    }
+    let memory = if environment.dumpable { ", and our memory if it attaches while we start" } else { "" };
+    let found = format!(
+        "{} is our own uid: such a process can read our credential files and journal{memory}",
+        environment.uid
+    );
+    if environment.dumpable && sandbox == Mode::Required {
+        leaf.problem(
+            found,
+            "give the workload another uid (runAsUser), or ship the binary with mode 0111 and run as another user than root, or \
+             write sandbox: on",
         );
+    } else {
+        leaf.warn(found, "give the workload another uid (runAsUser)");
     }
 }
 

@@ -159,6 +159,7 @@ impl Agent {
         let (stop, cut, unfinished) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let parts = Parts {
+            attestor: None,
             keeper: Keeper::of(receivers.collect()),
             audit: audit.clone(),
             observe: Arc::clone(&seen) as Arc<dyn Observe>,

@@ -3,13 +3,18 @@
 //! No task of its own: whoever waits for an answer takes in those of others too.
 
 use super::wire::{ANSWER, Answer, Depth, Id, Request};
-use crate::peer::{
-    kernel,
-    program::{Refusal, Settings},
+use crate::{
+    crypto::Hash,
+    peer::{
+        kernel,
+        program::{Refusal, Settings},
+    },
 };
 use nix::{
     errno::Errno,
-    sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
+    sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown, socketpair,
+    },
 };
 use std::{
     collections::HashMap,
@@ -26,6 +31,13 @@ use tokio::{io::unix::AsyncFd, sync::oneshot, time::timeout};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_millis(250);
+
+/// The attestor, started, and not yet asked: it can be started before there is a runtime. Dropping it ends it.
+#[derive(Debug)]
+pub struct Started {
+    socket: OwnedFd,
+    child: Child,
+}
 
 /// The running attestor. Clones are the same one; it ends with the last.
 #[derive(Debug, Clone)]
@@ -53,44 +65,52 @@ struct State {
 pub struct Image {
     attestor: Attestor,
     id: Id,
+    digest: Hash,
 }
 
-impl Attestor {
-    /// Starts it: this program again, as `claviger attestor`. Must be called before execve(2) is given up.
+impl Started {
+    /// Starts it: this program again, as `claviger attestor`. To be called before execve(2) is given up.
     ///
     /// # Errors
     /// What the kernel says.
-    ///
-    /// # Panics
-    /// Outside a runtime.
-    pub fn spawn() -> io::Result<Self> {
+    pub fn now() -> io::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("attestor");
-        Self::spawn_by(command)
+        Self::by(command)
     }
 
     /// Starts it by a command that calls [`super::parent`].
     ///
     /// # Errors
     /// What the kernel says.
+    pub fn by(mut command: Command) -> io::Result<Self> {
+        let (socket, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        // In a group of its own, a terminal's interrupt does not reach it. What it would say on stderr is no log line.
+        command.env_clear().process_group(0).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn()?;
+        // The command holds the other end until it is dropped.
+        Ok(Self { socket, child })
+    }
+}
+
+impl Attestor {
+    /// Takes over one that was started.
+    ///
+    /// # Errors
+    /// What the kernel says.
     ///
     /// # Panics
     /// Outside a runtime.
-    pub fn spawn_by(command: Command) -> io::Result<Self> {
-        Self::spawn_within(command, LIMIT)
+    pub fn of(started: Started) -> io::Result<Self> {
+        Self::within(started, LIMIT)
     }
 
     /// The same, and its answers may take so long.
-    pub(super) fn spawn_within(mut command: Command, limit: Duration) -> io::Result<Self> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let ours = kernel::await_messages(ours)?;
-        // In a group of its own, a terminal's interrupt does not reach it. What it would say on stderr is no log line.
-        command.env_clear().process_group(0).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = Mutex::new(command.spawn()?);
-        // The command holds the other end.
-        drop(command);
-        Ok(Self(Arc::new(Inner { socket: ours, state: Mutex::default(), child, limit })))
+    pub(super) fn within(started: Started, limit: Duration) -> io::Result<Self> {
+        let Started { socket, child } = started;
+        let socket = kernel::await_messages(socket)?;
+        Ok(Self(Arc::new(Inner { socket, state: Mutex::default(), child: Mutex::new(child), limit })))
     }
 
     /// Whether the attestor still runs. Its worker may be a new one; if this is `false`, nothing starts it again.
@@ -113,8 +133,10 @@ impl Attestor {
     /// The first thing against it, [`Refusal::Timeout`] after 250 ms, [`Refusal::AttestorFailed`].
     pub async fn pin(&self, pidfd: BorrowedFd<'_>, settings: &Settings) -> Result<Image, Refusal> {
         // From now on, whatever happens, it is not held for nothing.
-        let image = Image { attestor: self.clone(), id: self.0.next_id() };
-        self.0.ask(image.id, &Request::Pin(image.id, settings.clone()), Some(pidfd)).await?;
+        let mut image = Image { attestor: self.clone(), id: self.0.next_id(), digest: [0; 32] };
+        let which = self.0.ask(image.id, &Request::Pin(image.id, settings.clone()), Some(pidfd)).await?;
+        let digest = usize::try_from(which).ok().and_then(|which| settings.exe_sha256.get(which));
+        image.digest = *digest.ok_or(Refusal::AttestorFailed)?;
         Ok(image)
     }
 
@@ -129,6 +151,12 @@ impl Attestor {
 }
 
 impl Image {
+    /// SHA-256 of the executable.
+    #[must_use]
+    pub fn digest(&self) -> &Hash {
+        &self.digest
+    }
+
     /// Whether the process still executes it, lives, and is as it must be.
     ///
     /// # Errors
@@ -257,8 +285,10 @@ impl Drop for Waits<'_> {
 impl Drop for Inner {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // The kernel ends its worker with it.
-        let _ = child.kill();
-        let _ = child.wait();
+        // It ends when it has nobody to answer any more, and so even if our sandbox does not let us signal it.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        if child.kill().is_ok() {
+            let _ = child.wait();
+        }
     }
 }

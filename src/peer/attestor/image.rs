@@ -6,36 +6,31 @@
 use super::{
     ancestry,
     digest::Stamp,
-    texts::{self, Image},
+    memory::{self, FUSE},
+    texts::{self, Image, Stat},
     wire::Depth,
 };
 use crate::{
     crypto::Hash,
     peer::{
         kernel::{self, LiveIds},
-        program::{Backing, Facts, FileId, Mapping, Refusal, Settings, State, judge, judge_state},
+        program::{Facts, Refusal, Settings, State, judge, judge_state},
     },
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        stat::{major, minor},
-        statfs::{FsType, fstatfs, statfs},
-    },
+    sys::statfs::fstatfs,
 };
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io::{self, Read as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::{FileExt as _, MetadataExt as _},
     },
-    path::Path,
 };
 
-/// FUSE (linux/magic.h): its server may give other bytes each time.
-const FUSE: FsType = FsType(0x6573_5546);
-/// The largest text of `/proc` that is read: that of about 6,000 pieces of memory.
+/// The largest text of `/proc` that is read: that of about 40,000 pieces of memory.
 const LARGEST: u64 = 4 << 20;
 /// The most threads that are looked at.
 const THREADS: usize = 4096;
@@ -91,7 +86,7 @@ impl Candidate {
         if told.nlink() == 0 || name.ends_with(" (deleted)") {
             return Err(Refusal::ExeDeleted);
         }
-        Ok(Self { held, settings, executable, stamp, name, trusted: is_roots_own(&told) })
+        Ok(Self { held, settings, executable, stamp, name, trusted: memory::is_roots_own(&told) })
     }
 
     /// Judges it, now that the digest of its executable is known; and looks whether it still is what it was.
@@ -103,23 +98,14 @@ impl Candidate {
         let (file, pid) = (stamp.file, held.pid);
         // What says no already needs no further look.
         if !settings.exe_sha256.contains(&digest) {
-            held.check()?;
+            held.check_image()?;
             return Err(Refusal::Digest);
         }
-        let facts = (|| {
-            Ok(Facts {
-                digest,
-                name,
-                file,
-                trusted,
-                mappings: mappings(pid, file)?,
-                state: state_of_all(pid)?,
-                terminal: stat(pid)?.terminal,
-                of_container_main: ancestry::ask(settings.ancestry, pid)?,
-            })
-        })();
-        held.check()?;
-        let facts = facts?;
+        let looked = memory::mappings(pid, file)
+            .and_then(|mappings| Ok((mappings, state_of_all(pid)?, ancestry::ask(settings.ancestry, pid)?)));
+        let terminal = held.check_image()?.terminal;
+        let (mappings, state, of_container_main) = looked?;
+        let facts = Facts { digest, name, file, trusted, mappings, state, terminal, of_container_main };
         judge(&settings, &facts)?;
         // What was seen of its memory is looked at anew each time.
         let facts = Facts { mappings: Vec::new(), ..facts };
@@ -128,18 +114,24 @@ impl Candidate {
 }
 
 impl Permitted {
+    /// Which of the permitted executables it is, by its place in the settings.
+    pub(super) fn which(&self) -> u64 {
+        let place = self.settings.exe_sha256.iter().position(|digest| *digest == self.facts.digest);
+        place.and_then(|place| u64::try_from(place).ok()).unwrap_or(u64::MAX)
+    }
+
     /// Whether it still is what it was.
     ///
     /// # Errors
     /// The first thing against it.
     pub(super) fn check(&self, depth: Depth) -> Result<(), Refusal> {
         if depth == Depth::Light {
-            let state = self.held.check()?;
-            return judge_state(&self.settings, state);
+            return judge_state(&self.settings, self.held.check()?);
         }
         let pid = self.held.pid;
-        let looked = mappings(pid, self.facts.file).and_then(|mappings| Ok((mappings, state_of_all(pid)?)));
-        self.held.check()?;
+        let looked =
+            memory::mappings(pid, self.facts.file).and_then(|mappings| Ok((mappings, state_of_all(pid)?)));
+        self.held.check_image()?;
         let (mappings, state) = looked?;
         judge(&self.settings, &Facts { mappings, state, ..self.facts.clone() })
     }
@@ -167,16 +159,23 @@ impl Held {
 
     /// That it lives, is the same image and has the same ids; and the state of its first thread.
     fn check(&self) -> Result<State, Refusal> {
-        check_alive(self.pidfd.as_fd())?;
+        let state = state(&format!("/proc/{}/status", self.pid));
+        self.check_image()?;
+        state
+    }
+
+    /// That it lives, is the same image and has the same ids.
+    fn check_image(&self) -> Result<Stat, Refusal> {
         let looked = self.look();
         // If it lives now, its number was its own all the while.
         check_alive(self.pidfd.as_fd())?;
         looked
     }
 
-    fn look(&self) -> Result<State, Refusal> {
+    fn look(&self) -> Result<Stat, Refusal> {
         let readable = is_readable(&self.maps)?;
-        if !readable || stat(self.pid)?.image != self.image {
+        let stat = stat(self.pid)?;
+        if !readable || stat.image != self.image {
             return Err(Refusal::ImageChanged);
         }
         match kernel::live(self.pidfd.as_fd()) {
@@ -184,7 +183,7 @@ impl Held {
             Ok(_) => return Err(Refusal::CredsDrift),
             Err(_) => return Err(Refusal::AttestorFailed),
         }
-        state(&format!("/proc/{}/status", self.pid))
+        Ok(stat)
     }
 }
 
@@ -239,7 +238,8 @@ pub(super) fn mount_namespace(pidfd: &OwnedFd) -> Result<u64, Refusal> {
     })
 }
 
-fn unreadable(error: &io::Error) -> Refusal {
+/// What it means that a file of `/proc/PID` cannot be read.
+pub(super) fn unreadable(error: &io::Error) -> Refusal {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => Refusal::ExeUnreadable,
         // It lives, or this is not looked at: then /proc hides it.
@@ -268,7 +268,7 @@ fn read_path(path: &str) -> Result<Vec<u8>, Refusal> {
     if (text.len() as u64) < LARGEST { Ok(text) } else { Err(Refusal::AttestorFailed) }
 }
 
-fn stat(pid: u32) -> Result<texts::Stat, Refusal> {
+fn stat(pid: u32) -> Result<Stat, Refusal> {
     texts::stat(&read(pid, "stat")?).ok_or(Refusal::AttestorFailed)
 }
 
@@ -298,43 +298,4 @@ fn state_of_all(pid: u32) -> Result<State, Refusal> {
         }
     }
     if threads == 0 { Err(Refusal::PidNotVisible) } else { Ok(all) }
-}
-
-/// What it may execute.
-fn mappings(pid: u32, own: FileId) -> Result<Vec<Mapping>, Refusal> {
-    let rows = texts::executable(&read(pid, "smaps")?).ok_or(Refusal::AttestorFailed)?;
-    let backed = |row: texts::Row| {
-        let backing = match row.file {
-            None if matches!(row.path.to_str(), Some("[vdso]" | "[vsyscall]")) => Backing::Kernel,
-            None => Backing::Nothing,
-            Some(id) if id == own => Backing::File { id, path: row.path, trusted: true },
-            Some(_) if !has_a_name(&row.path) => Backing::Nothing,
-            Some(id) => {
-                let trusted = is_trusted(pid, id, &row.path);
-                Backing::File { id, path: row.path, trusted }
-            }
-        };
-        Mapping { backing, modified: row.modified, writable: row.writable }
-    };
-    Ok(rows.into_iter().map(backed).collect())
-}
-
-/// `/memfd:x (deleted)` and the like have none.
-fn has_a_name(path: &Path) -> bool {
-    path.to_str().is_some_and(|path| path.starts_with('/') && !path.ends_with(" (deleted)"))
-}
-
-/// Whether this name, where that process sees files, leads to that file; and whether it is root's own.
-fn is_trusted(pid: u32, id: FileId, path: &Path) -> bool {
-    let Ok(path) = path.strip_prefix("/") else { return false };
-    let path = Path::new("/proc").join(pid.to_string()).join("root").join(path);
-    let Ok(told) = fs::symlink_metadata(&path) else { return false };
-    let found = FileId { major: major(told.dev()), minor: minor(told.dev()), inode: told.ino() };
-    let is_fuse = || statfs(&path).map_or(true, |told| told.filesystem_type() == FUSE);
-    found == id && is_roots_own(&told) && !is_fuse()
-}
-
-/// Whether only root may write it.
-fn is_roots_own(told: &Metadata) -> bool {
-    told.is_file() && told.uid() == 0 && told.mode() & 0o022 == 0
 }

@@ -9,6 +9,7 @@ mod client;
 mod digest;
 mod harden;
 mod image;
+mod memory;
 mod parent;
 mod texts;
 mod wire;
@@ -17,6 +18,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Attestor, Image};
+pub use client::{Attestor, Image, Started};
 pub use parent::{parent, worker};
 pub use wire::Depth;

@@ -3,7 +3,7 @@
 //! Whatever has not the shape that the kernel gives it is no value at all. Names in them are chosen by the process.
 
 use crate::peer::program::{FileId, State};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, str::FromStr};
+use std::{ffi::OsStr, ops::Range, os::unix::ffi::OsStrExt as _, path::PathBuf, str::FromStr};
 
 /// What `stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,62 +73,59 @@ pub(super) fn cgroup(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"0::")).unwrap_or(text)
 }
 
-/// One piece of memory that may be executed, as `smaps` tells it.
+/// One piece of memory that may be executed, as `maps` tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
+    /// Where it lies, in bytes.
+    pub(super) addresses: Range<u64>,
     /// Whether it may be written.
     pub(super) writable: bool,
     /// The file behind it; `None` if there is none.
     pub(super) file: Option<FileId>,
     /// Its name.
     pub(super) path: PathBuf,
-    /// Whether some of it is not the file's.
-    pub(super) modified: bool,
 }
 
-/// Reads the executable pieces in `smaps`.
-pub(super) fn executable(smaps: &[u8]) -> Option<Vec<Row>> {
-    let mut rows = Vec::new();
-    let mut unfinished: Option<Row> = None;
-    for line in smaps.split(|byte| *byte == b'\n') {
-        // A piece begins with its address, in lower-case hex; all other lines with a capital letter.
-        if line.first().is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            if unfinished.is_some() {
-                return None;
-            }
-            unfinished = head(line)?;
-        } else if let Some(value) = line.strip_prefix(b"Anonymous:")
-            && let Some(row) = unfinished.take()
-        {
-            let value = std::str::from_utf8(value).ok()?.trim().strip_suffix("kB")?;
-            rows.push(Row { modified: u64::from_str(value.trim()).ok()? != 0, ..row });
-        }
-    }
-    unfinished.is_none().then_some(rows)
+/// Reads the executable pieces in `maps`.
+pub(super) fn executable(maps: &[u8]) -> Option<Vec<Row>> {
+    // A line that is cut off may look like a whole one.
+    let whole = maps.is_empty() || maps.ends_with(b"\n");
+    let lines = whole.then_some(maps)?.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let rows: Vec<Option<Row>> = lines.map(row).collect::<Option<_>>()?;
+    Some(rows.into_iter().flatten().collect())
 }
 
 /// `7f00-7f10 r-xp 00000000 fe:01 1234      /usr/lib/x.so`; the inner `None` is a piece that may not be executed.
-fn head(line: &[u8]) -> Option<Option<Row>> {
+fn row(line: &[u8]) -> Option<Option<Row>> {
     let mut fields = line.splitn(6, |byte| *byte == b' ');
     let mut field = || std::str::from_utf8(fields.next()?).ok();
-    let _addresses = field()?.split_once('-')?;
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    let (start, end) = field()?.split_once('-')?;
+    let addresses = hex(start)?..hex(end)?;
     let rights: &[u8; 4] = field()?.as_bytes().try_into().ok()?;
     let _offset = field()?;
     let (major, minor) = field()?.split_once(':')?;
-    let (major, minor) = (u64::from_str_radix(major, 16).ok()?, u64::from_str_radix(minor, 16).ok()?);
+    let (major, minor) = (hex(major)?, hex(minor)?);
     let inode = u64::from_str(field()?).ok()?;
     let path = fields.next().unwrap_or_default();
     let path = path.get(path.iter().position(|byte| *byte != b' ').unwrap_or(path.len())..)?;
     let [_, write, execute, _] = *rights;
-    if execute != b'x' {
-        return Some(None);
-    }
-    Some(Some(Row {
+    Some((execute == b'x').then(|| Row {
+        addresses,
         writable: write == b'w',
         file: (inode != 0).then_some(FileId { major, minor, inode }),
         path: OsStr::from_bytes(path).into(),
-        modified: true,
     }))
+}
+
+/// Whether one of these pages, as `pagemap` tells them, is there or was put away, and is not a file's: a page that was written to
+/// after it had been mapped (Documentation/admin-guide/mm/pagemap.rst).
+pub(super) fn has_pages_of_its_own(pagemap: &[u8]) -> bool {
+    const PRESENT: u64 = 1 << 63;
+    const SWAPPED: u64 = 1 << 62;
+    const FILES: u64 = 1 << 61;
+    let pages = pagemap.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
+    pages.into_iter().any(|page| page & (PRESENT | SWAPPED) != 0 && page & FILES == 0)
 }
 
 #[cfg(test)]
@@ -142,12 +139,10 @@ mod tests {
         assert_eq!(told.parent, std::os::unix::process::parent_id());
         assert!(told.image.is_told());
         assert!(!status(&read("status")).unwrap().traced);
-        let rows = executable(&read("smaps")).unwrap();
+        let rows = executable(&read("maps")).unwrap();
         let exe = std::fs::read_link("/proc/self/exe").unwrap();
-        assert!(rows.iter().any(|row| row.path == exe && row.file.is_some() && !row.modified), "{rows:?}");
-        assert!(
-            rows.iter().any(|row| row.path.as_os_str() == "[vdso]" && row.file.is_none() && !row.modified)
-        );
+        assert!(rows.iter().any(|row| row.path == exe && row.file.is_some() && !row.writable), "{rows:?}");
+        assert!(rows.iter().any(|row| row.path.as_os_str() == "[vdso]" && row.file.is_none()));
     }
 
     #[test]
@@ -174,27 +169,44 @@ mod tests {
     fn pieces_that_may_be_executed_are_read_with_their_names() {
         let text = b"\
 00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/a b (deleted)\n\
-Size:                328 kB\nAnonymous:             4 kB\nVmFlags: rd ex\n\
 00500000-00552000 r--p 00000000 08:02 9      /usr/bin/c\n\
-Anonymous:             4 kB\n\
 7ffd0000-7ffd1000 rwxp 00000000 00:00 0 \n\
-Anonymous:             0 kB\n\
-7ffd2000-7ffd3000 r-xp 00000000 00:00 0                          [vdso]\n\
-Anonymous:             0 kB\n";
-        let row = |writable, file, path: &str, modified| Row { writable, file, path: path.into(), modified };
+7ffd2000-7ffd3000 r-xp 00000000 00:00 0                          [vdso]\n";
+        let row =
+            |addresses, writable, file, path: &str| Row { addresses, writable, file, path: path.into() };
         let file = FileId { major: 8, minor: 2, inode: 173_521 };
         assert_eq!(
             executable(text).unwrap(),
             [
-                row(false, Some(file), "/usr/bin/a b (deleted)", true),
-                row(true, None, "", false),
-                row(false, None, "[vdso]", false),
+                row(0x40_0000..0x45_2000, false, Some(file), "/usr/bin/a b (deleted)"),
+                row(0x7ffd_0000..0x7ffd_1000, true, None, ""),
+                row(0x7ffd_2000..0x7ffd_3000, false, None, "[vdso]"),
             ]
         );
         assert_eq!(executable(b"").unwrap(), []);
         // Cut off.
-        assert_eq!(executable(&text[..60]), None);
+        assert!(
+            (1..text.len())
+                .filter(|end| text[end - 1] != b'\n')
+                .all(|end| executable(&text[..end]).is_none())
+        );
         assert_eq!(executable(b"00400000 r-xp\n"), None);
+    }
+
+    #[test]
+    fn a_page_that_is_not_the_files_is_seen_even_when_it_is_put_away() {
+        let pages = |pages: &[u64]| pages.iter().flat_map(|page| page.to_ne_bytes()).collect::<Vec<u8>>();
+        for (told, expected) in [
+            (&[][..], false),
+            (&[0, 0], false),
+            (&[5 << 61, 5 << 61 | 1], false),
+            (&[5 << 61, 4 << 61], true),
+            (&[2 << 61], true),
+            // It is being moved.
+            (&[3 << 61], false),
+        ] {
+            assert_eq!(has_pages_of_its_own(&pages(told)), expected, "{told:?}");
+        }
     }
 
     #[test]

@@ -250,8 +250,9 @@ impl Worker {
         let Some(slot) = held.get_mut(&id) else { return };
         let answer = match judged {
             Ok(permitted) => {
+                let which = permitted.which();
                 *slot = Slot::Permitted(Arc::new(permitted));
-                Ok(0)
+                Ok(which)
             }
             Err(refusal) => {
                 held.remove(&id);
