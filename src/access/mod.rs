@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod limits;
 mod outcome;
 mod record;
 
@@ -12,9 +13,13 @@ use crate::{
     keeper,
     name::{RuleName, SecretName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
-    policy::{self, Permit, Policy, rate::Bucket},
+    policy::{
+        self, Permit, Policy,
+        rate::{Bucket, Buckets},
+    },
 };
 use arc_swap::ArcSwap;
+use limits::Floods;
 use outcome::Unsent;
 use std::{
     collections::BTreeMap,
@@ -40,6 +45,7 @@ pub struct Access {
     workload: WorkloadName,
     rules: ArcSwap<Rules>,
     rates: Mutex<Rates>,
+    floods: Mutex<Floods>,
     started: Instant,
     provers: peer::Provers,
     parts: Parts,
@@ -48,7 +54,8 @@ pub struct Access {
 /// What was taken of each rate.
 #[derive(Default)]
 struct Rates {
-    workload: Bucket,
+    requests: Buckets,
+    connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
 }
 
@@ -110,8 +117,9 @@ impl Access {
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
         let attestor = parts.attestor.clone();
-        let (rates, provers) = (Mutex::default(), peer::Provers { attestor, ..peer::Provers::default() });
-        Self { workload, rules, rates, started: Instant::now(), provers, parts }
+        let provers = peer::Provers { attestor, ..peer::Provers::default() };
+        let (rates, floods) = (Mutex::default(), Mutex::default());
+        Self { workload, rules, rates, floods, started: Instant::now(), provers, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -146,15 +154,6 @@ impl Access {
                 Err(peer::Rejected { workload: self.workload.clone(), peer: Some(Box::new(peer)), cause })
             }
         }
-    }
-
-    /// Takes one of the workload's own rate, before anything of a request is looked at.
-    ///
-    /// # Errors
-    /// How long until one can be had.
-    pub fn take_turn(&self, per_second: u32) -> Result<(), Duration> {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.workload.take(per_second, self.started.elapsed())
     }
 
     /// The path. When the client hangs up, this future is dropped, at worst while it waits for a newer value; between

@@ -112,7 +112,7 @@ impl Access {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
-    fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
+    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
         let actor = |peer: &Peer| Actor {
             uid: peer.uid(),
             gid: peer.gid(),

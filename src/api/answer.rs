@@ -7,7 +7,7 @@ use crate::{
     access::{Act, Answered, Done, Form, Held, Outcome, Read, Reason, TurnedAway, Unaudited, Why, Wish},
     clock,
     name::{RuleName, SecretName, WorkloadName},
-    peer::{Peer, level::Level},
+    peer::{Cause, Peer, level::Level},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -20,6 +20,9 @@ use std::{
     },
     time::Duration,
 };
+
+/// When another place may be free.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A request that is not understood, or not read at all.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +59,8 @@ impl Bad {
             Self::Method(methods) => format!("this route has {methods} only"),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::OverRate(_) => {
-                "over this workload's limits.requests_per_second; wait and ask again".to_owned()
+                "over what this workload's limits.requests_per_second gives one user; wait and ask again"
+                    .to_owned()
             }
         }
     }
@@ -166,8 +170,13 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
 pub(super) fn rejected(turned_away: &TurnedAway) -> Response<Content> {
     let rejected = &turned_away.rejected;
     let reason = Reason::from(&rejected.cause);
-    let text = format!("{}; ask for it in workloads.{}.peer", rejected.cause, rejected.workload);
-    error(status(reason), reason, &text, Some(turned_away.receipt().id().to_string()), None)
+    let (retry, remedy) = match &rejected.cause {
+        Cause::Connections => (Some(SOON), "close some, or raise workloads.*.limits.connections"),
+        Cause::Rate(wait) => (Some(*wait), "keep them open, or raise workloads.*.limits.requests_per_second"),
+        _ => (None, "ask for it in workloads.*.peer"),
+    };
+    let text = format!("{}; {}", rejected.cause, remedy.replace('*', rejected.workload.as_str()));
+    error(status(reason), reason, &text, Some(turned_away.receipt().id().to_string()), retry)
 }
 
 /// What is answered when no event can be written: nothing, whatever was asked for.

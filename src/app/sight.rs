@@ -27,7 +27,10 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -96,14 +99,18 @@ impl Gauging {
                 left: served.and_then(|served| served.held.expires_at).map(until),
             }
         });
-        let open = |(name, standing): &(WorkloadName, Arc<Standing>)| {
-            (name.clone(), standing.open.load(Ordering::Relaxed))
+        let of = |number: fn(&Standing) -> &AtomicU64| {
+            let read = |(name, standing): &(WorkloadName, Arc<Standing>)| {
+                (name.clone(), number(standing).load(Ordering::Relaxed))
+            };
+            self.sockets.iter().map(read).collect()
         };
         let identities = self.identities.load();
         Gauges {
             tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
-            connections: self.sockets.iter().map(open).collect(),
+            connections: of(|standing| &standing.open),
+            rebinds: of(|standing| &standing.rebinds),
             skew_ms: self.vault.skew_ms(),
             journal_bytes: self.journal.journal_bytes(),
             fsync_errors: self.journal.fsync_errors(),

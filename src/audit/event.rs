@@ -46,7 +46,8 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Facts of the agent's own events.
     pub agent: Option<AgentFacts>,
-    /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it.
+    /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it, or
+    /// whoever refuses more than it tells.
     pub agg: Option<Agg>,
     /// Which sink it is about, and what of it.
     pub sink: Option<SinkRef>,

@@ -277,7 +277,8 @@ impl From<&Cause> for Reason {
             Cause::Unchallenged => Self::NoNonce,
             Cause::Hidden => Self::PidNotVisible,
             Cause::Container => Self::Container,
-            Cause::Crowded => Self::Connections,
+            Cause::Crowded | Cause::Connections => Self::Connections,
+            Cause::Rate(_) => Self::RateLimited,
         }
     }
 }

@@ -27,6 +27,8 @@ use std::{ffi::OsString, future::Future, io, path::PathBuf, time::Duration};
 const SOCKET: &str = "/run/claviger/claviger.sock";
 /// The environment variable that names another socket.
 const SOCKET_VARIABLE: &str = "CLAVIGER_SOCKET";
+/// The environment variable that names the user whom the agent must run as.
+const SERVER_VARIABLE: &str = "CLAVIGER_SERVER_UID";
 
 /// Carries the keys: logs in to HashiCorp Vault, keeps its tokens alive, and hands each secret to the one process that may
 /// have it.
@@ -69,6 +71,12 @@ struct Socket {
     /// The workload's socket [default: CLAVIGER_SOCKET, else /run/claviger/claviger.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Speak only to a sidecar that runs as this user [default: CLAVIGER_SERVER_UID, else any]
+    ///
+    /// The kernel says who listens. Where somebody else can write to the socket's directory, this keeps the command from
+    /// taking another process for the sidecar.
+    #[arg(long, value_name = "UID")]
+    server_uid: Option<u32>,
 }
 
 /// Reads the command line, does what it says, and says how the process ends. `exec` does not come back when it succeeds.
@@ -109,9 +117,19 @@ impl Command {
 
 impl Socket {
     #[expect(clippy::disallowed_methods, reason = "the commands may read the environment")]
-    fn client(&self) -> Client {
-        let named = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-        Client { socket: self.socket.clone().or_else(named).unwrap_or_else(|| SOCKET.into()) }
+    fn client(&self) -> Result<Client, Failure> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let named = || variable(SOCKET_VARIABLE).map(PathBuf::from);
+        let socket = self.socket.clone().or_else(named).unwrap_or_else(|| SOCKET.into());
+        let server_uid = match (self.server_uid, variable(SERVER_VARIABLE)) {
+            (None, Some(uid)) => {
+                Some(uid.to_str().and_then(|uid| uid.parse().ok()).ok_or_else(|| {
+                    Failure::new(Exit::Usage, format!("{SERVER_VARIABLE} is not a user id"))
+                })?)
+            }
+            (uid, _) => uid,
+        };
+        Ok(Client { socket, server_uid })
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Gauges {
     pub secrets: Vec<SecretGauge>,
     /// Open connections of each workload.
     pub connections: Vec<(WorkloadName, u64)>,
+    /// How often each workload's socket was removed or replaced and bound again, since the start.
+    pub rebinds: Vec<(WorkloadName, u64)>,
     /// By how much Vault's clock is ahead of ours.
     pub skew_ms: i64,
     /// Size of the journal on disk.
@@ -251,6 +253,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         tokens,
         secrets,
         connections,
+        rebinds,
         skew_ms,
         journal_bytes,
         fsync_errors,
@@ -275,6 +278,11 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         open.get_or_create(&Workload { workload: workload.clone() }).set(*count);
     }
     registry.register("claviger_connections", "Open connections", open);
+    let bound = Family::<Workload, Counter>::default();
+    for (workload, count) in rebinds {
+        bound.get_or_create(&Workload { workload: workload.clone() }).inc_by(*count);
+    }
+    registry.register("claviger_socket_rebinds", "Times that the socket was lost and bound again", bound);
     let skew = Gauge::<f64, AtomicU64>::default();
     skew.set(Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64().copysign(if *skew_ms < 0 {
         -1.0
@@ -409,6 +417,7 @@ mod tests {
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
+            rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
             journal_bytes: 4096,
             ..Gauges::default()
@@ -424,6 +433,7 @@ mod tests {
                 r#"claviger_secret_ready{secret="orders-db"} 1.0"#,
                 r#"claviger_secret_ready{secret="stripe"} 0.0"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
+                r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",
                 "audit_journal_bytes 4096",
             ],
