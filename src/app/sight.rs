@@ -100,6 +100,7 @@ impl Gauging {
         Gauges {
             tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
+            processes: self.keeper.processes(),
             connections: self.sockets.iter().map(open).collect(),
             skew_ms: self.vault.skew_ms(),
             journal_bytes: self.journal.journal_bytes(),

@@ -181,6 +181,8 @@ pub enum Reason {
     TooLarge,
     /// Over this workload's rate or connections.
     RateLimited,
+    /// As many processes as may have a token of their own have one.
+    TooManyProcesses,
     /// There is no value yet.
     NotReady,
     /// Vault cannot be reached, and nothing valid is in hand.
@@ -244,6 +246,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
+            Self::TooManyProcesses => "too_many_processes",
             Self::NotReady => "not_ready",
             Self::VaultAway => "vault_away",
             Self::VaultSealed => "vault_sealed",
@@ -294,7 +297,7 @@ pub struct Resource {
     pub field: Option<String>,
     /// The KV version, else our generation.
     pub version: Option<u64>,
-    /// SHA-256 of the lease id, hex.
+    /// SHA-256 of the lease id, or of a child token's accessor, hex.
     pub lease_id_hash: Option<String>,
 }
 

@@ -23,7 +23,8 @@ impl Reason {
             | Self::FdsPassed
             | Self::ControlTruncated
             | Self::KernelTooOld
-            | Self::RateLimited => Outcome::Deny,
+            | Self::RateLimited
+            | Self::TooManyProcesses => Outcome::Deny,
             _ => Outcome::Error,
         }
     }

@@ -65,6 +65,6 @@ pub(super) async fn renew(
     match handle {
         Handle::None => None,
         Handle::Lease(id) => Some(lease::renew(vault, session, id).await),
-        Handle::Child(child, ttl) => Some(token::renew(vault, child, *ttl).await),
+        Handle::Child { token, ttl, .. } => Some(token::renew(vault, token, *ttl).await),
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         session::{Identity, Session, State},
     },
 };
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::atomic::Ordering, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -86,8 +86,12 @@ impl Task {
     /// Runs until `stop`, which is cancelled when the secret leaves the config or the process ends.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut account = Account::Refresh;
+        let exit = self.shared.exit.clone();
         loop {
-            shutdown::last_turn(self.turn(&account), &stop).await;
+            // Only the end of everything cuts a call short: what it would bring is else left to nobody.
+            if !stop.is_cancelled() {
+                shutdown::last_turn(self.turn(&account), &exit).await;
+            }
             account = Account::Refresh;
             let wake = self.wake();
             let mut ends = self.session_end();
@@ -227,7 +231,8 @@ impl Task {
         let due = self.settings.due_after(now, fresh.term.as_ref());
         self.settled();
         self.made += 1;
-        let made = Made { settings: &self.settings, boot: &self.shared.boot, number: self.made };
+        let tag = self.shared.tags.fetch_add(1, Ordering::Relaxed) + 1;
+        let made = Made { settings: &self.settings, boot: &self.shared.boot, number: self.made, tag };
         let kept = fresh.kept(&made, session, due);
         tracing::debug!(secret = %self.settings.name, generation = kept.value.generation, "new value");
         if let Some(before) = self.current.replace(kept) {
@@ -322,7 +327,10 @@ impl Task {
         let now = Instant::now();
         // Taken out only when it is let go of: this may be cut short by a stop, and what is left is revoked there.
         while let Some(at) = self.old.iter().position(|old| old.until <= now) {
-            if let Some(old) = self.old.get(at) {
+            // What was made with an earlier login falls with that token, when the last value of it is dropped.
+            if let Some(old) = self.old.get(at)
+                && !(self.moved_on(&old.kept) && old.kept.falls_at_exit())
+            {
                 self.revoke(&old.kept, &Account::Upkeep).await;
             }
             self.old.remove(at);
@@ -333,15 +341,11 @@ impl Task {
         }
     }
 
-    /// Ends a lease or child, unless it falls with its token, which is revoked when the last value of it is dropped.
+    /// Ends a lease or child.
     async fn revoke(&self, kept: &Kept, account: &Account) {
         let state = self.identity.state.borrow().clone();
-        let made_with = kept.value.session.as_ref();
-        let falls = made_with.is_some_and(Session::falls_at_exit)
-            && (self.moved_on(kept) || *account == Account::Exit);
-        let result = match (&kept.handle, state, made_with) {
+        let result = match (&kept.handle, state, kept.value.session.as_ref()) {
             (Handle::None, ..) => return,
-            _ if falls => return,
             (Handle::Lease(id), State::Live(session), _) => {
                 self.shared.vault.call(account, &session, &Request::revoke_lease(id)).await
             }
@@ -349,8 +353,8 @@ impl Task {
                 self.shared.vault.call(account, session, &Request::revoke_lease(id)).await
             }
             (Handle::Lease(_), _, None) => return,
-            (Handle::Child(child, _), ..) => match Request::revoke_self() {
-                Ok(request) => self.shared.vault.call_as(account, child, &request).await,
+            (Handle::Child { token, .. }, ..) => match Request::revoke_self() {
+                Ok(request) => self.shared.vault.call_as(account, token, &request).await,
                 Err(error) => Err(error),
             },
         };
@@ -360,14 +364,19 @@ impl Task {
         self.report(Act::Revoke, kept, result.err(), None);
     }
 
-    /// At the end: at exit what falls with its token is left to it; a secret that left the config is revoked here.
+    /// At the end: at exit what falls with its token is left to it; what ends before is revoked here.
     async fn let_go(&mut self) {
-        self.shelf.send_replace(Shelf::default());
-        let account = if self.shared.exit.is_cancelled() { Account::Exit } else { Account::Upkeep };
+        self.shelf.send_replace(Shelf { problem: self.problem.clone(), ..Shelf::default() });
+        let account = match &self.settings.kind {
+            _ if self.shared.exit.is_cancelled() => Account::Exit,
+            // Many processes may end at once: that must not hold up a login.
+            Kind::Token { per_process: true, .. } => Account::Refresh,
+            _ => Account::Upkeep,
+        };
         let kept: Vec<Kept> =
             self.current.take().into_iter().chain(self.old.drain(..).map(|old| old.kept)).collect();
-        for kept in kept {
-            self.revoke(&kept, &account).await;
+        for kept in kept.iter().filter(|kept| account != Account::Exit || !kept.falls_at_exit()) {
+            self.revoke(kept, &account).await;
         }
     }
 

@@ -7,6 +7,7 @@ use super::{
     value::Content,
 };
 use crate::{
+    crypto,
     secret::SecretValue,
     vault::{
         Vault,
@@ -35,13 +36,15 @@ pub(super) async fn obtain(
     let renewable = auth.renewable && child.uses == 0;
     let ttl = Duration::from_secs(auth.lease_duration);
     let term = (!ttl.is_zero()).then(|| Term::new(Instant::now(), ttl, renewable));
+    let accessor = std::mem::take(&mut auth.accessor);
+    let id_hash = (!accessor.is_empty()).then(|| crypto::hex(&crypto::sha256(accessor.as_bytes())));
     let json =
         serde_json::to_string(token.expose()).map_err(|_| answer.nonsense("a token that is no text"))?;
     Ok(Fresh {
         content: Content::One(SecretValue::new(json)),
         version: None,
         term,
-        handle: Handle::Child(token, child.ttl),
+        handle: Handle::Child { token, ttl: child.ttl, id_hash },
         request_id: Some(envelope.request_id),
     })
 }

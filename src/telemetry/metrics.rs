@@ -55,6 +55,8 @@ pub struct Gauges {
     pub tokens: Vec<(IdentityName, Option<Duration>)>,
     /// Each secret that is kept.
     pub secrets: Vec<SecretGauge>,
+    /// Each secret that is a token for each process, and how many processes have one.
+    pub processes: Vec<(SecretName, u64)>,
     /// Open connections of each workload.
     pub connections: Vec<(WorkloadName, u64)>,
     /// By how much Vault's clock is ahead of ours.
@@ -208,7 +210,8 @@ fn register(counted: &Counted) -> Registry {
 }
 
 fn register_gauges(gauges: &Gauges) -> Registry {
-    let Gauges { tokens, secrets, connections, skew_ms, journal_bytes, fsync_errors, gap_events } = gauges;
+    let Gauges { tokens, secrets, processes, connections, skew_ms, journal_bytes, fsync_errors, gap_events } =
+        gauges;
     let mut registry = Registry::default();
     let left = tokens
         .iter()
@@ -221,6 +224,8 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     add(&mut registry, "claviger_secret_age_seconds", "Since Vault confirmed the value", age);
     let ready = secrets.iter().map(|s| (secret(&s.name), if s.age.is_some() { 1.0 } else { 0.0 }));
     add(&mut registry, "claviger_secret_ready", "1 while a valid value is in hand", ready);
+    let own = processes.iter().map(|(name, count)| (secret(name), *count as f64));
+    add(&mut registry, "claviger_process_tokens", "Processes that have a token of their own", own);
     let open = Family::<Workload, Gauge<u64, AtomicU64>>::default();
     for (workload, count) in connections {
         open.get_or_create(&Workload { workload: workload.clone() }).set(*count);
@@ -350,6 +355,7 @@ mod tests {
                 },
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
+            processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             skew_ms: -2500,
             journal_bytes: 4096,
@@ -365,6 +371,7 @@ mod tests {
                 r#"claviger_secret_age_seconds{secret="orders-db"} 7.0"#,
                 r#"claviger_secret_ready{secret="orders-db"} 1.0"#,
                 r#"claviger_secret_ready{secret="stripe"} 0.0"#,
+                r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
                 "claviger_vault_clock_skew_seconds -2.5",
                 "audit_journal_bytes 4096",

@@ -270,6 +270,9 @@ pub struct Envelope<'a> {
 #[derive(Deserialize)]
 pub struct Auth {
     client_token: Zeroizing<String>,
+    /// Names the token without being one: whoever may can look it up and revoke it by this.
+    #[serde(default)]
+    pub accessor: String,
     /// Seconds; 0 has no end.
     #[serde(default)]
     pub lease_duration: u64,

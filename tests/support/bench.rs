@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use claviger::{
     approval::{self, Grant},
-    keeper::{self, Keeper, Kind, Shared, Shelf, kv::Engines, task::keep},
+    keeper::{self, Holding, Keeper, Kind, Shared, Shelf, kv::Engines, task::keep},
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::{self, level::Level},
     policy::{self, Policy, rule::Rule},
@@ -88,6 +88,7 @@ impl Bench {
             vault: vault.clone(),
             engines: Engines::default(),
             boot: "boot".into(),
+            tags: Arc::default(),
             facts: leases_in,
             exit: stop.clone(),
         };
@@ -158,7 +159,7 @@ impl Bench {
         let (slot, task) = keep(settings, identity.clone(), self.shared.clone());
         let shelf = slot.shelf();
         let keeper = Keeper::default();
-        keeper.replace([(name(secret), slot)].into());
+        keeper.replace([(name(secret), Holding::Shared(slot))].into());
         self.tasks.spawn(task.run(self.stop.child_token()));
         (shelf, keeper)
     }
