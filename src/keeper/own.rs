@@ -56,12 +56,7 @@ struct Members {
     joining: mpsc::UnboundedSender<Joining>,
 }
 
-#[derive(Default)]
-struct Living {
-    by_process: BTreeMap<ProcessId, Member>,
-    /// Nothing may be made any more.
-    closed: bool,
-}
+type Living = BTreeMap<ProcessId, Member>;
 
 struct Member {
     slot: Slot,
@@ -109,7 +104,7 @@ impl Own {
 
     /// What there is for `process`.
     pub(super) fn of(&self, process: &Process) -> Option<Slot> {
-        self.members.lock().by_process.get(&process.id()).map(|member| member.slot.clone())
+        self.members.lock().get(&process.id()).map(|member| member.slot.clone())
     }
 
     /// The same, and its token is made if it has none: at the cost of the workload's part of the call budget.
@@ -121,13 +116,10 @@ impl Own {
         let name = || settings.name.clone();
         let process = grant.permit().process().ok_or_else(|| Error::NoProcess(name()))?;
         let mut living = self.members.lock();
-        if let Some(member) = living.by_process.get(&process.id()) {
+        if let Some(member) = living.get(&process.id()) {
             return Ok(member.slot.clone());
         }
-        if living.closed {
-            return Err(Error::Unknown(name()));
-        }
-        if living.by_process.len() >= *room {
+        if living.len() >= *room {
             return Err(Error::Crowded { name: name(), most: *room });
         }
         let not_ready = |error| Error::NotReady { name: name(), because: Some(error) };
@@ -138,15 +130,18 @@ impl Own {
         shared.vault.charge(grant.permit().workload(), &doing).map_err(not_ready)?;
         let (slot, task) = task::keep(settings.clone(), identity.clone(), shared.clone());
         let (process, shelf, stop) = (process.clone(), slot.shelf(), CancellationToken::new());
-        living.by_process.insert(process.id(), Member { slot: slot.clone(), stop: stop.clone() });
-        // The other end waits in the group, until `closed`.
-        let _ = self.members.joining.send(Joining { process, task, shelf, stop });
+        let (id, member) = (process.id(), Member { slot: slot.clone(), stop: stop.clone() });
+        if self.members.joining.send(Joining { process, task, shelf, stop }).is_err() {
+            // The group has ended: the secret has left the config.
+            return Err(Error::Unknown(name()));
+        }
+        living.insert(id, member);
         Ok(slot)
     }
 
     /// Revokes the token of a process that may live on. If it asks again, it gets a new one.
     pub(super) fn disown(&self, process: ProcessId) {
-        if let Some(member) = self.members.lock().by_process.remove(&process) {
+        if let Some(member) = self.members.lock().remove(&process) {
             member.stop.cancel();
         }
     }
@@ -154,7 +149,7 @@ impl Own {
     /// How many processes have a token.
     pub(super) fn count(&self) -> u64 {
         let living = self.members.lock();
-        living.by_process.values().map(|member| u64::from(member.slot.shelf.borrow().current.is_some())).sum()
+        living.values().map(|member| u64::from(member.slot.shelf.borrow().current.is_some())).sum()
     }
 }
 
@@ -179,7 +174,6 @@ impl Group {
                 Some(_) = living.join_next() => {}
             }
         }
-        self.members.lock().closed = true;
         // Whoever asked too late waits for nothing.
         drop(self.joining);
         while living.join_next().await.is_some() {}
@@ -230,7 +224,7 @@ impl Members {
         let mut living = self.lock();
         // A disowned one has left already.
         if !stop.is_cancelled() {
-            living.by_process.remove(&process);
+            living.remove(&process);
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     Kind, Settings, Shared, Shelf, Slot,
     fact::Act,
-    kept::{Fresh, Handle, Kept, Made, Old},
+    kept::{Fresh, Kept, Made, Old},
     kv::{self, Look},
     source,
 };
@@ -16,8 +16,7 @@ use crate::{
     shutdown,
     vault::{
         backoff,
-        endpoint::Request,
-        error::{Class, Error},
+        error::{Class, Error, Fault},
         limiter::Account,
         renewal::Due,
         session::{Identity, Session, State},
@@ -123,7 +122,7 @@ impl Task {
                 // While a new one cannot be had, the one in hand is kept alive.
                 if self.new_is_due(&session, now) && self.tried.next <= now {
                     self.obtain(&session, account).await;
-                } else if self.renewal_is_due(now) {
+                } else if matches!(&self.current, Some(Kept { due: Due::Renew(at), .. }) if *at <= now) {
                     self.renew(&session).await;
                 }
             }
@@ -167,10 +166,6 @@ impl Task {
                     || matches!(kept.due, Due::Replace(at) if at <= now)
             }
         }
-    }
-
-    fn renewal_is_due(&self, now: Instant) -> bool {
-        matches!(&self.current, Some(Kept { due: Due::Renew(at), .. }) if *at <= now)
     }
 
     /// Lets a waiting workload bring the next attempt forward, if there is nothing in hand and one is being waited for.
@@ -331,7 +326,8 @@ impl Task {
             if let Some(old) = self.old.get(at)
                 && !(self.moved_on(&old.kept) && old.kept.falls_at_exit())
             {
-                self.revoke(&old.kept, &Account::Upkeep).await;
+                // It is tried once: what is left ends by itself.
+                let _ = self.revoke(&old.kept, &Account::Upkeep).await;
             }
             self.old.remove(at);
         }
@@ -341,42 +337,50 @@ impl Task {
         }
     }
 
-    /// Ends a lease or child.
-    async fn revoke(&self, kept: &Kept, account: &Account) {
+    /// Ends a lease or child, if it is one.
+    async fn revoke(&self, kept: &Kept, account: &Account) -> Result<(), Error> {
         let state = self.identity.state.borrow().clone();
-        let result = match (&kept.handle, state, kept.value.session.as_ref()) {
-            (Handle::None, ..) => return,
-            (Handle::Lease(id), State::Live(session), _) => {
-                self.shared.vault.call(account, &session, &Request::revoke_lease(id)).await
-            }
-            (Handle::Lease(id), _, Some(session)) => {
-                self.shared.vault.call(account, session, &Request::revoke_lease(id)).await
-            }
-            (Handle::Lease(_), _, None) => return,
-            (Handle::Child { token, .. }, ..) => match Request::revoke_self() {
-                Ok(request) => self.shared.vault.call_as(account, token, &request).await,
-                Err(error) => Err(error),
-            },
+        let Some(result) = source::revoke(&self.shared.vault, account, &state, kept).await else {
+            return Ok(());
         };
         if let Err(error) = &result {
-            tracing::info!(secret = %self.settings.name, %error, "not revoked; it ends by itself");
+            tracing::info!(secret = %self.settings.name, %error, "not revoked");
         }
-        self.report(Act::Revoke, kept, result.err(), None);
+        self.report(Act::Revoke, kept, result.as_ref().err().cloned(), None);
+        result
     }
 
-    /// At the end: at exit what falls with its token is left to it; what ends before is revoked here.
+    /// Ends it, and tries again as long as Vault cannot be asked, until it has ended by itself.
+    async fn revoke_surely(&self, kept: &Kept, account: &Account) {
+        let mut failures = 0;
+        while let Err(error) = self.revoke(kept, account).await {
+            failures += 1;
+            let again = Instant::now() + backoff::wait(&error, failures, crypto::chance());
+            if error.fault() == Fault::Caller || kept.end().is_some_and(|end| end <= again) {
+                return;
+            }
+            sleep_until(again).await;
+        }
+    }
+
+    /// At the end: at exit what falls with its token is left to it; everything else is revoked here.
     async fn let_go(&mut self) {
         self.shelf.send_replace(Shelf { problem: self.problem.clone(), ..Shelf::default() });
         let account = match &self.settings.kind {
-            _ if self.shared.exit.is_cancelled() => Account::Exit,
             // Many processes may end at once: that must not hold up a login.
             Kind::Token { per_process: true, .. } => Account::Refresh,
             _ => Account::Upkeep,
         };
         let kept: Vec<Kept> =
             self.current.take().into_iter().chain(self.old.drain(..).map(|old| old.kept)).collect();
-        for kept in kept.iter().filter(|kept| account != Account::Exit || !kept.falls_at_exit()) {
-            self.revoke(kept, &account).await;
+        for kept in kept {
+            tokio::select! {
+                biased;
+                () = self.shared.exit.cancelled() => if !kept.falls_at_exit() {
+                    let _ = self.revoke(&kept, &Account::Exit).await;
+                },
+                () = self.revoke_surely(&kept, &account) => {}
+            }
         }
     }
 

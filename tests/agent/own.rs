@@ -193,6 +193,22 @@ async fn a_process_that_ends_while_its_token_is_made_leaves_none_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_whose_process_ends_while_vault_is_away_is_revoked_as_soon_as_vault_is_back() {
+    let dev = vault();
+    with(&dev, async |bench, _, keeper| {
+        let mut other = Other::start();
+        read(&keeper, &other.grant("ci")).await.unwrap();
+        dev.script(Matcher::path(REVOKE), Fault::Drop, Times::Next(5));
+        other.kill();
+        calls(&dev, REVOKE, 1).await;
+        assert_eq!(children(&dev), [""; 0]);
+        assert_eq!(dev.calls_matching(&Matcher::path(REVOKE)).len(), 6);
+        bench
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_whose_connection_is_cut_loses_its_token_and_gets_a_new_one_if_it_asks_again() {
     let dev = vault();
     with(&dev, async |bench, _, keeper| {
@@ -311,7 +327,8 @@ async fn a_secret_that_leaves_the_config_takes_the_tokens_of_all_processes_with_
     calls(&dev, REVOKE, 2).await;
     assert_eq!(children(&dev), [""; 0]);
     let late = Other::start();
-    assert!(read(&keeper, &late.grant("ci")).await.is_err(), "nothing is made any more");
+    let refused = read(&keeper, &late.grant("ci")).await;
+    assert!(matches!(refused, Err(Error::Unknown(_))), "nothing is made any more: {refused:?}");
     assert_eq!(dev.calls_matching(&Matcher::path(CREATE)).len(), 2);
     bench.stop().await;
 }
