@@ -37,8 +37,8 @@ pub(super) enum Handle {
         token: SecretValue,
         /// How long it was asked to live.
         ttl: Duration,
-        /// SHA-256 of its accessor, hex.
-        id_hash: Option<String>,
+        /// By which its identity may revoke it, if its own policies do not let it do so itself.
+        accessor: SecretValue,
     },
 }
 
@@ -123,11 +123,11 @@ impl Fresh {
 
 impl Handle {
     fn terms(&self, term: Option<Term>) -> Option<LeaseTerms> {
-        let id_hash = match self {
-            Self::Lease(id) => Some(crypto::hex(&crypto::sha256(id.expose().as_bytes()))),
-            Self::Child { id_hash, .. } => id_hash.clone(),
+        let id = match self {
+            Self::Lease(id) | Self::Child { accessor: id, .. } => id,
             Self::None => return None,
         };
+        let id_hash = (!id.is_empty()).then(|| crypto::hex(&crypto::sha256(id.expose().as_bytes())));
         Some(LeaseTerms { id_hash, renewable: term.is_some_and(|term| !term.is_final()) })
     }
 }

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 /// So many processes may have a token of one secret at a time; fewer of one that lives less than 214 s: see [`room`].
 pub const MOST: usize = 256;
 
-/// How long a read waits for the first token of its process.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a read waits for the first token of its process: less than our own client waits for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The tokens of one secret, by process. Cheap to clone; all clones are one.
 #[derive(Clone)]

@@ -70,7 +70,7 @@ pub(super) async fn renew(
 }
 
 /// Ends it, where there is a lease or a child to end: a lease with the token that its identity has now, or else with the one
-/// it was made with; a child with itself.
+/// it was made with; a child as [`token::revoke`] says.
 pub(super) async fn revoke(
     vault: &Vault,
     account: &Account,
@@ -82,10 +82,9 @@ pub(super) async fn revoke(
         (Handle::Lease(id), State::Live(session), _) | (Handle::Lease(id), _, Some(session)) => {
             vault.call(account, session, &Request::revoke_lease(id)).await
         }
-        (Handle::Child { token, .. }, ..) => match Request::revoke_self() {
-            Ok(request) => vault.call_as(account, token, &request).await,
-            Err(error) => Err(error),
-        },
+        (Handle::Child { token, accessor, .. }, ..) => {
+            return Some(token::revoke(vault, account, state, token, accessor).await);
+        }
     };
     Some(answered.map(drop))
 }

@@ -344,7 +344,7 @@ impl Task {
             return Ok(());
         };
         if let Err(error) = &result {
-            tracing::info!(secret = %self.settings.name, %error, "not revoked");
+            tracing::warn!(secret = %self.settings.name, %error, "not revoked");
         }
         self.report(Act::Revoke, kept, result.as_ref().err().cloned(), None);
         result

@@ -208,6 +208,35 @@ async fn a_token_whose_process_ends_while_vault_is_away_is_revoked_as_soon_as_va
     .await;
 }
 
+/// Of the two ways to revoke it, either is enough; with none, the record and the log say so, and it ends by itself.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_may_not_revoke_itself_is_revoked_by_its_identity_if_that_may() {
+    const BY_ACCESSOR: &str = "auth/token/revoke-accessor";
+    for (may, left, outcome) in [(true, 0, None), (false, 1, Some(Class::Denied))] {
+        let dev = vault();
+        let all: &[&str] = &["create", "update"];
+        if may {
+            dev.policy("reports", &[(CREATE, all), (BY_ACCESSOR, all)]);
+        }
+        with(&dev, async |mut bench, identity, _| {
+            let Kind::Token { policies, ttl, uses, role, per_process, .. } = kind(15 * MINUTE) else {
+                panic!()
+            };
+            let kind = Kind::Token { policies, ttl, uses, role, per_process, no_default_policy: true };
+            let (keeper, _) = bench.keep_own(&identity, "bare", kind);
+            let mut other = Other::start();
+            read(&keeper, &other.grant("bare")).await.unwrap();
+            other.kill();
+            dev.wait_for_call(&Matcher::path(BY_ACCESSOR), HOUR).await.unwrap();
+            let fact = bench.leases.recv().await.unwrap();
+            assert_eq!((fact.act, fact.error.map(|error| error.class())), (Act::Revoke, outcome));
+            assert_eq!((children(&dev).len(), dev.calls_matching(&Matcher::path(REVOKE)).len()), (left, 1));
+            bench
+        })
+        .await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_process_whose_connection_is_cut_loses_its_token_and_gets_a_new_one_if_it_asks_again() {
     let dev = vault();
@@ -261,7 +290,7 @@ async fn what_vault_refuses_is_said_at_once_and_nothing_is_made_that_nobody_aske
 async fn a_read_waits_for_a_slow_vault_and_not_for_ever() {
     let dev = vault();
     with(&dev, async |bench, _, keeper| {
-        dev.script(Matcher::path(CREATE), Fault::Delay(9 * SECOND), Times::Next(1));
+        dev.script(Matcher::path(CREATE), Fault::Delay(7 * SECOND), Times::Next(1));
         let (one, two) = (Other::start(), Other::start());
         assert!(read(&keeper, &one.grant("ci")).await.is_ok());
         dev.script(Matcher::path(CREATE), Fault::Hang, Times::Next(1));

@@ -24,6 +24,7 @@ mod sockets;
 mod secrecy;
 mod health;
 mod commands;
+mod own;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {
