@@ -3,9 +3,10 @@
 use crate::rig::{PROGRAM, Plan, until};
 use claviger::peer::process::{self, Support};
 use lab::Vault;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     fs,
+    io::Write as _,
     process::{Child, Command, Stdio},
 };
 
@@ -22,23 +23,41 @@ fn program(socket: &std::path::Path) -> (Child, String) {
     (child, token)
 }
 
+/// By the token itself, as the default policy lets it; and without that policy by its identity, which may.
 #[test]
 fn the_token_of_a_process_is_dead_in_vault_moments_after_the_process_is() {
-    let Some(vault) = Vault::start() else { return };
     if *process::support() != Support::Given {
+        // Past the harness's capture: it looks like a passed one otherwise.
+        let _ = std::io::stderr().write_all(b"skipped: needs a kernel that can prove level process\n");
         return;
     }
-    let mut plan = Plan::new(&vault);
-    plan.approle(&vault, json!({"token_ttl": "10m"}));
-    plan.secret(
-        "ci-token",
-        json!({"kind": "token", "policies": ["ci-read"], "ttl": "10m", "per_process": true}),
-    );
+    for settings in [json!({"no_default_policy": false}), json!({})] {
+        let Some(vault) = Vault::start() else { return };
+        kill_processes(&vault, settings);
+    }
+}
+
+fn kill_processes(vault: &Vault, mut settings: Value) {
+    let mut plan = Plan::new(vault);
+    plan.approle(vault, json!({"token_ttl": "10m"}));
+    let may = |path: &str| format!("path \"auth/token/{path}\" {{ capabilities = [\"update\"] }}\n");
+    let policy = may("create") + &may("revoke-accessor");
+    vault.root().put("sys/policies/acl/reports", &json!({"policy": policy})).expect_success();
+    for (key, value) in [
+        ("kind", json!("token")),
+        ("policies", json!(["ci-read"])),
+        ("ttl", json!("10m")),
+        ("per_process", json!(true)),
+    ] {
+        settings[key] = value;
+    }
+    plan.secret("ci-token", settings);
     let agent = plan.start();
     agent.ready();
     let (mut one, first) = program(&agent.socket());
     let (mut two, second) = program(&agent.socket());
-    let status = |token: &str| vault.client(token).get("auth/token/lookup-self").status;
+    // Asked as root: one of the two may not even look itself up.
+    let status = |token: &str| vault.root().post("auth/token/lookup", &json!({"token": token})).status;
     assert_ne!(first, second);
     // The connections by which they were asked for are closed.
     assert_eq!((status(&first), status(&second)), (200, 200));
