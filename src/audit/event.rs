@@ -223,7 +223,7 @@ pub struct Resource {
     pub field: Option<String>,
     /// The KV version, else our generation.
     pub version: Option<u64>,
-    /// SHA-256 of the lease id, hex.
+    /// SHA-256 of the lease id, or of a child token's accessor, hex.
     pub lease_id_hash: Option<String>,
 }
 

@@ -86,6 +86,8 @@ pub enum Reason {
     TooLarge,
     /// Over this workload's rate.
     RateLimited,
+    /// As many processes as may have a token of their own have one.
+    TooManyProcesses,
     /// There is no value yet.
     NotReady,
     /// Vault cannot be reached, and nothing valid is in hand.
@@ -183,6 +185,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
+            Self::TooManyProcesses => "too_many_processes",
             Self::NotReady => "not_ready",
             Self::VaultAway => "vault_away",
             Self::VaultSealed => "vault_sealed",
@@ -250,6 +253,7 @@ impl Reason {
             | Self::Timeout
             | Self::PolicyReload
             | Self::Connections
+            | Self::TooManyProcesses
             | Self::RateLimited => Outcome::Deny,
             _ => Outcome::Error,
         }

@@ -15,6 +15,7 @@ mod database;
 mod exit;
 mod logins;
 mod outages;
+mod own;
 mod pem;
 mod record;
 mod rig;
