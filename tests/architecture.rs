@@ -20,7 +20,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("vault", &[]),
     ("policy", &["peer"]),
     ("approval", &["policy", "vault"]),
-    ("keeper", &["approval", "vault"]),
+    ("keeper", &["approval", "peer", "vault"]),
     ("audit", &["peer", "policy", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "audit"]),
     ("api", &["access", "peer"]),

@@ -168,6 +168,9 @@ impl Access {
         arrived: Instant,
     ) -> Result<Answered, Unaudited> {
         let outcome = self.attempt(peer, &wish).await;
+        if let Err(Refusal { why: Why::Rejected(_), .. }) = &outcome {
+            self.disown(peer);
+        }
         let event = self.event(peer, &wish, &outcome, arrived);
         let mut unsent = Unsent::new(self, peer, wish, outcome, arrived);
         let receipt = self.record(event, Some(peer)).await.inspect_err(|_| unsent.settle())?;
@@ -182,13 +185,16 @@ impl Access {
         let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
         let mut grant = approval::obtain(permit);
-        if let Act::Read(Read { wait: Some(limit), since, .. }) = act {
-            self.await_newer(&grant, since.as_deref(), *limit).await;
+        let mut waited = Ok(());
+        if let Act::Read(Read { wait, since, .. }) = act
+            && let Some(limit) = wait.or_else(|| self.parts.keeper.patience(&grant))
+        {
+            waited = self.await_newer(&grant, since.as_deref(), limit).await;
             // The rules may have changed meanwhile, and the peer.
             permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
             grant = approval::obtain(permit);
         }
-        match (self.parts.keeper.fetch(&grant), act) {
+        match (waited.and_then(|()| self.parts.keeper.fetch(&grant)), act) {
             (Ok(served), Act::Read(read)) => self.give(grant, served, read),
             (Ok(served), Act::Ack(generation)) => self.acknowledge(grant, served, *generation),
             (Err(error), _) => Err(self.refuse(grant.permit(), Why::NoValue(Box::new(error)))),
@@ -209,12 +215,17 @@ impl Access {
         taken.map_err(|wait| self.refuse(permit, Why::RateLimited(wait)))
     }
 
-    async fn await_newer(&self, grant: &Grant, since: Option<&str>, limit: Duration) {
+    async fn await_newer(
+        &self,
+        grant: &Grant,
+        since: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), keeper::Error> {
         tokio::select! {
             biased;
-            () = self.parts.stopping.cancelled() => {}
+            () = self.parts.stopping.cancelled() => Ok(()),
             // What it gives is fetched again: the rules are asked in between.
-            _ = self.parts.keeper.await_newer(grant, since, limit) => {}
+            waited = self.parts.keeper.await_newer(grant, since, limit) => waited.map(drop),
         }
     }
 
@@ -255,10 +266,17 @@ impl Access {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         let held = |permit: Permit| {
-            let shelf = self.parts.keeper.describe(permit.secret());
+            let shelf = self.parts.keeper.describe(permit.secret(), permit.process());
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))
         };
         Ok(policy::permits(&rules.policy, peer).map(held).collect())
+    }
+
+    /// Revokes what the peer's process has of its own, whose connection is about to be cut.
+    fn disown(&self, peer: &Peer) {
+        if let Some(process) = peer.process() {
+            self.parts.keeper.disown(process);
+        }
     }
 
     fn refuse(&self, permit: &Permit, why: Why) -> Refusal {

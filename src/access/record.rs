@@ -23,8 +23,9 @@ use tokio::{runtime::Handle, time::Instant};
 const SOON: Duration = Duration::from_secs(1);
 
 impl Access {
-    /// Puts on record why an admitted peer's connection was closed. Call it once nothing can be read or written there any more.
+    /// Revokes what an admitted peer's process has of its own, and puts on record why its connection was closed. Call it once nothing can be read or written there any more.
     pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
+        self.disown(peer);
         let mut event = self.blank(Type::PeerRejected, Some(peer));
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
         self.observe(Some(peer), None, event.reason, None);
@@ -149,7 +150,7 @@ impl Access {
                     event.kind = Type::SecretStaleServed;
                 }
                 event.rule = Some(self.rule_ref(grant.permit()));
-                event.cache = Some(Cache { hit: true, age: served.age });
+                event.cache = Some(Cache { hit: served.held.confirmed <= arrived, age: served.age });
                 describe(&mut event, &served.held.value);
             }
             Ok(Done::Acked(grant, value)) => {

@@ -71,7 +71,7 @@ fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::RateLimited | Reason::Connections => StatusCode::TOO_MANY_REQUESTS,
+        Reason::RateLimited | Reason::Connections | Reason::TooManyProcesses => StatusCode::TOO_MANY_REQUESTS,
         Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
         Reason::NotReady
@@ -92,6 +92,12 @@ fn status(reason: Reason) -> StatusCode {
 /// What a client reads about a value that there is not.
 fn no_value(reason: Reason) -> &'static str {
     match reason {
+        Reason::LevelNotReached => {
+            "this is a token for each process, and level user names none; ask for level process"
+        }
+        Reason::TooManyProcesses => {
+            "as many processes as may have a token of this secret have one; wait until one of them ends"
+        }
         Reason::VaultAway => "no valid value is in hand, and Vault cannot be reached",
         Reason::VaultSealed => "no valid value is in hand, and Vault is sealed",
         Reason::VaultDenied => {

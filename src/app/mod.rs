@@ -3,6 +3,7 @@
 //! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
 //! process, since half an agent is worse than none.
 
+mod checkpoints;
 mod kept;
 mod record;
 mod reload;
@@ -13,7 +14,7 @@ mod workloads;
 use crate::{
     audit::{
         self, Audit,
-        event::{AgentFacts, Event, Outcome, Type},
+        event::{AgentFacts, Event, Outcome, Signed, Type},
         sink::Sinks,
     },
     clock,
@@ -77,6 +78,7 @@ struct Agent {
     vault: Vault,
     audit: Audit,
     recorder: Recorder,
+    checkpoints: checkpoints::Running,
     kept: Kept,
     workloads: Workloads,
     health: Health,
@@ -117,6 +119,7 @@ impl Agent {
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
+        let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = {
             let metrics = metrics.clone();
             Audit::open(&config.audit, move |took| metrics.audit_committed(took))?
@@ -124,11 +127,13 @@ impl Agent {
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
-        recorder.record(started(&config, &port, &inside));
+        recorder.record(started(&config, &port, &inside, planned.declaration()));
         let vault = Vault::new(config.vault.clone()).context("preparing the way to Vault")?;
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
+        let stopping = stop.token(Phase::Accept).clone();
+        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (keeper, tracker) = (kept.keeper(), unfinished.clone());
         let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
@@ -147,6 +152,7 @@ impl Agent {
             vault,
             audit,
             recorder,
+            checkpoints,
             kept,
             workloads,
             health,
@@ -257,7 +263,8 @@ impl Agent {
             finished.cancel();
         };
         let revocation = async {
-            let _ = tokio::time::timeout(HEAD_START, finished.cancelled()).await;
+            let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
+            let _ = tokio::join!(head_start, self.checkpoints.before_revocation());
             self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
         };
         tokio::join!(requests, revocation);
@@ -268,6 +275,7 @@ impl Agent {
             self.unfinished.wait().await;
             self.ear.finish();
             self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
+            self.checkpoints.last().await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
             }
@@ -286,12 +294,13 @@ fn has_run_before(settings: &audit::Settings) -> bool {
     audit::journal::read(&settings.journal.dir).is_ok_and(|mut events| events.next().is_some())
 }
 
-fn started(config: &Config, port: &Port, inside: &Inside) -> Event {
+fn started(config: &Config, port: &Port, inside: &Inside, signed: Option<Box<Signed>>) -> Event {
     let facts = AgentFacts {
         version: Some(env!("CARGO_PKG_VERSION")),
         revision: Some(config.revision.clone()),
         health: Some(port.address()),
         sandbox: Some(inside.to_string()),
+        signed,
         ..AgentFacts::default()
     };
     Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }

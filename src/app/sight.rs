@@ -109,6 +109,7 @@ impl Gauging {
         Gauges {
             tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
+            processes: self.keeper.processes(),
             connections: of(|standing| &standing.open),
             rebinds: of(|standing| &standing.rebinds),
             skew_ms: self.vault.skew_ms(),

@@ -5,9 +5,10 @@
 
 use super::{
     chain::Chain,
+    escape::{escape, fitting},
     event::{
-        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, SinkRef, Type,
-        VaultRef,
+        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, Signed, SinkRef,
+        Type, VaultRef,
     },
 };
 use crate::clock::Timestamp;
@@ -166,6 +167,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         from_seq,
         to_seq,
         last_hash,
+        signed,
     } = facts;
     let (from, last) = if kind == Type::AuditRecovered { (None, *from_seq) } else { (*from_seq, None) };
     pen.text("chain", chain.as_deref());
@@ -180,6 +182,12 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.number("problems", *problems);
     pen.text("revision", revision.as_deref());
     pen.text("sandbox", sandbox.as_deref());
+    pen.object("signed", signed.as_deref(), |pen, Signed { by, key, certificate, note }| {
+        pen.quoted("by", by);
+        pen.text("cert", certificate.as_deref());
+        pen.text("key", key.as_deref());
+        pen.text("note", note.as_deref());
+    });
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
@@ -356,54 +364,6 @@ impl Pen<'_> {
 
 fn whole(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// The longest head of `value` whose escaped form has at most `cap` bytes, and how many escaped bytes follow it.
-fn fitting(value: &str, cap: usize) -> (&str, usize) {
-    if value.len().saturating_mul(6) <= cap {
-        return (value, 0);
-    }
-    let (mut end, mut kept, mut size) = (None, 0, 0_usize);
-    for (at, c) in value.char_indices() {
-        let width = match c {
-            '"' | '\\' | '\u{8}' | '\t' | '\n' | '\u{c}' | '\r' => 2,
-            c if c < ' ' => 6,
-            c => c.len_utf8(),
-        };
-        if end.is_none() && size.saturating_add(width) > cap {
-            (end, kept) = (Some(at), size);
-        }
-        size = size.saturating_add(width);
-    }
-    match end {
-        None => (value, 0),
-        Some(at) => (value.get(..at).unwrap_or_default(), size.saturating_sub(kept)),
-    }
-}
-
-/// RFC 8785 section 3.2.2.2: what must be escaped is, in its shortest form; all else stands as it is.
-fn escape(out: &mut Vec<u8>, value: &str) {
-    let mut rest = value.as_bytes();
-    while let Some(at) = rest.iter().position(|b| *b < b' ' || *b == b'"' || *b == b'\\') {
-        let (plain, from) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        let Some((byte, after)) = from.split_first() else { break };
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            other => {
-                out.extend_from_slice(b"\\u00");
-                append_hex(out, &[*other]);
-            }
-        }
-        rest = after;
-    }
-    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
@@ -648,7 +608,7 @@ mod tests {
             event.agent = Some(AgentFacts {
                 version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
-                from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
+                from_seq: seqs[0], to_seq: seqs[1], last_hash: None, signed: None,
             });
             assert_eq!(line(&event, Paths::Clear), by_maps(&event));
         }

@@ -112,6 +112,7 @@ pub enum Type {
     AuditSinkDown,
     AuditSinkUp,
     AuditDlq,
+    AuditCheckpoint,
 }
 
 impl Type {
@@ -142,6 +143,7 @@ impl Type {
             Self::AuditSinkDown => "audit.sink.down.v1",
             Self::AuditSinkUp => "audit.sink.up.v1",
             Self::AuditDlq => "audit.dlq.v1",
+            Self::AuditCheckpoint => "audit.checkpoint.v1",
         }
     }
 }
@@ -221,7 +223,7 @@ pub struct Resource {
     pub field: Option<String>,
     /// The KV version, else our generation.
     pub version: Option<u64>,
-    /// SHA-256 of the lease id, hex.
+    /// SHA-256 of the lease id, or of a child token's accessor, hex.
     pub lease_id_hash: Option<String>,
 }
 
@@ -291,4 +293,19 @@ pub struct AgentFacts {
     pub to_seq: Option<u64>,
     /// Hash of the last recovered event, hex.
     pub last_hash: Option<String>,
+    /// Who signs checkpoints of this chain, and one of them.
+    pub signed: Option<Box<Signed>>,
+}
+
+/// In `agent.started`: that checkpoints come, and whose. In `audit.checkpoint`: one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// `boot` or `transit`.
+    pub by: &'static str,
+    /// The Ed25519 public key, base64; with `transit`, known once Vault has signed.
+    pub key: Option<String>,
+    /// That Vault certified the key for this chain: a signed note.
+    pub certificate: Option<String>,
+    /// The checkpoint: a signed note.
+    pub note: Option<String>,
 }

@@ -4,13 +4,18 @@
 
 mod canonical;
 mod chain;
+pub mod checkpoint;
+mod escape;
 pub mod event;
 mod flood;
 pub mod journal;
+pub mod note;
 mod pins;
 mod queue;
 mod reason;
 pub mod sink;
+pub mod tree;
+pub mod verify;
 mod writer;
 
 pub use chain::ChainId;
@@ -48,6 +53,8 @@ pub struct Settings {
     pub source: String,
     /// Whether paths in Vault are hashed in events.
     pub hash_paths: bool,
+    /// Who signs how far the journal has come; nobody without it.
+    pub checkpoints: Option<checkpoint::Settings>,
 }
 
 /// The journal's directory and sizes.

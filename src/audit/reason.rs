@@ -86,6 +86,8 @@ pub enum Reason {
     TooLarge,
     /// Over this workload's rate.
     RateLimited,
+    /// As many processes as may have a token of their own have one.
+    TooManyProcesses,
     /// There is no value yet.
     NotReady,
     /// Vault cannot be reached, and nothing valid is in hand.
@@ -132,6 +134,10 @@ pub enum Reason {
     SinkPartial,
     /// A sink was so far behind that events were gone before it could have them.
     SinkBehind,
+    /// The journal is older than what was anchored in Vault.
+    RolledBack,
+    /// The journal is empty, and events of it are anchored in Vault.
+    JournalMissing,
     /// Something of ours is broken.
     Internal,
 }
@@ -179,6 +185,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
+            Self::TooManyProcesses => "too_many_processes",
             Self::NotReady => "not_ready",
             Self::VaultAway => "vault_away",
             Self::VaultSealed => "vault_sealed",
@@ -202,6 +209,8 @@ impl Reason {
             Self::SinkRefused => "sink_refused",
             Self::SinkPartial => "sink_partial",
             Self::SinkBehind => "sink_behind",
+            Self::RolledBack => "rolled_back",
+            Self::JournalMissing => "journal_missing",
             Self::Internal => "internal",
         }
     }
@@ -244,6 +253,7 @@ impl Reason {
             | Self::Timeout
             | Self::PolicyReload
             | Self::Connections
+            | Self::TooManyProcesses
             | Self::RateLimited => Outcome::Deny,
             _ => Outcome::Error,
         }

@@ -28,6 +28,7 @@ fn settings(dir: &Path) -> Settings {
         sinks: Vec::new(),
         source: "urn:claviger:test".into(),
         hash_paths: false,
+        checkpoints: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Decides nothing about secrets. With `main.rs`, the only code that reads environment variables.
 
 mod attestor;
+mod audit;
 mod check;
 mod client;
 mod exec;
@@ -38,12 +39,13 @@ Examples:
   claviger check /etc/claviger/config.yaml         is this config good?
   claviger run --config /etc/claviger/config.yaml  the agent itself
   claviger get stripe                              one secret, over this container's socket
+  claviger audit verify /var/lib/claviger/audit    is the record whole and unchanged?
   curl --unix-socket /run/claviger/claviger.sock http://x/secrets/stripe   the same without this program
 
 Client commands find the socket by --socket, else by CLAVIGER_SOCKET, else at /run/claviger/claviger.sock.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused by policy, 4 not ready in time, 64 bad config;
-`exec` gives its command's own code, or 125 for a failure before it.")]
+`exec` gives its command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -57,6 +59,7 @@ enum Command {
     Exec(exec::Args),
     Whoami(whoami::Args),
     Probe(probe::Args),
+    Audit(audit::Args),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
@@ -105,6 +108,7 @@ impl Command {
             Self::Exec(args) => exec::run(&args),
             Self::Whoami(args) => whoami::run(&args),
             Self::Probe(args) => probe::run(&args),
+            Self::Audit(args) => audit::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
         }
@@ -220,11 +224,15 @@ mod tests {
             Exit::Usage,
             Exit::Refused,
             Exit::NotReady,
+            Exit::Altered,
+            Exit::Truncated,
+            Exit::DeclaredGaps,
+            Exit::UnsignedTail,
             Exit::BadConfig,
             Exit::Ours,
             Exit::NotRunnable,
             Exit::NotFound,
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 64, 125, 126, 127]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 64, 125, 126, 127]);
     }
 }

@@ -205,7 +205,6 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
     check(
         EXAMPLE,
         &[
-            "secrets.ci-token.per_process: line 20: not built yet: a token for each process; remove it: one token serves the workload",
             "upstreams.stripe-api: line 23: not built yet: upstreams; remove it",
             "workloads.report-job.rules[1].vault: line 33: not built yet: rules with `vault`; remove it",
             "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
@@ -214,6 +213,37 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
             "rotations.webhook-key: line 43: not built yet: rotations; remove it",
         ],
     );
+}
+
+#[test]
+fn a_token_for_each_process_needs_a_level_that_names_one() {
+    let document = |level: &str| {
+        format!(
+            "secrets: {{ci: {{identity: reports, kind: token, policies: [ci], per_process: true}}}}\n\
+             workloads:\n  job:\n    socket: {{path: /run/claviger/job/claviger.sock}}\n    peer: {{{level}}}\n\
+             \x20   rules: [{{name: keys, secrets: [ci]}}]\n"
+        )
+    };
+    let refused = |level: &str, right: &str| {
+        format!(
+            "workloads.job.rules[0].secrets[0]: line 6: ci is a token for each process, and level {level} names no \
+             process; {right}, or remove per_process: one token then serves the workload"
+        )
+    };
+    for level in ["uid: 1", "uid: 1, level: auto", "uid: 1, level: process"] {
+        check(&document(level), &[]);
+    }
+    check(
+        &document("uid: 1, level: user"),
+        &[&refused("user", "write level: process in the workload's peer")],
+    );
+    check(&document("level: reach"), &[&refused("reach", "write level: process in the workload's peer")]);
+    let what = "SO_PEERPIDFD (Linux 6.5)";
+    let old = Environment { process: Support::Lacking(what), ..environment() };
+    let newer = format!("run on Linux 6.9 or later, since this kernel lacks {what}");
+    for level in ["uid: 1", "uid: 1, level: auto", "uid: 1, level: user"] {
+        check_in(&old, &document(level), &[&refused("user", &newer)]);
+    }
 }
 
 #[test]
@@ -931,13 +961,24 @@ fn the_rest_of_audit_is_refused_by_name() {
     ] {
         check(&format!("audit: {{journal: {{dir: /j}}, {text}}}\n"), &[&format!("audit.{expected}")]);
     }
-    check(
-        "audit: {journal: {dir: /j}, checkpoints: {signer: boot, ancor: {mount: kv, path: a}}}\n",
-        &[
-            "audit.checkpoints: line 1: not built yet: audit.checkpoints; remove it",
-            "audit.checkpoints.ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
-        ],
-    );
+    for (text, expected) in [
+        (
+            "{signer: boot, ancor: {mount: kv, path: a}}",
+            ".ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
+        ),
+        ("{}", ".signer: line 1: missing; write signer: boot"),
+        (
+            "{signer: transit}",
+            ": line 1: signer: transit without a key; write key: transit/NAME, an ed25519 key in Vault's transit engine",
+        ),
+        (
+            "{signer: boot, key: transit/audit}",
+            ": line 1: a key or an anchor in Vault without an identity; write identity: NAME, one of identities",
+        ),
+    ] {
+        let config = format!("audit: {{journal: {{dir: /j}}, checkpoints: {text}}}\n");
+        check(&config, &[&format!("audit.checkpoints{expected}")]);
+    }
 }
 
 #[test]

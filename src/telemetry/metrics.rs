@@ -55,6 +55,8 @@ pub struct Gauges {
     pub tokens: Vec<(IdentityName, Option<Duration>)>,
     /// Each secret that is kept.
     pub secrets: Vec<SecretGauge>,
+    /// Each secret that is a token for each process, and how many processes have one.
+    pub processes: Vec<(SecretName, u64)>,
     /// Open connections of each workload.
     pub connections: Vec<(WorkloadName, u64)>,
     /// How often each workload's socket was removed or replaced and bound again, since the start.
@@ -252,14 +254,16 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     let Gauges {
         tokens,
         secrets,
+        processes,
         connections,
         rebinds,
         skew_ms,
-        journal_bytes,
-        fsync_errors,
-        gap_events,
-        journal_oldest,
-        sink_lags,
+        // Of the journal.
+        journal_bytes: _,
+        fsync_errors: _,
+        gap_events: _,
+        journal_oldest: _,
+        sink_lags: _,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -273,6 +277,8 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     add(&mut registry, "claviger_secret_age_seconds", "Since Vault confirmed the value", age);
     let ready = secrets.iter().map(|s| (secret(&s.name), if s.age.is_some() { 1.0 } else { 0.0 }));
     add(&mut registry, "claviger_secret_ready", "1 while a valid value is in hand", ready);
+    let own = processes.iter().map(|(name, count)| (secret(name), *count as f64));
+    add(&mut registry, "claviger_process_tokens", "Processes that have a token of their own", own);
     let open = Family::<Workload, Gauge<u64, AtomicU64>>::default();
     for (workload, count) in connections {
         open.get_or_create(&Workload { workload: workload.clone() }).set(*count);
@@ -290,11 +296,17 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         1.0
     }));
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
+    register_journal(&mut registry, gauges);
+    registry
+}
+
+fn register_journal(registry: &mut Registry, gauges: &Gauges) {
+    let Gauges { journal_bytes, fsync_errors, gap_events, journal_oldest, sink_lags, .. } = gauges;
     let journal = Gauge::<u64, AtomicU64>::default();
     journal.set(*journal_bytes);
     registry.register("audit_journal_bytes", "Size of the journal on disk", journal);
     let oldest = journal_oldest.iter().map(|age| (Vec::<(String, String)>::new(), age.as_secs_f64()));
-    add(&mut registry, "audit_journal_oldest_seconds", "Since the oldest event in the journal", oldest);
+    add(registry, "audit_journal_oldest_seconds", "Since the oldest event in the journal", oldest);
     let lags = Family::<Sink, Gauge<u64, AtomicU64>>::default();
     for (sink, lag) in sink_lags {
         lags.get_or_create(&Sink { sink: sink.clone() }).set(*lag);
@@ -307,7 +319,6 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         "Events lost to damage of the journal",
         ConstCounter::new(*gap_events),
     );
-    registry
 }
 
 fn add<L>(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = (L, f64)>)
@@ -416,6 +427,7 @@ mod tests {
                 },
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
+            processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
@@ -432,6 +444,7 @@ mod tests {
                 r#"claviger_secret_age_seconds{secret="orders-db"} 7.0"#,
                 r#"claviger_secret_ready{secret="orders-db"} 1.0"#,
                 r#"claviger_secret_ready{secret="stripe"} 0.0"#,
+                r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
                 r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",

@@ -6,4 +6,5 @@ mod support;
 
 mod identity;
 mod keeper;
+mod own;
 mod budget;

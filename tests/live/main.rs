@@ -10,13 +10,16 @@
 )]
 
 mod calls;
+mod checkpoints;
 mod database;
 mod exit;
 mod logins;
 mod outages;
+mod own;
 mod pem;
 mod record;
 mod rig;
+mod syslog;
 mod tls;
 mod upkeep;
 mod values;

@@ -29,6 +29,8 @@ mod attestor;
 mod health;
 mod commands;
 mod sinks;
+mod audit;
+mod own;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {

@@ -7,7 +7,7 @@ mod crc32c;
 pub(super) mod disk;
 mod files;
 mod recovery;
-mod segment;
+pub(super) mod segment;
 pub(super) mod walk;
 
 pub use walk::{Reader, read};

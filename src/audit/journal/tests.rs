@@ -97,6 +97,7 @@ impl Bench {
             sinks: Vec::new(),
             source: "urn:claviger:test".into(),
             hash_paths: false,
+            checkpoints: None,
         }
     }
 

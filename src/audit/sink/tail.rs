@@ -106,7 +106,7 @@ impl Tail {
     }
 
     /// Lets events gather for `pause`, or until there are `enough` more; ends early as [`Tail::wait`] does.
-    pub(super) fn gather(&self, seen: Seen, enough: u64, pause: Duration) {
+    pub(in crate::audit) fn gather(&self, seen: Seen, enough: u64, pause: Duration) {
         let seq = seen.position.seq.saturating_add(enough.saturating_sub(1));
         let position = Position { chain: self.chain, seq };
         self.wait(Seen { position, ..seen }, Some(pause));

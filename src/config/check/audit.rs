@@ -33,6 +33,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let dir = journal.as_ref().map(|journal| journal.dir.as_path());
     let sinks = map.or("sinks", Vec::new(), |leaf| super::sinks::read(leaf, dir));
     let hash_paths = map.or("hash_paths", false, Leaf::flag);
+    let checkpoints = map.given("checkpoints", |leaf| super::checkpoints::read(leaf, context));
     unbuilt(&mut map);
     map.finish();
     let sinks = match sinks? {
@@ -40,7 +41,8 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         some => some,
     };
     let source = context.environment.source.clone();
-    Some(Settings { mode: mode?, journal: journal?, sinks, source, hash_paths: hash_paths? })
+    let (mode, hash_paths, checkpoints) = (mode?, hash_paths?, checkpoints?);
+    Some(Settings { mode, journal: journal?, sinks, source, hash_paths, checkpoints })
 }
 
 fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
@@ -64,15 +66,6 @@ fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
 }
 
 fn unbuilt(map: &mut Map<'_>) {
-    if let Some(leaf) = map.find("checkpoints") {
-        leaf.not_built("audit.checkpoints");
-        if let Some(mut map) = leaf.map() {
-            let _ = map.need("signer", "boot", |leaf| leaf.word(&[("boot", ()), ("transit", ())]));
-            let _ = map.given("key", Leaf::text);
-            let _ = map.given("anchor", super::unbuilt::store);
-            map.finish();
-        }
-    }
     if let Some(leaf) = map.find("handoff") {
         leaf.not_built("audit.handoff");
         let _ = super::unbuilt::store(&leaf);

@@ -4,6 +4,7 @@
 
 mod around;
 mod audit;
+mod checkpoints;
 mod identities;
 mod program;
 mod rules;
@@ -15,18 +16,20 @@ mod workloads;
 
 use super::{
     Config, Environment, Loaded,
-    file::Node,
+    file::{Node, Raw},
     problem::{Problem, Rejected},
     reader::{Findings, Leaf, Map, Table, under},
 };
 use crate::{policy::rule::AuditMode, sandbox::Mode};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What the sections must know of one another.
 struct Context<'a> {
     environment: &'a Environment,
     identities: Table<'a>,
     secrets: Table<'a>,
+    /// Those that are a token for each process.
+    own: BTreeSet<&'a str>,
     upstreams: Table<'a>,
     approvals: Table<'a>,
     client_cert: ClientCert,
@@ -49,6 +52,7 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
         environment,
         identities: Table::of(root, "identities", "identity"),
         secrets: Table::of(root, "secrets", "secret"),
+        own: own(root),
         upstreams: Table::of(root, "upstreams", "upstream"),
         approvals: Table::of(root, "approvals", "approval"),
         sandbox: around::peek_sandbox(root),
@@ -66,6 +70,15 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
             Err(Rejected { problems })
         }
     }
+}
+
+/// The secrets that are a token for each process, whatever else is wrong with them.
+fn own(root: &Node) -> BTreeSet<&str> {
+    let Some(Raw::Map(secrets)) = under(root, "secrets").map(|node| &node.raw) else {
+        return BTreeSet::new();
+    };
+    let is_own = |node| matches!(under(node, "per_process").map(|node| &node.raw), Some(Raw::Flag(true)));
+    secrets.iter().filter(|entry| is_own(&entry.node)).map(|entry| entry.key.as_str()).collect()
 }
 
 /// Never seen, as far as the tests go; a config without settings must be refused all the same.

@@ -115,6 +115,7 @@ fn journal(directory: &TempDir) -> audit::Settings {
         sinks: Vec::new(),
         source: "urn:claviger:test".into(),
         hash_paths: false,
+        checkpoints: None,
     }
 }
 
