@@ -5,6 +5,7 @@
 mod admission;
 mod cause;
 pub mod attestor;
+mod caller;
 mod challenge;
 pub mod container;
 mod control;
@@ -26,6 +27,7 @@ use std::{io, os::fd::AsFd, sync::Arc};
 use tokio::net::{UnixStream, unix::UCred};
 
 pub use admission::{Provers, Repinned, Since};
+pub use caller::{Caller, glance};
 pub use cause::{Cause, Rejected};
 pub use watch::{Fault, Watch};
 
@@ -72,10 +74,6 @@ pub struct Peer {
     program: Option<Program>,
 }
 
-/// Who connected, by no more than its ids as they were then (`SO_PEERCRED`): enough to count it, too little to serve it.
-#[derive(Debug)]
-pub struct Caller(Box<Peer>);
-
 /// Prepares a socket before listen(2), so that whatever is ever written to its connections is stamped with who wrote it, bytes
 /// that come before accept(2) too; and so that peers cannot pass descriptors, where the kernel can refuse them (Linux 6.16).
 ///
@@ -89,21 +87,6 @@ pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
         told.or_else(|error| if too_old(&error) { Ok(()) } else { Err(error) })?;
     }
     Ok(())
-}
-
-/// Takes one look, of one system call, at who is at the other end: whoever knocks may knock often, and must not cost us more
-/// before it is counted. Its uid and gid are checked, and not its groups.
-///
-/// # Errors
-/// [`Rejected`], with its ids for the event.
-pub fn glance(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Caller, Rejected> {
-    let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
-    let known = stream.peer_cred().map_err(|error| rejected(None, Cause::Unknown(error)))?;
-    let peer = Box::new(Peer::of(&known, Vec::new(), settings.level, workload));
-    match peer.check_own_ids(settings) {
-        Ok(()) => Ok(Caller(peer)),
-        Err(cause) => Err(rejected(Some(peer), cause)),
-    }
 }
 
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
@@ -126,20 +109,6 @@ pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadNam
 fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result<Peer> {
     let known = stream.peer_cred()?;
     Ok(Peer::of(&known, kernel::groups(stream.as_fd())?, level, workload))
-}
-
-impl Caller {
-    /// Effective user id when it connected.
-    #[must_use]
-    pub fn uid(&self) -> u32 {
-        self.0.uid
-    }
-
-    /// It may not be here after all.
-    #[must_use]
-    pub fn refuse(self, cause: Cause) -> Rejected {
-        Rejected { workload: self.0.workload.clone(), peer: Some(self.0), cause }
-    }
 }
 
 impl Peer {
