@@ -133,7 +133,7 @@ async fn in_a_pod_the_heir_of_a_process_that_ended_before_it_was_accepted_gets_n
     for profile in PROFILES {
         let pod = Pod::new(profile, Pids::Own, PROCESS).await;
         // The kernel takes connections for it.
-        pod.attacked.agent.freeze().await;
+        pod.attacked.freeze().await;
         let leave = Part::LeaveBehind(pod.socket(), permitted(), Before::Asking);
         let (mut command, _container) = pod.container(&permitted(), &Part::UnderInit(Box::new(leave)));
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
@@ -142,7 +142,7 @@ async fn in_a_pod_the_heir_of_a_process_that_ended_before_it_was_accepted_gets_n
         while !text.ends_with("ended\n") {
             assert_ne!(out.read_line(&mut text).await.unwrap(), 0, "{text}");
         }
-        assert!(pod.attacked.agent.stands_still());
+        assert!(pod.attacked.stands_still());
         pod.attacked.agent.signal(Signal::SIGCONT);
         out.read_to_string(&mut text).await.unwrap();
         assert!(child.wait().await.unwrap().success());

@@ -288,21 +288,6 @@ impl Agent {
         kill(Pid::from_raw(self.pid), signal).unwrap();
     }
 
-    /// Whether each of its threads is stopped.
-    pub(crate) fn stands_still(&self) -> bool {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
-        let stopped = |stat: String| stat.contains(") T ");
-        tasks
-            .map(|task| task.unwrap().path().join("stat"))
-            .all(|stat| fs::read_to_string(stat).is_ok_and(stopped))
-    }
-
-    /// Stops it where it is, until SIGCONT, and waits until each of its threads is stopped.
-    pub(crate) async fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
-        until("the agent to stand still", || async { self.stands_still().then_some(()) }).await;
-    }
-
     /// Waits for the end of the process and of its streams.
     pub(crate) async fn wait(&mut self) -> ExitStatus {
         let status = timeout(LIMIT, self.child.wait()).await.expect("the agent does not end").unwrap();
