@@ -31,6 +31,7 @@ pub mod app;
 pub mod config;
 pub mod cli;
 pub mod telemetry;
+pub mod sandbox;
 // -- words that everyone uses, and which use nothing of ours
 pub mod name;
 pub mod secret;

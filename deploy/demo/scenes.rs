@@ -54,7 +54,7 @@ async fn refused(screen: &Screen, agent: &Agent, people: &People) -> Result<()> 
     screen.title(title);
     let mut tries = vec![("billing-agent's socket", &agent.billing_agent, "(reason no_rule,")];
     if people.differ() {
-        tries.insert(0, ("report-job's socket", &agent.report_job, "(reason wrong_uid,"));
+        tries.insert(0, ("report-job's socket", &agent.report_job, "(reason uid,"));
     }
     for (place, socket, reason) in tries {
         let asked = ask(people.billing_agent, socket, &["stripe"]).await?;

@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod limits;
 mod outcome;
 mod record;
 
@@ -11,10 +12,14 @@ use crate::{
     audit::Audit,
     keeper,
     name::{RuleName, SecretName, WorkloadName},
-    peer::{self, Peer, level::Level},
-    policy::{self, Permit, Policy, rate::Bucket},
+    peer::{self, Peer, Since, attestor::Attestor, level::Level},
+    policy::{
+        self, Permit, Policy,
+        rate::{Bucket, Buckets},
+    },
 };
 use arc_swap::ArcSwap;
+use limits::Floods;
 use outcome::Unsent;
 use std::{
     collections::BTreeMap,
@@ -40,14 +45,17 @@ pub struct Access {
     workload: WorkloadName,
     rules: ArcSwap<Rules>,
     rates: Mutex<Rates>,
+    floods: Mutex<Floods>,
     started: Instant,
+    provers: peer::Provers,
     parts: Parts,
 }
 
 /// What was taken of each rate.
 #[derive(Default)]
 struct Rates {
-    workload: Bucket,
+    requests: Buckets,
+    connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
 }
 
@@ -65,6 +73,8 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Looks at what peers execute; `None` where no level needs that.
+    pub attestor: Option<Attestor>,
     /// Takes the events.
     pub audit: Audit,
     /// Is told of each request.
@@ -106,7 +116,10 @@ impl Access {
     #[must_use]
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
-        Self { workload, rules, rates: Mutex::default(), started: Instant::now(), parts }
+        let attestor = parts.attestor.clone();
+        let provers = peer::Provers { attestor, ..peer::Provers::default() };
+        let (rates, floods) = (Mutex::default(), Mutex::default());
+        Self { workload, rules, rates, floods, started: Instant::now(), provers, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -123,13 +136,24 @@ impl Access {
         peer::identify(stream, &self.rules.load().peer, &self.workload)
     }
 
-    /// Takes one of the workload's own rate, before anything of a request is looked at.
+    /// Has the peer prove what is required beyond its process, which may take a moment. Nothing may be read from the stream
+    /// before.
     ///
     /// # Errors
-    /// How long until one can be had.
-    pub fn take_turn(&self, per_second: u32) -> Result<(), Duration> {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.workload.take(per_second, self.started.elapsed())
+    /// As [`Self::identify`].
+    pub async fn admit(&self, mut peer: Peer) -> Result<Peer, peer::Rejected> {
+        let rules = self.rules.load_full();
+        let admitted = match peer.admit(&rules.peer, &self.provers).await {
+            Ok(None) => Ok(()),
+            Ok(Some(repinned)) => self.repinned(&peer, &repinned).await.map_err(|_| peer::Cause::Unrecorded),
+            Err(cause) => Err(cause),
+        };
+        match admitted {
+            Ok(()) => Ok(peer),
+            Err(cause) => {
+                Err(peer::Rejected { workload: self.workload.clone(), peer: Some(Box::new(peer)), cause })
+            }
+        }
     }
 
     /// The path. When the client hangs up, this future is dropped, at worst while it waits for a newer value; between
@@ -144,8 +168,8 @@ impl Access {
         arrived: Instant,
     ) -> Result<Answered, Unaudited> {
         let outcome = self.attempt(peer, &wish).await;
-        if let Err(Refusal { why: Why::Rejected(_), .. }) = &outcome {
-            self.disown(peer);
+        if let Err(Refusal { why: Why::Rejected(cause), .. }) = &outcome {
+            self.disown(peer, cause);
         }
         let event = self.event(peer, &wish, &outcome, arrived);
         let mut unsent = Unsent::new(self, peer, wish, outcome, arrived);
@@ -158,7 +182,7 @@ impl Access {
         let Wish::Secret { name, act } = wish else {
             return Ok(Done::Listed(self.list(peer).await?));
         };
-        let mut permit = self.decide(peer, name.as_ref()).await?;
+        let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
         let mut grant = approval::obtain(permit);
         let mut waited = Ok(());
@@ -167,7 +191,7 @@ impl Access {
         {
             waited = self.await_newer(&grant, since.as_deref(), limit).await;
             // The rules may have changed meanwhile, and the peer.
-            permit = self.decide(peer, name.as_ref()).await?;
+            permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
             grant = approval::obtain(permit);
         }
         match (waited.and_then(|()| self.parts.keeper.fetch(&grant)), act) {
@@ -177,9 +201,9 @@ impl Access {
         }
     }
 
-    async fn decide(&self, peer: &Peer, name: Option<&SecretName>) -> Result<Permit, Refusal> {
+    async fn decide(&self, peer: &Peer, name: Option<&SecretName>, since: Since) -> Result<Permit, Refusal> {
         let rules = self.rules.load_full();
-        peer.attest(&rules.peer).await?;
+        peer.attest(&rules.peer, &self.provers, since).await?;
         Ok(policy::decide(&rules.policy, peer, name)?)
     }
 
@@ -234,13 +258,13 @@ impl Access {
     /// The settings changed, and the peer may no longer be here.
     pub async fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level), Why> {
         let rules = self.rules.load_full();
-        peer.attest(&rules.peer).await?;
+        peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         Ok((rules.policy.rules().cloned().collect(), rules.peer.level))
     }
 
     async fn list(&self, peer: &Peer) -> Result<Vec<(SecretName, Option<Held>)>, Refusal> {
         let rules = self.rules.load_full();
-        peer.attest(&rules.peer).await?;
+        peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         let held = |permit: Permit| {
             let shelf = self.parts.keeper.describe(permit.secret(), permit.process());
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))
@@ -248,9 +272,9 @@ impl Access {
         Ok(policy::permits(&rules.policy, peer).map(held).collect())
     }
 
-    /// Revokes what the peer's process has of its own, whose connection is about to be cut.
-    fn disown(&self, peer: &Peer) {
-        if let Some(process) = peer.process() {
+    /// Revokes what the peer's process has of its own, whose connection is cut for `cause`.
+    fn disown(&self, peer: &Peer, cause: &peer::Cause) {
+        if let Some(process) = peer.process().filter(|_| is_held_against_it(cause)) {
             self.parts.keeper.disown(process);
         }
     }
@@ -258,4 +282,19 @@ impl Access {
     fn refuse(&self, permit: &Permit, why: Why) -> Refusal {
         Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
+}
+
+/// Whether a cause speaks against the process, rather than against its haste or what could be found out in time.
+fn is_held_against_it(cause: &peer::Cause) -> bool {
+    use peer::{Cause, program::Refusal};
+    !matches!(
+        cause,
+        Cause::Connections
+            | Cause::Rate(_)
+            | Cause::Crowded
+            | Cause::Unchallenged
+            | Cause::Reloaded
+            | Cause::Unrecorded
+            | Cause::Program(Refusal::AttestorFailed | Refusal::Timeout)
+    )
 }

@@ -168,6 +168,12 @@ impl Drop for Unsent {
 }
 
 impl Why {
+    /// Whether nothing may be said to whoever is at the other end: it may be somebody else than the peer by now.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Rejected(cause) if !cause.is_told())
+    }
+
     /// The word for it in the answer, the event and the metrics.
     #[must_use]
     pub fn reason(&self) -> Reason {

@@ -9,11 +9,11 @@ use super::{
 use crate::{
     audit::{
         Receipt,
-        event::{Actor, Cache, Event, Resource, RuleRef, VaultRef},
+        event::{Actor, Cache, ContainerRef, Event, Resource, RuleRef, VaultRef},
     },
     clock,
     name::RuleName,
-    peer::{self, Peer},
+    peer::{self, Peer, container::Container},
     policy::{Permit, rule::AuditMode},
 };
 use std::{sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(1);
 impl Access {
     /// Revokes what an admitted peer's process has of its own, and puts on record why its connection was closed. Call it once nothing can be read or written there any more.
     pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
-        self.disown(peer);
+        self.disown(peer, cause);
         let mut event = self.blank(Type::PeerRejected, Some(peer));
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
         self.observe(Some(peer), None, event.reason, None);
@@ -37,6 +37,13 @@ impl Access {
     pub async fn exited(&self, peer: &Peer) {
         // As in `breached`.
         let _ = self.record(self.blank(Type::PeerExited, Some(peer)), Some(peer)).await;
+    }
+
+    /// Puts on record that the socket went over to the container of this peer.
+    pub(super) async fn repinned(&self, peer: &Peer, repinned: &peer::Repinned) -> Result<(), Unaudited> {
+        let mut event = self.blank(Type::PeerRepinned, Some(peer));
+        event.before = Some(container_ref(&repinned.before));
+        self.record(event, Some(peer)).await.map(|_| ())
     }
 
     /// Puts on record that a peer may not be there.
@@ -106,9 +113,16 @@ impl Access {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
-    fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
-        let actor =
-            |peer: &Peer| Actor { uid: peer.uid(), gid: peer.gid(), pid: peer.pid(), level: peer.level() };
+    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
+        let actor = |peer: &Peer| Actor {
+            uid: peer.uid(),
+            gid: peer.gid(),
+            pid: peer.pid(),
+            pidfd_ino: peer.process().map(|process| process.id().inode()),
+            level: peer.level(),
+            exe_sha256: peer.exe_sha256().copied(),
+            container: peer.container().map(container_ref),
+        };
         Event {
             workload: Some(self.workload.clone()),
             actor: peer.map(actor),
@@ -164,6 +178,10 @@ impl Access {
             mode: permit.audit_mode(self.parts.audit.mode()),
         }
     }
+}
+
+fn container_ref(container: &Container) -> ContainerRef {
+    ContainerRef { id: container.id().to_string(), name: container.name().map(str::to_owned) }
 }
 
 fn describe(event: &mut Event, value: &Value) {

@@ -8,7 +8,7 @@ mod request;
 mod value;
 
 use crate::{
-    access::{Access, Answered, Done, TurnedAway, Unaudited},
+    access::{Access, Answered, Done, Reason, TurnedAway, Unaudited},
     peer::Peer,
 };
 use answer::Bad;
@@ -23,6 +23,9 @@ use tokio::time::Instant;
 /// A whole body in one piece; wiped when dropped if it holds a value.
 pub type Content = Full<Bytes>;
 
+/// In it the peer sends back the nonce of `/challenge`.
+const NONCE: &str = "claviger-nonce";
+
 /// What is to be sent, and what is to be said of it once it is sent.
 pub struct Reply {
     /// To be sent as it is.
@@ -31,6 +34,11 @@ pub struct Reply {
     pub owed: Option<Answered>,
 }
 
+/// Nothing is to be said: whoever is at the other end by now may be somebody else than the peer. The connection must be closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer is no longer the one that connected")]
+pub struct Silence;
+
 impl From<Response<Content>> for Reply {
     fn from(response: Response<Content>) -> Self {
         Self { response, owed: None }
@@ -38,15 +46,29 @@ impl From<Response<Content>> for Reply {
 }
 
 /// Answers one request of `peer`, whose body may have `limit` bytes.
-pub async fn serve<B>(access: &Arc<Access>, peer: &Arc<Peer>, limit: u64, request: Request<B>) -> Reply
+///
+/// # Errors
+/// [`Silence`]; that there is a reason for it is on record.
+pub async fn serve<B>(
+    access: &Arc<Access>,
+    peer: &Arc<Peer>,
+    limit: u64,
+    request: Request<B>,
+) -> Result<Reply, Silence>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let arrived = Instant::now();
     let only_head = request.method() == Method::HEAD;
-    match native::read(request, limit).await {
+    if let Some(echo) = request.headers().get(NONCE) {
+        peer.challenge().hear(echo.as_bytes());
+    }
+    Ok(match native::read(request, limit).await {
         Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrived).await {
+            Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => {
+                return Err(Silence);
+            }
             Ok(answered) => reply(peer, answered, only_head),
             Err(unaudited) => answer::unaudited(&unaudited).into(),
         },
@@ -57,11 +79,19 @@ where
             }
             Err(why) => {
                 access.observe_other(peer, Some(why.reason()));
+                if why.is_silent() {
+                    return Err(Silence);
+                }
                 answer::refused(peer.workload(), &why, None).into()
             }
         },
+        Ok(Asked::Challenge) => {
+            let nonce = peer.challenge().ask();
+            access.observe_other(peer, nonce.as_ref().err().map(|_| Reason::Internal));
+            answer::challenge(nonce).into()
+        }
         Err(bad) => refuse(access, peer, &bad).into(),
-    }
+    })
 }
 
 /// The answer to a request over the workload's rate, which was not read.

@@ -26,6 +26,8 @@ pub(super) enum Asked {
     Wish(Wish),
     /// What we see of the peer; discloses nothing else.
     WhoAmI,
+    /// A nonce for this connection; discloses nothing.
+    Challenge,
 }
 
 /// Reads a request. Its body is read only where the route has one, and never beyond `limit` bytes.
@@ -49,6 +51,11 @@ where
             request::no_query(&head.uri)?;
             Ok(Asked::WhoAmI)
         }
+        Route::Challenge if head.method == Method::GET => {
+            request::no_query(&head.uri)?;
+            Ok(Asked::Challenge)
+        }
+        Route::Challenge => Err(Bad::Method("GET")),
         Route::Secret(name) => {
             reads(&head.method)?;
             let read = request::read(&head.uri, &head.headers)?;

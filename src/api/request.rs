@@ -25,6 +25,8 @@ pub(super) enum Route {
     Ack(Option<SecretName>),
     /// `/whoami`
     WhoAmI,
+    /// `/challenge`
+    Challenge,
 }
 
 /// Which route the path is.
@@ -44,6 +46,7 @@ pub(super) fn route(uri: &Uri) -> Result<Route, Bad> {
     match route {
         (Some("secrets"), None, ..) => Ok(Route::Secrets),
         (Some("whoami"), None, ..) => Ok(Route::WhoAmI),
+        (Some("challenge"), None, ..) => Ok(Route::Challenge),
         (Some("secrets"), Some(name), None, _) if !name.is_empty() => {
             Ok(Route::Secret(SecretName::new(name).ok()))
         }
@@ -202,6 +205,7 @@ mod tests {
     fn paths_are_routes() {
         check("/secrets", Ok(Route::Secrets));
         check("/whoami", Ok(Route::WhoAmI));
+        check("/challenge", Ok(Route::Challenge));
         check("/secrets/stripe", Ok(Route::Secret(name("stripe"))));
         check("/secrets/str%69pe", Ok(Route::Secret(name("stripe"))));
         check("http://elsewhere/secrets/stripe?wait=1s", Ok(Route::Secret(name("stripe"))));

@@ -94,6 +94,11 @@ impl Kept {
         self.keeper.clone()
     }
 
+    /// One identity, as its users see it.
+    pub(super) fn identity(&self, name: &IdentityName) -> Option<Identity> {
+        self.identities.load().get(name).cloned()
+    }
+
     /// How each identity stands; later ones appear in it too.
     pub(super) fn identities(&self) -> Arc<ArcSwap<Identities>> {
         Arc::clone(&self.identities)

@@ -3,23 +3,27 @@
 //! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
 //! process, since half an agent is worse than none.
 
+mod checkpoints;
 mod kept;
 mod record;
 mod reload;
 mod sight;
+mod sinks;
 mod workloads;
 
 use crate::{
     audit::{
         self, Audit,
-        event::{AgentFacts, Event, Outcome, Type},
-        sink,
+        event::{AgentFacts, Event, Outcome, Signed, Type},
+        sink::Sinks,
     },
     clock,
     config::{Config, Loaded, watch::Watch},
+    peer::attestor::{self, Attestor},
+    sandbox::{Dumpable, Inside},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
     telemetry::{
-        health::{Health, Port, Ready},
+        health::{Health, Note, Port, Ready},
         log::Log,
         metrics::Metrics,
     },
@@ -27,6 +31,7 @@ use crate::{
 };
 use anyhow::Context;
 use kept::Kept;
+use nix::unistd::geteuid;
 use record::Recorder;
 use std::{
     path::{Path, PathBuf},
@@ -48,6 +53,15 @@ const HEAD_START: Duration = Duration::from_millis(200);
 /// How long the last events may take to reach the disk and the sinks.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
+/// What must be there before the process has a second thread.
+#[derive(Debug)]
+pub struct Before {
+    /// What the process has given up.
+    pub inside: Inside,
+    /// Started outside of that; `None` where the config needs none.
+    pub attestor: Option<attestor::Started>,
+}
+
 /// How the agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -60,9 +74,11 @@ struct Agent {
     path: PathBuf,
     config: Config,
     log: Log,
+    inside: Inside,
     vault: Vault,
     audit: Audit,
     recorder: Recorder,
+    checkpoints: checkpoints::Running,
     kept: Kept,
     workloads: Workloads,
     health: Health,
@@ -70,8 +86,8 @@ struct Agent {
     stop: Stop,
     /// What must not end before a stop was asked for; each says its name.
     tasks: JoinSet<&'static str>,
-    sinks: JoinSet<()>,
-    sinks_stop: CancellationToken,
+    sinks: Sinks,
+    ear: sinks::Ear,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -81,13 +97,13 @@ struct Agent {
 ///
 /// # Errors
 /// What could not be started; or the task that ended by itself.
-pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended> {
+pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyhow::Result<Ended> {
     // Before anything else, so that no signal ends the process without order.
     let mut signals = shutdown::signals().context("listening for signals")?;
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "config");
     }
-    let mut agent = Agent::start(path, loaded.config, log).await?;
+    let mut agent = Agent::start(path, loaded.config, log, before).await?;
     agent.catch_up();
     let failed = agent.serve(&mut signals).await;
     agent.end().await;
@@ -98,10 +114,12 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log) -> anyhow::Result<Ended>
 }
 
 impl Agent {
-    async fn start(path: &Path, config: Config, log: Log) -> anyhow::Result<Self> {
+    async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
+        let Before { inside, attestor } = before;
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
+        let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = {
             let metrics = metrics.clone();
             Audit::open(&config.audit, move |took| metrics.audit_committed(took))?
@@ -109,66 +127,65 @@ impl Agent {
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
-        recorder.record(started(&config, &port));
+        recorder.record(started(&config, &port, &inside, planned.declaration()));
         let vault = Vault::new(config.vault.clone()).context("preparing the way to Vault")?;
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let mut workloads =
-            Workloads::new(kept.keeper(), audit.clone(), metrics.clone(), unfinished.clone(), &stop);
+        let stopping = stop.token(Phase::Accept).clone();
+        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
+        let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
+        let (keeper, tracker) = (kept.keeper(), unfinished.clone());
+        let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
+        let ear = recorder.ear();
+        let sinks = {
+            let ear = ear.clone();
+            Sinks::new(&audit, move |fact| ear.hear(fact))
+        };
         let mut agent = Self {
             path: path.to_owned(),
             config,
             log,
+            inside,
             vault,
             audit,
             recorder,
+            checkpoints,
             kept,
             workloads,
             health,
             ready: Some(ready),
             stop,
             tasks: JoinSet::new(),
-            sinks: JoinSet::new(),
-            sinks_stop: CancellationToken::new(),
+            sinks,
+            ear,
             unfinished,
             watch,
             clock: sight::Clock::new(),
         };
+        agent.note();
         agent.open_port(port, metrics);
-        agent.start_sinks();
+        agent.sinks.take_over(&agent.config.audit.sinks);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
         Ok(agent)
     }
 
     fn open_port(&mut self, port: Port, metrics: Metrics) {
-        let gauges = sight::Gauging::new(&self.kept, &self.workloads, self.vault.clone(), self.audit.stats());
+        let gauges = sight::Gauging::new(
+            &self.kept,
+            &self.workloads,
+            self.vault.clone(),
+            &self.audit,
+            self.sinks.lags(),
+        );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
         self.tasks.spawn(async move {
             port.serve(health, move || metrics.scrape(&gauges.read())).await;
             "health"
         });
-    }
-
-    fn start_sinks(&mut self) {
-        for sink in &self.config.audit.sinks {
-            let sink::Kind::Stdout = sink.kind;
-            let name = sink.name.clone();
-            match sink::stdout::Stdout::of_process(&self.audit, name.clone()) {
-                Ok(stdout) => {
-                    let stop = self.sinks_stop.clone();
-                    self.sinks.spawn(async move {
-                        if let Err(error) = stdout.run(stop).await {
-                            tracing::error!(sink = %name, %error, "the sink does not run; events stay in the journal");
-                        }
-                    });
-                }
-                Err(error) => tracing::error!(sink = %name, %error, "standard output is closed"),
-            }
-        }
     }
 
     /// Serves until a signal; gives the name of a task that ended before one.
@@ -182,12 +199,21 @@ impl Agent {
                 biased;
                 signal = signals.next() => match signal {
                     Signal::Terminate => return None,
-                    Signal::Reload => self.reload(),
+                    Signal::Reload => {
+                        self.sinks.reopen();
+                        self.reload();
+                    }
                 },
                 files = self.watch.changed() => self.files_changed(&files),
                 Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
                 () = self.kept.changed() => self.look(),
-                _ = turns.tick() => self.turn(),
+                _ = turns.tick() => {
+                    self.turn();
+                    // From inside the sandbox nothing starts it again, and without it permitted peers are refused.
+                    if !self.workloads.attestor_runs() {
+                        return Some("attestor".to_owned());
+                    }
+                }
                 _ = fail_backs.tick() => {
                     self.kept.fail_back();
                     self.reload_certificates();
@@ -202,6 +228,7 @@ impl Agent {
             self.recorder.record(jump);
         }
         self.kept.turn();
+        self.ear.turn();
         self.look();
     }
 
@@ -218,6 +245,13 @@ impl Agent {
         self.health.set(reasons);
     }
 
+    /// Says what a person should know of the config that runs.
+    fn note(&self) {
+        let exposed =
+            self.inside.dumpable() == Dumpable::AtExec && self.config.has_workload_of(geteuid().as_raw());
+        self.health.note(exposed.then_some(Note::DumpableAtExec).into_iter().collect());
+    }
+
     async fn end(mut self) {
         self.health.set(vec![sight::stopping()]);
         let (cut, finished) = (self.workloads.cut(), CancellationToken::new());
@@ -229,7 +263,8 @@ impl Agent {
             finished.cancel();
         };
         let revocation = async {
-            let _ = tokio::time::timeout(HEAD_START, finished.cancelled()).await;
+            let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
+            let _ = tokio::join!(head_start, self.checkpoints.before_revocation());
             self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
         };
         tokio::join!(requests, revocation);
@@ -238,12 +273,13 @@ impl Agent {
         drop(self.kept);
         let audit = async {
             self.unfinished.wait().await;
+            self.ear.finish();
             self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
+            self.checkpoints.last().await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
             }
-            self.sinks_stop.cancel();
-            while self.sinks.join_next().await.is_some() {}
+            self.sinks.end().await;
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }
@@ -258,11 +294,13 @@ fn has_run_before(settings: &audit::Settings) -> bool {
     audit::journal::read(&settings.journal.dir).is_ok_and(|mut events| events.next().is_some())
 }
 
-fn started(config: &Config, port: &Port) -> Event {
+fn started(config: &Config, port: &Port, inside: &Inside, signed: Option<Box<Signed>>) -> Event {
     let facts = AgentFacts {
         version: Some(env!("CARGO_PKG_VERSION")),
         revision: Some(config.revision.clone()),
         health: Some(port.address()),
+        sandbox: Some(inside.to_string()),
+        signed,
         ..AgentFacts::default()
     };
     Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }

@@ -9,6 +9,7 @@ use crate::{
     keeper::Keeper,
     listener::{Limits, Listener, Standing},
     name::WorkloadName,
+    peer::attestor::Attestor,
     policy::Policy,
     shutdown::{Phase, Stop},
     telemetry::metrics::{Metrics, Request},
@@ -39,14 +40,15 @@ struct Serving {
 impl Workloads {
     pub(super) fn new(
         keeper: Keeper,
+        attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,
         unfinished: TaskTracker,
         stop: &Stop,
     ) -> Self {
         let stop = stop.token(Phase::Accept).clone();
-        let parts =
-            Parts { keeper, audit, observe: Arc::new(Counting(metrics)), unfinished, stopping: stop.clone() };
+        let observe = Arc::new(Counting(metrics));
+        let parts = Parts { keeper, attestor, audit, observe, unfinished, stopping: stop.clone() };
         Self {
             parts,
             stop,
@@ -80,6 +82,11 @@ impl Workloads {
                 serving.limits.store(Arc::new(workload.listener.limits));
             }
         }
+    }
+
+    /// No, if there was an attestor and it has ended.
+    pub(super) fn attestor_runs(&self) -> bool {
+        self.parts.attestor.as_ref().is_none_or(Attestor::is_running)
     }
 
     /// How each socket stands.

@@ -5,7 +5,11 @@
 
 use super::{
     chain::Chain,
-    event::{Actor, AgentFacts, Cache, Event, Outcome, Resource, RuleRef, Type, VaultRef},
+    escape::{escape, fitting},
+    event::{
+        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, Signed, SinkRef,
+        Type, VaultRef,
+    },
 };
 use crate::clock::Timestamp;
 use crate::crypto::{append_hex, sha256};
@@ -76,6 +80,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         time: _,
         workload,
         actor,
+        before,
         identity,
         resource,
         rule,
@@ -83,12 +88,16 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         cache,
         latency,
         agent,
+        agg,
+        sink,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen { out, caps, left_out: 0, first: true };
     pen.open();
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
+    pen.object("agg", agg.as_ref(), write_agg);
+    pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
     pen.object("chain", Some(frame.chain), |pen, chain| {
         pen.hex("prev", "", &chain.hash);
@@ -106,6 +115,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("rule", rule.as_ref(), write_rule);
     pen.quoted("seq", format_args!("{seq:020}"));
     pen.number("severity", Some(severity(*outcome)));
+    pen.object("sink", sink.as_ref(), write_sink);
     pen.text("source", Some(frame.source));
     pen.quoted("time", format_args!("{:.6}", frame.time));
     pen.bare("truncated", caps.original.map(|_| true));
@@ -126,12 +136,19 @@ fn severity(outcome: Outcome) -> u64 {
 }
 
 fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
-    let Actor { uid, gid, pid, level } = actor;
+    let Actor { uid, gid, pid, pidfd_ino, level, exe_sha256, container } = actor;
+    pen.object("container", container.as_ref(), write_container);
+    if let Some(digest) = exe_sha256 {
+        pen.hex("exe_sha256", "", digest);
+    }
     pen.number("gid", Some(u64::from(*gid)));
     pen.quoted("level", level.word());
     match pid {
         Some(pid) => pen.bare("pid", Some(pid)),
         None => pen.quoted("pid", "hidden"),
+    }
+    if let Some(inode) = pidfd_ino {
+        pen.quoted("pidfd_ino", inode);
     }
     pen.number("uid", Some(u64::from(*uid)));
 }
@@ -143,12 +160,14 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         health,
         problems,
         keys,
+        sandbox,
         jump_ms,
         skew_ms,
         chain,
         from_seq,
         to_seq,
         last_hash,
+        signed,
     } = facts;
     let (from, last) = if kind == Type::AuditRecovered { (None, *from_seq) } else { (*from_seq, None) };
     pen.text("chain", chain.as_deref());
@@ -162,9 +181,29 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.seq("last_seq", last);
     pen.number("problems", *problems);
     pen.text("revision", revision.as_deref());
+    pen.text("sandbox", sandbox.as_deref());
+    pen.object("signed", signed.as_deref(), |pen, Signed { by, key, certificate, note }| {
+        pen.quoted("by", by);
+        pen.text("cert", certificate.as_deref());
+        pen.text("key", key.as_deref());
+        pen.text("note", note.as_deref());
+    });
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
+}
+
+fn write_container(pen: &mut Pen<'_>, container: &ContainerRef) {
+    let ContainerRef { id, name } = container;
+    pen.text("id", Some(id));
+    pen.text("name", name.as_deref());
+}
+
+fn write_agg(pen: &mut Pen<'_>, agg: &Agg) {
+    let Agg { count, first, last } = agg;
+    pen.number("count", Some(*count));
+    pen.quoted("first", format_args!("{first:.6}"));
+    pen.quoted("last", format_args!("{last:.6}"));
 }
 
 fn write_cache(pen: &mut Pen<'_>, cache: &Cache) {
@@ -191,6 +230,14 @@ fn write_rule(pen: &mut Pen<'_>, rule: &RuleRef) {
     pen.quoted("mode", mode.word());
     pen.text("name", Some(name.as_str()));
     pen.text("rev", Some(revision));
+}
+
+fn write_sink(pen: &mut Pen<'_>, sink: &SinkRef) {
+    let SinkRef { name, code, events, of } = sink;
+    pen.text("code", code.as_deref());
+    pen.number("events", *events);
+    pen.quoted("name", name);
+    pen.number("of", *of);
 }
 
 fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
@@ -319,54 +366,6 @@ fn whole(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// The longest head of `value` whose escaped form has at most `cap` bytes, and how many escaped bytes follow it.
-fn fitting(value: &str, cap: usize) -> (&str, usize) {
-    if value.len().saturating_mul(6) <= cap {
-        return (value, 0);
-    }
-    let (mut end, mut kept, mut size) = (None, 0, 0_usize);
-    for (at, c) in value.char_indices() {
-        let width = match c {
-            '"' | '\\' | '\u{8}' | '\t' | '\n' | '\u{c}' | '\r' => 2,
-            c if c < ' ' => 6,
-            c => c.len_utf8(),
-        };
-        if end.is_none() && size.saturating_add(width) > cap {
-            (end, kept) = (Some(at), size);
-        }
-        size = size.saturating_add(width);
-    }
-    match end {
-        None => (value, 0),
-        Some(at) => (value.get(..at).unwrap_or_default(), size.saturating_sub(kept)),
-    }
-}
-
-/// RFC 8785 section 3.2.2.2: what must be escaped is, in its shortest form; all else stands as it is.
-fn escape(out: &mut Vec<u8>, value: &str) {
-    let mut rest = value.as_bytes();
-    while let Some(at) = rest.iter().position(|b| *b < b' ' || *b == b'"' || *b == b'\\') {
-        let (plain, from) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        let Some((byte, after)) = from.split_first() else { break };
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            other => {
-                out.extend_from_slice(b"\\u00");
-                append_hex(out, &[*other]);
-            }
-        }
-        rest = after;
-    }
-    out.extend_from_slice(rest);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,7 +400,15 @@ mod tests {
         let mut event = Event::new(Type::SecretRead, Outcome::Allow, time);
         event.workload = Some(WorkloadName::new("report-job").unwrap());
         event.identity = Some(IdentityName::new("reports").unwrap());
-        event.actor = Some(Actor { uid: 20_001, gid: 20_001, pid: Some(4_242), level: Level::Process });
+        event.actor = Some(Actor {
+            uid: 20_001,
+            gid: 20_001,
+            pid: Some(4_242),
+            pidfd_ino: Some(77),
+            level: Level::Process,
+            exe_sha256: None,
+            container: None,
+        });
         event.resource = Some(Resource {
             secret: Some(SecretName::new("stripe").unwrap()),
             kind: Some("kv"),
@@ -425,7 +432,8 @@ mod tests {
         let chain = ChainId::new(1_795_000_000_000, [3; 10]);
         let zeros = "0".repeat(64);
         let expected = [
-            r#"{"actor":{"gid":20001,"level":"process","pid":4242,"uid":20001},"cache":{"age_ms":812,"hit":true},"#,
+            r#"{"actor":{"gid":20001,"level":"process","pid":4242,"pidfd_ino":"77","uid":20001},"#,
+            r#""cache":{"age_ms":812,"hit":true},"#,
             &format!(r#""chain":{{"prev":"{zeros}","uid":"{chain}"}},"id":"{chain}-00000000000000000001","#),
             r#""identity":"reports","latency_us":183,"mono_ns":"93120551","outcome":"allow","#,
             r#""recorded":"2026-11-23T21:44:00.123701Z","#,
@@ -441,7 +449,15 @@ mod tests {
     #[test]
     fn a_hidden_pid_is_never_zero() {
         let mut event = read();
-        event.actor = Some(Actor { uid: 1, gid: 1, pid: None, level: Level::User });
+        event.actor = Some(Actor {
+            uid: 1,
+            gid: 1,
+            pid: None,
+            pidfd_ino: None,
+            level: Level::User,
+            exe_sha256: None,
+            container: None,
+        });
         assert!(line(&event, Paths::Clear).contains(r#""pid":"hidden""#));
     }
 
@@ -532,6 +548,7 @@ mod tests {
         let source = event.agent.clone().unwrap();
         put(&mut agent, "version", source.version);
         put(&mut agent, "revision", source.revision);
+        put(&mut agent, "sandbox", source.sandbox.as_deref());
         put(&mut agent, "problems", source.problems);
         put(&mut agent, "jump_ms", source.jump_ms);
         put(&mut agent, "skew_ms", source.skew_ms);
@@ -589,9 +606,9 @@ mod tests {
             event.resource = Some(Resource { secret: None, kind: Some("kv"), path: a, field: b, version, lease_id_hash: c });
             event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
             event.agent = Some(AgentFacts {
-                version: Some("0.1.0"), revision: i, health: None, problems, keys,
+                version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
-                from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
+                from_seq: seqs[0], to_seq: seqs[1], last_hash: None, signed: None,
             });
             assert_eq!(line(&event, Paths::Clear), by_maps(&event));
         }

@@ -2,13 +2,18 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
+pub use super::sink::SinkRef;
+
 use crate::{
     clock::Timestamp,
+    crypto::Hash,
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
 };
 use std::{net::SocketAddr, time::Duration};
+
+pub use super::reason::Reason;
 
 /// One event before it is numbered.
 #[derive(Debug, Clone)]
@@ -25,6 +30,8 @@ pub struct Event {
     pub workload: Option<WorkloadName>,
     /// Who asked, for events of a socket.
     pub actor: Option<Actor>,
+    /// Which container the socket belonged to before.
+    pub before: Option<ContainerRef>,
     /// Which identity it is about.
     pub identity: Option<IdentityName>,
     /// What was asked for.
@@ -39,6 +46,11 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Facts of the agent's own events.
     pub agent: Option<AgentFacts>,
+    /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it, or
+    /// whoever refuses more than it tells.
+    pub agg: Option<Agg>,
+    /// Which sink it is about, and what of it.
+    pub sink: Option<SinkRef>,
 }
 
 impl Event {
@@ -52,6 +64,7 @@ impl Event {
             reason: None,
             workload: None,
             actor: None,
+            before: None,
             identity: None,
             resource: None,
             rule: None,
@@ -59,6 +72,8 @@ impl Event {
             cache: None,
             latency: None,
             agent: None,
+            agg: None,
+            sink: None,
         }
     }
 
@@ -85,6 +100,7 @@ pub enum Type {
     AuthFailed,
     PeerRejected,
     PeerExited,
+    PeerRepinned,
     SecretRead,
     SecretDenied,
     SecretAcked,
@@ -93,6 +109,10 @@ pub enum Type {
     LeaseRevoked,
     AuditGap,
     AuditRecovered,
+    AuditSinkDown,
+    AuditSinkUp,
+    AuditDlq,
+    AuditCheckpoint,
 }
 
 impl Type {
@@ -111,6 +131,7 @@ impl Type {
             Self::AuthFailed => "auth.failed.v1",
             Self::PeerRejected => "peer.rejected.v1",
             Self::PeerExited => "peer.exited.v1",
+            Self::PeerRepinned => "peer.repinned.v1",
             Self::SecretRead => "secret.read.v1",
             Self::SecretDenied => "secret.denied.v1",
             Self::SecretAcked => "secret.acked.v1",
@@ -119,6 +140,10 @@ impl Type {
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
             Self::AuditRecovered => "audit.recovered.v1",
+            Self::AuditSinkDown => "audit.sink.down.v1",
+            Self::AuditSinkUp => "audit.sink.up.v1",
+            Self::AuditDlq => "audit.dlq.v1",
+            Self::AuditCheckpoint => "audit.checkpoint.v1",
         }
     }
 }
@@ -146,131 +171,6 @@ impl Outcome {
     }
 }
 
-/// Why something was refused or failed: a closed set, the same words in answers (`reason`), events and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// No rule of the workload names it, or it does not exist: the two answer alike.
-    NoRule,
-    /// The peer's uid may not use this socket.
-    WrongUid,
-    /// The peer's gid may not use this socket.
-    WrongGid,
-    /// The peer lacks a supplementary group.
-    WrongGroups,
-    /// The kernel would not say who the peer is.
-    PeerUnknown,
-    /// The peer is known less surely than the workload requires.
-    LevelNotReached,
-    /// The peer's uid or gid is that of everybody whom our user namespace does not map.
-    OverflowId,
-    /// The peer's uid or gid is no longer the one it connected with.
-    CredsDrift,
-    /// The process that connected has ended.
-    PeerExited,
-    /// Another process than the one that connected wrote to the connection.
-    WriterMismatch,
-    /// The peer passed descriptors.
-    FdsPassed,
-    /// The kernel's word on who wrote was cut off.
-    ControlTruncated,
-    /// The kernel cannot name the process of a peer.
-    KernelTooOld,
-    /// The request is malformed.
-    BadRequest,
-    /// A head, body or parameter is over its cap.
-    TooLarge,
-    /// Over this workload's rate or connections.
-    RateLimited,
-    /// As many processes as may have a token of their own have one.
-    TooManyProcesses,
-    /// There is no value yet.
-    NotReady,
-    /// Vault cannot be reached, and nothing valid is in hand.
-    VaultAway,
-    /// Vault is sealed, and nothing valid is in hand.
-    VaultSealed,
-    /// Vault refuses this identity.
-    VaultDenied,
-    /// Vault has no such thing.
-    VaultMissing,
-    /// Vault says the request is wrong.
-    VaultInvalid,
-    /// Vault asks us to slow down.
-    VaultSlow,
-    /// Vault's answer makes no sense.
-    VaultNonsense,
-    /// A credential file cannot be read or is malformed.
-    CredentialFile,
-    /// The call budget is used up.
-    Budget,
-    /// The journal cannot be written.
-    AuditUnavailable,
-    /// The secret was on its way when the client hung up.
-    Undelivered,
-    /// A config with mistakes.
-    ConfigInvalid,
-    /// A config change that needs a restart.
-    NeedsRestart,
-    /// A stop was asked for.
-    Stopping,
-    /// The wall clock jumped.
-    ClockJump,
-    /// The last process ended without a stop.
-    Crash,
-    /// Bytes of the journal were damaged.
-    JournalDamaged,
-    /// The journal's file was removed or replaced.
-    JournalReplaced,
-    /// Something of ours is broken.
-    Internal,
-}
-
-impl Reason {
-    /// The word of the answers, the events and the metrics.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::NoRule => "no_rule",
-            Self::WrongUid => "wrong_uid",
-            Self::WrongGid => "wrong_gid",
-            Self::WrongGroups => "wrong_groups",
-            Self::PeerUnknown => "peer_unknown",
-            Self::LevelNotReached => "level_not_reached",
-            Self::OverflowId => "overflow_id",
-            Self::CredsDrift => "creds_drift",
-            Self::PeerExited => "peer_exited",
-            Self::WriterMismatch => "writer_mismatch",
-            Self::FdsPassed => "fds_passed",
-            Self::ControlTruncated => "control_truncated",
-            Self::KernelTooOld => "kernel_too_old",
-            Self::BadRequest => "bad_request",
-            Self::TooLarge => "too_large",
-            Self::RateLimited => "rate_limited",
-            Self::TooManyProcesses => "too_many_processes",
-            Self::NotReady => "not_ready",
-            Self::VaultAway => "vault_away",
-            Self::VaultSealed => "vault_sealed",
-            Self::VaultDenied => "vault_denied",
-            Self::VaultMissing => "vault_missing",
-            Self::VaultInvalid => "vault_invalid",
-            Self::VaultSlow => "vault_slow",
-            Self::VaultNonsense => "vault_nonsense",
-            Self::CredentialFile => "credential_file",
-            Self::Budget => "budget",
-            Self::AuditUnavailable => "audit_unavailable",
-            Self::Undelivered => "undelivered",
-            Self::ConfigInvalid => "config_invalid",
-            Self::NeedsRestart => "needs_restart",
-            Self::Stopping => "stopping",
-            Self::ClockJump => "clock_jump",
-            Self::Crash => "crash",
-            Self::JournalDamaged => "journal_damaged",
-            Self::JournalReplaced => "journal_replaced",
-            Self::Internal => "internal",
-        }
-    }
-}
-
 /// Who asked, by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
@@ -280,8 +180,34 @@ pub struct Actor {
     pub gid: u32,
     /// `None` where another PID namespace hides it: written as `hidden`, never as 0.
     pub pid: Option<i32>,
+    /// The inode of its pidfd, which is its alone as long as the machine runs; `None` below level `process`.
+    pub pidfd_ino: Option<u64>,
     /// The level that was proved.
     pub level: Level,
+    /// SHA-256 of its executable; `None` below level `program`.
+    pub exe_sha256: Option<Hash>,
+    /// The container it is in; `None` below level `container`.
+    pub container: Option<ContainerRef>,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// What it is told apart by: `cgroup N` or `mount namespace N`, by the kernel's numbers.
+    pub id: String,
+    /// The last part of its cgroup's path, if it was read: a label that a runtime gave.
+    pub name: Option<String>,
+}
+
+/// Refusals that were counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agg {
+    /// How many.
+    pub count: u64,
+    /// When the first one was.
+    pub first: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
 }
 
 /// What was asked for or changed.
@@ -353,6 +279,8 @@ pub struct AgentFacts {
     pub problems: Option<u64>,
     /// The keys that would need a restart.
     pub keys: Vec<String>,
+    /// What of the sandbox holds, as words.
+    pub sandbox: Option<String>,
     /// By how much the wall clock jumped, in milliseconds.
     pub jump_ms: Option<i64>,
     /// By how much Vault's clock differs from ours, in milliseconds.
@@ -365,4 +293,19 @@ pub struct AgentFacts {
     pub to_seq: Option<u64>,
     /// Hash of the last recovered event, hex.
     pub last_hash: Option<String>,
+    /// Who signs checkpoints of this chain, and one of them.
+    pub signed: Option<Box<Signed>>,
+}
+
+/// In `agent.started`: that checkpoints come, and whose. In `audit.checkpoint`: one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// `boot` or `transit`.
+    pub by: &'static str,
+    /// The Ed25519 public key, base64; with `transit`, known once Vault has signed.
+    pub key: Option<String>,
+    /// That Vault certified the key for this chain: a signed note.
+    pub certificate: Option<String>,
+    /// The checkpoint: a signed note.
+    pub note: Option<String>,
 }

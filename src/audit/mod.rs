@@ -4,11 +4,18 @@
 
 mod canonical;
 mod chain;
+pub mod checkpoint;
+mod escape;
 pub mod event;
+mod flood;
 pub mod journal;
+pub mod note;
+mod pins;
 mod queue;
 mod reason;
 pub mod sink;
+pub mod tree;
+pub mod verify;
 mod writer;
 
 pub use chain::ChainId;
@@ -16,6 +23,7 @@ pub use chain::ChainId;
 use crate::policy::rule::AuditMode;
 use event::Event;
 use journal::disk::{self, Disk, RealDisk, Unfit};
+use pins::Pins;
 use queue::{Ask, PassOn, Queue};
 use sink::tail::Tail;
 use std::{
@@ -45,6 +53,8 @@ pub struct Settings {
     pub source: String,
     /// Whether paths in Vault are hashed in events.
     pub hash_paths: bool,
+    /// Who signs how far the journal has come; nobody without it.
+    pub checkpoints: Option<checkpoint::Settings>,
 }
 
 /// The journal's directory and sizes.
@@ -56,8 +66,8 @@ pub struct Journal {
     pub max_size: u64,
     /// One segment, in bytes: 1 to 64 MiB.
     pub segment: u64,
-    /// How long a sealed segment is kept at least. Only a required sink can hold one back, and none is built yet:
-    /// until then the oldest is deleted at `max_size`, and never before.
+    /// How long a sealed segment is kept once every required sink has it; room that is needed comes first. Without a
+    /// required sink the oldest is deleted at `max_size`, and never before.
     pub retain: Duration,
 }
 
@@ -67,10 +77,12 @@ pub struct Audit(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
+    max: u64,
     chain: ChainId,
     mode: AtomicU8,
     queue: Arc<Queue>,
     tail: Arc<Tail>,
+    pins: Arc<Pins>,
     stats: Arc<Stats>,
 }
 
@@ -138,6 +150,7 @@ pub struct Stats {
     journal_bytes: AtomicU64,
     fsync_errors: AtomicU64,
     gap_events: AtomicU64,
+    oldest: AtomicU64,
     writable: AtomicBool,
 }
 
@@ -160,6 +173,12 @@ impl Stats {
         self.fsync_errors.load(Ordering::Relaxed)
     }
 
+    /// When the oldest event in the journal happened, in seconds since 1970; `None` while there is none.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        Some(self.oldest.load(Ordering::Relaxed)).filter(|second| *second > 0)
+    }
+
     /// Events that the journal had and lost: damaged, or removed by somebody else.
     #[must_use]
     pub fn gap_events(&self) -> u64 {
@@ -178,6 +197,15 @@ impl Audit {
         Self::open_on(Box::new(RealDisk), settings, Box::new(observe))
     }
 
+    /// Makes the journal's directory if it is missing, and refuses it as [`Audit::open`] does. For a caller that will not be
+    /// able to make it any more when it opens the journal.
+    ///
+    /// # Errors
+    /// The directory is not ours, others may write to it, or it cannot be made.
+    pub fn prepare(settings: &Settings) -> Result<(), Error> {
+        prepare_dir(&settings.journal.dir)
+    }
+
     fn open_on(
         disk: Box<dyn Disk>,
         settings: &Settings,
@@ -188,12 +216,13 @@ impl Audit {
         let failed = |source: io::Error| Error::Open { dir: dir.clone(), source: source.into() };
         let stats = Arc::new(Stats::default());
         let journal = journal::Journal::open(disk, settings, Arc::clone(&stats)).map_err(failed)?;
-        let chain = journal.chain();
+        let (chain, pins) = (journal.chain(), journal.pins());
         let (queue, tail) = (Arc::new(Queue::new()), Arc::new(Tail::new(chain)));
         let writer = Writer::new(journal, Arc::clone(&queue), Arc::clone(&tail), observe, lock);
         thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
         let mode = AtomicU8::new(settings.mode as u8);
-        Ok(Self(Arc::new(Inner { dir: dir.clone(), chain, mode, queue, tail, stats })))
+        let max = settings.journal.max_size;
+        Ok(Self(Arc::new(Inner { dir: dir.clone(), max, chain, mode, queue, tail, pins, stats })))
     }
 
     /// Puts `event` on disk as surely as `mode` demands. From the first poll on the event is committed even if the
@@ -266,6 +295,13 @@ impl Audit {
         Arc::clone(&self.0.stats)
     }
 
+    /// What a sink needs of the journal.
+    fn source(&self) -> sink::runner::Source {
+        let Inner { dir, max, queue, tail, pins, .. } = &*self.0;
+        let (queue, tail, pins) = (Arc::clone(queue), Arc::clone(tail), Arc::clone(pins));
+        sink::runner::Source { dir: dir.clone(), max: *max, tail, queue, pins }
+    }
+
     /// The name of this start's chain.
     #[must_use]
     pub fn chain(&self) -> ChainId {
@@ -293,17 +329,20 @@ impl Receipt {
     }
 }
 
-fn lock_dir(dir: &Path) -> Result<File, Error> {
-    let failed = |source: io::Error| Error::Open { dir: dir.to_owned(), source: source.into() };
+fn prepare_dir(dir: &Path) -> Result<(), Error> {
     disk::prepare(dir).map_err(|unfit| match unfit {
         Unfit::Unsafe(why) => Error::Directory { dir: dir.to_owned(), why },
-        Unfit::Failed(source) => failed(source),
-    })?;
+        Unfit::Failed(source) => Error::Open { dir: dir.to_owned(), source: source.into() },
+    })
+}
+
+fn lock_dir(dir: &Path) -> Result<File, Error> {
+    prepare_dir(dir)?;
     disk::lock(dir).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
             Error::Directory { dir: dir.to_owned(), why: "another process uses this journal" }
         }
-        _ => failed(error),
+        _ => Error::Open { dir: dir.to_owned(), source: error.into() },
     })
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Ask {
     Close(Option<Ack<()>>),
     /// To take over settings.
     Apply(Box<Settings>),
+    /// To let go of what no sink needs any more.
+    Tidy,
 }
 
 /// The queue before the journal.

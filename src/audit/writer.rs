@@ -4,6 +4,8 @@
 
 use super::{
     Error, Receipt,
+    event::Event,
+    flood::{Floods, Verdict},
     journal::{Fault, Journal},
     queue::{Ack, Ask, Queue},
     sink::tail::Tail,
@@ -30,6 +32,8 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
     tail: Arc<Tail>,
     observe: Box<dyn Fn(Duration) + Send>,
+    floods: Floods,
+    started: Instant,
     dirty_since: Option<Instant>,
     /// When the disk was last looked after.
     tried: Instant,
@@ -58,7 +62,18 @@ impl Writer {
         observe: Box<dyn Fn(Duration) + Send>,
         lock: File,
     ) -> Self {
-        Self { journal, queue, tail, observe, dirty_since: None, tried: Instant::now(), lock: Some(lock) }
+        let (floods, now) = (Floods::default(), Instant::now());
+        Self {
+            journal,
+            queue,
+            tail,
+            observe,
+            floods,
+            started: now,
+            dirty_since: None,
+            tried: now,
+            lock: Some(lock),
+        }
     }
 
     /// Works until the journal is closed.
@@ -69,6 +84,9 @@ impl Writer {
     }
 
     fn turn(&mut self, batch: &mut Vec<Ask>) -> Turn {
+        if self.floods.due().is_some_and(|due| due <= self.started.elapsed()) {
+            self.report_floods();
+        }
         self.queue.take(batch, Some(Instant::now()));
         if batch.is_empty() && self.journal.check_one() {
             self.tail.publish(self.journal.synced());
@@ -102,7 +120,8 @@ impl Writer {
         let now = Instant::now();
         let retry = (!self.journal.is_writable()).then(|| self.tried.checked_add(RETRY)).flatten();
         let owed = self.queue.owes_answers().then(|| now.checked_add(PASS_ON)).flatten();
-        [sync, retry, owed].into_iter().flatten().min()
+        let counts = self.floods.due().and_then(|due| self.started.checked_add(due));
+        [sync, retry, owed, counts].into_iter().flatten().min()
     }
 
     fn refresh(&mut self) {
@@ -122,11 +141,12 @@ impl Writer {
         for ask in batch.drain(..) {
             match ask {
                 Ask::Record(event, mode, ack) => {
-                    waiting.push(Waiting { ack, mode, seq: self.journal.append(&event) });
+                    waiting.push(Waiting { ack, mode, seq: self.append(&event) });
                 }
                 Ask::Flush(ack) => flushes.push(ack),
                 Ask::Close(ack) => close = Some(ack),
                 Ask::Apply(settings) => self.journal.apply(&settings),
+                Ask::Tidy => self.journal.tidy(),
             }
         }
         let wrote = self.journal.write();
@@ -140,11 +160,15 @@ impl Writer {
             || self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
         let asked = !waiting.is_empty() || !flushes.is_empty() || close.is_some();
         let done = if asked || due || wrote.is_err() { self.settle(started) } else { Ok(()) };
+        if done.is_err() {
+            self.floods.taken_back(self.journal.synced());
+        }
         self.answer(waiting, &done);
         for ack in flushes {
             ack.send(done.clone().map_err(Error::from)).unwrap_or_default();
         }
         let Some(ack) = close else { return Turn::Again };
+        self.report_floods();
         let closed = self.journal.close();
         self.synced();
         // All ends before the answer, so that whoever hears it may open the journal again.
@@ -154,6 +178,37 @@ impl Writer {
             ack.send(closed.map_err(Error::from)).unwrap_or_default();
         }
         Turn::Last
+    }
+
+    /// Gives the number under which it, or one that is equal but for its time, is on record.
+    fn append(&mut self, event: &Event) -> Result<u64, Fault> {
+        if let Verdict::Counted(seq) = self.floods.admit(event, self.started.elapsed()) {
+            return Ok(seq);
+        }
+        let seq = self.journal.append(event)?;
+        self.floods.written(event, seq);
+        Ok(seq)
+    }
+
+    /// Puts on record how many refusals were counted. A count that does not reach the disk is kept.
+    fn report_floods(&mut self) {
+        let (started, now) = (Instant::now(), self.started.elapsed());
+        let (mut appended, mut left) = (Vec::new(), Vec::new());
+        self.journal.begin();
+        for owed in self.floods.take(now) {
+            match if left.is_empty() { self.journal.append(&owed.event()).ok() } else { None } {
+                Some(seq) => appended.push((seq, owed)),
+                None => left.push(owed),
+            }
+        }
+        if appended.is_empty() && left.is_empty() {
+            return;
+        }
+        // Whether it worked, the numbers say.
+        let _ = self.settle(started);
+        let synced = self.journal.synced();
+        left.extend(appended.into_iter().filter(|(seq, _)| *seq > synced).map(|(_, owed)| owed));
+        self.floods.restore(left, now);
     }
 
     fn end(&self) {

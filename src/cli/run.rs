@@ -5,7 +5,16 @@ use super::{
     exit::{Exit, Failure},
     terminal,
 };
-use crate::{app, config, crypto, telemetry::log};
+use crate::{
+    app,
+    audit::Audit,
+    config::{self, Config},
+    crypto,
+    peer::attestor,
+    sandbox::{self, Need},
+    telemetry::log,
+};
+use anyhow::Context as _;
 use std::{panic, path::PathBuf};
 
 /// Run the agent
@@ -26,6 +35,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    // Before anything secret is read.
+    sandbox::harden().map_err(|error| Failure::of(Exit::Failed, &error))?;
     let loaded = match config::load(&args.config) {
         Ok(loaded) => loaded,
         Err(rejected) => {
@@ -37,14 +48,43 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
     log_panics();
     crypto::install();
-    match block_on(app::run(&args.config, loaded, log))? {
+    let before = match begin(args, &loaded.config) {
+        Ok(before) => before,
+        Err(error) => return Ok(failed(&error)),
+    };
+    match block_on(app::run(&args.config, loaded, log, before))? {
         Ok(app::Ended::Stopped) => Ok(Exit::Done),
-        Err(error) => {
-            // Stderr is the log now: one line there instead of a complaint.
-            tracing::error!(error = format!("{error:#}"), "claviger failed");
-            Ok(Exit::Failed)
-        }
+        Err(error) => Ok(failed(&error)),
     }
+}
+
+/// Stderr is the log now: one line there instead of a complaint.
+fn failed(error: &anyhow::Error) -> Exit {
+    tracing::error!(error = format!("{error:#}"), "claviger failed");
+    Exit::Failed
+}
+
+/// Gives up what the config does not need, while there is one thread.
+fn begin(args: &Args, config: &Config) -> anyhow::Result<app::Before> {
+    // Its parent is out of reach afterwards.
+    Audit::prepare(&config.audit)?;
+    // The sandbox is for good, and would blind it. It ends when its end of the connection closes, since a signal of ours no
+    // longer reaches it.
+    let attestor = if config.needs_attestor() { Some(attestor::Started::now()) } else { None };
+    let attestor = attestor.transpose().context("starting the attestor")?;
+    let mut plan = config.plan(&args.config);
+    plan.extend(trust_roots());
+    let inside = sandbox::enter(config.sandbox, &plan).context("giving up what is not needed")?;
+    inside.say();
+    Ok(app::Before { inside, attestor })
+}
+
+/// Where the environment says that the system's trust roots are; read by the TLS library when `vault.ca_file` is not given.
+#[expect(clippy::disallowed_methods, reason = "the commands may read the environment")]
+fn trust_roots() -> impl Iterator<Item = Need> {
+    let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let directory = named("SSL_CERT_DIR").map(|directory| directory.join("roots"));
+    named("SSL_CERT_FILE").into_iter().chain(directory).map(Need::Read)
 }
 
 /// A panic is a line of the log, without its message: that may quote what was being worked on.

@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, sandbox::Plan, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -46,13 +46,15 @@ impl Changes {
     }
 }
 
-/// Compares `old`, which runs, with `new`. Revisions may differ without any change: a comment has one too.
+/// Compares `old`, which runs, with `new`. Revisions may differ without any change: a comment has one too. What `new` needs
+/// must be within `plan`, to which the sandbox was closed at the start; `None`: there is no sandbox.
 ///
 /// # Errors
 /// The keys that only a restart can change.
-pub fn change(old: &Config, new: &Config) -> Result<Live, NeedsRestart> {
+pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, NeedsRestart> {
     // Taken apart, so that a new field cannot be forgotten.
-    let Config { vault, identities, secrets, workloads, audit, health, shutdown, log, revision: _ } = new;
+    let Config { vault, identities, secrets, workloads, audit, health, sandbox, shutdown, log, revision: _ } =
+        new;
     let mut changes = Changes::default();
     changes.live("vault", &old.vault, vault);
     for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
@@ -62,16 +64,31 @@ pub fn change(old: &Config, new: &Config) -> Result<Live, NeedsRestart> {
         changes.live(format!("secrets.{name}"), &old, &new);
     }
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
+        if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
+            && new.peer.level >= Level::Container
+        {
+            // The attestor is started before the agent gives up starting anything.
+            changes.restart.push(format!("workloads.{name}.peer.level"));
+        }
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);
     changes.live("audit.sinks", &old.audit.sinks, &audit.sinks);
     changes.live("audit.hash_paths", &old.audit.hash_paths, &audit.hash_paths);
+    // The key of this start signs for the whole of its chain.
+    changes.restart("audit.checkpoints", &old.audit.checkpoints, &audit.checkpoints);
     changes.restart("health.listen", &old.health.listen, &health.listen);
     changes.restart("health.names", &old.health.names, &health.names);
+    changes.restart("sandbox", &old.sandbox, sandbox);
     changes.live("shutdown", &old.shutdown, shutdown);
     changes.live("log", &old.log, log);
+    for key in plan.map(|plan| new.beyond(plan)).unwrap_or_default() {
+        // A key that could not change anyway is named already.
+        if !changes.restart.contains(&key) {
+            changes.restart.push(key);
+        }
+    }
     if changes.restart.is_empty() {
         Ok(Live { keys: changes.live })
     } else {

@@ -2,7 +2,13 @@
 //!
 //! Reads the kernel once. Does not read environment variables.
 
-use crate::peer::process::{self, Support};
+use crate::{
+    peer::{
+        container,
+        process::{self, Support},
+    },
+    sandbox::Dumpable,
+};
 use nix::unistd::{getegid, geteuid};
 
 /// Ours and the kernel's ids. A value, so that a test can be any process.
@@ -22,7 +28,9 @@ pub struct Environment {
     pub overflow_gid: u32,
     /// Whether this kernel can prove level `process`.
     pub process: Support,
-    /// Whether processes of our own uid may read our memory (`PR_GET_DUMPABLE`, prctl(2)).
+    /// Whether it can prove level `container` of a process whose PID is to be seen.
+    pub container: Support,
+    /// Whether processes of our own uid may read our memory, or could when we started (`PR_GET_DUMPABLE`, prctl(2)).
     pub dumpable: bool,
     /// The `source` of every event: `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
     pub source: String,
@@ -41,7 +49,8 @@ impl Environment {
             overflow_uid: number("/proc/sys/kernel/overflowuid"),
             overflow_gid: number("/proc/sys/kernel/overflowgid"),
             process: process::support().clone(),
-            dumpable: dumpable(),
+            container: container::support().clone(),
+            dumpable: Dumpable::of_this_process() == Dumpable::AtExec,
             source: match read("/proc/sys/kernel/hostname") {
                 Some(host) if !host.trim().is_empty() => format!("urn:claviger:{}/claviger", host.trim()),
                 _ => "urn:claviger:claviger".to_owned(),
@@ -62,16 +71,6 @@ fn number(path: &str) -> u32 {
 fn maps_everything(map: &str) -> bool {
     let fields: Vec<&str> = map.split_whitespace().collect();
     fields == ["0", "0", "4294967295"]
-}
-
-#[cfg(target_os = "linux")]
-fn dumpable() -> bool {
-    nix::sys::prctl::get_dumpable().unwrap_or(true)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn dumpable() -> bool {
-    true
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod change;
 mod check;
 mod environment;
 mod file;
+mod plan;
 mod problem;
 mod reader;
 #[cfg(test)]
@@ -17,7 +18,7 @@ pub use change::{Live, NeedsRestart, change};
 pub use environment::Environment;
 pub use problem::{Problem, Rejected};
 
-use crate::{audit, crypto, keeper, listener, peer, policy, shutdown, telemetry, vault};
+use crate::{audit, crypto, keeper, listener, peer, policy, sandbox, shutdown, telemetry, vault};
 use std::{
     fs::File,
     io::Read as _,
@@ -39,6 +40,8 @@ pub struct Config {
     pub audit: audit::Settings,
     /// `health`.
     pub health: telemetry::health::Settings,
+    /// `sandbox`.
+    pub sandbox: sandbox::Mode,
     /// `shutdown`.
     pub shutdown: shutdown::Settings,
     /// `log`.
@@ -68,6 +71,20 @@ pub struct Loaded {
 }
 
 impl Config {
+    /// Whether the attestor is needed: at level `program`, and at level `container` for peers whose PIDs are hidden.
+    #[must_use]
+    pub fn needs_attestor(&self) -> bool {
+        self.workloads.iter().any(|workload| workload.peer.level >= peer::level::Level::Container)
+    }
+
+    /// Whether a process with this uid may be a peer of some workload.
+    #[must_use]
+    pub fn has_workload_of(&self, uid: u32) -> bool {
+        self.workloads
+            .iter()
+            .any(|workload| workload.peer.uids.is_empty() || workload.peer.uids.contains(&uid))
+    }
+
     /// The files that Vault's TLS is made of; a change of any of them is a reason to connect anew.
     #[must_use]
     pub fn tls_files(&self) -> Vec<PathBuf> {

@@ -3,8 +3,9 @@
 use super::{Environment, Loaded, parse};
 use crate::{
     keeper::{Kind, LeaseRequest},
-    peer::{level::Level, process::Support},
+    peer::{level::Level, process::Support, program},
     policy::rule::AuditMode,
+    sandbox::Mode,
     vault::login::{JwtLogin, Method, SecretId},
 };
 use proptest::prelude::*;
@@ -39,6 +40,7 @@ fn environment() -> Environment {
         overflow_uid: 65_534,
         overflow_gid: 65_534,
         process: Support::Given,
+        container: Support::Given,
         dumpable: false,
         source: "urn:claviger:test".to_owned(),
     }
@@ -311,7 +313,7 @@ fn types_are_strict() {
             "health.listen: line 1: not an address and a port; write \"[::]:8099\", \"0.0.0.0:8099\" or \"127.0.0.1:8099\"",
         ),
         ("shutdown: {grace: 2h}\n", "shutdown.grace: line 1: 2h is out of range; write 0s to 1h"),
-        ("sandbox: on\n", "sandbox: line 1: not built yet: sandbox; remove it"),
+        ("sandbox: none\n", "sandbox: line 1: \"none\" is not known here; write one of on, required, off"),
         (
             "colour: red\n",
             "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, upstreams, approvals, rotations, audit, workloads, health, shutdown, log, sandbox",
@@ -613,9 +615,6 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
         ("uid: 4294967295", "uid: line 2: 4294967295 is out of range; write 0 to 4294967294"),
         ("uid: []", "uid: line 2: an empty list; write at least one id, or remove the key"),
         ("uid: [1, x]", "uid[1]: line 2: a text stands here; write a whole number"),
-        ("uid: 1, level: container", "level: line 2: not built yet: level `container`; remove it"),
-        ("uid: 1, level: program", "level: line 2: not built yet: level `program`; remove it"),
-        ("uid: 1, program: {exe_sha256: ab}", "program: line 2: not built yet: peer.program; remove it"),
     ] {
         check(
             &workload(&format!("socket: {{path: /s}}, peer: {{{peer}}}")),
@@ -640,6 +639,85 @@ fn a_peer_is_named_by_ids_that_mean_somebody() {
             &format!("workloads.job.peer.gid[1]: line 2: {STRANGER}"),
         ],
     );
+}
+
+/// A SHA-256 in hex.
+const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+#[test]
+fn a_program_is_named_by_its_digest_at_level_program_and_at_no_other() {
+    const NO_DIGEST: &str = "not a SHA-256 in hex; write the 64 digits that sha256sum prints, in quotes";
+    let other = |level| {
+        format!(
+            "program: line 2: level {level} does not look at the program; write level: program beside it, or remove it"
+        )
+    };
+    for (peer, expected) in [
+        (format!("level: program, program: {{exe_sha256: {DIGEST}}}"), None),
+        (
+            format!("level: program, program: {{exe_sha256: [{DIGEST}, {DIGEST}], mappings: {{allow_prefix: [/opt/lib], anon_exec: allow}}, no_new_privs: true, seccomp: true, ancestry: container-main, tty: deny, accept_steerable: true}}"),
+            None,
+        ),
+        (
+            "level: program".to_owned(),
+            Some("program: line 2: missing; write program: {exe_sha256: DIGEST}, with the digest that sha256sum prints".to_owned()),
+        ),
+        (
+            "level: program, program: {tty: deny}".to_owned(),
+            Some("program.exe_sha256: line 2: missing; write exe_sha256: the digest that sha256sum prints, or a list".to_owned()),
+        ),
+        (format!("program: {{exe_sha256: {DIGEST}}}"), Some(other("process"))),
+        (format!("level: container, program: {{exe_sha256: {DIGEST}}}"), Some(other("container"))),
+        (
+            "level: program, program: {exe_sha256: ab}".to_owned(),
+            Some(format!("program.exe_sha256: line 2: {NO_DIGEST}")),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: [{DIGEST}, sha256-{DIGEST}]}}"),
+            Some(format!("program.exe_sha256[1]: line 2: {NO_DIGEST}")),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: +{}}}", &DIGEST[1..]),
+            Some(format!("program.exe_sha256: line 2: {NO_DIGEST}")),
+        ),
+        (
+            "level: program, program: {exe_sha256: []}".to_owned(),
+            Some("program.exe_sha256: line 2: 0 digests; write 1 to 16 of them".to_owned()),
+        ),
+        (
+            format!("level: program, program: {{exe_sha256: {DIGEST}, ancestry: main}}"),
+            Some("program.ancestry: line 2: \"main\" is not known here; write one of any, container-main".to_owned()),
+        ),
+    ] {
+        let expected = expected.map(|expected| format!("workloads.job.peer.{expected}"));
+        let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1, {peer}}}"));
+        check(&text, expected.as_deref().as_slice());
+    }
+    let lacking = Environment { container: Support::Lacking("cgroups of version 2"), ..environment() };
+    let text = workload(&format!(
+        "socket: {{path: /s}}, peer: {{uid: 1, level: program, program: {{exe_sha256: {DIGEST}}}}}"
+    ));
+    check_in(
+        &lacking,
+        &text,
+        &[
+            "workloads.job.peer.level: line 2: this kernel cannot prove level program: it lacks cgroups of version 2; run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough",
+        ],
+    );
+}
+
+#[test]
+fn the_program_that_is_read_is_the_one_that_is_required() {
+    let text = workload(&format!(
+        "socket: {{path: /s}}, peer: {{uid: 1, level: program, program: {{exe_sha256: {DIGEST}, mappings: {{allow_prefix: [/opt/lib]}}, tty: deny}}}}"
+    ));
+    let config = parse(&document(&text), &environment()).unwrap().config;
+    let peer =
+        &config.workloads.iter().find(|workload| workload.listener.workload.as_str() == "job").unwrap().peer;
+    let mut expected = program::Settings::of(vec![crate::crypto::sha256(b"abc")]);
+    expected.allow_prefix = vec!["/opt/lib".into()];
+    expected.tty = program::Allowance::Deny;
+    assert_eq!(peer.program.as_deref(), Some(&expected));
 }
 
 #[test]
@@ -709,32 +787,171 @@ fn the_journal_has_room_for_two_segments() {
     }
 }
 
+/// A sink `a`, and what is said of it under `audit.sinks`.
+const MISTAKES: &[(&str, &str)] = &[
+    (
+        "{kind: ftp}",
+        "a.kind: line 1: \"ftp\" is not known here; did you mean http? It is one of stdout, file, http, otlp, syslog, splunk",
+    ),
+    ("{format: ocsf}", "a.kind: line 1: missing; write kind: stdout"),
+    (
+        "{kind: stdout, colour: red}",
+        "a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
+    ),
+    (
+        "{kind: stdout, format: xml}",
+        "a.format: line 1: \"xml\" is not known here; write one of native, cloudevents, ocsf, ecs",
+    ),
+    ("{kind: stdout, required: 1}", "a.required: line 1: a number stands here; write true or false"),
+    ("{kind: file}", "a.path: line 1: missing; write path: /var/log/claviger/audit.jsonl"),
+    ("{kind: file, path: x}", "a.path: line 1: a path that is not absolute; write it from / on"),
+    (
+        "{kind: file, path: /j/x}",
+        "a: line 1: a file in the journal's directory; write it to a directory of its own",
+    ),
+    (
+        "{kind: file, path: /x, max_size: 1KiB}",
+        "a.max_size: line 1: 1KiB is out of range; write 1MiB to 1024GiB",
+    ),
+    ("{kind: file, path: /x, keep: 101}", "a.keep: line 1: 101 is out of range; write 0 to 100"),
+    ("{kind: http}", "a.url: line 1: missing; write url: https://siem.internal/events"),
+    ("{kind: http, url: siem}", "a.url: line 1: not an address; write https://HOST:PORT/PATH"),
+    (
+        "{kind: http, url: \"http://siem/x\"}",
+        "a.url: line 1: plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+    ),
+    (
+        "{kind: http, url: \"https://u:hunter2@siem/\"}",
+        "a.url: line 1: an address with a user or a password in it; put what proves who we are into a file",
+    ),
+    (
+        "{kind: http, url: \"https://siem/#x\"}",
+        "a.url: line 1: an address with a fragment; leave out # and what follows it",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", timeout: 1ms}",
+        "a.timeout: line 1: 1ms is out of range; write 100ms to 5m",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", client_cert: {cert_file: /c}}",
+        "a.client_cert.key_file: line 1: missing; write key_file: /etc/claviger/siem.key",
+    ),
+    (
+        "{kind: otlp, url: \"https://c:4318\"}",
+        "a.url: line 1: not the address of OTLP's logs; write it with its path, which ends in /v1/logs",
+    ),
+    (
+        "{kind: otlp, url: \"https://c/v1/logs\", format: ecs}",
+        "a.format: line 1: a format for otlp, which has a form of its own; remove it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088/x\", token_file: /t}",
+        "a.url: line 1: an address with a path or a query; write https://HOST:PORT and nothing after it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088\"}",
+        "a.token_file: line 1: missing; write token_file: /etc/claviger/splunk-token",
+    ),
+    (
+        "{kind: syslog, address: \"udp://s\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s/x\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tcp://s:601\"}",
+        "a.address: line 1: plain TCP to another machine: whoever is on the way reads who used which key; write tls://, or set insecure_tcp: true beside it",
+    ),
+    (
+        "{kind: syslog, address: \"unix:///dev/log\", ca_file: /c}",
+        "a: line 1: ca_file or client_cert for an address without TLS; remove them, or write a tls:// address",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", facility: kern}",
+        "a.facility: line 1: \"kern\" is not known here; write one of user, daemon, auth, authpriv, audit, local0, local1, local2, local3, local4, local5, local6, local7",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", app_name: \"a b\"}",
+        "a.app_name: line 1: not a name that syslog takes; write 1 to 48 printable ASCII characters",
+    ),
+    (
+        "{kind: stdout}, b: {kind: stdout}",
+        "b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
+    ),
+    (
+        "{kind: file, path: /x}, b: {kind: file, path: /x}",
+        "b: line 1: a second sink that writes to this file; give each a file of its own",
+    ),
+];
+
+#[test]
+fn every_mistake_in_a_sink_is_named_with_its_remedy() {
+    for (text, expected) in MISTAKES {
+        check(
+            &format!("audit: {{journal: {{dir: /j}}, sinks: {{a: {text}}}}}\n"),
+            &[&format!("audit.sinks.{expected}")],
+        );
+    }
+    // All at once.
+    check(
+        "audit: {journal: {dir: /j}, sinks: {a: {kind: http, url: x, timout: 1s}, b: {kind: file, keep: -1}}}\n",
+        &[
+            "audit.sinks.a.url: line 1: not an address; write https://HOST:PORT/PATH",
+            "audit.sinks.a.timout: line 1: unknown key \"timout\"; did you mean timeout?",
+            "audit.sinks.b.path: line 1: missing; write path: /var/log/claviger/audit.jsonl",
+            "audit.sinks.b.keep: line 1: -1 is out of range; write 0 to 100",
+        ],
+    );
+}
+
+#[test]
+fn sinks_of_every_kind_are_read() {
+    use crate::audit::sink::{
+        Format, Need,
+        settings::{Ack, Address, Kind},
+    };
+    let sinks = load(
+        "audit:\n  journal: {dir: /j}\n  sinks:\n\
+         \x20   a: {kind: stdout, format: cloudevents}\n\
+         \x20   b: {kind: file, path: /var/log/audit.jsonl, required: true}\n\
+         \x20   c: {kind: http, url: \"http://127.0.0.1:8/x\", hmac_key_file: /k, bearer_file: /b, ca_file: /c, timeout: 1s}\n\
+         \x20   d: {kind: otlp, url: \"http://collector:4318/v1/logs\", insecure_http: true}\n\
+         \x20   e: {kind: syslog, address: \"tls://syslog.internal\", ca_file: /c, facility: local3, format: ocsf}\n\
+         \x20   f: {kind: syslog, address: \"unix:///dev/log\"}\n\
+         \x20   g: {kind: syslog, address: \"tcp://[::1]:6001\", max_message: 2KiB}\n\
+         \x20   h: {kind: splunk, url: \"https://splunk:8088\", token_file: /t, index: audit, ack: true, format: ecs}\n",
+    )
+    .config
+    .audit
+    .sinks;
+    let needs: Vec<bool> = sinks.iter().map(|sink| sink.required == Need::Required).collect();
+    assert_eq!(needs, [false, true, false, false, false, false, false, false]);
+    assert_eq!(
+        (sinks[0].format, sinks[4].format, sinks[7].format),
+        (Format::CloudEvents, Format::Ocsf, Format::Ecs)
+    );
+    let Kind::Http(http) = &sinks[2].kind else { panic!() };
+    assert_eq!((http.to.timeout, http.to.tls.ca_file.is_some()), (Duration::from_secs(1), true));
+    let address = |place: usize| match &sinks[place].kind {
+        Kind::Syslog(syslog) => (syslog.address.clone(), syslog.facility, syslog.max_message),
+        _ => panic!(),
+    };
+    let (host, port) = ("syslog.internal".to_owned(), 6514);
+    assert_eq!(address(4), (Address::Tls { host, port }, 19, 8192));
+    assert_eq!(address(5), (Address::Unix("/dev/log".into()), 10, 8192));
+    assert_eq!(address(6), (Address::Tcp { host: "::1".into(), port: 6001 }, 10, 2048));
+    let Kind::Splunk(splunk) = &sinks[7].kind else { panic!() };
+    assert_eq!((splunk.index.as_deref(), splunk.ack), (Some("audit"), Ack::Indexed));
+}
+
 #[test]
 fn the_rest_of_audit_is_refused_by_name() {
     for (text, expected) in [
         (
             "mode: best-effort",
             "mode: line 1: not built yet: audit modes other than strict and buffered; remove it",
-        ),
-        (
-            "sinks: {a: {kind: http, url: x}}",
-            "sinks.a.kind: line 1: not built yet: sinks other than stdout; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout, format: ocsf}}",
-            "sinks.a.format: line 1: not built yet: sink formats other than native; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout, required: true}}",
-            "sinks.a.required: line 1: not built yet: required sinks; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout}, b: {kind: stdout}}",
-            "sinks.b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
-        ),
-        (
-            "sinks: {a: {kind: stdout, colour: red}}",
-            "sinks.a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
         ),
         ("handoff: {mount: kv, path: a}", "handoff: line 1: not built yet: audit.handoff; remove it"),
         (
@@ -744,13 +961,24 @@ fn the_rest_of_audit_is_refused_by_name() {
     ] {
         check(&format!("audit: {{journal: {{dir: /j}}, {text}}}\n"), &[&format!("audit.{expected}")]);
     }
-    check(
-        "audit: {journal: {dir: /j}, checkpoints: {signer: boot, ancor: {mount: kv, path: a}}}\n",
-        &[
-            "audit.checkpoints: line 1: not built yet: audit.checkpoints; remove it",
-            "audit.checkpoints.ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
-        ],
-    );
+    for (text, expected) in [
+        (
+            "{signer: boot, ancor: {mount: kv, path: a}}",
+            ".ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
+        ),
+        ("{}", ".signer: line 1: missing; write signer: boot"),
+        (
+            "{signer: transit}",
+            ": line 1: signer: transit without a key; write key: transit/NAME, an ed25519 key in Vault's transit engine",
+        ),
+        (
+            "{signer: boot, key: transit/audit}",
+            ": line 1: a key or an anchor in Vault without an identity; write identity: NAME, one of identities",
+        ),
+    ] {
+        let config = format!("audit: {{journal: {{dir: /j}}, checkpoints: {text}}}\n");
+        check(&config, &[&format!("audit.checkpoints{expected}")]);
+    }
 }
 
 #[test]
@@ -773,20 +1001,22 @@ fn what_is_not_built_is_read_all_the_same() {
     );
 }
 
+/// The level that is taken for a peer with this one written, and what is said about it.
+fn level_in(environment: &Environment, level: &str) -> String {
+    let peer = if level.is_empty() { String::new() } else { format!(", level: {level}") };
+    let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1{peer}}}"));
+    match parse(&document(&text), environment) {
+        Ok(loaded) => {
+            let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+            format!("{} {}", loaded.config.workloads[0].peer.level, warnings.join("\n"))
+        }
+        Err(rejected) => rejected.to_string(),
+    }
+}
+
 #[test]
 fn a_level_that_this_kernel_cannot_prove_is_never_quietly_a_weaker_one() {
     let with = |process| Environment { process, ..environment() };
-    let level = |environment: &Environment, level: &str| {
-        let peer = if level.is_empty() { String::new() } else { format!(", level: {level}") };
-        let text = workload(&format!("socket: {{path: /s}}, peer: {{uid: 1{peer}}}"));
-        match parse(&document(&text), environment) {
-            Ok(loaded) => {
-                let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-                format!("{} {}", loaded.config.workloads[0].peer.level, warnings.join("\n"))
-            }
-            Err(rejected) => rejected.to_string(),
-        }
-    };
     let lacking = with(Support::Lacking("SO_PEERPIDFD (Linux 6.5)"));
     let unknown = with(Support::Unknown("Too many open files".to_owned()));
     let remedy = "run on Linux 6.9 or later, or write level: user if that is enough";
@@ -823,7 +1053,36 @@ fn a_level_that_this_kernel_cannot_prove_is_never_quietly_a_weaker_one() {
         ),
         (&unknown, "user", "user ".to_owned()),
     ] {
-        assert_eq!(level(environment, written), expected, "{written}");
+        assert_eq!(level_in(environment, written), expected, "{written}");
+    }
+}
+
+#[test]
+fn level_container_needs_a_kernel_that_tells_containers_apart_and_auto_never_asks_for_it() {
+    let with = |container| Environment { container, ..environment() };
+    let lacking = with(Support::Lacking("cgroups of version 2"));
+    let unknown = with(Support::Unknown("Too many open files".to_owned()));
+    let at = "workloads.job.peer.level: line 2:";
+    let remedy =
+        "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
+    for (environment, written, expected) in [
+        (&environment(), "container", "container ".to_owned()),
+        (&environment(), "auto", "process ".to_owned()),
+        (&lacking, "auto", "process ".to_owned()),
+        (
+            &lacking,
+            "container",
+            format!("{at} this kernel cannot prove level container: it lacks cgroups of version 2; {remedy}"),
+        ),
+        (
+            &unknown,
+            "container",
+            format!(
+                "{at} whether this kernel can prove level container is unknown: Too many open files; {remedy}"
+            ),
+        ),
+    ] {
+        assert_eq!(level_in(environment, written), expected);
     }
 }
 
@@ -861,7 +1120,9 @@ fn what_a_person_should_look_at_is_a_warning() {
     let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
     let loaded = parse(&document(""), &dumpable).unwrap();
     assert!(
-        loaded.warnings[0].found.ends_with("our credential files and journal, our memory"),
+        loaded.warnings[0]
+            .found
+            .ends_with("our credential files and journal, and our memory if it attaches while we start"),
         "{:?}",
         loaded.warnings
     );
@@ -935,7 +1196,7 @@ fn a_file_that_cannot_be_read_says_why() {
 
 /// `expected`: the keys that change live, or those that need a restart, with commas.
 fn check_change(old: &str, new: &str, expected: Result<&str, &str>) {
-    let changed = match super::change(&load(old).config, &load(new).config) {
+    let changed = match super::change(&load(old).config, &load(new).config, None) {
         Ok(live) => Ok(live.keys.join(",")),
         Err(needs) => Err(needs.keys.join(",")),
     };
@@ -976,6 +1237,11 @@ fn what_changes_while_running_is_named() {
             "audit: {mode: buffered, journal: {dir: /var/lib/claviger/audit, max_size: 32MiB, segment: 2MiB, retain: 1h}, hash_paths: true}\n",
             "audit.journal.max_size,audit.journal.segment,audit.journal.retain,audit.mode,audit.hash_paths",
         ),
+        (
+            "",
+            "audit: {journal: {dir: /var/lib/claviger/audit}, sinks: {a: {kind: file, path: /x, required: true}}}\n",
+            "audit.sinks",
+        ),
     ] {
         check_change(old, new, Ok(live));
     }
@@ -998,12 +1264,56 @@ fn one_key_that_needs_a_restart_rejects_the_whole_reload() {
         ),
         (
             "",
-            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\n",
-            "audit.journal.dir,health.listen,health.names",
+            "audit: {journal: {dir: /elsewhere}}\nhealth: {listen: \"[::]:1\", names: true}\nlog: {level: debug}\nsandbox: off\n",
+            "audit.journal.dir,health.listen,health.names,sandbox",
         ),
     ] {
         check_change(old, new, Err(restart));
     }
+}
+
+/// `expected`: the keys that change live, or those that need a restart, in the sandbox of `old`.
+fn check_inside(old: &str, new: &str, expected: Result<&str, &str>) {
+    let (old_, new_) = (load(old).config, load(new).config);
+    let plan = old_.plan(std::path::Path::new("/etc/claviger/config.yaml"));
+    let changed = super::change(&old_, &new_, Some(&plan));
+    let changed = changed.map(|live| live.keys.join(",")).map_err(|needs| needs.keys.join(","));
+    assert_eq!(changed.as_deref().map_err(String::as_str), expected, "{old} -> {new}");
+}
+
+#[test]
+fn what_the_sandbox_has_given_up_needs_a_restart() {
+    const VAULT: &str = "vault: {addresses: [https://v:8200]}\n";
+    check_inside(VAULT, "vault: {addresses: [https://w:8200], timeout: 5s}\n", Ok("vault"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200, https://w]}\n", Err("vault.addresses"));
+    check_inside(VAULT, "vault: {addresses: [https://v:8200], ca_file: /etc/claviger/ca.pem}\n", Ok("vault"));
+    check_inside(
+        VAULT,
+        "vault: {addresses: [https://v:8200], ca_file: /opt/ca.pem, client_cert: {cert_file: /opt/c, key_file: /opt/k}}\n",
+        Err("vault.ca_file,vault.client_cert"),
+    );
+    check_inside(
+        ONE,
+        "identities: {reports: {method: kubernetes, role: reports}, b: {method: jwt, role: b, token_file: /srv/jwt/b}}\n",
+        Err("identities.b"),
+    );
+    check_inside(ONE, TWO, Ok("identities.b"));
+    check_inside("", "health: {listen: \"[::]:1\"}\n", Err("health.listen"));
+}
+
+#[test]
+fn a_workload_of_our_own_uid_beside_a_readable_binary_is_refused_where_the_sandbox_is_required() {
+    let dumpable = Environment { dumpable: true, uid: 20_001, ..environment() };
+    let rejected = parse(&(document("") + "sandbox: required\n"), &dumpable).unwrap_err();
+    assert_eq!(rejected.problems.len(), 1, "{rejected}");
+    assert!(rejected.to_string().contains("ship the binary with mode 0111"), "{rejected}");
+    // Not where the kernel keeps it closed from exec on.
+    let closed = Environment { dumpable: false, ..dumpable };
+    assert_eq!(
+        parse(&(document("") + "sandbox: required\n"), &closed).unwrap().config.sandbox,
+        Mode::Required
+    );
+    assert_eq!(parse(&document(""), &closed).unwrap().config.sandbox, Mode::On);
 }
 
 proptest! {

@@ -15,7 +15,6 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -40,6 +39,10 @@ pub(super) type Known = Result<Peer, Rejected>;
 
 /// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
 pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known, stop: CancellationToken) {
+    let known = match known {
+        Ok(peer) => shared.access.admit(peer).await,
+        Err(rejected) => Err(rejected),
+    };
     match known {
         Ok(peer) => {
             let peer = Arc::new(peer);
@@ -72,7 +75,7 @@ async fn answer(
     let wire = Wire::new(stream, Arc::clone(&owed), Arc::clone(peer), Arc::clone(&breach));
     let service = service_fn(move |request| {
         let (shared, peer, owed) = (Arc::clone(shared), Arc::clone(peer), Arc::clone(&owed));
-        async move { Ok::<_, Infallible>(respond(&shared, &peer, &owed, request).await) }
+        async move { respond(&shared, &peer, &owed, request).await }
     });
     let seen = {
         let connection = http1::Builder::new()
@@ -114,16 +117,17 @@ async fn respond(
     peer: &Arc<Peer>,
     owed: &Arc<Owed>,
     request: Request<Incoming>,
-) -> Response<Tracked> {
+) -> Result<Response<Tracked>, api::Silence> {
     let limits = **shared.limits.load();
-    if let Err(wait) = shared.access.take_turn(limits.requests_per_second) {
-        return api::over_rate(&shared.access, peer, wait).map(Tracked::free);
+    if let Err(wait) = shared.access.take_turn(peer, limits.requests_per_second) {
+        return Ok(api::over_rate(&shared.access, peer, wait).map(Tracked::free));
     }
-    let api::Reply { response, owed: answer } = api::serve(&shared.access, peer, limits.body, request).await;
-    match answer {
+    let api::Reply { response, owed: answer } =
+        api::serve(&shared.access, peer, limits.body, request).await?;
+    Ok(match answer {
         Some(answer) => response.map(|body| Tracked::owing(body, answer, owed)),
         None => response.map(Tracked::free),
-    }
+    })
 }
 
 /// Tells a peer why it may not be here, without reading what it wants. What it sends meanwhile is thrown away: a socket that

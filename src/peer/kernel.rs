@@ -4,7 +4,7 @@
 //! and so closed, by the value that holds it.
 #![expect(
     unsafe_code,
-    reason = "SO_PEERGROUPS, SO_PASSPIDFD, SCM_PIDFD and PIDFD_GET_INFO have no safe wrapper in std, nix, rustix or socket2"
+    reason = "SO_PEERGROUPS, SO_PASSPIDFD, SCM_PIDFD and the requests of a pidfd have no safe wrapper in std, nix, rustix or socket2"
 )]
 
 use super::control::{self, Message};
@@ -83,6 +83,45 @@ fn set(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::R
 /// Whatever recvmsg(2) says; `WouldBlock` when there is nothing.
 pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Chunk> {
     let mut control = Control([0; CONTROL]);
+    let (length, filled, truncated) = receive_raw(socket, into, &mut control)?;
+    let mut chunk = Chunk { length, writer: None, ids: None, descriptors: 0, truncated };
+    for message in control::messages(filled) {
+        match message {
+            Message::Ids { uid, gid } => chunk.ids = Some((uid, gid)),
+            Message::Writer(descriptor) => chunk.writer = adopt(descriptor),
+            Message::Descriptors(bytes) => {
+                chunk.descriptors += control::numbers(bytes).filter_map(adopt).count();
+            }
+        }
+    }
+    Ok(chunk)
+}
+
+/// Receives one message and the descriptors that came with it, from a process that may pass some. Does not wait.
+///
+/// # Errors
+/// Whatever recvmsg(2) says; `WouldBlock` when there is nothing. A message that did not fit is an error.
+pub(super) fn receive_passed(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = Control([0; CONTROL]);
+    let (length, filled, truncated) = receive_raw(socket, into, &mut control)?;
+    let mut passed = Vec::new();
+    for message in control::messages(filled) {
+        match message {
+            Message::Ids { .. } => {}
+            Message::Writer(descriptor) => drop(adopt(descriptor)),
+            Message::Descriptors(bytes) => passed.extend(control::numbers(bytes).filter_map(adopt)),
+        }
+    }
+    if truncated { Err(io::ErrorKind::InvalidData.into()) } else { Ok((length, passed)) }
+}
+
+/// One recvmsg(2): how many bytes came, what the kernel says beside them, and whether any of that was cut off. Each descriptor
+/// in it must be adopted once.
+fn receive_raw<'a>(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+    control: &'a mut Control,
+) -> io::Result<(usize, &'a [u8], bool)> {
     let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // SAFETY: a msghdr is made of integers and pointers, all of which may be zero.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -96,19 +135,9 @@ pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Chu
         libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT)
     };
     let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
-    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
-    let mut chunk = Chunk { length, writer: None, ids: None, descriptors: 0, truncated };
+    let truncated = message.msg_flags & (libc::MSG_CTRUNC | libc::MSG_TRUNC) != 0;
     let filled = control.0.get(..message.msg_controllen as usize).unwrap_or(&control.0);
-    for message in control::messages(filled) {
-        match message {
-            Message::Ids { uid, gid } => chunk.ids = Some((uid, gid)),
-            Message::Writer(descriptor) => chunk.writer = adopt(descriptor),
-            Message::Descriptors(bytes) => {
-                chunk.descriptors += control::numbers(bytes).filter_map(adopt).count();
-            }
-        }
-    }
-    Ok(chunk)
+    Ok((length, filled, truncated))
 }
 
 /// How many bytes wait to be received, of all writers together (`SIOCINQ`, unix(7)).
@@ -144,22 +173,82 @@ pub(super) struct LiveIds {
 /// # Errors
 /// Anything else that ioctl(2) says.
 pub(super) fn live_ids(process: BorrowedFd<'_>) -> io::Result<Option<LiveIds>> {
+    match ask_about(process, libc::PIDFD_INFO_CREDS) {
+        Ok(info) => {
+            let told = info.mask & u64::from(libc::PIDFD_INFO_CREDS) != 0;
+            let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
+            Ok(told.then_some(ids))
+        }
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EREMOTE | libc::ESRCH | libc::ENOTTY | libc::EINVAL) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// What a process is at one moment, by numbers of our own PID namespace. They are said of the process that the pidfd names,
+/// whoever has such a number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProcessInfo {
+    /// The thread that the pidfd names: of a peer's pidfd its first one.
+    pub(super) pid: u32,
+    /// The process.
+    pub(super) tgid: u32,
+    /// Its parent; 0 if that is outside our PID namespace.
+    pub(super) ppid: u32,
+    /// Its cgroup in the version 2 hierarchy, by an id that no other cgroup gets as long as the machine runs: the inode of its
+    /// directory. `None` if the kernel does not say.
+    pub(super) cgroup: Option<u64>,
+}
+
+/// What the process is now (`PIDFD_GET_INFO`, Linux 6.13).
+///
+/// # Errors
+/// EREMOTE, before Linux 6.15 ESRCH, where the process is in a PID namespace that ours cannot see into; ESRCH if it has ended;
+/// ENOTTY or EINVAL where the kernel is older; or whatever else ioctl(2) says.
+pub(super) fn process_info(process: BorrowedFd<'_>) -> io::Result<ProcessInfo> {
+    let info = ask_about(process, libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CGROUPID)?;
+    let told = info.mask & u64::from(libc::PIDFD_INFO_CGROUPID) != 0;
+    let cgroup = told.then_some(info.cgroupid);
+    Ok(ProcessInfo { pid: info.pid, tgid: info.tgid, ppid: info.ppid, cgroup })
+}
+
+fn ask_about(process: BorrowedFd<'_>, what: libc::c_uint) -> io::Result<libc::pidfd_info> {
     // SAFETY: the struct is made of integers, all of which may be zero.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-    info.mask = u64::from(libc::PIDFD_INFO_CREDS);
+    info.mask = u64::from(what);
     // SAFETY: the descriptor is open while it is borrowed; the request carries the size of `info`, of which the kernel reads
     // and writes no more than that.
     let answer = unsafe { libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-    if answer == 0 {
-        let told = info.mask & u64::from(libc::PIDFD_INFO_CREDS) != 0;
-        let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
-        return Ok(told.then_some(ids));
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EREMOTE | libc::ESRCH | libc::ENOTTY | libc::EINVAL) => Ok(None),
-        _ => Err(error),
-    }
+    if answer == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The number that the process has in our PID namespace, and its ids; `None` where the kernel tells only one of them. The number
+/// is the process's as long as the pidfd does not poll readable.
+///
+/// # Errors
+/// As [`process_info`].
+pub(super) fn live(process: BorrowedFd<'_>) -> io::Result<Option<(u32, LiveIds)>> {
+    let wanted = libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CREDS;
+    let info = ask_about(process, wanted)?;
+    let told = info.mask & u64::from(wanted) == u64::from(wanted) && info.pid != 0 && info.pid == info.tgid;
+    let ids = LiveIds { effective: (info.euid, info.egid), real: (info.ruid, info.rgid) };
+    Ok(told.then_some((info.pid, ids)))
+}
+
+/// The mount namespace that the process is in, by the number that the kernel never gives again (`PIDFD_GET_MNT_NAMESPACE` and
+/// `NS_GET_MNTNS_ID`, Linux 6.11). An inode of a namespace is given again, and says nothing.
+///
+/// # Errors
+/// EACCES where we may not look into the process, ESRCH if it has ended, ENOTTY before Linux 6.11.
+pub(super) fn mount_namespace(process: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: the descriptor is open while it is borrowed; this request takes no argument.
+    let namespace = unsafe { libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_MNT_NAMESPACE, 0) };
+    let Some(namespace) = adopt(namespace) else { return Err(io::Error::last_os_error()) };
+    let mut id: u64 = 0;
+    // SAFETY: the descriptor is ours and open, and the kernel writes one u64.
+    let answer = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_MNTNS_ID, &raw mut id) };
+    if answer == 0 { Ok(id) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Has the runtime watch a pidfd, which is readable once its process has ended.
@@ -173,6 +262,19 @@ pub(super) fn await_end(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` gives the same descriptor as long as it exists, and closes it only when it is dropped, which the
     // `AsyncFd` does after it has stopped watching.
     let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    watched.map_err(io::Error::from)
+}
+
+/// Has the runtime watch a socket.
+///
+/// # Errors
+/// Whatever epoll_ctl(2) says.
+///
+/// # Panics
+/// Outside a runtime.
+pub(super) fn await_messages(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: as for `await_end`.
+    let watched = unsafe { AsyncFd::register(socket) };
     watched.map_err(io::Error::from)
 }
 
@@ -235,6 +337,16 @@ mod tests {
         told.sort_unstable();
         ours.sort_unstable();
         assert_eq!(told, ours);
+    }
+
+    #[test]
+    fn the_kernel_tells_what_we_are() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let pidfd = nix::sys::socket::getsockopt(&one, nix::sys::socket::sockopt::PeerPidfd).unwrap();
+        let Ok(told) = process_info(pidfd.as_fd()) else { return };
+        let ours = std::process::id();
+        assert_eq!((told.pid, told.tgid), (ours, ours));
+        assert_eq!(told.ppid, std::os::unix::process::parent_id());
     }
 
     #[test]

@@ -2,19 +2,29 @@
 //!
 //! Does not know rules or secrets. Whatever the kernel will not say is a refusal: there are no default credentials.
 
+mod admission;
+pub mod attestor;
+mod challenge;
+pub mod container;
 mod control;
 mod kernel;
 pub mod level;
 pub mod process;
+pub mod program;
+mod steerable;
 mod watch;
 
-use crate::name::WorkloadName;
+use crate::{crypto::Hash, name::WorkloadName};
+use admission::Program;
+use challenge::Challenge;
+use container::Container;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
 use process::Process;
-use std::{io, os::fd::AsFd};
-use tokio::net::UnixStream;
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use tokio::net::{UnixStream, unix::UCred};
 
+pub use admission::{Provers, Repinned, Since};
 pub use watch::{Fault, Watch};
 
 /// Who may connect to a workload's socket.
@@ -30,6 +40,8 @@ pub struct Settings {
     pub level: Level,
     /// What those look like whose ids our user namespace does not map.
     pub strangers: Strangers,
+    /// What it must execute; there exactly at level `program`.
+    pub program: Option<Arc<program::Settings>>,
 }
 
 /// The ids by which everybody appears whom our user namespace does not map (user_namespaces(7)): they are nobody's. `None`
@@ -53,6 +65,9 @@ pub struct Peer {
     pid: Option<i32>,
     level: Level,
     watch: Watch,
+    challenge: Challenge,
+    container: Option<Container>,
+    program: Option<Program>,
 }
 
 /// A peer that may not use the socket.
@@ -67,6 +82,10 @@ pub struct Rejected {
     #[source]
     pub cause: Cause,
 }
+
+/// Who connected, by no more than its ids as they were then (`SO_PEERCRED`): enough to count it, too little to serve it.
+#[derive(Debug)]
+pub struct Caller(Box<Peer>);
 
 /// Why a peer may not use a socket. The texts may be shown to it: they hold nothing that it does not know.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +126,37 @@ pub enum Cause {
     /// The kernel cannot name the process.
     #[error("this kernel cannot name the process of a peer (Linux 6.9 can)")]
     KernelTooOld,
+    /// Its user has as many connections open as it may.
+    #[error("this user has as many connections open as it may")]
+    Connections,
+    /// Its user makes connections faster than it may; it may make one after this long.
+    #[error("this user makes connections faster than it may")]
+    Rate(Duration),
+    /// Its process is in a PID namespace, or behind a mount of /proc, that hides it from us.
+    #[error("the peer's process is hidden from us (by another PID namespace, or by hidepid)")]
+    Hidden,
+    /// It runs in another container than the one that uses the socket, or the kernel says two things about which one it is.
+    #[error(
+        "another container than the peer's uses this socket, or the kernel does not say which one the peer is in"
+    )]
+    Container,
+    /// So many living processes have used this socket that no more can be told apart.
+    #[error("too many processes that still live have used this socket")]
+    Crowded,
+    /// It has not sent back the nonce that its program must be challenged with.
+    #[error(
+        "the program must be challenged first: GET /challenge on this connection, and send its nonce back in Claviger-Nonce"
+    )]
+    Unchallenged,
+    /// Its program is not the one that is permitted.
+    #[error(transparent)]
+    Program(#[from] program::Refusal),
+    /// Another program is required than when it connected.
+    #[error("what program is required has changed since the peer connected; connect again")]
+    Reloaded,
+    /// That the socket went over to its container could not be put on record.
+    #[error("the audit journal cannot be written")]
+    Unrecorded,
     /// It is known less surely than required.
     #[error("the peer is known at level {proved}; this socket requires {required}")]
     Level {
@@ -132,8 +182,24 @@ pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes one look, of one system call, at who is at the other end: whoever knocks may knock often, and must not cost us more
+/// before it is counted. Its uid and gid are checked, and not its groups.
+///
+/// # Errors
+/// [`Rejected`], with its ids for the event.
+pub fn glance(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Caller, Rejected> {
+    let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
+    let known = stream.peer_cred().map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    let peer = Box::new(Peer::of(&known, Vec::new(), settings.level, workload));
+    match peer.check_own_ids(settings) {
+        Ok(()) => Ok(Caller(peer)),
+        Err(cause) => Err(rejected(Some(peer), cause)),
+    }
+}
+
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
-/// that is required, and no higher one. The peer's [`Watch`] must see every byte that is read from the connection.
+/// that is required up to `process`, and no higher one; what is above it is for [`Peer::admit`], which must be asked before
+/// anything is read. The peer's [`Watch`] must see every byte that is read from the connection.
 ///
 /// # Errors
 /// [`Rejected`], with all that is known of the peer for the event.
@@ -142,7 +208,7 @@ pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadNam
     let asked = ask(stream, settings.level, workload);
     let mut peer = asked.map_err(|error| rejected(None, Cause::Unknown(error)))?;
     let proved = peer.check_ids(settings).and_then(|()| peer.prove(stream, settings.level));
-    match proved.and_then(|()| peer.check(settings)) {
+    match proved {
         Ok(()) => Ok(peer),
         Err(cause) => Err(rejected(Some(Box::new(peer)), cause)),
     }
@@ -150,16 +216,21 @@ pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadNam
 
 fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result<Peer> {
     let known = stream.peer_cred()?;
-    Ok(Peer {
-        workload: workload.clone(),
-        uid: known.uid(),
-        gid: known.gid(),
-        groups: kernel::groups(stream.as_fd())?,
-        // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
-        pid: known.pid().filter(|pid| *pid > 0),
-        level: level.min(Level::User),
-        watch: Watch::ids(level, (known.uid(), known.gid())),
-    })
+    Ok(Peer::of(&known, kernel::groups(stream.as_fd())?, level, workload))
+}
+
+impl Caller {
+    /// Effective user id when it connected.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.0.uid
+    }
+
+    /// It may not be here after all.
+    #[must_use]
+    pub fn refuse(self, cause: Cause) -> Rejected {
+        Rejected { workload: self.0.workload.clone(), peer: Some(self.0), cause }
+    }
 }
 
 impl Cause {
@@ -167,19 +238,34 @@ impl Cause {
     /// connection is closed at once.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        !matches!(self, Self::Drift | Self::Exited | Self::Writer | Self::Descriptors | Self::Truncated)
+        use program::Refusal;
+        !matches!(
+            self,
+            Self::Drift
+                | Self::Exited
+                | Self::Writer
+                | Self::Descriptors
+                | Self::Truncated
+                | Self::Program(Refusal::ImageChanged | Refusal::CredsDrift | Refusal::PeerExited)
+        )
     }
 }
 
 impl Peer {
-    /// Asks everything that can have changed since it connected: whether it still may use the socket under these settings, and
-    /// whether what was proved of it still holds. Asked for each request before anything is given, and again after each wait.
-    ///
-    /// # Errors
-    /// The first [`Cause`] against it.
-    pub async fn attest(&self, settings: &Settings) -> Result<(), Cause> {
-        self.check(settings)?;
-        self.watch.check_alive()
+    fn of(known: &UCred, groups: Vec<u32>, level: Level, workload: &WorkloadName) -> Self {
+        Self {
+            workload: workload.clone(),
+            uid: known.uid(),
+            gid: known.gid(),
+            groups,
+            // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
+            pid: known.pid().filter(|pid| *pid > 0),
+            level: level.min(Level::User),
+            watch: Watch::ids(level, (known.uid(), known.gid())),
+            challenge: Challenge::default(),
+            container: None,
+            program: None,
+        }
     }
 
     fn check(&self, settings: &Settings) -> Result<(), Cause> {
@@ -203,7 +289,15 @@ impl Peer {
     }
 
     fn check_ids(&self, settings: &Settings) -> Result<(), Cause> {
-        let Settings { uids, gids, groups, level, strangers } = settings;
+        self.check_own_ids(settings)?;
+        match settings.groups.iter().find(|group| !self.groups.contains(group)) {
+            Some(missing) => Err(Cause::Group(*missing)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_own_ids(&self, settings: &Settings) -> Result<(), Cause> {
+        let Settings { uids, gids, groups: _, level, strangers, program: _ } = settings;
         // At level `reach` nobody's ids are looked at.
         if *level > Level::Reach && strangers.uid == Some(self.uid) {
             return Err(Cause::StrangeUid(self.uid));
@@ -216,9 +310,6 @@ impl Peer {
         }
         if !gids.is_empty() && !gids.contains(&self.gid) {
             return Err(Cause::Gid(self.gid));
-        }
-        if let Some(missing) = groups.iter().find(|group| !self.groups.contains(group)) {
-            return Err(Cause::Group(*missing));
         }
         Ok(())
     }
@@ -259,10 +350,28 @@ impl Peer {
         self.watch.held()
     }
 
+    /// The container that it is in, where level `container` was proved.
+    #[must_use]
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
+    }
+
+    /// SHA-256 of the executable that it executes, where level `program` was proved.
+    #[must_use]
+    pub fn exe_sha256(&self) -> Option<&Hash> {
+        self.program.as_ref().map(Program::digest)
+    }
+
     /// What must see every byte that is read from its connection.
     #[must_use]
     pub fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// What its program is challenged with.
+    #[must_use]
+    pub fn challenge(&self) -> &Challenge {
+        &self.challenge
     }
 
     /// The level that was proved.
@@ -276,7 +385,19 @@ impl Peer {
     pub(crate) fn for_test(workload: &WorkloadName, uid: u32, gid: u32, groups: &[u32]) -> Self {
         let (workload, groups) = (workload.clone(), groups.to_vec());
         let watch = Watch::ids(Level::User, (uid, gid));
-        Self { workload, uid, gid, groups, pid: None, level: Level::User, watch }
+        let (challenge, container, program) = (Challenge::default(), None, None);
+        Self {
+            workload,
+            uid,
+            gid,
+            groups,
+            pid: None,
+            level: Level::User,
+            watch,
+            challenge,
+            container,
+            program,
+        }
     }
 }
 
@@ -295,6 +416,7 @@ mod tests {
             groups: vec![],
             level: Level::User,
             strangers: Strangers::default(),
+            program: None,
         }
     }
 
@@ -343,6 +465,22 @@ mod tests {
         assert_eq!(peer.uid(), nix::unistd::geteuid().as_raw());
         assert_eq!(peer.gid(), nix::unistd::getegid().as_raw());
         assert_eq!(peer.pid(), i32::try_from(std::process::id()).ok());
+    }
+
+    #[tokio::test]
+    async fn a_glance_sees_the_ids_and_not_the_groups() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let own = nix::unistd::geteuid().as_raw();
+        let glance = |settings| glance(&ours, &settings, &workload());
+        let caller = glance(Settings { uids: vec![own], groups: vec![u32::MAX - 1], ..anyone() }).unwrap();
+        assert_eq!(caller.uid(), own);
+        let rejected = caller.refuse(Cause::Connections);
+        assert_eq!(rejected.peer.map(|peer| (peer.uid(), peer.level())), Some((own, Level::User)));
+        let rejected = glance(Settings { uids: vec![own + 1], ..anyone() }).unwrap_err();
+        assert!(matches!(rejected.cause, Cause::Uid(uid) if uid == own));
+        let gid = nix::unistd::getegid().as_raw();
+        let rejected = glance(Settings { gids: vec![gid + 1], ..anyone() }).unwrap_err();
+        assert!(matches!(rejected.cause, Cause::Gid(found) if found == gid));
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ pub struct Process {
     id: ProcessId,
 }
 
-/// Whether this kernel can prove level `process`.
+/// Whether this kernel can prove a level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Support {
     /// It did so for ourselves.
@@ -51,12 +51,24 @@ pub enum Support {
 }
 
 impl ProcessId {
+    /// The inode of each of its pidfds: a name of the process for people and records, on this machine until it restarts.
+    #[must_use]
+    pub fn inode(self) -> u64 {
+        self.0
+    }
+
     /// The process that a pidfd names.
     ///
     /// # Errors
     /// What fstat(2) says.
     pub(super) fn of(pidfd: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self(fstat(pidfd)?.st_ino))
+    }
+
+    /// A process that no kernel has seen, for tests of what comes after.
+    #[cfg(test)]
+    pub(super) fn for_test(number: u64) -> Self {
+        Self(number)
     }
 }
 

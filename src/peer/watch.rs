@@ -131,6 +131,18 @@ impl Watch {
         if ids.is_some_and(|ids| ids.effective != self.effective) { Err(Cause::Drift) } else { Ok(()) }
     }
 
+    /// Asks the kernel, at this moment, whether the process lives and is what it was; below level `process` nothing is known of
+    /// that.
+    ///
+    /// # Errors
+    /// [`Cause::Drift`], [`Cause::Exited`], or [`Cause::Unknown`].
+    pub(super) fn check_now(&self) -> Result<(), Cause> {
+        let Some(process) = &self.process else { return Ok(()) };
+        self.check_effective(process)?;
+        // Last, so that the other was said of a living process.
+        process.check_alive()
+    }
+
     /// Asks the kernel, at this moment, whether the process still lives; below level `process` nothing is known of that.
     ///
     /// # Errors
@@ -169,8 +181,14 @@ mod tests {
         kernel::tell_writers(ours.as_fd(), kernel::Telling::On).unwrap();
         let workload = WorkloadName::new("report-job").unwrap();
         let none = Vec::new;
-        let settings =
-            Settings { uids: none(), gids: none(), groups: none(), level, strangers: Strangers::default() };
+        let settings = Settings {
+            uids: none(),
+            gids: none(),
+            groups: none(),
+            level,
+            strangers: Strangers::default(),
+            program: None,
+        };
         let peer = identify(&ours, &settings, &workload).unwrap();
         assert_eq!((peer.level(), peer.process().is_some()), (level, level == Level::Process));
         (peer, ours, theirs)

@@ -90,6 +90,25 @@ pub struct Report {
     pub started: bool,
     /// What keeps it from being ready, apart from not having started.
     pub reasons: Vec<Reason>,
+    /// What a person should know of an agent that is ready all the same.
+    pub notes: Vec<Note>,
+}
+
+/// Something to know that keeps nothing from working: a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Note {
+    /// A workload has our uid, and could have attached itself to us while we started.
+    DumpableAtExec,
+}
+
+impl Note {
+    /// The word of the pages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::DumpableAtExec => "dumpable_at_exec",
+        }
+    }
 }
 
 impl Report {
@@ -116,7 +135,12 @@ pub struct Ready {
 impl Health {
     /// Live, not started. The guard is called once every socket is bound and signals are heard.
     pub fn new() -> (Self, Ready) {
-        let report = Arc::new(watch::Sender::new(Report { live: true, started: false, reasons: Vec::new() }));
+        let report = Arc::new(watch::Sender::new(Report {
+            live: true,
+            started: false,
+            reasons: Vec::new(),
+            notes: Vec::new(),
+        }));
         (Self { report: Arc::clone(&report) }, Ready { report })
     }
 
@@ -128,6 +152,11 @@ impl Health {
             report.reasons = reasons;
             changed
         });
+    }
+
+    /// Replaces every note.
+    pub fn note(&self, notes: Vec<Note>) {
+        self.report.send_modify(|report| report.notes = notes);
     }
 
     /// Says that the agent cannot recover by itself.
@@ -290,6 +319,8 @@ struct Page<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ready: Option<bool>,
     reasons: Vec<Group<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'static str>,
 }
 
 /// All reasons of one kind.
@@ -319,11 +350,14 @@ impl<'a> Page<'a> {
         }
         let asked = |of: &str, value: bool| (path == of).then_some(value);
         let reasons = groups.into_values().collect();
+        let notes = if path == "/readyz" { report.notes.as_slice() } else { &[] };
+        let notes = notes.iter().map(|note| note.word()).collect();
         Self {
             live: asked("/livez", report.live),
             started: asked("/startupz", report.started),
             ready: asked("/readyz", report.ready()),
             reasons,
+            notes,
         }
     }
 }

@@ -220,7 +220,10 @@ impl Request {
         Self { doing: doing.into(), ..request }
     }
 
-    fn typed<E: Endpoint, B: std::fmt::Display>(built: Result<E, B>, doing: String) -> Result<Self, Error> {
+    pub(super) fn typed<E: Endpoint, B: std::fmt::Display>(
+        built: Result<E, B>,
+        doing: String,
+    ) -> Result<Self, Error> {
         let invalid = |said: String| Error::new(Class::Invalid, doing.clone(), said);
         let endpoint = built.map_err(|missing| invalid(missing.to_string()))?;
         let query = endpoint.query().map_err(|_| invalid("its query cannot be encoded".into()))?;

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod backoff;
 pub mod endpoint;
+mod engine;
 pub mod error;
 pub mod keepalive;
 pub mod limiter;

@@ -50,13 +50,14 @@ async fn an_honest_client_is_served_every_time_while_others_attack() {
     };
     let (rounds, ()) = tokio::join!(attacking, asking);
     let record = attacked.record().await;
-    let count = |line: &str| record.iter().filter(|found| *found == line).count();
+    // Refusals that are counted together have no level any more.
+    let count = |line: &str| record.iter().filter(|found| found.starts_with(line)).count();
     for (line, expected) in [
         ("secret.read.v1 allow - process", 1000),
-        ("peer.rejected.v1 deny writer_mismatch process", 2 * rounds),
-        ("peer.rejected.v1 deny creds_drift process", rounds),
+        ("peer.rejected.v1 deny writer_mismatch ", 2 * rounds),
+        ("peer.rejected.v1 deny creds_drift ", rounds),
         ("peer.exited.v1 allow - process", rounds),
-        ("peer.rejected.v1 deny wrong_uid user", rounds),
+        ("peer.rejected.v1 deny uid ", rounds),
     ] {
         let all: BTreeMap<&String, usize> = record.iter().map(|line| (line, count(line))).collect();
         assert_eq!(count(line), expected, "{line}: {all:#?}");

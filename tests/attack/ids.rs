@@ -33,7 +33,7 @@ async fn another_uid_gid_or_missing_group_is_told_no_and_gets_nothing() {
             assert!(told.text.contains("403"), "{}", told.text);
         }
         let mut expected = vec![format!("secret.read.v1 allow - {level}")];
-        for reason in ["wrong_uid", "wrong_gid", "wrong_groups", "wrong_uid"] {
+        for reason in ["uid", "gid", "groups", "uid"] {
             expected.push(format!("peer.rejected.v1 deny {reason} user"));
         }
         assert_eq!(attacked.record().await, expected);
@@ -60,6 +60,19 @@ async fn whoever_becomes_another_user_after_connecting_is_cut_off() {
         let denied = format!("peer.rejected.v1 deny creds_drift {level}");
         assert_eq!(attacked.record().await, [&read, &denied, &denied, &denied, &read].map(String::clone));
     }
+}
+
+/// Attack 14 while it waits: what it was when it asked does not count, but what it is when it would be answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_becomes_another_user_while_it_waits_for_a_value_gets_none() {
+    if !can_attack() {
+        return;
+    }
+    let attacked = Attacked::new("uid: 0, level: process").await;
+    let other = Ids { uid: 5000, gid: 5000, groups: vec![] };
+    attack(&Part::WaitThenBecome(attacked.socket(), other)).await.got_silence();
+    let record = attacked.record().await;
+    assert_eq!(record, ["secret.read.v1 allow - process", "peer.rejected.v1 deny creds_drift process"]);
 }
 
 /// Attack 14 by half: only the effective uid changes, which the kernel does not stamp on what is written.

@@ -20,12 +20,20 @@ mod support;
 
 use claviger::peer::process::{self, Support};
 
+mod agent;
 mod beside;
+mod cgroups;
+mod containers;
 mod descriptors;
+mod floods;
 mod ids;
 mod namespaces;
 mod part;
+mod pods;
+mod program;
+mod runc;
 mod scene;
+mod sockets;
 mod writers;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.

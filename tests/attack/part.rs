@@ -6,11 +6,17 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sched::{CloneFlags, unshare},
-    sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recv, recvmsg, send, sendmsg,
+    sys::{
+        prctl::set_child_subreaper,
+        socket::{
+            ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, getsockopt, recv, recvmsg, send,
+            sendmsg, sockopt,
+        },
+        wait::wait,
     },
-    unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid},
+    unistd::{Gid, Uid, getgroups, getppid, getresgid, getresuid, setgroups, setresgid, setresuid},
 };
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -18,7 +24,10 @@ use std::{
     net::Shutdown,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt as _},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::CommandExt as _,
+        },
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -44,8 +53,12 @@ pub(crate) struct Ids {
 pub(crate) enum Part {
     /// Connects as this user, and asks.
     Ask(PathBuf, Ids, String),
+    /// Connects as this user and is answered, says so, and stays until its standard input ends.
+    Stay(PathBuf, Ids),
     /// Connects as root and is answered, becomes this user, and asks.
     AskThenBecome(PathBuf, Ids),
+    /// Connects as root, waits for a newer value than it has been given, and becomes this user meanwhile.
+    WaitThenBecome(PathBuf, Ids),
     /// Connects as root and is answered, gives up its effective uid only, and asks.
     AskThenLower(PathBuf, u32),
     /// Gives up its effective uid only, as root, connects and asks.
@@ -62,12 +75,33 @@ pub(crate) enum Part {
     Forge(PathBuf, Ids, u32),
     /// Connects as this user, and passes descriptors with its request, so often.
     PassDescriptors(PathBuf, Ids, u32),
+    /// As this user, keeps so many connections open, and makes another as soon as one is closed, until it is killed. Tells
+    /// when all have been made, when ten times as many have, and each reason that it is told.
+    Flood(PathBuf, Ids, usize, Pace),
+    /// As this user, removes the socket and listens there itself; tells how that went, and stays until it is killed.
+    Replace(PathBuf, Ids),
+    /// Removes the socket and puts one of its own there, as far as it can; then connects and asks.
+    Squat(PathBuf),
+    /// Connects, and copies what the process at the other end has open.
+    CopyDescriptors(PathBuf),
+    /// Is the other end of that, on a socket of its own: a program that does nothing against it.
+    BeCopied(PathBuf),
+    /// A container's first process: starts this part, tells its PID and its end, and waits for all that is left of it.
+    UnderInit(Box<Part>),
     /// Plays a part in a PID namespace of its own.
     InPidNamespace(Box<Part>),
     /// In a user namespace of its own: waits until somebody has given it its id maps, and plays a part as root in it.
     InUserNamespace(Box<Part>),
+    /// Moves into this cgroup, by its directory, and plays a part.
+    InCgroup(PathBuf, Box<Part>),
+    /// Listens on this socket, and tells which container whoever connects is in.
+    TellContainer(PathBuf),
     /// Becomes another program.
     Become(Vec<String>),
+    /// Becomes another program as this user.
+    BecomeAs(Ids, Vec<String>),
+    /// As this user, takes what it can of the process of that number, and of whoever listens on this socket.
+    Rob(Ids, i32, Option<PathBuf>),
     // Of the children:
     /// Has the connection as standard input: waits until its parent has become `cat`, and asks.
     AskOnStdin,
@@ -84,6 +118,15 @@ pub(crate) enum Before {
     Asking,
     /// It asks for nothing secret, and is answered.
     Answered,
+}
+
+/// What a flood sends.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Pace {
+    /// Nothing.
+    Silent,
+    /// One byte of a request at a time, so slowly that it never ends.
+    ByByte,
 }
 
 impl Part {
@@ -142,6 +185,7 @@ fn play(part: Part) {
         Part::PassOn(socket, ids, other) => pass_on(&socket, &ids, other),
         Part::Forge(socket, ids, pid) => forge(&socket, &ids, pid),
         Part::PassDescriptors(socket, ids, times) => pass_descriptors(&socket, &ids, times),
+        Part::UnderInit(part) => under_init(&part),
         Part::InPidNamespace(part) => {
             unshare(CloneFlags::CLONE_NEWPID).unwrap();
             assert!(part.command().status().unwrap().success());
@@ -153,9 +197,20 @@ fn play(part: Part) {
             });
             play(*part);
         }
-        Part::Become(line) => {
-            become_user(&Ids { uid: 0, gid: 0, groups: vec![] });
+        Part::InCgroup(folder, part) => {
+            // 0 is whoever writes it.
+            fs::write(folder.join("cgroup.procs"), "0").unwrap();
+            play(*part);
+        }
+        Part::TellContainer(socket) => tell(&crate::cgroups::connector(&socket)),
+        Part::Become(line) => play(Part::BecomeAs(Ids { uid: 0, gid: 0, groups: vec![] }, line)),
+        Part::BecomeAs(ids, line) => {
+            become_user(&ids);
             panic!("{}", Command::new(&line[0]).args(&line[1..]).env_remove(VARIABLE).exec());
+        }
+        Part::Rob(ids, pid, socket) => {
+            become_user(&ids);
+            crate::agent::rob(pid, socket.as_deref());
         }
         Part::AskOnStdin | Part::ListenOnStdin | Part::TakeAndAsk(_) => play_a_child(part),
         part => play_alone(part),
@@ -171,10 +226,29 @@ fn play_alone(part: Part) {
             ask(&mut stream, &target);
             listen_to(stream);
         }
+        Part::Stay(socket, ids) => {
+            become_user(&ids);
+            let _stream = answered(&socket);
+            tell("here");
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        }
         Part::AskThenBecome(socket, ids) => {
             let mut stream = answered(&socket);
             become_user(&ids);
             ask(&mut stream, "/secrets/stripe");
+            listen_to(stream);
+        }
+        Part::WaitThenBecome(socket, ids) => {
+            let mut stream = connect(&socket);
+            stream.write_all(b"GET /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut answer = [0; 4096];
+            let length = stream.read(&mut answer).unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+            let tag = answer.split_once("etag: \"").unwrap().1.split_once('"').unwrap().0;
+            ask(&mut stream, &format!("/secrets/stripe?wait=2s&since={tag}"));
+            // The agent is one thread: when it answers this, it has read that.
+            drop(answered(&socket));
+            become_user(&ids);
             listen_to(stream);
         }
         Part::AskThenLower(socket, uid) => {
@@ -188,6 +262,21 @@ fn play_alone(part: Part) {
             let mut stream = connect(&socket);
             ask(&mut stream, "/secrets/stripe");
             listen_to(stream);
+        }
+        Part::Flood(socket, ids, count, pace) => {
+            become_user(&ids);
+            flood(&socket, count, pace);
+        }
+        Part::Replace(socket, ids) => {
+            become_user(&ids);
+            replace(&socket);
+        }
+        Part::Squat(socket) => squat(&socket),
+        Part::CopyDescriptors(socket) => copy_descriptors(&socket),
+        Part::BeCopied(socket) => {
+            let listener = UnixListener::bind(socket).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0]);
         }
         _ => panic!("no part for one alone"),
     }
@@ -210,7 +299,16 @@ fn play_a_child(part: Part) {
     }
 }
 
-fn become_user(Ids { uid, gid, groups }: &Ids) {
+/// In a container it is that user already, and has no right to say so again.
+fn become_user(ids: &Ids) {
+    let groups: Vec<u32> = getgroups().unwrap().into_iter().map(Gid::as_raw).collect();
+    let (us, ours) = (getresuid().unwrap(), getresgid().unwrap());
+    let are_uid = [us.real, us.effective, us.saved] == [Uid::from_raw(ids.uid); 3];
+    let are_gid = [ours.real, ours.effective, ours.saved] == [Gid::from_raw(ids.gid); 3];
+    if are_uid && are_gid && groups == ids.groups {
+        return;
+    }
+    let Ids { uid, gid, groups } = ids;
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
     setgroups(&groups).unwrap();
@@ -218,7 +316,7 @@ fn become_user(Ids { uid, gid, groups }: &Ids) {
     setresuid(uid, uid, uid).unwrap();
 }
 
-fn connect(socket: &Path) -> UnixStream {
+pub(crate) fn connect(socket: &Path) -> UnixStream {
     let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -268,7 +366,7 @@ fn listen(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) {
     tell(end);
 }
 
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     // One write: the lines of several attackers do not mix.
     std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -315,6 +413,61 @@ fn take_and_ask(ids: &Ids) {
     listen(|piece| Ok(recv(taken, piece, MsgFlags::empty())?));
 }
 
+fn flood(socket: &Path, count: usize, pace: Pace) {
+    let open = || {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let mut streams: Vec<_> = (0..count).map(|_| open()).collect();
+    tell("flooding");
+    let begun = Instant::now();
+    let mut made = count;
+    // A test kills it long before.
+    while begun.elapsed() < 3 * PATIENCE {
+        for stream in &mut streams {
+            if matches!(pace, Pace::ByByte) {
+                let _ = stream.write(b"x");
+            }
+            let mut piece = [0; 1024];
+            match stream.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(length) if length > 0 => {
+                    let heard = String::from_utf8_lossy(&piece[..length]);
+                    let reason = heard.split("\"reason\":\"").nth(1).and_then(|rest| rest.split('"').next());
+                    tell(&format!("heard {} {made}", reason.unwrap_or("something")));
+                }
+                _ => {
+                    *stream = open();
+                    made += 1;
+                    if made == 10 * count {
+                        tell("flooded");
+                    }
+                }
+            }
+        }
+        pause();
+    }
+}
+
+fn replace(socket: &Path) {
+    match fs::remove_file(socket) {
+        Ok(()) => {}
+        Err(error) => return tell(&format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap()))),
+    }
+    match UnixListener::bind(socket) {
+        Ok(listener) => {
+            tell("squatting");
+            // It listens until the test ends it.
+            let _ = listener.accept();
+            loop {
+                pause();
+            }
+        }
+        Err(error) => tell(&format!("{error}")),
+    }
+}
+
 fn forge(socket: &Path, ids: &Ids, pid: u32) {
     become_user(ids);
     let stream = connect(socket);
@@ -353,16 +506,58 @@ fn pass_descriptors(socket: &Path, ids: &Ids, times: u32) {
     }
 }
 
+fn under_init(part: &Part) {
+    // Where it is not the first of its PID namespace.
+    set_child_subreaper(true).unwrap();
+    let mut child = part.command().spawn().unwrap();
+    tell(&format!("pid {}", child.id()));
+    assert!(child.wait().unwrap().success());
+    tell("ended");
+    while wait().is_ok() {}
+}
+
+fn tell_outcome<T>(what: &str, outcome: Result<T, Errno>) {
+    match outcome {
+        Ok(_) => tell(&format!("{what} done")),
+        Err(errno) => tell(&format!("{what} {errno:?}")),
+    }
+}
+
+fn squat(socket: &Path) {
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    tell_outcome("unlink", fs::remove_file(socket).map_err(errno));
+    let bound = UnixListener::bind(socket).map_err(errno);
+    // Nobody is at the other end of a socket that it has put there.
+    let asks = bound.is_err();
+    tell_outcome("bind", bound);
+    if asks {
+        let mut stream = connect(socket);
+        ask(&mut stream, "/secrets/stripe");
+        listen_to(stream);
+    }
+}
+
+fn copy_descriptors(socket: &Path) {
+    let stream = connect(socket);
+    let other = getsockopt(&stream, sockopt::PeerPidfd).unwrap();
+    for number in 0..16 {
+        let copied = pidfd_getfd(&other, number, PidfdGetfdFlags::empty());
+        tell_outcome("copy", copied.map_err(|error| Errno::from_raw(error.raw_os_error())));
+    }
+    drop(stream);
+}
+
 fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is() {
         assert!(begun.elapsed() < PATIENCE, "never came: {what}");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "an attacker's only thread, with nothing to be woken by"
-        )]
-        sleep(Duration::from_millis(1));
+        pause();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an attacker's only thread, with nothing to be woken by")]
+fn pause() {
+    sleep(Duration::from_millis(1));
 }
 
 /// So that nothing of the harness stands in the way of whoever reads the output.

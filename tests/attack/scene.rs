@@ -7,7 +7,11 @@ use crate::{
     support::{Agent, LIMIT, Scene, VALUE},
 };
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
 
 /// The workload's user.
 pub(crate) const UID: u32 = 20_001;
@@ -31,6 +35,12 @@ impl Told {
         assert!(!self.text.contains(VALUE), "{}", self.text);
         assert!(!self.text.lines().any(|line| line == "open"), "{}", self.text);
         assert!(self.text.lines().any(|line| line == "closed"), "{}", self.text);
+    }
+
+    /// It was refused for this reason before it was challenged.
+    pub(crate) fn got_no_nonce(&self, reason: &str) {
+        assert!(!self.text.contains(VALUE) && !self.text.contains("nonce\":"), "{}", self.text);
+        assert!(self.text.contains("unchallenged") && self.text.contains(reason), "{}", self.text);
     }
 
     /// Not a single byte.
@@ -76,6 +86,7 @@ impl Attacked {
     }
 }
 
+/// One that stands for several is there as often.
 pub(crate) fn lines(events: &[Value]) -> Vec<String> {
     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let seen = |event: &&Value| {
@@ -83,9 +94,10 @@ pub(crate) fn lines(events: &[Value]) -> Vec<String> {
     };
     let line = |event: &Value| {
         let parts = [&event["type"], &event["outcome"], &event["reason"], &event["actor"]["level"]];
-        parts.map(word).join(" ")
+        let count = event["agg"]["count"].as_u64().unwrap_or(1);
+        std::iter::repeat_n(parts.map(word).join(" "), usize::try_from(count).unwrap())
     };
-    events.iter().filter(seen).map(line).collect()
+    events.iter().filter(seen).flat_map(line).collect()
 }
 
 pub(crate) fn config(scene: &Scene, peer: &str, connections: u32) -> crate::support::Config {
@@ -103,6 +115,35 @@ pub(crate) async fn attack(part: &Part) -> Told {
     let mut command = part.command();
     quiet(&mut command);
     finished(command.into()).await
+}
+
+/// An attacker that goes on until it is dropped.
+pub(crate) struct Attacker {
+    _process: Child,
+    told: Lines<BufReader<ChildStdout>>,
+}
+
+impl Attacker {
+    pub(crate) fn start(part: &Part) -> Self {
+        let mut command = part.command();
+        quiet(&mut command);
+        let mut process = Command::from(command).kill_on_drop(true).spawn().unwrap();
+        let told = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { _process: process, told }
+    }
+
+    /// Waits until it tells a line that begins so, and gives what follows.
+    pub(crate) async fn tells(&mut self, beginning: &str) -> String {
+        let finding = async {
+            loop {
+                let line = self.told.next_line().await.unwrap().expect("the attacker has ended");
+                if let Some(rest) = line.strip_prefix(beginning) {
+                    return rest.to_owned();
+                }
+            }
+        };
+        timeout(LIMIT, finding).await.unwrap_or_else(|_| panic!("the attacker never tells {beginning}"))
+    }
 }
 
 /// Takes what a started attacker tells.

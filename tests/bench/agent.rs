@@ -30,6 +30,28 @@ impl Mode {
     }
 }
 
+/// How surely a peer must be known; each has a socket of its own.
+#[derive(Clone, Copy)]
+pub(super) enum Level {
+    User,
+    Process,
+}
+
+impl Level {
+    pub(super) const ALL: [Self; 2] = [Self::User, Self::Process];
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Process => "process",
+        }
+    }
+
+    fn socket(self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}.sock", self.word()))
+    }
+}
+
 /// A running agent. Dropping it ends it.
 pub(super) struct Agent {
     // Before the folders: it is ended first.
@@ -39,7 +61,7 @@ pub(super) struct Agent {
     socket: PathBuf,
     request: Vec<u8>,
     first_secret_after: Duration,
-    _folder: TempDir,
+    folder: TempDir,
     _journal: TempDir,
 }
 
@@ -49,8 +71,8 @@ impl Agent {
         // Paths of sockets are short; journals lie on a disk.
         let folder = tempfile::tempdir()?;
         let journal = tempfile::tempdir_in(disk::folder())?;
-        let (config, socket) = (folder.path().join("config.yaml"), folder.path().join("claviger.sock"));
-        fs::write(&config, config_of(vault, mode, &socket, journal.path()))?;
+        let (config, socket) = (folder.path().join("config.yaml"), Level::User.socket(folder.path()));
+        fs::write(&config, config_of(vault, mode, folder.path(), journal.path()))?;
         let mut command = cores.measured(program);
         command.arg("run").arg("--config").arg(&config);
         let log = folder.path().join("log");
@@ -76,7 +98,7 @@ impl Agent {
             socket,
             request: request(first),
             first_secret_after,
-            _folder: folder,
+            folder,
             _journal: journal,
         })
     }
@@ -98,6 +120,11 @@ impl Agent {
         &self.socket
     }
 
+    /// Where peers must be known at this level.
+    pub(super) fn socket_of(&self, level: Level) -> PathBuf {
+        level.socket(self.folder.path())
+    }
+
     /// A read of one value in hand.
     pub(super) fn request(&self) -> &[u8] {
         &self.request
@@ -113,7 +140,20 @@ fn request(name: &str) -> Vec<u8> {
     format!("GET /secrets/{name} HTTP/1.1\r\nHost: claviger\r\n\r\n").into_bytes()
 }
 
-fn config_of(vault: &Vault, mode: Mode, socket: &Path, journal: &Path) -> String {
+fn config_of(vault: &Vault, mode: Mode, folder: &Path, journal: &Path) -> String {
+    let uid = nix::unistd::geteuid();
+    let workloads = Level::ALL.map(|level| {
+        format!(
+            "
+  {word}-job:
+    socket: {{path: {socket}}}
+    peer: {{uid: {uid}, level: {word}}}
+    limits: {{connections: 1100, requests_per_second: 1000000}}
+    rules: [{{name: keys, secrets: [stripe, web, ci]}}]",
+            word = level.word(),
+            socket = level.socket(folder).display(),
+        )
+    });
     let ca = vault.ca_file().map(|file| format!(", ca_file: {}", file.display())).unwrap_or_default();
     format!(
         "\
@@ -124,20 +164,14 @@ secrets:
   stripe: {{identity: bench, kind: kv, path: secret/stripe, field: api_key, refresh: 15s}}
   web: {{identity: bench, kind: certificate, path: pki/issue/web, params: {{common_name: web.internal}}}}
   ci: {{identity: bench, kind: token, policies: [default], ttl: 15m}}
-workloads:
-  job:
-    socket: {{path: {socket}}}
-    peer: {{uid: {uid}, level: user}}
-    limits: {{connections: 1100, requests_per_second: 1000000}}
-    rules: [{{name: keys, secrets: [stripe, web, ci]}}]
+workloads:{workloads}
 audit: {{mode: {mode}, journal: {{dir: {journal}}}}}
 health: {{listen: \"127.0.0.1:0\"}}
 ",
         url = vault.url(),
         role_id = vault.credential("role_id").display(),
         secret_id = vault.credential("secret_id").display(),
-        socket = socket.display(),
-        uid = nix::unistd::geteuid(),
+        workloads = workloads.concat(),
         mode = mode.word(),
         journal = journal.display(),
     )

@@ -45,6 +45,13 @@ impl Load {
     }
 }
 
+impl Load {
+    /// Processor time of whoever answered, for one answer.
+    pub(super) fn cpu_each(&self) -> Duration {
+        self.cpu / u32::try_from(self.answers.max(1)).unwrap_or(u32::MAX)
+    }
+}
+
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
@@ -138,6 +145,32 @@ pub(super) fn run(
     let mut loop_for = |time| match connections.as_mut_slice() {
         [one] => alone(one, request, time),
         many => together(many, request, time),
+    };
+    loop_for(warm)?;
+    let (started, before) = (Instant::now(), process.cpu()?);
+    let times = loop_for(span)?;
+    let (span, cpu) = (started.elapsed(), process.cpu()?.saturating_sub(before));
+    Ok(Load { answers: times.len(), span, cpu, times: Times::of(times) })
+}
+
+/// Connects anew for each request, for the second of two times.
+pub(super) fn fresh(
+    socket: &Path,
+    request: &[u8],
+    (warm, span): (Duration, Duration),
+    process: &Process,
+) -> Outcome<Load> {
+    let loop_for = |time: Duration| -> Outcome<Vec<Duration>> {
+        let (started, mut times) = (Instant::now(), Vec::with_capacity(1 << 18));
+        while started.elapsed() < time {
+            let asked = Instant::now();
+            for mut connection in connect(socket, 1)? {
+                connection.ask(request)?;
+                while !connection.read()? {}
+            }
+            times.push(asked.elapsed());
+        }
+        Ok(times)
     };
     loop_for(warm)?;
     let (started, before) = (Instant::now(), process.cpu()?);

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
+mod attestation;
 mod binary;
 mod disk;
 mod load;
@@ -14,6 +15,7 @@ mod process;
 mod proxy;
 mod table;
 mod vault;
+mod verify;
 
 use agent::{Agent, Mode};
 use binary::Binaries;
@@ -33,6 +35,7 @@ struct Plan {
     idle: Duration,
     starts: u32,
     syncs: usize,
+    events: usize,
     program: Option<PathBuf>,
 }
 
@@ -45,13 +48,14 @@ impl Plan {
             idle: Duration::from_secs(30),
             starts: 5,
             syncs: 400,
+            events: 400_000,
             program: after.map(PathBuf::from),
         };
         if !arguments.iter().any(|word| word == "--quick") {
             return full;
         }
         let second = Duration::from_secs(1);
-        Self { load: 2 * second, idle: 5 * second, starts: 3, syncs: 100, ..full }
+        Self { load: 2 * second, idle: 5 * second, starts: 3, syncs: 100, events: 100_000, ..full }
     }
 }
 
@@ -78,7 +82,9 @@ fn main() -> Outcome<()> {
     drop(agent);
     let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
+    attestation::measure(&plan, &agent, &mut table)?;
     drop(agent);
+    verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
     match Proxy::start(&cores, &vault)? {
         Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,
         None => table.note("vault proxy", "not measured: tests/lab/build vault"),

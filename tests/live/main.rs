@@ -10,6 +10,7 @@
 )]
 
 mod calls;
+mod checkpoints;
 mod database;
 mod exit;
 mod logins;
@@ -18,6 +19,7 @@ mod own;
 mod pem;
 mod record;
 mod rig;
+mod syslog;
 mod tls;
 mod upkeep;
 mod values;

@@ -149,13 +149,15 @@ async fn on_a_disk_that_is_full_from_the_start_the_agent_keeps_its_token_and_wai
     assert_eq!(agent.stop().await, Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_journal_that_is_removed_is_begun_again_and_the_loss_is_on_record() {
+/// Reads, lets the journal be removed, and reads again.
+async fn removed(sandbox: &str, remove: impl FnOnce(&Path)) {
     let scene = Scene::new().await;
-    let mut agent = scene.start(&scene.config()).await;
+    let mut config = scene.config();
+    config.rest = format!("sandbox: {sandbox}\n");
+    let mut agent = scene.start(&config).await;
     let mut line = Line::open(&scene.socket("job")).await.unwrap();
     assert_eq!(line.ask("/secrets/stripe").await.unwrap().status, 200);
-    std::fs::remove_dir_all(scene.journal()).unwrap();
+    remove(&scene.journal());
     assert_eq!(line.ask("/secrets/stripe").await.unwrap().status, 200);
     assert_eq!(agent.stop().await, Some(0));
     let reader = claviger::audit::journal::read(&scene.journal()).unwrap();
@@ -166,4 +168,39 @@ async fn a_journal_that_is_removed_is_begun_again_and_the_loss_is_on_record() {
     assert_eq!((count("secret.read.v1"), count("audit.gap.v1")), (1, 1), "{events:#?}");
     let gap = events.iter().find(|event| event["type"] == "audit.gap.v1").unwrap();
     assert_eq!(gap["reason"], "journal_replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_removed_is_begun_again_and_the_loss_is_on_record() {
+    removed("on", |journal| {
+        for file in std::fs::read_dir(journal).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    })
+    .await;
+    // With its directory, only if nothing keeps us from making that anew.
+    removed("off", |journal| std::fs::remove_dir_all(journal).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_whose_directory_is_removed_is_out_of_the_sandboxs_reach_until_the_next_start() {
+    let scene = Scene::new().await;
+    let mut agent = scene.start(&scene.config()).await;
+    let mut line = Line::open(&scene.socket("job")).await.unwrap();
+    std::fs::remove_dir_all(scene.journal()).unwrap();
+    let refused = line.ask("/secrets/stripe").await.unwrap();
+    assert_eq!(
+        (refused.status, &refused.json()["reason"]),
+        (503, &"audit_unavailable".into()),
+        "{refused:?}"
+    );
+    until("it says so", || async {
+        (agent.page("/readyz").await.body.contains("audit_unwritable")).then_some(())
+    })
+    .await;
+    assert_eq!(agent.stop().await, Some(0));
+    let mut agent = scene.start(&scene.config()).await;
+    let mut line = Line::open(&scene.socket("job")).await.unwrap();
+    assert_eq!(line.ask("/secrets/stripe").await.unwrap().status, 200);
+    assert_eq!(agent.stop().await, Some(0));
 }

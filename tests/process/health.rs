@@ -10,6 +10,9 @@ async fn readyz_says_why_not_from_the_start_to_the_end() {
     scene.vault.script(Matcher::login(), Fault::Hold(gate.clone()), Times::Always);
     let mut config = scene.config();
     config.health = "{listen: \"127.0.0.1:0\", names: true}".into();
+    // Not of our own uid, which would be a note on the page.
+    let stranger = nix::unistd::geteuid().as_raw() + 20001;
+    config.workloads = format!("\n{}", scene.workload("job", stranger, "[{name: keys, secrets: [stripe]}]"));
     let mut agent = Agent::spawn(scene.run(&config)).await;
     scene.vault.wait_for_call(&Matcher::login(), LIMIT).await.unwrap();
     let page = agent.page("/readyz").await;

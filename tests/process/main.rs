@@ -12,6 +12,8 @@
     reason = "a missing member of a JSON value is null, and null fails the comparison"
 )]
 
+#[path = "../support/receivers.rs"]
+mod receivers;
 #[path = "../support/process.rs"]
 mod support;
 
@@ -22,9 +24,13 @@ mod disk;
 mod reload;
 mod sockets;
 mod secrecy;
+mod sandbox;
+mod attestor;
 mod health;
 mod commands;
 mod own;
+mod sinks;
+mod audit;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {

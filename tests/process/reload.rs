@@ -239,7 +239,7 @@ async fn a_peer_that_is_no_longer_allowed_is_refused_on_its_open_connection() {
     scene.write(&config.text());
     heard(&agent, "config.loaded.v1", 1).await;
     let refused = line.ask("/secrets/stripe").await.unwrap();
-    assert_eq!((refused.status, &refused.json()["reason"]), (403, &"wrong_uid".into()));
+    assert_eq!((refused.status, &refused.json()["reason"]), (403, &"uid".into()));
     assert!(line.ends().await);
     assert_eq!(agent.stop().await, Some(0));
 }

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::Path,
     process::Output,
+    time::Duration,
 };
 use tokio::{process::Command, task::JoinSet};
 
@@ -51,20 +52,20 @@ async fn another_user_is_refused_with_the_reason_and_the_permitted_one_is_served
         let said = String::from_utf8(got.stderr).unwrap();
         assert_eq!((got.status.code(), got.stdout.len()), (Some(3), 0), "{said}");
         assert!(
-            said.contains(&format!("uid {uid} may not use this socket")) && said.contains("wrong_uid"),
+            said.contains(&format!("uid {uid} may not use this socket")) && said.contains("(reason uid,"),
             "{said}"
         );
     }
     // Root is no exception.
     let got = Line::open(&scene.socket("job")).await.unwrap().hear().await.unwrap();
-    assert_eq!((got.status, &got.json()["reason"]), (403, &"wrong_uid".into()));
+    assert_eq!((got.status, &got.json()["reason"]), (403, &"uid".into()));
     assert!(!got.body.contains(VALUE));
     assert_eq!(agent.stop().await, Some(0));
     let events = scene.events();
     let refused: Vec<_> = events.iter().filter(|event| event["type"] == "peer.rejected.v1").collect();
     let uids: Vec<_> = refused.iter().map(|event| event["actor"]["uid"].as_u64().unwrap()).collect();
     assert_eq!(uids, [u64::from(STRANGER), 65534, 0]);
-    assert!(refused.iter().all(|event| event["reason"] == "wrong_uid" && event["outcome"] == "deny"));
+    assert!(refused.iter().all(|event| event["reason"] == "uid" && event["outcome"] == "deny"));
     let read = events.iter().find(|event| event["type"] == "secret.read.v1").unwrap();
     assert_eq!(read["actor"]["uid"], PERMITTED);
 }
@@ -82,7 +83,7 @@ async fn without_root_the_workload_of_another_uid_is_refused_all_the_same() {
     let mut agent = scene.start(&config).await;
     let mut refused = Line::open(&scene.socket("elsewhere")).await.unwrap();
     let reply = refused.ask("/secrets/stripe").await.unwrap();
-    assert_eq!((reply.status, &reply.json()["reason"]), (403, &"wrong_uid".into()));
+    assert_eq!((reply.status, &reply.json()["reason"]), (403, &"uid".into()));
     assert!(refused.ends().await);
     let reply = Line::open(&scene.socket("job")).await.unwrap().ask("/secrets/stripe").await.unwrap();
     assert_eq!((reply.status, reply.body.contains(VALUE)), (200, true));
@@ -128,7 +129,10 @@ async fn files_have_the_modes_of_the_config_whatever_the_umask_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_thousand_connections_as_many_are_open_as_the_limit_says_and_all_are_answered() {
+async fn of_a_thousand_connections_as_many_are_open_as_the_limit_says_and_the_others_are_refused() {
+    if !geteuid().is_root() {
+        return crate::skip("only root can count the descriptors of a process that is not dumpable");
+    }
     let scene = Scene::new().await;
     let mut config = scene.config();
     config.workloads = config.workloads.replace("limits: {", "limits: {connections: 32, ");
@@ -138,27 +142,34 @@ async fn of_a_thousand_connections_as_many_are_open_as_the_limit_says_and_all_ar
     for _ in 0..1000 {
         let mut line = Line::open(&scene.socket("job")).await.unwrap();
         lines.spawn(async move {
-            // Those beyond the limit wait in the kernel until others have gone.
-            let reply = line.ask("/secrets/stripe").await.unwrap();
-            assert_eq!(reply.status, 200);
+            // Of those that are refused only some are told why.
+            let reply = line.ask("/secrets/stripe").await.ok();
+            assert!(reply.as_ref().is_none_or(|reply| [200, 429].contains(&reply.status)), "{reply:?}");
+            usize::from(reply.is_some_and(|reply| reply.status == 200))
         });
     }
-    let mut most = 0;
+    let (mut most, mut served) = (0, 0);
     while let Some(done) = lines.join_next().await {
-        done.unwrap();
+        served += done.unwrap();
         most = most.max(agent.descriptors());
     }
-    // A socket and a process for each.
-    assert!(most <= before + 2 * 32 + 16, "{most} descriptors, {before} before");
+    // A socket and a process for each; a socket for each of those that are told why not.
+    assert!(most <= before + 2 * 32 + 16 + 16, "{most} descriptors, {before} before");
     back_to(&agent, before).await;
     let reply = Line::open(&scene.socket("job")).await.unwrap().ask("/secrets/stripe").await.unwrap();
     assert_eq!(reply.status, 200);
     assert_eq!(agent.stop().await, Some(0));
-    assert_eq!(scene.events().iter().filter(|event| event["type"] == "secret.read.v1").count(), 1001);
+    assert!(served >= 32, "{served}");
+    let events = scene.events();
+    assert_eq!(events.iter().filter(|event| event["type"] == "secret.read.v1").count(), served + 1);
+    assert!(events.iter().any(|event| event["reason"] == "connections"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_connections_at_once_leave_nothing_behind() {
+    if !geteuid().is_root() {
+        return crate::skip("only root can count the descriptors of a process that is not dumpable");
+    }
     let scene = Scene::new().await;
     let mut config = scene.config();
     config.workloads = config.workloads.replace("limits: {", "limits: {connections: 2000, ");
@@ -191,9 +202,18 @@ async fn a_thousand_connections_at_once_leave_nothing_behind() {
     assert_eq!(agent.stop().await, Some(0));
 }
 
-/// Waits until the agent has no more descriptors open than that.
+/// Waits until the agent has no more descriptors open than that; says which are, if that does not come.
 async fn back_to(agent: &Agent, before: usize) {
-    until("the descriptors of before", || async { (agent.descriptors() <= before).then_some(()) }).await;
+    let back = async {
+        while agent.descriptors() > before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(LIMIT, back).await.is_err() {
+        let open = fs::read_dir(format!("/proc/{}/fd", agent.pid)).unwrap();
+        let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect();
+        panic!("{before} descriptors before, and now {}: {open:?}", open.len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

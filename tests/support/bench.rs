@@ -219,6 +219,7 @@ pub(crate) fn grant_to(ours: &tokio::net::UnixStream, level: Level, secret: &str
         groups: vec![],
         level,
         strangers: peer::Strangers::default(),
+        program: None,
     };
     let peer = peer::identify(ours, &anyone, &workload).unwrap();
     let rule = Rule {

@@ -105,9 +105,10 @@ impl Tail {
         }
     }
 
-    /// Lets events gather for `pause`; ends early as [`Tail::wait`] does.
-    pub(super) fn gather(&self, seen: Seen, pause: Duration) {
-        let position = Position { chain: self.chain, seq: u64::MAX };
+    /// Lets events gather for `pause`, or until there are `enough` more; ends early as [`Tail::wait`] does.
+    pub(in crate::audit) fn gather(&self, seen: Seen, enough: u64, pause: Duration) {
+        let seq = seen.position.seq.saturating_add(enough.saturating_sub(1));
+        let position = Position { chain: self.chain, seq };
         self.wait(Seen { position, ..seen }, Some(pause));
     }
 

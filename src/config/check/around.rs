@@ -2,9 +2,13 @@
 //!
 //! Pure. Binds nothing.
 
-use super::super::reader::{Leaf, Map};
+use super::super::{
+    file::{Node, Raw},
+    reader::{Leaf, under},
+};
 use super::seconds;
 use crate::{
+    sandbox::Mode,
     shutdown,
     telemetry::{LogFormat, LogLevel, LogSettings, health},
 };
@@ -59,16 +63,17 @@ pub(super) fn log(leaf: &Leaf<'_>) -> Option<LogSettings> {
     Some(LogSettings { level: level?, format: format? })
 }
 
-/// `off`, or nothing, is what there is.
-pub(super) fn sandbox(root: &mut Map<'_>) {
-    #[derive(Clone, Copy)]
-    enum Sandbox {
-        Off,
-        Wanted,
-    }
-    let Some(leaf) = root.find("sandbox") else { return };
-    let word = leaf.word(&[("off", Sandbox::Off), ("on", Sandbox::Wanted), ("required", Sandbox::Wanted)]);
-    if matches!(word, Some(Sandbox::Wanted)) {
-        leaf.not_built("sandbox");
-    }
+const SANDBOX: [(&str, Mode); 3] = [("on", Mode::On), ("required", Mode::Required), ("off", Mode::Off)];
+
+pub(super) fn sandbox(leaf: &Leaf<'_>) -> Option<Mode> {
+    leaf.word(&SANDBOX)
+}
+
+/// What `sandbox` says, for the sections that are read before it; a mistake in it is found later.
+pub(super) fn peek_sandbox(root: &Node) -> Mode {
+    let written = under(root, "sandbox").and_then(|node| match &node.raw {
+        Raw::Text(text) => SANDBOX.iter().find(|(word, _)| word == text),
+        _ => None,
+    });
+    written.map_or(Mode::default(), |(_, mode)| *mode)
 }

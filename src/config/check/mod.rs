@@ -4,9 +4,12 @@
 
 mod around;
 mod audit;
+mod checkpoints;
 mod identities;
+mod program;
 mod rules;
 mod secrets;
+mod sinks;
 mod unbuilt;
 mod vault;
 mod workloads;
@@ -17,7 +20,7 @@ use super::{
     problem::{Problem, Rejected},
     reader::{Findings, Leaf, Map, Table, under},
 };
-use crate::policy::rule::AuditMode;
+use crate::{policy::rule::AuditMode, sandbox::Mode};
 use std::{collections::BTreeSet, time::Duration};
 
 /// What the sections must know of one another.
@@ -30,6 +33,7 @@ struct Context<'a> {
     upstreams: Table<'a>,
     approvals: Table<'a>,
     client_cert: ClientCert,
+    sandbox: Mode,
     revision: &'a str,
 }
 
@@ -51,6 +55,7 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
         own: own(root),
         upstreams: Table::of(root, "upstreams", "upstream"),
         approvals: Table::of(root, "approvals", "approval"),
+        sandbox: around::peek_sandbox(root),
         client_cert: if given { ClientCert::Given } else { ClientCert::Missing },
         revision,
     };
@@ -100,7 +105,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
-    around::sandbox(&mut root);
+    let sandbox = root.or("sandbox", Mode::default(), around::sandbox);
     unused(&mut root, context);
     root.finish();
     Some(Config {
@@ -110,6 +115,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         workloads: workloads?,
         audit: audit?,
         health: health?,
+        sandbox: sandbox?,
         shutdown: shutdown?,
         log: log?,
         revision: context.revision.to_owned(),

@@ -3,13 +3,14 @@
 //! Pure. Makes no socket; that the configured peer could connect is worked out from the mode and our own ids.
 
 use super::super::reader::Leaf;
-use super::{Context, rules};
+use super::{Context, program, rules};
 use crate::{
     config::{Environment, Workload},
     listener::{self, Limits},
     name::WorkloadName,
     peer::{self, Strangers, level::Level, process::Support},
     policy::{self, rule::AuditMode},
+    sandbox::Mode,
 };
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -30,7 +31,7 @@ fn workload(
 ) -> Option<Workload> {
     let mut map = leaf.map()?;
     let peer = match map.find("peer") {
-        Some(leaf) => peer(&leaf, context.environment),
+        Some(leaf) => peer(&leaf, context),
         None => anybody(leaf, context.environment),
     };
     let socket = map.need("socket", "{path: /run/claviger/NAME/claviger.sock}", |leaf| {
@@ -67,7 +68,7 @@ fn anybody(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings>
     );
     let (uids, gids, groups) = (Vec::new(), Vec::new(), Vec::new());
     let strangers = strangers(environment);
-    Some(peer::Settings { uids, gids, groups, level: auto(leaf, environment)?, strangers })
+    Some(peer::Settings { uids, gids, groups, level: auto(leaf, environment)?, strangers, program: None })
 }
 
 fn strangers(environment: &Environment) -> Strangers {
@@ -161,12 +162,13 @@ fn reachable(leaf: &Leaf<'_>, mode: u32, peer: &peer::Settings, environment: &En
     Some(())
 }
 
-fn peer(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
+fn peer(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<peer::Settings> {
+    let environment = context.environment;
     let mut map = leaf.map()?;
     let overflow = (environment.overflow_uid, environment.uid_map_is_full);
     let uids = map.or("uid", Vec::new(), |leaf| ids(leaf, overflow));
     if let (Some(uids), Some(leaf)) = (&uids, map.find("uid")) {
-        warn_of_our_own(&leaf, uids, environment);
+        warn_of_our_own(&leaf, uids, environment, context.sandbox);
     }
     let overflow = (environment.overflow_gid, environment.gid_map_is_full);
     let gids = map.or("gid", Vec::new(), |leaf| ids(leaf, overflow));
@@ -175,12 +177,11 @@ fn peer(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
         Some(leaf) => level(&leaf, environment),
         None => auto(leaf, environment),
     };
-    if let Some(leaf) = map.find("program") {
-        program(&leaf);
-    }
+    let program = program::read(&mut map, level);
     map.finish();
     let strangers = strangers(environment);
-    let peer = peer::Settings { uids: uids?, gids: gids?, groups: groups?, level: level?, strangers };
+    let (level, program) = (level?, program?);
+    let peer = peer::Settings { uids: uids?, gids: gids?, groups: groups?, level, strangers, program };
     let names_nobody = peer.uids.is_empty() && peer.gids.is_empty() && peer.groups.is_empty();
     match peer.level {
         Level::Reach if !names_nobody => {
@@ -222,16 +223,23 @@ fn ids(leaf: &Leaf<'_>, (overflow, map_is_full): (u32, bool)) -> Option<Vec<u32>
     read.into_iter().collect()
 }
 
-fn warn_of_our_own(leaf: &Leaf<'_>, uids: &[u32], environment: &Environment) {
-    if uids.contains(&environment.uid) {
-        let memory = if environment.dumpable { ", our memory" } else { "" };
-        leaf.warn(
-            format!(
-                "{} is our own uid: such a process can read our credential files and journal{memory}",
-                environment.uid
-            ),
-            "give the workload another uid (runAsUser)",
+fn warn_of_our_own(leaf: &Leaf<'_>, uids: &[u32], environment: &Environment, sandbox: Mode) {
+    if !uids.contains(&environment.uid) {
+        return;
+    }
+    let memory = if environment.dumpable { ", and our memory if it attaches while we start" } else { "" };
+    let found = format!(
+        "{} is our own uid: such a process can read our credential files and journal{memory}",
+        environment.uid
+    );
+    if environment.dumpable && sandbox == Mode::Required {
+        leaf.problem(
+            found,
+            "give the workload another uid (runAsUser), or ship the binary with mode 0111 and run as another user than root, or \
+             write sandbox: on",
         );
+    } else {
+        leaf.warn(found, "give the workload another uid (runAsUser)");
     }
 }
 
@@ -247,22 +255,31 @@ fn level(leaf: &Leaf<'_>, environment: &Environment) -> Option<Level> {
     match level {
         None => auto(leaf, environment),
         Some(level @ (Level::Reach | Level::User)) => Some(level),
-        Some(Level::Process) => {
-            let why = match &environment.process {
-                Support::Given => return Some(Level::Process),
-                Support::Lacking(what) => format!("this kernel cannot prove level process: it lacks {what}"),
-                Support::Unknown(why) => {
-                    format!("whether this kernel can prove level process is unknown: {why}")
-                }
-            };
-            leaf.problem(why, "run on Linux 6.9 or later, or write level: user if that is enough");
-            None
+        Some(level @ Level::Process) => {
+            let remedy = "run on Linux 6.9 or later, or write level: user if that is enough";
+            supported(leaf, level, &environment.process, remedy)
         }
-        Some(level) => {
-            leaf.not_built(&format!("level `{level}`"));
-            None
+        Some(level @ Level::Container) => {
+            let remedy = "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
+            supported(leaf, level, &environment.container, remedy)
+        }
+        // It includes level container.
+        Some(level @ Level::Program) => {
+            let remedy = "run on Linux 6.13 or later with cgroups of version 2, or write level: process if that is enough";
+            supported(leaf, level, &environment.container, remedy)
         }
     }
+}
+
+/// The level, if this kernel can prove it; what is asked for is never quietly a weaker one.
+fn supported(leaf: &Leaf<'_>, level: Level, support: &Support, remedy: &str) -> Option<Level> {
+    let why = match support {
+        Support::Given => return Some(level),
+        Support::Lacking(what) => format!("this kernel cannot prove level {level}: it lacks {what}"),
+        Support::Unknown(why) => format!("whether this kernel can prove level {level} is unknown: {why}"),
+    };
+    leaf.problem(why, remedy);
+    None
 }
 
 /// The strongest level that this kernel can prove without further settings: said, if it is a weak one.
@@ -284,26 +301,6 @@ fn auto(leaf: &Leaf<'_>, environment: &Environment) -> Option<Level> {
             None
         }
     }
-}
-
-fn program(leaf: &Leaf<'_>) {
-    leaf.not_built("peer.program");
-    let Some(mut map) = leaf.map() else { return };
-    let _ = map
-        .given("exe_sha256", |leaf| leaf.one_or_many()?.iter().map(Leaf::text).collect::<Option<Vec<_>>>());
-    let _ = map.given("mappings", |leaf| {
-        let mut map = leaf.map()?;
-        let _ = map.given("allow_prefix", |leaf| leaf.each(Leaf::path));
-        let _ = map.given("anon_exec", |leaf| leaf.word(&[("deny", ()), ("allow", ())]));
-        map.finish();
-        Some(())
-    });
-    for key in ["no_new_privs", "seccomp", "ancestry", "tty"] {
-        // What they take is not settled.
-        let _ = map.find(key);
-    }
-    let _ = map.given("accept_steerable", Leaf::flag);
-    map.finish();
 }
 
 fn limits(leaf: &Leaf<'_>) -> Option<Limits> {

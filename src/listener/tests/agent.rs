@@ -75,6 +75,7 @@ pub(super) fn ourselves() -> peer::Settings {
         groups: vec![],
         level: Level::Process,
         strangers: peer::Strangers::default(),
+        program: None,
     }
 }
 
@@ -114,6 +115,7 @@ fn journal(directory: &TempDir) -> audit::Settings {
         sinks: Vec::new(),
         source: "urn:claviger:test".into(),
         hash_paths: false,
+        checkpoints: None,
     }
 }
 
@@ -158,6 +160,7 @@ impl Agent {
         let (stop, cut, unfinished) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let parts = Parts {
+            attestor: None,
             keeper: Keeper::of(receivers.collect()),
             audit: audit.clone(),
             observe: Arc::clone(&seen) as Arc<dyn Observe>,

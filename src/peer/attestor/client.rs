@@ -1,0 +1,294 @@
+//! The agent's end: starts the attestor, asks it, and takes what is not answered in time for a refusal.
+//!
+//! No task of its own: whoever waits for an answer takes in those of others too.
+
+use super::wire::{ANSWER, Answer, Depth, Id, Request};
+use crate::{
+    crypto::Hash,
+    peer::{
+        kernel,
+        program::{Refusal, Settings},
+    },
+};
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown, socketpair,
+    },
+};
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{io::unix::AsyncFd, sync::oneshot, time::timeout};
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_millis(250);
+
+/// The attestor, started, and not yet asked: it can be started before there is a runtime. Dropping it ends it.
+#[derive(Debug)]
+pub struct Started {
+    socket: OwnedFd,
+    child: Child,
+}
+
+/// The running attestor. Clones are the same one; it ends with the last.
+#[derive(Debug, Clone)]
+pub struct Attestor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    socket: AsyncFd<OwnedFd>,
+    state: Mutex<State>,
+    child: Mutex<Child>,
+    limit: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: Id,
+    waiting: HashMap<Id, oneshot::Sender<Result<u64, Refusal>>>,
+    /// Those that need not be held any more, and that could not be said yet.
+    dropped: Vec<Id>,
+    gone: bool,
+}
+
+/// Proof that a process executed a permitted program when it was looked at last; the attestor holds it until this is dropped.
+#[derive(Debug)]
+pub struct Image {
+    attestor: Attestor,
+    id: Id,
+    digest: Hash,
+}
+
+impl Started {
+    /// Starts it: this program again, as `claviger attestor`. To be called before execve(2) is given up.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn now() -> io::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("attestor");
+        Self::by(command)
+    }
+
+    /// Starts it by a command that calls [`super::parent`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn by(mut command: Command) -> io::Result<Self> {
+        let (socket, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        // In a group of its own, a terminal's interrupt does not reach it. What it would say on stderr is no log line.
+        command.env_clear().process_group(0).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn()?;
+        // The command holds the other end until it is dropped.
+        Ok(Self { socket, child })
+    }
+}
+
+impl Attestor {
+    /// Takes over one that was started.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn of(started: Started) -> io::Result<Self> {
+        Self::within(started, LIMIT)
+    }
+
+    /// The same, and its answers may take so long.
+    pub(super) fn within(started: Started, limit: Duration) -> io::Result<Self> {
+        let Started { socket, child } = started;
+        let socket = kernel::await_messages(socket)?;
+        Ok(Self(Arc::new(Inner { socket, state: Mutex::default(), child: Mutex::new(child), limit })))
+    }
+
+    /// Whether the attestor still runs. Its worker may be a new one; if this is `false`, nothing starts it again.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.0.take_in();
+        !self.0.state().gone
+    }
+
+    /// The first process of the attestor, by its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.child.lock().unwrap_or_else(PoisonError::into_inner).id()
+    }
+
+    /// Whether the process that this pidfd names executes a permitted program. Holds it: what comes after must be asked of the
+    /// [`Image`].
+    ///
+    /// # Errors
+    /// The first thing against it, [`Refusal::Timeout`] after 250 ms, [`Refusal::AttestorFailed`].
+    pub async fn pin(&self, pidfd: BorrowedFd<'_>, settings: &Settings) -> Result<Image, Refusal> {
+        // From now on, whatever happens, it is not held for nothing.
+        let mut image = Image { attestor: self.clone(), id: self.0.next_id(), digest: [0; 32] };
+        let which = self.0.ask(image.id, &Request::Pin(image.id, settings.clone()), Some(pidfd)).await?;
+        let digest = usize::try_from(which).ok().and_then(|which| settings.exe_sha256.get(which));
+        image.digest = *digest.ok_or(Refusal::AttestorFailed)?;
+        Ok(image)
+    }
+
+    /// In which mount namespace the process is, by the number that the kernel never gives again.
+    ///
+    /// # Errors
+    /// Why that cannot be known: [`Refusal::PidNotVisible`] if we may not look into it.
+    pub async fn mount_namespace(&self, pidfd: BorrowedFd<'_>) -> Result<u64, Refusal> {
+        let id = self.0.next_id();
+        self.0.ask(id, &Request::MountNamespace(id), Some(pidfd)).await
+    }
+}
+
+impl Image {
+    /// SHA-256 of the executable.
+    #[must_use]
+    pub fn digest(&self) -> &Hash {
+        &self.digest
+    }
+
+    /// Whether the process still executes it, lives, and is as it must be.
+    ///
+    /// # Errors
+    /// The first thing against it; after one, this image is of no use any more.
+    pub async fn check(&self, depth: Depth) -> Result<(), Refusal> {
+        let attestor = &self.attestor.0;
+        let id = attestor.next_id();
+        attestor.ask(id, &Request::Again(id, self.id, depth), None).await.map(|_| ())
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.attestor.0.state().dropped.push(self.id);
+        self.attestor.0.say_dropped();
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_id(&self) -> Id {
+        let mut state = self.state();
+        state.last += 1;
+        state.last
+    }
+
+    async fn ask(&self, id: Id, request: &Request, passed: Option<BorrowedFd<'_>>) -> Result<u64, Refusal> {
+        let packet = request.encode().ok_or(Refusal::AttestorFailed)?;
+        // The death of an earlier worker is not this request's.
+        self.take_in();
+        self.say_dropped();
+        let (answered, answer) = oneshot::channel();
+        self.state().waiting.insert(id, answered);
+        let _waits = Waits { inner: self, id };
+        timeout(self.limit, self.exchange(&packet, passed, answer)).await.unwrap_or(Err(Refusal::Timeout))
+    }
+
+    async fn exchange(
+        &self,
+        packet: &[u8],
+        passed: Option<BorrowedFd<'_>>,
+        mut answer: oneshot::Receiver<Result<u64, Refusal>>,
+    ) -> Result<u64, Refusal> {
+        while let Err(errno) = self.send(packet, passed) {
+            if errno != Errno::EAGAIN {
+                return Err(Refusal::AttestorFailed);
+            }
+            self.socket.writable().await.map_err(|_| Refusal::AttestorFailed)?.clear_ready();
+        }
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer.unwrap_or(Err(Refusal::AttestorFailed)),
+                ready = self.socket.readable() => {
+                    let mut ready = ready.map_err(|_| Refusal::AttestorFailed)?;
+                    // Cleared first: what comes while it is taken in makes it ready again.
+                    ready.clear_ready();
+                    self.take_in();
+                }
+            }
+        }
+    }
+
+    fn send(&self, packet: &[u8], passed: Option<BorrowedFd<'_>>) -> nix::Result<()> {
+        let passed = passed.map(|passed| [passed.as_raw_fd()]);
+        let passed: Vec<_> = passed.iter().map(|passed| ControlMessage::ScmRights(passed)).collect();
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let socket = self.socket.get_ref().as_raw_fd();
+        sendmsg::<()>(socket, &[IoSlice::new(packet)], &passed, flags, None).map(|_| ())
+    }
+
+    /// Gives each answer that is there to whoever waits for it.
+    fn take_in(&self) {
+        let mut packet = [0; ANSWER + 1];
+        let mut state = self.state();
+        while !state.gone {
+            match kernel::receive_passed(self.socket.get_ref().as_fd(), &mut packet) {
+                Ok((length, _)) if length > 0 => match packet.get(..length).and_then(Answer::decode) {
+                    Some(Answer::To(id, answer)) => {
+                        if let Some(waiting) = state.waiting.remove(&id) {
+                            // Whoever has gone away is told nothing.
+                            let _ = waiting.send(answer);
+                        }
+                    }
+                    // They are told by being dropped.
+                    Some(Answer::Died) => state.waiting.clear(),
+                    None => {}
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => {
+                    state.gone = true;
+                    state.waiting.clear();
+                }
+            }
+        }
+    }
+
+    fn say_dropped(&self) {
+        let mut state = self.state();
+        while let Some(id) = state.dropped.pop() {
+            let sent = Request::Drop(id).encode().map(|packet| self.send(&packet, None));
+            if sent == Some(Err(Errno::EAGAIN)) {
+                state.dropped.push(id);
+                return;
+            }
+        }
+    }
+}
+
+/// Whoever stops waiting is forgotten.
+struct Waits<'a> {
+    inner: &'a Inner,
+    id: Id,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.inner.state().waiting.remove(&self.id);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // It ends when it has nobody to answer any more, and so even if our sandbox does not let us signal it.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        if child.kill().is_ok() {
+            let _ = child.wait();
+        }
+    }
+}

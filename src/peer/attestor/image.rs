@@ -1,0 +1,301 @@
+//! One process, looked at through `/proc`: what it executes, and whether it still does.
+//!
+//! Runs in the attestor, which no sandbox blinds. Every number of a process that is used here is checked afterwards to have been
+//! that process's all the while. Does not hash and does not wait, but for what the kernel makes it wait for.
+
+use super::{
+    ancestry,
+    digest::Stamp,
+    memory::{self, FUSE},
+    texts::{self, Image, Stat},
+    wire::Depth,
+};
+use crate::{
+    crypto::Hash,
+    peer::{
+        kernel::{self, LiveIds},
+        program::{Facts, Refusal, Settings, State, judge, judge_state},
+    },
+};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::statfs::fstatfs,
+};
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::fs::{FileExt as _, MetadataExt as _},
+    },
+};
+
+/// The largest text of `/proc` that is read: that of about 40,000 pieces of memory.
+const LARGEST: u64 = 4 << 20;
+/// The most threads that are looked at.
+const THREADS: usize = 4096;
+
+/// A process that lived, with the executable that it had all that time; not judged yet.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    held: Held,
+    /// What is required of it.
+    pub(super) settings: Settings,
+    /// Its executable, open.
+    pub(super) executable: File,
+    /// What the executable was like.
+    pub(super) stamp: Stamp,
+    name: String,
+    trusted: bool,
+}
+
+/// A process that is held: by pidfd, by the memory it had, and by what tells one image from another.
+#[derive(Debug)]
+struct Held {
+    pidfd: OwnedFd,
+    pid: u32,
+    // Reads nothing any more once that memory is gone, as after execve(2).
+    maps: File,
+    image: Image,
+    ids: LiveIds,
+}
+
+/// A process that executes a permitted program.
+#[derive(Debug)]
+pub(super) struct Permitted {
+    held: Held,
+    settings: Settings,
+    facts: Facts,
+}
+
+impl Candidate {
+    /// Takes hold of a process and opens its executable.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub(super) fn new(pidfd: OwnedFd, settings: Settings) -> Result<Self, Refusal> {
+        let (held, executable) = Held::take(pidfd)?;
+        let failed = |_| Refusal::AttestorFailed;
+        let told = executable.metadata().map_err(failed)?;
+        let stamp = Stamp::of(&executable).map_err(failed)?;
+        if fstatfs(&executable).map_err(|_| Refusal::AttestorFailed)?.filesystem_type() == FUSE {
+            return Err(Refusal::ExeUnreadable);
+        }
+        let link = fs::read_link(format!("/proc/self/fd/{}", executable.as_raw_fd())).map_err(failed)?;
+        let name = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if told.nlink() == 0 || name.ends_with(" (deleted)") {
+            return Err(Refusal::ExeDeleted);
+        }
+        Ok(Self { held, settings, executable, stamp, name, trusted: memory::is_roots_own(&told) })
+    }
+
+    /// Judges it, now that the digest of its executable is known; and looks whether it still is what it was.
+    ///
+    /// # Errors
+    /// The first thing against it.
+    pub(super) fn judge(self, digest: Hash) -> Result<Permitted, Refusal> {
+        let Self { held, settings, stamp, name, trusted, .. } = self;
+        let (file, pid) = (stamp.file, held.pid);
+        // What says no already needs no further look.
+        if !settings.exe_sha256.contains(&digest) {
+            held.check_image()?;
+            return Err(Refusal::Digest);
+        }
+        let looked = memory::mappings(pid, file)
+            .and_then(|mappings| Ok((mappings, state_of_all(pid)?, ancestry::ask(settings.ancestry, pid)?)));
+        let terminal = held.check_image()?.terminal;
+        let (mappings, state, of_container_main) = looked?;
+        let facts = Facts { digest, name, file, trusted, mappings, state, terminal, of_container_main };
+        judge(&settings, &facts)?;
+        // What was seen of its memory is looked at anew each time.
+        let facts = Facts { mappings: Vec::new(), ..facts };
+        Ok(Permitted { held, settings, facts })
+    }
+}
+
+impl Permitted {
+    /// Which of the permitted executables it is, by its place in the settings.
+    pub(super) fn which(&self) -> u64 {
+        let place = self.settings.exe_sha256.iter().position(|digest| *digest == self.facts.digest);
+        place.and_then(|place| u64::try_from(place).ok()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether it still is what it was.
+    ///
+    /// # Errors
+    /// The first thing against it.
+    pub(super) fn check(&self, depth: Depth) -> Result<(), Refusal> {
+        if depth == Depth::Light {
+            return judge_state(&self.settings, self.held.check()?);
+        }
+        let pid = self.held.pid;
+        let looked =
+            memory::mappings(pid, self.facts.file).and_then(|mappings| Ok((mappings, state_of_all(pid)?)));
+        self.held.check_image()?;
+        let (mappings, state) = looked?;
+        judge(&self.settings, &Facts { mappings, state, ..self.facts.clone() })
+    }
+}
+
+/// What is found when a process is taken hold of.
+struct Look {
+    pid: u32,
+    maps: File,
+    image: Image,
+    ids: LiveIds,
+    executable: File,
+}
+
+impl Held {
+    /// Takes hold of a process, and opens its executable.
+    fn take(pidfd: OwnedFd) -> Result<(Self, File), Refusal> {
+        check_alive(pidfd.as_fd())?;
+        let looked = Look::at(pidfd.as_fd());
+        // If it lives now, its number was its own all the while.
+        check_alive(pidfd.as_fd())?;
+        let Look { pid, maps, image, ids, executable } = looked?;
+        Ok((Self { pidfd, pid, maps, image, ids }, executable))
+    }
+
+    /// That it lives, is the same image and has the same ids; and the state of its first thread.
+    fn check(&self) -> Result<State, Refusal> {
+        let state = state(&format!("/proc/{}/status", self.pid));
+        self.check_image()?;
+        state
+    }
+
+    /// That it lives, is the same image and has the same ids.
+    fn check_image(&self) -> Result<Stat, Refusal> {
+        let looked = self.look();
+        // If it lives now, its number was its own all the while.
+        check_alive(self.pidfd.as_fd())?;
+        looked
+    }
+
+    fn look(&self) -> Result<Stat, Refusal> {
+        let readable = is_readable(&self.maps)?;
+        let stat = stat(self.pid)?;
+        if !readable || stat.image != self.image {
+            return Err(Refusal::ImageChanged);
+        }
+        match kernel::live(self.pidfd.as_fd()) {
+            Ok(Some((pid, ids))) if (pid, ids) == (self.pid, self.ids) => {}
+            Ok(_) => return Err(Refusal::CredsDrift),
+            Err(_) => return Err(Refusal::AttestorFailed),
+        }
+        Ok(stat)
+    }
+}
+
+impl Look {
+    fn at(pidfd: BorrowedFd<'_>) -> Result<Self, Refusal> {
+        let (pid, ids) = match kernel::live(pidfd) {
+            Ok(told) => told.ok_or(Refusal::PidNotVisible)?,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EREMOTE | libc::ESRCH)) => {
+                return Err(Refusal::PidNotVisible);
+            }
+            Err(_) => return Err(Refusal::AttestorFailed),
+        };
+        let maps = File::open(format!("/proc/{pid}/maps")).map_err(|error| unreadable(&error))?;
+        let image = stat(pid)?.image;
+        if !image.is_told() {
+            return Err(Refusal::ExeUnreadable);
+        }
+        let executable = File::open(format!("/proc/{pid}/exe")).map_err(|error| match error.kind() {
+            // A process without memory of its own has none.
+            io::ErrorKind::NotFound => Refusal::ExeUnreadable,
+            _ => unreadable(&error),
+        })?;
+        if !is_readable(&maps)? {
+            return Err(Refusal::ImageChanged);
+        }
+        Ok(Self { pid, maps, image, ids, executable })
+    }
+}
+
+/// Asks the kernel, at this moment, whether the process still lives.
+///
+/// # Errors
+/// [`Refusal::PeerExited`]; [`Refusal::AttestorFailed`] if poll(2) fails.
+pub(super) fn check_alive(pidfd: BorrowedFd<'_>) -> Result<(), Refusal> {
+    match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::ZERO) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(Refusal::PeerExited),
+        Err(_) => Err(Refusal::AttestorFailed),
+    }
+}
+
+/// In which mount namespace a process is.
+///
+/// # Errors
+/// Why that cannot be known.
+pub(super) fn mount_namespace(pidfd: &OwnedFd) -> Result<u64, Refusal> {
+    let told = kernel::mount_namespace(pidfd.as_fd());
+    check_alive(pidfd.as_fd())?;
+    told.map_err(|error| match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM | libc::EREMOTE | libc::ESRCH) => Refusal::PidNotVisible,
+        _ => Refusal::AttestorFailed,
+    })
+}
+
+/// What it means that a file of `/proc/PID` cannot be read.
+pub(super) fn unreadable(error: &io::Error) -> Refusal {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => Refusal::ExeUnreadable,
+        // It lives, or this is not looked at: then /proc hides it.
+        Some(libc::ENOENT | libc::ESRCH) => Refusal::PidNotVisible,
+        _ => Refusal::AttestorFailed,
+    }
+}
+
+/// One byte of memory that was pinned.
+fn is_readable(maps: &File) -> Result<bool, Refusal> {
+    maps.read_at(&mut [0], 0).map(|read| read == 1).map_err(|error| unreadable(&error))
+}
+
+/// A text of `/proc/PID`.
+///
+/// # Errors
+/// Why it cannot be read; [`Refusal::AttestorFailed`] if it is too long.
+pub(super) fn read(pid: u32, name: &str) -> Result<Vec<u8>, Refusal> {
+    read_path(&format!("/proc/{pid}/{name}"))
+}
+
+fn read_path(path: &str) -> Result<Vec<u8>, Refusal> {
+    let mut text = Vec::with_capacity(4096);
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    file.take(LARGEST).read_to_end(&mut text).map_err(|error| unreadable(&error))?;
+    if (text.len() as u64) < LARGEST { Ok(text) } else { Err(Refusal::AttestorFailed) }
+}
+
+fn stat(pid: u32) -> Result<Stat, Refusal> {
+    texts::stat(&read(pid, "stat")?).ok_or(Refusal::AttestorFailed)
+}
+
+fn state(path: &str) -> Result<State, Refusal> {
+    texts::status(&read_path(path)?).ok_or(Refusal::AttestorFailed)
+}
+
+/// What holds of all its threads: each can be traced alone, and have a filter alone.
+fn state_of_all(pid: u32) -> Result<State, Refusal> {
+    let folder = format!("/proc/{pid}/task");
+    let mut all = State { traced: false, no_new_privs: true, filtered: true };
+    let mut threads = 0;
+    for thread in fs::read_dir(&folder).map_err(|error| unreadable(&error))? {
+        let thread = thread.map_err(|error| unreadable(&error))?.file_name();
+        let Some(thread) = thread.to_str() else { return Err(Refusal::AttestorFailed) };
+        let one = match state(&format!("{folder}/{thread}/status")) {
+            // This one has ended.
+            Err(Refusal::PidNotVisible) => continue,
+            one => one?,
+        };
+        all.traced |= one.traced;
+        all.no_new_privs &= one.no_new_privs;
+        all.filtered &= one.filtered;
+        threads += 1;
+        if threads > THREADS {
+            return Err(Refusal::AttestorFailed);
+        }
+    }
+    if threads == 0 { Err(Refusal::PidNotVisible) } else { Ok(all) }
+}
