@@ -253,8 +253,8 @@ impl Reason {
             | Self::Timeout
             | Self::PolicyReload
             | Self::Connections
-            | Self::RateLimited
-            | Self::TooManyProcesses => Outcome::Deny,
+            | Self::TooManyProcesses
+            | Self::RateLimited => Outcome::Deny,
             _ => Outcome::Error,
         }
     }

@@ -258,11 +258,12 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         connections,
         rebinds,
         skew_ms,
-        journal_bytes,
-        fsync_errors,
-        gap_events,
-        journal_oldest,
-        sink_lags,
+        // Of the journal.
+        journal_bytes: _,
+        fsync_errors: _,
+        gap_events: _,
+        journal_oldest: _,
+        sink_lags: _,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -289,14 +290,23 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     }
     registry.register("claviger_socket_rebinds", "Times that the socket was lost and bound again", bound);
     let skew = Gauge::<f64, AtomicU64>::default();
-    let sign = if *skew_ms < 0 { -1.0 } else { 1.0 };
-    skew.set(Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64().copysign(sign));
+    skew.set(Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64().copysign(if *skew_ms < 0 {
+        -1.0
+    } else {
+        1.0
+    }));
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
+    register_journal(&mut registry, gauges);
+    registry
+}
+
+fn register_journal(registry: &mut Registry, gauges: &Gauges) {
+    let Gauges { journal_bytes, fsync_errors, gap_events, journal_oldest, sink_lags, .. } = gauges;
     let journal = Gauge::<u64, AtomicU64>::default();
     journal.set(*journal_bytes);
     registry.register("audit_journal_bytes", "Size of the journal on disk", journal);
     let oldest = journal_oldest.iter().map(|age| (Vec::<(String, String)>::new(), age.as_secs_f64()));
-    add(&mut registry, "audit_journal_oldest_seconds", "Since the oldest event in the journal", oldest);
+    add(registry, "audit_journal_oldest_seconds", "Since the oldest event in the journal", oldest);
     let lags = Family::<Sink, Gauge<u64, AtomicU64>>::default();
     for (sink, lag) in sink_lags {
         lags.get_or_create(&Sink { sink: sink.clone() }).set(*lag);
@@ -309,7 +319,6 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         "Events lost to damage of the journal",
         ConstCounter::new(*gap_events),
     );
-    registry
 }
 
 fn add<L>(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = (L, f64)>)

@@ -28,9 +28,9 @@ mod sandbox;
 mod attestor;
 mod health;
 mod commands;
-mod own;
 mod sinks;
 mod audit;
+mod own;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {
