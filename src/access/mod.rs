@@ -83,7 +83,7 @@ pub trait Observe: Send + Sync {
     /// One request was answered, or one peer was refused.
     fn seen(&self, seen: &Seen<'_>);
 
-    /// One event of a request is on disk.
+    /// One event of a request is kept as its mode demands: on disk, or queued.
     fn recorded(&self, kind: Type, outcome: Outcome);
 }
 
@@ -171,7 +171,12 @@ impl Access {
         let outcome = self.attempt(peer, &wish).await;
         let event = self.event(peer, &wish, &outcome, arrived);
         let mut unsent = Unsent::new(self, peer, wish, outcome, arrived);
-        let receipt = self.record(event, Some(peer)).await.inspect_err(|_| unsent.settle())?;
+        let receipt = self.record(event, Some(peer)).await.inspect_err(|unaudited| {
+            // What is on record as given, and is not given, is put right when `unsent` is dropped.
+            if !unaudited.is_on_record() {
+                unsent.settle();
+            }
+        })?;
         self.observe(Some(peer), unsent.rule(), unsent.reason(), Some(arrived.elapsed()));
         Ok(Answered { unsent, receipt })
     }

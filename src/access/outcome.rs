@@ -93,6 +93,13 @@ pub struct Unaudited {
     pub(super) source: audit::Error,
 }
 
+impl Unaudited {
+    /// Whether the event is on record all the same, and says that a value was given.
+    pub(super) fn is_on_record(&self) -> bool {
+        matches!(self.source, audit::Error::Unacknowledged)
+    }
+}
+
 impl Answered {
     /// What was asked for.
     #[must_use]

@@ -120,6 +120,7 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Crash
         | Reason::JournalDamaged
         | Reason::JournalReplaced
+        | Reason::Dropped
         | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -230,7 +230,7 @@ impl Agent {
 
     /// Says how the agent is.
     fn look(&mut self) {
-        let reasons = sight::reasons(&self.kept, &self.workloads, &self.audit);
+        let reasons = sight::reasons(&self.kept, &self.workloads, &self.audit, &self.config);
         // Started means that everything is in hand for the first time: what waits for it may begin its work.
         if reasons.is_empty()
             && let Some(ready) = self.ready.take()

@@ -207,7 +207,8 @@ impl Stream {
 }
 
 impl Agg {
-    fn join(&mut self, other: &Self) {
+    /// Adds what `other` counted.
+    pub(super) fn join(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
     }

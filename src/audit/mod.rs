@@ -7,8 +7,10 @@ mod chain;
 pub mod event;
 mod flood;
 pub mod journal;
+mod loose;
 mod queue;
 mod reason;
+pub mod remote;
 pub mod sink;
 mod writer;
 
@@ -18,6 +20,7 @@ use crate::policy::rule::AuditMode;
 use event::Event;
 use journal::disk::{self, Disk, RealDisk, Unfit};
 use queue::{Ask, PassOn, Queue};
+use remote::Remote;
 use sink::tail::Tail;
 use std::{
     fs::File,
@@ -72,15 +75,26 @@ struct Inner {
     mode: AtomicU8,
     queue: Arc<Queue>,
     tail: Arc<Tail>,
+    remote: Remote,
     stats: Arc<Stats>,
 }
 
-/// Proof that an event is on disk as surely as its mode demands: synced for `strict`, given to the kernel for
-/// `buffered`. Only the journal makes one.
+/// Proof that an event is kept as surely as its mode demands: synced for `strict`, given to the kernel for `buffered`,
+/// queued in memory for `best-effort`. Only the audit makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     chain: ChainId,
+    /// 0: it has no number yet.
     seq: u64,
+}
+
+/// Where an event is, by its receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// In the journal's file.
+    InJournal,
+    /// In memory, and lost with the process; dropped if the journal cannot be written for long.
+    Queued,
 }
 
 /// Why there is no receipt.
@@ -93,6 +107,9 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
+    /// The event is on disk, and no receiver elsewhere acknowledged it in time.
+    #[error("the event was not acknowledged elsewhere in time")]
+    Unacknowledged,
     /// The journal was closed.
     #[error("the audit journal is closed")]
     Closed,
@@ -120,7 +137,7 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable { .. } => Some(Duration::from_secs(1)),
+            Self::Unavailable { .. } | Self::Unacknowledged => Some(Duration::from_secs(1)),
             Self::Closed | Self::Directory { .. } | Self::Open { .. } => None,
         }
     }
@@ -203,16 +220,31 @@ impl Audit {
         let writer = Writer::new(journal, Arc::clone(&queue), Arc::clone(&tail), observe, lock);
         thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
         let mode = AtomicU8::new(settings.mode as u8);
-        Ok(Self(Arc::new(Inner { dir: dir.clone(), chain, mode, queue, tail, stats })))
+        let remote = Remote::default();
+        Ok(Self(Arc::new(Inner { dir: dir.clone(), chain, mode, queue, tail, remote, stats })))
     }
 
-    /// Puts `event` on disk as surely as `mode` demands. From the first poll on the event is committed even if the
-    /// future is dropped. Events are numbered in the order of those first polls.
+    /// Keeps `event` as surely as `mode` demands. From the first poll on the event is committed even if the future is
+    /// dropped. Events are numbered in the order of those first polls; what is queued comes later. What discloses nothing
+    /// waits for nobody elsewhere.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::Closed`] after the end.
-    /// Nothing may be disclosed then.
+    /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::Closed`] after the end,
+    /// [`Error::Unacknowledged`]. Nothing may be disclosed then.
     pub async fn record(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
+        if mode == AuditMode::BestEffort {
+            let left = self.0.queue.leave(Box::new(event));
+            return if left { Ok(Receipt { chain: self.0.chain, seq: 0 }) } else { Err(Error::Closed) };
+        }
+        let discloses = event.discloses();
+        let receipt = self.commit(event, mode).await?;
+        if mode == AuditMode::StrictRemote && discloses {
+            self.0.remote.acknowledged_by(remote::QUORUM, receipt.seq, remote::LIMIT).await?;
+        }
+        Ok(receipt)
+    }
+
+    async fn commit(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
         let (ack, answer) = oneshot::channel();
         // Declared before the wait, so that it is dropped after it.
         let _others = PassOn(&self.0.queue);
@@ -244,11 +276,16 @@ impl Audit {
     /// The mode where a rule asks for nothing stronger.
     #[must_use]
     pub fn mode(&self) -> AuditMode {
-        if self.0.mode.load(Ordering::Relaxed) == AuditMode::Buffered as u8 {
-            AuditMode::Buffered
-        } else {
-            AuditMode::Strict
-        }
+        let mode = self.0.mode.load(Ordering::Relaxed);
+        // One that is not known is never taken for a weaker one.
+        let known = [AuditMode::BestEffort, AuditMode::Buffered, AuditMode::Strict];
+        known.into_iter().find(|known| *known as u8 == mode).unwrap_or(AuditMode::StrictRemote)
+    }
+
+    /// Where those who send events on say how far their receivers have come.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.0.remote
     }
 
     /// Changes that mode.
@@ -290,13 +327,22 @@ impl Drop for Inner {
 }
 
 impl Receipt {
-    /// The event's id: the same wherever the event is sent.
+    /// The event's id: the same wherever the event is sent. Of an event that is queued, and so has none yet: the chain's.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("{}-{:020}", self.chain, self.seq)
+        match self.kept() {
+            Kept::InJournal => format!("{}-{:020}", self.chain, self.seq),
+            Kept::Queued => self.chain.to_string(),
+        }
     }
 
-    /// The event's number in its chain.
+    /// Where the event is.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        if self.seq == 0 { Kept::Queued } else { Kept::InJournal }
+    }
+
+    /// The event's number in its chain, from 1; 0 while it is queued.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq

@@ -124,6 +124,8 @@ pub enum Reason {
     JournalDamaged,
     /// The journal's file was removed or replaced.
     JournalReplaced,
+    /// Events were dropped while the journal could not be written: nobody had waited for them.
+    Dropped,
     /// Something of ours is broken.
     Internal,
 }
@@ -189,6 +191,7 @@ impl Reason {
             Self::Crash => "crash",
             Self::JournalDamaged => "journal_damaged",
             Self::JournalReplaced => "journal_replaced",
+            Self::Dropped => "dropped",
             Self::Internal => "internal",
         }
     }

@@ -717,7 +717,7 @@ fn rules_name_what_there_is() {
         ),
         (
             "[{name: a, secrets: [stripe], audit: strict-remote}]",
-            "rules[0].audit: line 1: not built yet: audit modes other than strict and buffered; remove it",
+            "rules[0].audit: line 1: not built yet: the audit mode strict-remote; remove it",
         ),
         (
             "[{name: a, secrets: [stripe], calls_per_day: 5}]",
@@ -741,6 +741,20 @@ fn rules_name_what_there_is() {
 }
 
 #[test]
+fn events_may_be_kept_by_best_effort_and_a_rule_may_ask_for_more() {
+    let config = |rule: &str| {
+        let rules = format!("[{{name: a, secrets: [stripe]{rule}}}]");
+        let job = format!("{{socket: {{path: /s}}, peer: {{uid: 1}}, rules: {rules}}}");
+        load(&format!("audit: {{mode: best-effort, journal: {{dir: /j}}}}\nworkloads: {{job: {job}}}\n"))
+            .config
+    };
+    let (plain, strict) = (config(""), config(", audit: strict"));
+    assert_eq!((plain.audit.mode, plain.needs_journal()), (AuditMode::BestEffort, false));
+    assert_eq!(strict.workloads[0].policy.rules[0].audit, Some(AuditMode::Strict));
+    assert!(strict.needs_journal());
+}
+
+#[test]
 fn the_journal_has_room_for_two_segments() {
     for (journal, expected) in [
         ("{max_size: 64MiB}", "dir: line 1: missing; write dir: /var/lib/claviger/audit"),
@@ -760,10 +774,7 @@ fn the_journal_has_room_for_two_segments() {
 #[test]
 fn the_rest_of_audit_is_refused_by_name() {
     for (text, expected) in [
-        (
-            "mode: best-effort",
-            "mode: line 1: not built yet: audit modes other than strict and buffered; remove it",
-        ),
+        ("mode: strict-remote", "mode: line 1: not built yet: the audit mode strict-remote; remove it"),
         (
             "sinks: {a: {kind: http, url: x}}",
             "sinks.a.kind: line 1: not built yet: sinks other than stdout; remove it",

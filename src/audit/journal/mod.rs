@@ -142,6 +142,11 @@ impl Journal {
         self.mark = (self.unsynced.len(), self.chain);
     }
 
+    /// Counts events that never came this far.
+    pub(super) fn lost(&self, count: u64) {
+        self.stats.gap_events.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Numbers and chains `event`, and gives its number. It is not on disk yet.
     pub(super) fn append(&mut self, event: &Event) -> Result<u64, Fault> {
         if let Some(fault) = self.files.scarce().filter(|_| event.discloses()) {

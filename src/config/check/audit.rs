@@ -18,11 +18,11 @@ pub(super) fn mode(leaf: &Leaf<'_>) -> Option<AuditMode> {
     let mode = leaf.word(&[
         ("strict", Some(AuditMode::Strict)),
         ("buffered", Some(AuditMode::Buffered)),
+        ("best-effort", Some(AuditMode::BestEffort)),
         ("strict-remote", None),
-        ("best-effort", None),
     ])?;
     if mode.is_none() {
-        leaf.not_built("audit modes other than strict and buffered");
+        leaf.not_built("the audit mode strict-remote");
     }
     mode
 }

@@ -86,7 +86,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         audit::read(leaf, context)
     });
     // A faulty mode was written down already: no rule is weaker than the weakest.
-    let mode = audit.as_ref().map_or(AuditMode::Buffered, |audit| audit.mode);
+    let mode = audit.as_ref().map_or(AuditMode::BestEffort, |audit| audit.mode);
     let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, mode));
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
