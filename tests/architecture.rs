@@ -32,6 +32,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const MAY_EXPOSE: &[&str] = &[
     "secret/mod.rs",
     "api/value.rs",
+    "keeper/fingerprint.rs",
     "keeper/kept.rs",
     "keeper/token.rs",
     "vault/endpoint.rs",

@@ -166,9 +166,9 @@ fn lease_event(fact: keeper::fact::Fact) -> Event {
             secret: Some(secret),
             kind: Some(fact.kind),
             path: fact.path,
-            field: None,
             version: Some(fact.generation),
             lease_id_hash: fact.lease_id_hash,
+            ..Resource::default()
         }),
         vault: Some(VaultRef {
             ttl: fact.ttl.as_ref().map(Duration::as_secs),

@@ -203,6 +203,9 @@ impl Stream {
         if counted.event.resource != event.resource {
             counted.event.resource = None;
         }
+        if counted.event.trace != event.trace {
+            counted.event.trace = None;
+        }
     }
 }
 

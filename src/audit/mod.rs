@@ -8,6 +8,7 @@ pub mod event;
 mod flood;
 pub mod journal;
 mod loose;
+mod pen;
 mod queue;
 mod reason;
 pub mod remote;
@@ -16,7 +17,7 @@ mod writer;
 
 pub use chain::ChainId;
 
-use crate::policy::rule::AuditMode;
+use crate::{policy::rule::AuditMode, vault::endpoint::TransitKey};
 use event::Event;
 use journal::disk::{self, Disk, RealDisk, Unfit};
 use queue::{Ask, PassOn, Queue};
@@ -47,8 +48,12 @@ pub struct Settings {
     pub sinks: Vec<sink::Settings>,
     /// `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
     pub source: String,
+    /// The pod that the agent is in, which every event names; the config does not know it.
+    pub pod: Option<event::Pod>,
     /// Whether paths in Vault are hashed in events.
     pub hash_paths: bool,
+    /// The key in Vault by which values are fingerprinted, if they are.
+    pub fingerprint_key: Option<TransitKey>,
 }
 
 /// The journal's directory and sizes.

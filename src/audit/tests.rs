@@ -27,7 +27,9 @@ fn settings(dir: &Path) -> Settings {
         },
         sinks: Vec::new(),
         source: "urn:claviger:test".into(),
+        pod: None,
         hash_paths: false,
+        fingerprint_key: None,
     }
 }
 

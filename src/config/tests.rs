@@ -797,8 +797,8 @@ fn the_rest_of_audit_is_refused_by_name() {
         ),
         ("handoff: {mount: kv, path: a}", "handoff: line 1: not built yet: audit.handoff; remove it"),
         (
-            "fingerprint_key: transit/key",
-            "fingerprint_key: line 1: not built yet: audit.fingerprint_key; remove it",
+            "fingerprint_key: key",
+            "fingerprint_key: line 1: a path in Vault of one segment; write MOUNT/PATH, as in secret/payments/stripe",
         ),
     ] {
         check(&format!("audit: {{journal: {{dir: /j}}, {text}}}\n"), &[&format!("audit.{expected}")]);

@@ -6,6 +6,7 @@ pub mod task;
 pub mod value;
 mod certificate;
 pub mod fact;
+mod fingerprint;
 mod kept;
 pub mod kv;
 mod lease;
@@ -18,7 +19,7 @@ use crate::{
     name::{IdentityName, SecretName, WorkloadName},
     vault,
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -118,6 +119,8 @@ pub struct Shared {
     pub vault: vault::Vault,
     /// What is known of KV mounts.
     pub engines: kv::Engines,
+    /// The key in Vault by which values are fingerprinted; `None`: they are not. Holds for values to come.
+    pub fingerprint_key: Arc<ArcSwapOption<vault::endpoint::TransitKey>>,
     /// The first part of every tag; new at each start, so that a tag of another boot never matches.
     pub boot: Arc<str>,
     /// Where facts go.

@@ -12,6 +12,7 @@
 mod calls;
 mod database;
 mod exit;
+mod fingerprint;
 mod logins;
 mod outages;
 mod pem;

@@ -16,7 +16,7 @@ use super::{
     Settings, Stats,
     canonical::{self, Frame, Paths},
     chain::{Chain, ChainId},
-    event::{AgentFacts, Event, Outcome, Reason, Type},
+    event::{AgentFacts, Event, Outcome, Pod, Reason, Type},
 };
 use crate::clock::{self, Timestamp};
 use crate::crypto::{hex, random, sha256};
@@ -40,6 +40,7 @@ const REST: Duration = Duration::from_millis(250);
 /// The journal of one start of the agent.
 pub(super) struct Journal {
     source: String,
+    pod: Option<Pod>,
     paths: Paths,
     started: Duration,
     now: Timestamp,
@@ -74,6 +75,7 @@ impl Journal {
         let mono = clock::since_boot();
         let mut journal = Self {
             source: settings.source.clone(),
+            pod: settings.pod.clone(),
             paths: paths(settings),
             started: mono,
             now,
@@ -253,6 +255,7 @@ impl Journal {
         let time = event.time.max(self.last_time);
         let frame = Frame {
             source: &self.source,
+            pod: self.pod.as_ref(),
             paths: self.paths,
             time,
             recorded: self.now.max(time),

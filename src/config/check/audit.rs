@@ -8,6 +8,7 @@ use crate::{
     audit::{Journal, Settings, sink},
     name::SinkName,
     policy::rule::AuditMode,
+    vault::endpoint::TransitKey,
 };
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let journal = map.need("journal", "{dir: /var/lib/claviger/audit}", journal);
     let sinks = map.or("sinks", Vec::new(), sinks);
     let hash_paths = map.or("hash_paths", false, Leaf::flag);
+    let fingerprint_key = map.given("fingerprint_key", transit_key);
     unbuilt(&mut map);
     map.finish();
     let sinks = match sinks? {
@@ -44,7 +46,22 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         some => some,
     };
     let source = context.environment.source.clone();
-    Some(Settings { mode: mode?, journal: journal?, sinks, source, hash_paths: hash_paths? })
+    Some(Settings {
+        mode: mode?,
+        journal: journal?,
+        sinks,
+        source,
+        pod: None,
+        hash_paths: hash_paths?,
+        fingerprint_key: fingerprint_key?,
+    })
+}
+
+/// `MOUNT/KEY`; the mount may have more than one segment.
+fn transit_key(leaf: &Leaf<'_>) -> Option<TransitKey> {
+    let path = super::vault_path(leaf)?;
+    let (mount, name) = path.rsplit_once('/')?;
+    Some(TransitKey { mount: mount.to_owned(), name: name.to_owned() })
 }
 
 fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
@@ -134,9 +151,5 @@ fn unbuilt(map: &mut Map<'_>) {
     if let Some(leaf) = map.find("handoff") {
         leaf.not_built("audit.handoff");
         let _ = super::unbuilt::store(&leaf);
-    }
-    if let Some(leaf) = map.find("fingerprint_key") {
-        leaf.not_built("audit.fingerprint_key");
-        let _ = super::vault_path(&leaf);
     }
 }
