@@ -1,18 +1,23 @@
-//! Hashes and random numbers, by the library that TLS uses: the one file that imports it.
+//! Hashes, signatures and random numbers, by the library that TLS uses: the one file that imports it.
 //!
-//! Does not sign or encrypt anything, and keeps nothing.
+//! Does not encrypt anything, and keeps nothing.
 
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs::{
     digest::{Context, SHA256, digest},
+    hmac,
     rand::{SecureRandom, SystemRandom},
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
 #[cfg(all(feature = "ring", not(feature = "aws-lc")))]
 use ring::{
     digest::{Context, SHA256, digest},
+    hmac,
     rand::{SecureRandom, SystemRandom},
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
 use std::io;
+use zeroize::Zeroizing;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
@@ -54,6 +59,70 @@ impl Default for Sha256 {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// HMAC-SHA256 of `parts`, one after the other, under `key` (RFC 2104).
+#[must_use]
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Hash {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in parts {
+        context.update(part);
+    }
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
+}
+
+/// SHA-256 of `parts`, one behind the other.
+#[must_use]
+pub fn sha256_of(parts: &[&[u8]]) -> Hash {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finish()
+}
+
+/// An Ed25519 public key (RFC 8032), which may be no point of the curve: then it has signed nothing.
+pub type PublicKey = [u8; 32];
+
+/// An Ed25519 key pair (RFC 8032) of this process alone: it can be neither read nor written.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn generate() -> io::Result<Self> {
+        let seed = Zeroizing::new(random::<32>()?);
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed);
+        pair.map(Self).map_err(|_| io::Error::other("a key cannot be made of random bytes"))
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        let mut public = [0; 32];
+        public.copy_from_slice(self.0.public_key().as_ref());
+        public
+    }
+
+    /// Its signature under `message`.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningKey")
+    }
+}
+
+/// Whether the holder of `key` signed `message` with `signature` (Ed25519).
+#[must_use]
+pub fn has_signed(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok()
 }
 
 /// Bytes that nobody can guess, from the system's generator.
@@ -125,12 +194,43 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_holds_for_its_key_and_message_only() {
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let signature = key.sign(b"this");
+        assert!(has_signed(&key.public(), b"this", &signature));
+        assert!(!has_signed(&key.public(), b"that", &signature));
+        assert!(!has_signed(&other.public(), b"this", &signature));
+        assert!(!has_signed(&[0xff; 32], b"this", &signature) && !has_signed(&key.public(), b"this", b""));
+    }
+
+    #[test]
+    fn the_first_sample_of_rfc_8032_verifies() {
+        let key = unhex(b"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a").unwrap();
+        let signature = [
+            unhex(b"e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155").unwrap(),
+            unhex(b"5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b").unwrap(),
+        ];
+        assert!(has_signed(&key, b"", &signature.concat()));
+    }
+
+    #[test]
+    fn parts_hash_as_the_whole() {
+        assert_eq!(sha256_of(&[b"a", b"", b"bc"]), sha256(b"abc"));
+    }
+
+    #[test]
     fn parts_have_the_hash_of_the_whole() {
         let mut parts = Sha256::new();
         parts.update(b"a");
         parts.update(b"");
         parts.update(b"bc");
         assert_eq!(parts.finish(), sha256(b"abc"));
+    }
+
+    #[test]
+    fn hmac_is_the_one_of_rfc_4231() {
+        let tag = hmac_sha256(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(hex(&tag), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod limits;
 mod outcome;
 mod record;
 
@@ -12,9 +13,13 @@ use crate::{
     keeper,
     name::{RuleName, SecretName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
-    policy::{self, Permit, Policy, rate::Bucket},
+    policy::{
+        self, Permit, Policy,
+        rate::{Bucket, Buckets},
+    },
 };
 use arc_swap::ArcSwap;
+use limits::Floods;
 use outcome::Unsent;
 use std::{
     collections::BTreeMap,
@@ -40,6 +45,7 @@ pub struct Access {
     workload: WorkloadName,
     rules: ArcSwap<Rules>,
     rates: Mutex<Rates>,
+    floods: Mutex<Floods>,
     started: Instant,
     provers: peer::Provers,
     parts: Parts,
@@ -48,7 +54,8 @@ pub struct Access {
 /// What was taken of each rate.
 #[derive(Default)]
 struct Rates {
-    workload: Bucket,
+    requests: Buckets,
+    connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
 }
 
@@ -119,8 +126,9 @@ impl Access {
     pub fn new(workload: WorkloadName, rules: Rules, parts: Parts) -> Self {
         let rules = ArcSwap::from_pointee(rules);
         let attestor = parts.attestor.clone();
-        let (rates, provers) = (Mutex::default(), peer::Provers { attestor, ..peer::Provers::default() });
-        Self { workload, rules, rates, started: Instant::now(), provers, parts }
+        let provers = peer::Provers { attestor, ..peer::Provers::default() };
+        let (rates, floods) = (Mutex::default(), Mutex::default());
+        Self { workload, rules, rates, floods, started: Instant::now(), provers, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -157,15 +165,6 @@ impl Access {
         }
     }
 
-    /// Takes one of the workload's own rate, before anything of a request is looked at.
-    ///
-    /// # Errors
-    /// How long until one can be had.
-    pub fn take_turn(&self, per_second: u32) -> Result<(), Duration> {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.workload.take(per_second, self.started.elapsed())
-    }
-
     /// The path. When the client hangs up, this future is dropped, at worst while it waits for a newer value; between
     /// reading a value and recording it there is no wait, and what is being recorded is committed all the same.
     ///
@@ -178,6 +177,9 @@ impl Access {
         arrival: Arrival,
     ) -> Result<Answered, Unaudited> {
         let outcome = self.attempt(peer, &wish).await;
+        if let Err(Refusal { why: Why::Rejected(_), .. }) = &outcome {
+            self.disown(peer);
+        }
         let event = self.event(peer, &wish, &outcome, arrival);
         let mut unsent = Unsent::new(self, peer, wish, outcome, arrival);
         let receipt = self.record(event, Some(peer)).await.inspect_err(|unaudited| {
@@ -197,13 +199,16 @@ impl Access {
         let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
         let mut grant = approval::obtain(permit);
-        if let Act::Read(Read { wait: Some(limit), since, .. }) = act {
-            self.await_newer(&grant, since.as_deref(), *limit).await;
+        let mut waited = Ok(());
+        if let Act::Read(Read { wait, since, .. }) = act
+            && let Some(limit) = wait.or_else(|| self.parts.keeper.patience(&grant))
+        {
+            waited = self.await_newer(&grant, since.as_deref(), limit).await;
             // The rules may have changed meanwhile, and the peer.
             permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
             grant = approval::obtain(permit);
         }
-        match (self.parts.keeper.fetch(&grant), act) {
+        match (waited.and_then(|()| self.parts.keeper.fetch(&grant)), act) {
             (Ok(served), Act::Read(read)) => self.give(grant, served, read),
             (Ok(served), Act::Ack(generation)) => self.acknowledge(grant, served, *generation),
             (Err(error), _) => Err(self.refuse(grant.permit(), Why::NoValue(Box::new(error)))),
@@ -224,12 +229,17 @@ impl Access {
         taken.map_err(|wait| self.refuse(permit, Why::RateLimited(wait)))
     }
 
-    async fn await_newer(&self, grant: &Grant, since: Option<&str>, limit: Duration) {
+    async fn await_newer(
+        &self,
+        grant: &Grant,
+        since: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), keeper::Error> {
         tokio::select! {
             biased;
-            () = self.parts.stopping.cancelled() => {}
+            () = self.parts.stopping.cancelled() => Ok(()),
             // What it gives is fetched again: the rules are asked in between.
-            _ = self.parts.keeper.await_newer(grant, since, limit) => {}
+            waited = self.parts.keeper.await_newer(grant, since, limit) => waited.map(drop),
         }
     }
 
@@ -270,10 +280,17 @@ impl Access {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         let held = |permit: Permit| {
-            let shelf = self.parts.keeper.describe(permit.secret());
+            let shelf = self.parts.keeper.describe(permit.secret(), permit.process());
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))
         };
         Ok(policy::permits(&rules.policy, peer).map(held).collect())
+    }
+
+    /// Revokes what the peer's process has of its own, whose connection is about to be cut.
+    fn disown(&self, peer: &Peer) {
+        if let Some(process) = peer.process() {
+            self.parts.keeper.disown(process);
+        }
     }
 
     fn refuse(&self, permit: &Permit, why: Why) -> Refusal {

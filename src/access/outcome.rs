@@ -187,7 +187,11 @@ impl Why {
             Self::Rejected(cause) => cause.into(),
             Self::Denied(denial) => denial.into(),
             Self::RateLimited(_) => Reason::RateLimited,
-            Self::NoValue(error) => error.class().map_or(Reason::NotReady, Reason::from),
+            Self::NoValue(error) => match &**error {
+                keeper::Error::Crowded { .. } => Reason::TooManyProcesses,
+                keeper::Error::NoProcess(_) => Reason::LevelNotReached,
+                error => error.class().map_or(Reason::NotReady, Reason::from),
+            },
             Self::NotOneField(_) | Self::OtherGeneration(_) => Reason::BadRequest,
         }
     }

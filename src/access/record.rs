@@ -23,8 +23,9 @@ use tokio::runtime::Handle;
 const SOON: Duration = Duration::from_secs(1);
 
 impl Access {
-    /// Puts on record why an admitted peer's connection was closed. Call it once nothing can be read or written there any more.
+    /// Revokes what an admitted peer's process has of its own, and puts on record why its connection was closed. Call it once nothing can be read or written there any more.
     pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
+        self.disown(peer);
         let mut event = self.blank(Type::PeerRejected, Some(peer));
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
         self.observe(Some(peer), None, event.reason, None);
@@ -112,7 +113,7 @@ impl Access {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
-    fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
+    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
         let actor = |peer: &Peer| Actor {
             uid: peer.uid(),
             gid: peer.gid(),
@@ -151,7 +152,7 @@ impl Access {
                     event.kind = Type::SecretStaleServed;
                 }
                 event.rule = Some(self.rule_ref(grant.permit()));
-                event.cache = Some(Cache { hit: true, age: served.age });
+                event.cache = Some(Cache { hit: served.held.confirmed <= arrival.at, age: served.age });
                 describe(&mut event, &served.held.value);
             }
             Ok(Done::Acked(grant, value)) => {

@@ -4,10 +4,10 @@
 
 use super::{Content, value};
 use crate::{
-    access::{Act, Answered, Done, Form, Held, Read, Reason, TurnedAway, Unaudited, Why, Wish},
+    access::{Act, Answered, Done, Form, Held, Outcome, Read, Reason, TurnedAway, Unaudited, Why, Wish},
     clock,
     name::{RuleName, SecretName, WorkloadName},
-    peer::{Peer, level::Level},
+    peer::{Cause, Peer, level::Level},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -20,6 +20,9 @@ use std::{
     },
     time::Duration,
 };
+
+/// When another place may be free.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A request that is not understood, or not read at all.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +59,8 @@ impl Bad {
             Self::Method(methods) => format!("this route has {methods} only"),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::OverRate(_) => {
-                "over this workload's limits.requests_per_second; wait and ask again".to_owned()
+                "over what this workload's limits.requests_per_second gives one user; wait and ask again"
+                    .to_owned()
             }
         }
     }
@@ -67,41 +71,8 @@ fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::RateLimited | Reason::Connections => StatusCode::TOO_MANY_REQUESTS,
-        Reason::NoRule
-        | Reason::Uid
-        | Reason::Gid
-        | Reason::Groups
-        | Reason::PeerUnknown
-        | Reason::LevelNotReached
-        | Reason::OverflowId
-        | Reason::CredsDrift
-        | Reason::PeerExited
-        | Reason::WriterMismatch
-        | Reason::FdsPassed
-        | Reason::ControlTruncated
-        | Reason::KernelTooOld
-        | Reason::PidNotVisible
-        | Reason::Container
-        | Reason::Ancestry
-        | Reason::Tty
-        | Reason::ExeUnreadable
-        | Reason::ExeDeleted
-        | Reason::ExeTooBig
-        | Reason::Digest
-        | Reason::MappingNotAllowed
-        | Reason::AnonExec
-        | Reason::TextModified
-        | Reason::Traced
-        | Reason::ImageChanged
-        | Reason::NoNonce
-        | Reason::NoNewPrivs
-        | Reason::Seccomp
-        | Reason::Steerable
-        | Reason::AttestorFailed
-        | Reason::Timeout
-        | Reason::PolicyReload
-        | Reason::VaultDenied => StatusCode::FORBIDDEN,
+        Reason::RateLimited | Reason::Connections | Reason::TooManyProcesses => StatusCode::TOO_MANY_REQUESTS,
+        Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
         Reason::NotReady
         | Reason::VaultAway
@@ -113,21 +84,20 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Budget
         | Reason::AuditUnavailable
         | Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        Reason::Undelivered
-        | Reason::ConfigInvalid
-        | Reason::NeedsRestart
-        | Reason::ClockJump
-        | Reason::Crash
-        | Reason::JournalDamaged
-        | Reason::JournalReplaced
-        | Reason::Dropped
-        | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        refused if refused.outcome() == Outcome::Deny => StatusCode::FORBIDDEN,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 /// What a client reads about a value that there is not.
 fn no_value(reason: Reason) -> &'static str {
     match reason {
+        Reason::LevelNotReached => {
+            "this is a token for each process, and level user names none; ask for level process"
+        }
+        Reason::TooManyProcesses => {
+            "as many processes as may have a token of this secret have one; wait until one of them ends"
+        }
         Reason::VaultAway => "no valid value is in hand, and Vault cannot be reached",
         Reason::VaultSealed => "no valid value is in hand, and Vault is sealed",
         Reason::VaultDenied => {
@@ -206,8 +176,13 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
 pub(super) fn rejected(turned_away: &TurnedAway) -> Response<Content> {
     let rejected = &turned_away.rejected;
     let reason = Reason::from(&rejected.cause);
-    let text = format!("{}; ask for it in workloads.{}.peer", rejected.cause, rejected.workload);
-    error(status(reason), reason, &text, Some(turned_away.receipt().id().to_string()), None)
+    let (retry, remedy) = match &rejected.cause {
+        Cause::Connections => (Some(SOON), "close some, or raise workloads.*.limits.connections"),
+        Cause::Rate(wait) => (Some(*wait), "keep them open, or raise workloads.*.limits.requests_per_second"),
+        _ => (None, "ask for it in workloads.*.peer"),
+    };
+    let text = format!("{}; {}", rejected.cause, remedy.replace('*', rejected.workload.as_str()));
+    error(status(reason), reason, &text, Some(turned_away.receipt().id().to_string()), retry)
 }
 
 /// What is answered when no event can be written: nothing, whatever was asked for.

@@ -6,7 +6,7 @@ use super::record::Recorder;
 use crate::{
     config::Config,
     crypto,
-    keeper::{self, Keeper, Shared, Slot, kv::Engines, task},
+    keeper::{self, Holding, Keeper, Kind, Shared, kv::Engines, own, task},
     name::{IdentityName, SecretName},
     vault::{
         Vault, keepalive, login,
@@ -47,10 +47,10 @@ pub(super) struct Kept {
 
 struct Running {
     settings: keeper::Settings,
-    slot: Slot,
+    holding: Holding,
     stop: CancellationToken,
-    /// The slot of the same secret before a change, served until the new one has a value.
-    before: Option<(Slot, Instant)>,
+    /// What it was before a change, served until there is a new value.
+    before: Option<(Holding, Instant)>,
 }
 
 struct Leaving {
@@ -71,6 +71,7 @@ impl Kept {
             engines: Engines::default(),
             fingerprint_key: Arc::default(),
             boot: boot.into(),
+            tags: Arc::default(),
             facts: recorder.leases(),
             exit: exit.clone(),
         };
@@ -92,6 +93,11 @@ impl Kept {
 
     pub(super) fn keeper(&self) -> Keeper {
         self.keeper.clone()
+    }
+
+    /// One identity, as its users see it.
+    pub(super) fn identity(&self, name: &IdentityName) -> Option<Identity> {
+        self.identities.load().get(name).cloned()
     }
 
     /// How each identity stands; later ones appear in it too.
@@ -148,7 +154,11 @@ impl Kept {
         });
         let mut moved = false;
         for running in self.secrets.values_mut() {
-            let has_value = running.slot.shelf().borrow().served(now).is_some();
+            let has_value = match &running.holding {
+                Holding::Shared(slot) => slot.shelf().borrow().served(now).is_some(),
+                // Made when it is asked for, and not before.
+                Holding::Own(_) => true,
+            };
             if running.before.as_ref().is_some_and(|(_, until)| has_value || *until <= now) {
                 running.before = None;
                 moved = true;
@@ -189,17 +199,24 @@ impl Kept {
     fn start_secret(&mut self, settings: keeper::Settings) {
         let identities = self.identities.load_full();
         let Some(identity) = identities.get(&settings.identity) else { return };
-        let (slot, task) = task::keep(settings.clone(), identity.clone(), self.shared.clone());
-        let stop = self.exit.child_token();
-        self.tasks.spawn(task.run(stop.clone()));
-        self.tell(slot.shelf());
-        let now = Instant::now();
-        let before = self.secrets.remove(&settings.name).map(|before| {
-            let until = now + HANDOVER;
-            self.leaving.push(Leaving { at: until + before.settings.grace, stop: before.stop });
-            (before.slot, until)
+        let (stop, now) = (self.exit.child_token(), Instant::now());
+        let (identity, shared) = (identity.clone(), self.shared.clone());
+        let (holding, handover) = if let Kind::Token { per_process: true, .. } = settings.kind {
+            let (own, group) = own::keep(settings.clone(), identity, shared);
+            self.tasks.spawn(group.run(stop.clone()));
+            (Holding::Own(own), None)
+        } else {
+            let (slot, task) = task::keep(settings.clone(), identity, shared);
+            self.tasks.spawn(task.run(stop.clone()));
+            self.tell(slot.shelf());
+            (Holding::Shared(slot), Some(now + HANDOVER))
+        };
+        let before = self.secrets.remove(&settings.name).and_then(|before| {
+            let at = handover.unwrap_or(now) + before.settings.grace;
+            self.leaving.push(Leaving { at, stop: before.stop });
+            handover.map(|until| (before.holding, until))
         });
-        self.secrets.insert(settings.name.clone(), Running { settings, slot, stop, before });
+        self.secrets.insert(settings.name.clone(), Running { settings, holding, stop, before });
     }
 
     /// Wakes whoever waits in `changed` whenever `state` changes.
@@ -213,11 +230,11 @@ impl Kept {
     }
 
     fn publish(&self) {
-        let slot = |running: &Running| match &running.before {
+        let holding = |running: &Running| match &running.before {
             Some((before, _)) => before.clone(),
-            None => running.slot.clone(),
+            None => running.holding.clone(),
         };
         self.keeper
-            .replace(self.secrets.iter().map(|(name, running)| (name.clone(), slot(running))).collect());
+            .replace(self.secrets.iter().map(|(name, running)| (name.clone(), holding(running))).collect());
     }
 }

@@ -3,17 +3,19 @@
 //! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
 //! process, since half an agent is worse than none.
 
+mod checkpoints;
 mod kept;
 mod record;
 mod reload;
 mod sight;
+mod sinks;
 mod workloads;
 
 use crate::{
     audit::{
         self, Audit,
-        event::{AgentFacts, Event, Outcome, Pod, Type},
-        sink,
+        event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
+        sink::Sinks,
     },
     clock,
     config::{Config, Loaded, watch::Watch},
@@ -78,6 +80,7 @@ struct Agent {
     vault: Vault,
     audit: Audit,
     recorder: Recorder,
+    checkpoints: checkpoints::Running,
     kept: Kept,
     workloads: Workloads,
     health: Health,
@@ -85,8 +88,8 @@ struct Agent {
     stop: Stop,
     /// What must not end before a stop was asked for; each says its name.
     tasks: JoinSet<&'static str>,
-    sinks: JoinSet<()>,
-    sinks_stop: CancellationToken,
+    sinks: Sinks,
+    ear: sinks::Ear,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -118,6 +121,7 @@ impl Agent {
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
+        let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = {
             let metrics = metrics.clone();
             Audit::open(&in_pod(&config.audit, pod), move |took| metrics.audit_committed(took))?
@@ -125,16 +129,23 @@ impl Agent {
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
-        recorder.record(started(&config, &port, &inside));
+        recorder.record(started(&config, &port, &inside, planned.declaration()));
         let vault = Vault::new(config.vault.clone()).context("preparing the way to Vault")?;
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
+        let stopping = stop.token(Phase::Accept).clone();
+        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (keeper, tracker) = (kept.keeper(), unfinished.clone());
         let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
+        let ear = recorder.ear();
+        let sinks = {
+            let ear = ear.clone();
+            Sinks::new(&audit, move |fact| ear.hear(fact))
+        };
         let mut agent = Self {
             path: path.to_owned(),
             config,
@@ -143,51 +154,40 @@ impl Agent {
             vault,
             audit,
             recorder,
+            checkpoints,
             kept,
             workloads,
             health,
             ready: Some(ready),
             stop,
             tasks: JoinSet::new(),
-            sinks: JoinSet::new(),
-            sinks_stop: CancellationToken::new(),
+            sinks,
+            ear,
             unfinished,
             watch,
             clock: sight::Clock::new(),
         };
         agent.note();
         agent.open_port(port, metrics);
-        agent.start_sinks();
+        agent.sinks.take_over(&agent.config.audit.sinks);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
         Ok(agent)
     }
 
     fn open_port(&mut self, port: Port, metrics: Metrics) {
-        let gauges = sight::Gauging::new(&self.kept, &self.workloads, self.vault.clone(), self.audit.stats());
+        let gauges = sight::Gauging::new(
+            &self.kept,
+            &self.workloads,
+            self.vault.clone(),
+            &self.audit,
+            self.sinks.lags(),
+        );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
         self.tasks.spawn(async move {
             port.serve(health, move || metrics.scrape(&gauges.read())).await;
             "health"
         });
-    }
-
-    fn start_sinks(&mut self) {
-        for sink in &self.config.audit.sinks {
-            let sink::Kind::Stdout = sink.kind;
-            let name = sink.name.clone();
-            match sink::stdout::Stdout::of_process(&self.audit, name.clone()) {
-                Ok(stdout) => {
-                    let stop = self.sinks_stop.clone();
-                    self.sinks.spawn(async move {
-                        if let Err(error) = stdout.run(stop).await {
-                            tracing::error!(sink = %name, %error, "the sink does not run; events stay in the journal");
-                        }
-                    });
-                }
-                Err(error) => tracing::error!(sink = %name, %error, "standard output is closed"),
-            }
-        }
     }
 
     /// Serves until a signal; gives the name of a task that ended before one.
@@ -201,7 +201,10 @@ impl Agent {
                 biased;
                 signal = signals.next() => match signal {
                     Signal::Terminate => return None,
-                    Signal::Reload => self.reload(),
+                    Signal::Reload => {
+                        self.sinks.reopen();
+                        self.reload();
+                    }
                 },
                 files = self.watch.changed() => self.files_changed(&files),
                 Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
@@ -227,6 +230,7 @@ impl Agent {
             self.recorder.record(jump);
         }
         self.kept.turn();
+        self.ear.turn();
         self.look();
     }
 
@@ -261,7 +265,8 @@ impl Agent {
             finished.cancel();
         };
         let revocation = async {
-            let _ = tokio::time::timeout(HEAD_START, finished.cancelled()).await;
+            let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
+            let _ = tokio::join!(head_start, self.checkpoints.before_revocation());
             self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
         };
         tokio::join!(requests, revocation);
@@ -270,12 +275,13 @@ impl Agent {
         drop(self.kept);
         let audit = async {
             self.unfinished.wait().await;
+            self.ear.finish();
             self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
+            self.checkpoints.last().await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
             }
-            self.sinks_stop.cancel();
-            while self.sinks.join_next().await.is_some() {}
+            self.sinks.end().await;
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }
@@ -297,12 +303,13 @@ fn in_pod(settings: &audit::Settings, pod: Pod) -> audit::Settings {
     audit::Settings { source, pod: known.then_some(pod), ..settings.clone() }
 }
 
-fn started(config: &Config, port: &Port, inside: &Inside) -> Event {
+fn started(config: &Config, port: &Port, inside: &Inside, signed: Option<Box<Signed>>) -> Event {
     let facts = AgentFacts {
         version: Some(env!("CARGO_PKG_VERSION")),
         revision: Some(config.revision.clone()),
         health: Some(port.address()),
         sandbox: Some(inside.to_string()),
+        signed,
         ..AgentFacts::default()
     };
     Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }

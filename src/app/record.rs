@@ -2,6 +2,7 @@
 //!
 //! A task of its own, so that a slow disk holds up neither a renewal nor a signal.
 
+use super::sinks::Ear;
 use crate::{
     audit::{
         Audit,
@@ -44,6 +45,11 @@ impl Recorder {
     pub(super) fn record(&self, event: Event) {
         // The task ends only after `finish`.
         let _ = self.events.send(event);
+    }
+
+    /// Hears what happens to sinks.
+    pub(super) fn ear(&self) -> Ear {
+        Ear::new(self.events.clone(), self.metrics.clone())
     }
 
     /// The counters, for what is counted beside the events.

@@ -9,7 +9,6 @@ use crate::{
     config::{self, Config, NeedsRestart},
 };
 use std::path::PathBuf;
-use tokio_util::sync::CancellationToken;
 
 impl Agent {
     /// Something that is watched has changed: the config, or a certificate.
@@ -74,15 +73,12 @@ impl Agent {
             tracing::error!(%error, "config rejected");
             return self.rejected(Reason::CredentialFile, AgentFacts::default());
         }
-        let old = std::mem::replace(&mut self.config, new);
+        self.config = new;
         self.audit.apply(&self.config.audit);
         self.log.change(self.config.log);
         self.kept.take_over(&self.config);
         self.workloads.take_over(&self.config);
-        if old.audit.sinks != self.config.audit.sinks {
-            std::mem::replace(&mut self.sinks_stop, CancellationToken::new()).cancel();
-            self.start_sinks();
-        }
+        self.sinks.take_over(&self.config.audit.sinks);
         self.note();
         self.watch.follow(watched(&self.path, &self.config));
         tracing::info!(revision = %self.config.revision, "config taken over");

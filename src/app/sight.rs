@@ -10,6 +10,7 @@ use crate::{
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Reason as Why, Type},
+        sink::Lags,
     },
     clock::{self, Timestamp},
     config::Config,
@@ -27,7 +28,10 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -67,16 +71,18 @@ pub(super) struct Gauging {
     sockets: Vec<(WorkloadName, Arc<Standing>)>,
     vault: Vault,
     journal: Arc<audit::Stats>,
+    sinks: Lags,
 }
 
 impl Gauging {
-    pub(super) fn new(kept: &Kept, workloads: &Workloads, vault: Vault, journal: Arc<audit::Stats>) -> Self {
+    pub(super) fn new(kept: &Kept, workloads: &Workloads, vault: Vault, audit: &Audit, sinks: Lags) -> Self {
         Self {
             keeper: kept.keeper(),
             identities: kept.identities(),
             sockets: workloads.sockets(),
             vault,
-            journal,
+            journal: audit.stats(),
+            sinks,
         }
     }
 
@@ -95,20 +101,33 @@ impl Gauging {
                 left: served.and_then(|served| served.held.expires_at).map(until),
             }
         });
-        let open = |(name, standing): &(WorkloadName, Arc<Standing>)| {
-            (name.clone(), standing.open.load(Ordering::Relaxed))
+        let of = |number: fn(&Standing) -> &AtomicU64| {
+            let read = |(name, standing): &(WorkloadName, Arc<Standing>)| {
+                (name.clone(), number(standing).load(Ordering::Relaxed))
+            };
+            self.sockets.iter().map(read).collect()
         };
         let identities = self.identities.load();
         Gauges {
             tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
-            connections: self.sockets.iter().map(open).collect(),
+            processes: self.keeper.processes(),
+            connections: of(|standing| &standing.open),
+            rebinds: of(|standing| &standing.rebinds),
             skew_ms: self.vault.skew_ms(),
             journal_bytes: self.journal.journal_bytes(),
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
+            journal_oldest: self.journal.oldest().map(age),
+            sink_lags: self.sinks.read(),
         }
     }
+}
+
+/// How long ago the second `begun` since 1970 was.
+fn age(begun: u64) -> Duration {
+    let now = u64::try_from(clock::now().as_second()).unwrap_or(0);
+    Duration::from_secs(now.saturating_sub(begun))
 }
 
 fn until(end: Timestamp) -> Duration {

@@ -6,8 +6,8 @@
 use super::{
     chain::Chain,
     event::{
-        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Trace, Type,
-        VaultRef,
+        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
+        Trace, Type, VaultRef,
     },
     pen::{Caps, Pen, whole},
 };
@@ -80,6 +80,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         latency,
         agent,
         agg,
+        sink,
         trace,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
@@ -107,6 +108,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("rule", rule.as_ref(), write_rule);
     pen.quoted("seq", format_args!("{seq:020}"));
     pen.number("severity", Some(severity(*outcome)));
+    pen.object("sink", sink.as_ref(), write_sink);
     pen.text("source", Some(frame.source));
     pen.quoted("time", format_args!("{:.6}", frame.time));
     pen.object("trace", trace.as_ref(), write_trace);
@@ -162,6 +164,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         from_seq,
         to_seq,
         last_hash,
+        signed,
     } = facts;
     let (from, last) = if kind == Type::AuditRecovered { (None, *from_seq) } else { (*from_seq, None) };
     pen.text("chain", chain.as_deref());
@@ -176,6 +179,12 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     pen.number("problems", *problems);
     pen.text("revision", revision.as_deref());
     pen.text("sandbox", sandbox.as_deref());
+    pen.object("signed", signed.as_deref(), |pen, Signed { by, key, certificate, note }| {
+        pen.quoted("by", by);
+        pen.text("cert", certificate.as_deref());
+        pen.text("key", key.as_deref());
+        pen.text("note", note.as_deref());
+    });
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
     pen.text("version", *version);
@@ -236,6 +245,14 @@ fn write_rule(pen: &mut Pen<'_>, rule: &RuleRef) {
     pen.quoted("mode", mode.word());
     pen.text("name", Some(name.as_str()));
     pen.text("rev", Some(revision));
+}
+
+fn write_sink(pen: &mut Pen<'_>, sink: &SinkRef) {
+    let SinkRef { name, code, events, of } = sink;
+    pen.text("code", code.as_deref());
+    pen.number("events", *events);
+    pen.quoted("name", name);
+    pen.number("of", *of);
 }
 
 fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
@@ -552,7 +569,7 @@ mod tests {
             event.agent = Some(AgentFacts {
                 version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
-                from_seq: seqs[0], to_seq: seqs[1], last_hash: None,
+                from_seq: seqs[0], to_seq: seqs[1], last_hash: None, signed: None,
             });
             assert_eq!(line(&event, Paths::Clear), by_maps(&event));
         }

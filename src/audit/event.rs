@@ -2,6 +2,8 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
+pub use super::sink::SinkRef;
+
 use crate::{
     clock::Timestamp,
     crypto::{Hash, hex},
@@ -44,9 +46,11 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Facts of the agent's own events.
     pub agent: Option<AgentFacts>,
-    /// How many equal refusals this event stands for beside those that have one of their own; or how many events a gap is
-    /// of that had no number. The journal sets it.
+    /// How many equal refusals this event stands for beside those that have one of their own, set by the journal or by
+    /// whoever refuses more than it tells; or how many events without a number a gap is of.
     pub agg: Option<Agg>,
+    /// Which sink it is about, and what of it.
+    pub sink: Option<SinkRef>,
     /// What the peer says that its request belongs to.
     pub trace: Option<Trace>,
 }
@@ -71,6 +75,7 @@ impl Event {
             latency: None,
             agent: None,
             agg: None,
+            sink: None,
             trace: None,
         }
     }
@@ -107,6 +112,10 @@ pub enum Type {
     LeaseRevoked,
     AuditGap,
     AuditRecovered,
+    AuditSinkDown,
+    AuditSinkUp,
+    AuditDlq,
+    AuditCheckpoint,
 }
 
 impl Type {
@@ -134,6 +143,10 @@ impl Type {
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
             Self::AuditRecovered => "audit.recovered.v1",
+            Self::AuditSinkDown => "audit.sink.down.v1",
+            Self::AuditSinkUp => "audit.sink.up.v1",
+            Self::AuditDlq => "audit.dlq.v1",
+            Self::AuditCheckpoint => "audit.checkpoint.v1",
         }
     }
 }
@@ -272,7 +285,7 @@ pub struct Resource {
     pub field: Option<String>,
     /// The KV version, else our generation.
     pub version: Option<u64>,
-    /// SHA-256 of the lease id, hex.
+    /// SHA-256 of the lease id, or of a child token's accessor, hex.
     pub lease_id_hash: Option<String>,
     /// Keyed hash of the value, with the key's version (`k3:hmac-sha256:HEX`); `none` where the value is too short for one,
     /// `unavailable` where Vault made none. Absent without `audit.fingerprint_key`.
@@ -345,6 +358,21 @@ pub struct AgentFacts {
     pub to_seq: Option<u64>,
     /// Hash of the last recovered event, hex.
     pub last_hash: Option<String>,
+    /// Who signs checkpoints of this chain, and one of them.
+    pub signed: Option<Box<Signed>>,
+}
+
+/// In `agent.started`: that checkpoints come, and whose. In `audit.checkpoint`: one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// `boot` or `transit`.
+    pub by: &'static str,
+    /// The Ed25519 public key, base64; with `transit`, known once Vault has signed.
+    pub key: Option<String>,
+    /// That Vault certified the key for this chain: a signed note.
+    pub certificate: Option<String>,
+    /// The checkpoint: a signed note.
+    pub note: Option<String>,
 }
 
 #[cfg(test)]

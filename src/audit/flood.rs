@@ -67,7 +67,8 @@ pub(super) struct Floods {
 impl Floods {
     /// What to do with `event` at `now`, which does not go back.
     pub(super) fn admit(&mut self, event: &Event, now: Duration) -> Verdict {
-        if event.outcome != Outcome::Deny {
+        // What is counted already is not counted again.
+        if event.outcome != Outcome::Deny || event.agg.is_some() {
             return Verdict::Write;
         }
         let refused = self.workloads.entry(event.workload.clone()).or_default();
@@ -211,7 +212,7 @@ impl Stream {
 
 impl Agg {
     /// Adds what `other` counted.
-    pub(super) fn join(&mut self, other: &Self) {
+    pub(crate) fn join(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
     }
@@ -315,6 +316,17 @@ mod tests {
         assert_eq!(floods.admit(&event, Duration::ZERO), Verdict::Write);
         let allowed = Event { outcome: Outcome::Allow, ..event };
         assert!((0..200).all(|_| floods.admit(&allowed, Duration::ZERO) == Verdict::Write));
+    }
+
+    #[test]
+    fn what_was_counted_elsewhere_is_written_as_it_is() {
+        let (mut floods, now) = (Floods::default(), Duration::ZERO);
+        let agg = Agg { count: 7, first: Timestamp::UNIX_EPOCH, last: Timestamp::UNIX_EPOCH };
+        let counted = Event { agg: Some(agg), ..refusal("a", "x") };
+        for _ in 0..1000 {
+            floods.admit(&refusal("a", "x"), now);
+            assert_eq!(floods.admit(&counted, now), Verdict::Write);
+        }
     }
 
     #[test]

@@ -4,15 +4,21 @@
 
 mod canonical;
 mod chain;
+pub mod checkpoint;
+mod escape;
 pub mod event;
 mod flood;
 pub mod journal;
 mod loose;
+pub mod note;
 mod pen;
+mod pins;
 mod queue;
 mod reason;
-pub mod remote;
+mod remote;
 pub mod sink;
+pub mod tree;
+pub mod verify;
 mod writer;
 
 pub use chain::ChainId;
@@ -20,6 +26,7 @@ pub use chain::ChainId;
 use crate::{policy::rule::AuditMode, vault::endpoint::TransitKey};
 use event::Event;
 use journal::disk::{self, Disk, RealDisk, Unfit};
+use pins::Pins;
 use queue::{Ask, PassOn, Queue};
 use remote::Remote;
 use sink::tail::Tail;
@@ -54,6 +61,8 @@ pub struct Settings {
     pub hash_paths: bool,
     /// The key in Vault by which values are fingerprinted, if they are.
     pub fingerprint_key: Option<TransitKey>,
+    /// Who signs how far the journal has come; nobody without it.
+    pub checkpoints: Option<checkpoint::Settings>,
 }
 
 /// The journal's directory and sizes.
@@ -65,8 +74,8 @@ pub struct Journal {
     pub max_size: u64,
     /// One segment, in bytes: 1 to 64 MiB.
     pub segment: u64,
-    /// How long a sealed segment is kept at least. Only a required sink can hold one back, and none is built yet:
-    /// until then the oldest is deleted at `max_size`, and never before.
+    /// How long a sealed segment is kept once every required sink has it; room that is needed comes first. Without a
+    /// required sink the oldest is deleted at `max_size`, and never before.
     pub retain: Duration,
 }
 
@@ -76,11 +85,13 @@ pub struct Audit(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
+    max: u64,
     chain: ChainId,
     mode: AtomicU8,
     queue: Arc<Queue>,
     tail: Arc<Tail>,
-    remote: Remote,
+    remote: Arc<Remote>,
+    pins: Arc<Pins>,
     stats: Arc<Stats>,
 }
 
@@ -161,6 +172,7 @@ pub struct Stats {
     journal_bytes: AtomicU64,
     fsync_errors: AtomicU64,
     gap_events: AtomicU64,
+    oldest: AtomicU64,
     writable: AtomicBool,
 }
 
@@ -181,6 +193,12 @@ impl Stats {
     #[must_use]
     pub fn fsync_errors(&self) -> u64 {
         self.fsync_errors.load(Ordering::Relaxed)
+    }
+
+    /// When the oldest event in the journal happened, in seconds since 1970; `None` while there is none.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        Some(self.oldest.load(Ordering::Relaxed)).filter(|second| *second > 0)
     }
 
     /// Events that the journal had and lost: damaged, or removed by somebody else.
@@ -220,13 +238,14 @@ impl Audit {
         let failed = |source: io::Error| Error::Open { dir: dir.clone(), source: source.into() };
         let stats = Arc::new(Stats::default());
         let journal = journal::Journal::open(disk, settings, Arc::clone(&stats)).map_err(failed)?;
-        let chain = journal.chain();
+        let (chain, pins) = (journal.chain(), journal.pins());
         let (queue, tail) = (Arc::new(Queue::new()), Arc::new(Tail::new(chain)));
         let writer = Writer::new(journal, Arc::clone(&queue), Arc::clone(&tail), observe, lock);
         thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
         let mode = AtomicU8::new(settings.mode as u8);
-        let remote = Remote::default();
-        Ok(Self(Arc::new(Inner { dir: dir.clone(), chain, mode, queue, tail, remote, stats })))
+        let max = settings.journal.max_size;
+        let remote = Arc::new(Remote::of(&settings.sinks));
+        Ok(Self(Arc::new(Inner { dir: dir.clone(), max, chain, mode, queue, tail, remote, pins, stats })))
     }
 
     /// Keeps `event` as surely as `mode` demands. From the first poll on the event is committed even if the future is
@@ -244,6 +263,8 @@ impl Audit {
         let discloses = event.discloses();
         let receipt = self.commit(event, mode).await?;
         if mode == AuditMode::StrictRemote && discloses {
+            // They are not to wait for more events to send.
+            self.0.tail.nudge();
             self.0.remote.acknowledged_by(remote::QUORUM, receipt.seq, remote::LIMIT).await?;
         }
         Ok(receipt)
@@ -287,12 +308,6 @@ impl Audit {
         known.into_iter().find(|known| *known as u8 == mode).unwrap_or(AuditMode::StrictRemote)
     }
 
-    /// Where those who send events on say how far their receivers have come.
-    #[must_use]
-    pub fn remote(&self) -> &Remote {
-        &self.0.remote
-    }
-
     /// Changes that mode.
     pub fn set_mode(&self, mode: AuditMode) {
         self.0.mode.store(mode as u8, Ordering::Relaxed);
@@ -302,6 +317,7 @@ impl Audit {
     /// source stay.
     pub fn apply(&self, settings: &Settings) {
         self.set_mode(settings.mode);
+        self.0.remote.require(&settings.sinks);
         self.0.queue.push(Ask::Apply(Box::new(settings.clone())));
     }
 
@@ -316,6 +332,14 @@ impl Audit {
     #[must_use]
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.0.stats)
+    }
+
+    /// What a sink needs of the journal.
+    fn source(&self) -> sink::runner::Source {
+        let Inner { dir, max, queue, tail, pins, remote, .. } = &*self.0;
+        let (queue, tail, pins) = (Arc::clone(queue), Arc::clone(tail), Arc::clone(pins));
+        let remote = Arc::clone(remote);
+        sink::runner::Source { dir: dir.clone(), max: *max, tail, queue, pins, remote }
     }
 
     /// The name of this start's chain.

@@ -37,6 +37,8 @@ pub(super) enum Ask {
     Apply(Box<Settings>),
     /// To record what nobody waits for.
     Loose(Taken),
+    /// To let go of what no sink needs any more.
+    Tidy,
 }
 
 /// The queue before the journal.

@@ -86,6 +86,8 @@ pub enum Reason {
     TooLarge,
     /// Over this workload's rate.
     RateLimited,
+    /// As many processes as may have a token of their own have one.
+    TooManyProcesses,
     /// There is no value yet.
     NotReady,
     /// Vault cannot be reached, and nothing valid is in hand.
@@ -126,6 +128,18 @@ pub enum Reason {
     JournalReplaced,
     /// Events were dropped while the journal could not be written: nobody had waited for them.
     Dropped,
+    /// A sink's receiver cannot be reached, or does not take events now.
+    SinkFailed,
+    /// A sink's receiver will never take an event.
+    SinkRefused,
+    /// A sink's receiver rejected some of a batch, and does not say which.
+    SinkPartial,
+    /// A sink was so far behind that events were gone before it could have them.
+    SinkBehind,
+    /// The journal is older than what was anchored in Vault.
+    RolledBack,
+    /// The journal is empty, and events of it are anchored in Vault.
+    JournalMissing,
     /// Something of ours is broken.
     Internal,
 }
@@ -133,6 +147,7 @@ pub enum Reason {
 impl Reason {
     /// The word of the answers, the events and the metrics.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list: one line a word")]
     pub fn word(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
@@ -172,6 +187,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
+            Self::TooManyProcesses => "too_many_processes",
             Self::NotReady => "not_ready",
             Self::VaultAway => "vault_away",
             Self::VaultSealed => "vault_sealed",
@@ -192,6 +208,12 @@ impl Reason {
             Self::JournalDamaged => "journal_damaged",
             Self::JournalReplaced => "journal_replaced",
             Self::Dropped => "dropped",
+            Self::SinkFailed => "sink_failed",
+            Self::SinkRefused => "sink_refused",
+            Self::SinkPartial => "sink_partial",
+            Self::SinkBehind => "sink_behind",
+            Self::RolledBack => "rolled_back",
+            Self::JournalMissing => "journal_missing",
             Self::Internal => "internal",
         }
     }
@@ -234,6 +256,7 @@ impl Reason {
             | Self::Timeout
             | Self::PolicyReload
             | Self::Connections
+            | Self::TooManyProcesses
             | Self::RateLimited => Outcome::Deny,
             _ => Outcome::Error,
         }
@@ -261,7 +284,8 @@ impl From<&Cause> for Reason {
             Cause::Unchallenged => Self::NoNonce,
             Cause::Hidden => Self::PidNotVisible,
             Cause::Container => Self::Container,
-            Cause::Crowded => Self::Connections,
+            Cause::Crowded | Cause::Connections => Self::Connections,
+            Cause::Rate(_) => Self::RateLimited,
         }
     }
 }

@@ -30,6 +30,7 @@ fn settings(dir: &Path) -> Settings {
         pod: None,
         hash_paths: false,
         fingerprint_key: None,
+        checkpoints: None,
     }
 }
 
@@ -337,9 +338,10 @@ async fn by_best_effort_events_reach_the_disk_by_themselves_in_their_order() {
 #[tokio::test]
 async fn a_disclosure_by_strict_remote_waits_for_a_required_receiver_and_nothing_else_does() {
     let dir = tempfile::tempdir().unwrap();
-    let audit = open(dir.path());
+    let mut settings = settings(dir.path());
     let siem = SinkName::new("siem").unwrap();
-    audit.remote().require([siem.clone()]);
+    settings.sinks = remote::tests::required(&["siem"]);
+    let audit = Audit::open(&settings, |_| {}).unwrap();
     let refusal = Event { outcome: Outcome::Deny, ..event("key") };
     assert_eq!(audit.record(refusal, AuditMode::StrictRemote).await.unwrap().seq(), 1);
     let read = audit.record(event("key"), AuditMode::StrictRemote);
@@ -347,7 +349,7 @@ async fn a_disclosure_by_strict_remote_waits_for_a_required_receiver_and_nothing
         audit.flush().await.unwrap();
         // It is on disk, and not yet answered for.
         assert_eq!(events(dir.path()).len(), 2);
-        audit.remote().acknowledge(&siem, 2);
+        audit.0.remote.acknowledge(&siem, 2, std::iter::empty());
     });
     assert_eq!(read.unwrap().seq(), 2);
     let late = audit.record(event("key"), AuditMode::StrictRemote).await.unwrap_err();
@@ -410,10 +412,15 @@ impl Write for Screen {
     }
 }
 
-fn print(audit: &Audit, screen: &Screen, stop: &CancellationToken, tasks: &mut JoinSet<io::Result<()>>) {
+fn print(audit: &Audit, screen: &Screen, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
     let name = crate::name::SinkName::new("console").unwrap();
-    let sink = sink::stdout::Stdout::new(audit, name, Box::new(screen.clone()));
-    tasks.spawn(sink.run(stop.clone()));
+    let screen = screen.clone();
+    let make = move || -> io::Result<Box<dyn sink::outlet::Outlet>> {
+        Ok(Box::new(sink::stdout::Stdout::new(Box::new(screen.clone()), sink::Format::Native)))
+    };
+    let control = sink::runner::Control::until(stop.clone());
+    let tell = Arc::new(|_: sink::Fact| ());
+    tasks.spawn(sink::runner::run(audit.source(), name, Box::new(make), tell, control.into()));
 }
 
 #[tokio::test]
@@ -428,7 +435,7 @@ async fn standard_output_shows_exactly_the_journalled_bytes() {
         audit.record(event(&format!("{n}")), mode).await.unwrap();
     }
     audit.close().await.unwrap();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     let journalled: Vec<String> = events(dir.path()).into_iter().map(|(_, line)| line).collect();
     assert_eq!(screen.lines(), journalled);
     assert_eq!(journalled.len(), 301);
@@ -445,7 +452,7 @@ async fn standard_output_goes_on_after_a_restart_where_it_stopped() {
         audit.record(event("seen"), AuditMode::Strict).await.unwrap();
         screen.wait_for(if round == 0 { 1 } else { round * 3 + 2 - 1 }).await;
         stop.cancel();
-        tasks.join_next().await.unwrap().unwrap().unwrap();
+        tasks.join_next().await.unwrap().unwrap();
         // Recorded while nobody prints.
         audit.record(event("unseen"), AuditMode::Strict).await.unwrap();
         audit.close().await.unwrap();
@@ -454,7 +461,7 @@ async fn standard_output_goes_on_after_a_restart_where_it_stopped() {
     let audit = open(dir.path());
     print(&audit, &screen, &stop, &mut tasks);
     audit.close().await.unwrap();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     let journalled: Vec<String> = events(dir.path()).into_iter().map(|(_, line)| line).collect();
     assert_eq!(screen.lines(), journalled);
 }
@@ -474,7 +481,7 @@ async fn a_stalled_output_holds_up_no_event_and_loses_none() {
     screen.stall(false);
     screen.wait_for(100).await;
     stop.cancel();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     assert_eq!(screen.lines().len(), 100);
 }
 
@@ -487,7 +494,7 @@ async fn an_output_that_is_stuck_does_not_stop_the_stop() {
     print(&audit, &screen, &stop, &mut tasks);
     audit.record(event("x"), AuditMode::Strict).await.unwrap();
     stop.cancel();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    tasks.join_next().await.unwrap().unwrap();
     audit.close().await.unwrap();
     screen.stall(false);
 }

@@ -150,6 +150,7 @@ impl Writer {
                 Ask::Close(ack) => close = Some(ack),
                 Ask::Apply(settings) => self.journal.apply(&settings),
                 Ask::Loose(taken) => loose = Some(taken),
+                Ask::Tidy => self.journal.tidy(),
             }
         }
         let wrote = self.journal.write();

@@ -35,6 +35,8 @@ const LONGEST_PATH: usize = 107;
 pub(super) struct Client {
     /// The workload's socket.
     pub(super) socket: PathBuf,
+    /// The user whom the agent must run as; `None`: any.
+    pub(super) server_uid: Option<u32>,
 }
 
 /// What came back. Its `Debug` never shows the body.
@@ -46,6 +48,8 @@ pub(super) struct Reply {
     pub(super) retry_after: Option<Duration>,
     /// The body.
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// Who listened there when listen(2) was called, by the kernel; `None` for the health port.
+    pub(super) server_uid: Option<u32>,
 }
 
 /// Why there is no good answer.
@@ -57,6 +61,8 @@ pub(super) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("uid {found} listens at {}, and not uid {wanted}", at.display())]
+    WrongServer { at: PathBuf, found: u32, wanted: u32 },
     #[error("talking to claviger at {at}")]
     Talk {
         at: String,
@@ -87,10 +93,24 @@ impl Client {
             let stream = connect(&self.socket)
                 .await
                 .map_err(|source| Error::Connect { at: self.socket.clone(), source })?;
-            exchange(stream, &at(), target).await
+            let found = self.check_server(&stream)?;
+            let reply = exchange(stream, &at(), target).await?;
+            Ok(Reply { server_uid: Some(found), ..reply })
         };
         let reply = within(limit, at, asked).await?;
         if reply.status == StatusCode::OK { Ok(reply) } else { Err(reply.into_error()) }
+    }
+
+    /// Who listens there, which must be whom we expect, before a byte is sent.
+    fn check_server(&self, stream: &UnixStream) -> Result<u32, Error> {
+        let known =
+            stream.peer_cred().map_err(|source| Error::Connect { at: self.socket.clone(), source })?;
+        match self.server_uid {
+            Some(wanted) if wanted != known.uid() => {
+                Err(Error::WrongServer { at: self.socket.clone(), found: known.uid(), wanted })
+            }
+            _ => Ok(known.uid()),
+        }
     }
 }
 
@@ -126,6 +146,7 @@ where
             status: head.status,
             retry_after: retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs),
             body: read(body, at).await?,
+            server_uid: None,
         })
     };
     // The connection ends when the request's sender is dropped; its errors reach the request too.
@@ -184,7 +205,7 @@ impl fmt::Debug for Reply {
 
 impl Reply {
     fn into_error(self) -> Error {
-        let Self { status, retry_after, body } = self;
+        let Self { status, retry_after, body, server_uid: _ } = self;
         let said = said(&body);
         match status {
             StatusCode::FORBIDDEN => Error::Refused { said },
@@ -220,8 +241,11 @@ impl Error {
             }
             // The sidecar starts just now, or starts anew.
             Self::Connect { source, .. } => {
-                let starts =
-                    matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+                // Or its queue is full of others.
+                let starts = matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+                );
                 starts.then_some(soon / 4)
             }
             Self::Talk { .. } => Some(soon),
@@ -245,6 +269,10 @@ impl Error {
                 }
                 _ => "is the sidecar running? is this the socket directory of this container?",
             }),
+            Self::WrongServer { .. } => Some(
+                "somebody else has put a socket there, or the sidecar runs as another user than --server-uid or \
+                 CLAVIGER_SERVER_UID says",
+            ),
             Self::Talk { .. } => Some(
                 "the connection was cut: is it claviger that listens there? its log and audit say why it closes connections",
             ),

@@ -60,7 +60,7 @@ struct Asked {
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let ours = |failure: Failure| Failure { exit: Exit::Ours, ..failure };
-    let client = args.socket.client();
+    let client = args.socket.client().map_err(ours)?;
     let contents = block_on(fetch(&client, &args.env, args.wait)).map_err(ours)?.map_err(ours)?;
     let (program, arguments) =
         args.command.split_first().ok_or_else(|| Failure::new(Exit::Usage, "there is no command"))?;
@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn two_fields_of_one_secret_are_of_one_read() {
         let home = tempfile::tempdir().unwrap();
-        let client = Client { socket: home.path().join("claviger.sock") };
+        let client = Client { socket: home.path().join("claviger.sock"), server_uid: None };
         let listener = UnixListener::bind(&client.socket).unwrap();
         let env = [asked("U=db.user").unwrap(), asked("P=db.pass").unwrap()];
         let serve = async {

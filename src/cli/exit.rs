@@ -15,6 +15,14 @@ pub enum Exit {
     Refused,
     /// There is no value yet, and the time to wait is over.
     NotReady,
+    /// `audit verify`: bytes were changed, added, moved or forged.
+    Altered,
+    /// `audit verify`: an end, a beginning or a whole chain is missing.
+    Truncated,
+    /// `audit verify`: events are missing, and the agent said so.
+    DeclaredGaps,
+    /// `audit verify`: too many events stand behind the last signature.
+    UnsignedTail,
     /// The config is wrong; nothing was started.
     BadConfig,
     /// `exec`: a failure of ours, before the command ran.
@@ -35,6 +43,10 @@ impl Exit {
             Self::Usage => 2,
             Self::Refused => 3,
             Self::NotReady => 4,
+            Self::Altered => 10,
+            Self::Truncated => 11,
+            Self::DeclaredGaps => 12,
+            Self::UnsignedTail => 13,
             // EX_USAGE of sysexits.h is 64 too; here it is the config that was used wrongly.
             Self::BadConfig => 64,
             Self::Ours => 125,

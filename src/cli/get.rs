@@ -45,7 +45,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let reply = block_on(reading::fetch(&args.socket.client(), &args.name, args.wait))??;
+    let reply = block_on(reading::fetch(&args.socket.client()?, &args.name, args.wait))??;
     if args.json {
         return answer(&ended(&reply.body, terminal::sink()));
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     async fn ask(socket: &Path, wait: Duration) -> Result<Vec<u8>, Failure> {
-        let client = Client { socket: socket.to_owned() };
+        let client = Client { socket: socket.to_owned(), server_uid: None };
         let reply = reading::fetch(&client, &SecretName::new("stripe").unwrap(), wait).await?;
         Ok(reply.body.to_vec())
     }
@@ -213,7 +213,7 @@ mod tests {
         let inside = std::fs::File::open(&directory).unwrap();
         let short = format!("/proc/self/fd/{}/claviger.sock", std::os::fd::AsRawFd::as_raw_fd(&inside));
         let _listener = UnixListener::bind(short).unwrap();
-        let client = Client { socket: directory.join("claviger.sock") };
+        let client = Client { socket: directory.join("claviger.sock"), server_uid: None };
         // Connected, and then nobody answers: the error is no longer about the way there.
         let asked = client.ask("/whoami", Duration::from_millis(10)).await;
         assert!(matches!(asked, Err(Error::TimedOut { .. })));

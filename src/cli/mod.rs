@@ -3,6 +3,7 @@
 //! Decides nothing about secrets. With `main.rs`, the only code that reads environment variables.
 
 mod attestor;
+mod audit;
 mod check;
 mod client;
 mod exec;
@@ -26,6 +27,8 @@ use std::{ffi::OsString, future::Future, io, path::PathBuf, time::Duration};
 const SOCKET: &str = "/run/claviger/claviger.sock";
 /// The environment variable that names another socket.
 const SOCKET_VARIABLE: &str = "CLAVIGER_SOCKET";
+/// The environment variable that names the user whom the agent must run as.
+const SERVER_VARIABLE: &str = "CLAVIGER_SERVER_UID";
 
 /// Carries the keys: logs in to HashiCorp Vault, keeps its tokens alive, and hands each secret to the one process that may
 /// have it.
@@ -36,12 +39,13 @@ Examples:
   claviger check /etc/claviger/config.yaml         is this config good?
   claviger run --config /etc/claviger/config.yaml  the agent itself
   claviger get stripe                              one secret, over this container's socket
+  claviger audit verify /var/lib/claviger/audit    is the record whole and unchanged?
   curl --unix-socket /run/claviger/claviger.sock http://x/secrets/stripe   the same without this program
 
 Client commands find the socket by --socket, else by CLAVIGER_SOCKET, else at /run/claviger/claviger.sock.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused by policy, 4 not ready in time, 64 bad config;
-`exec` gives its command's own code, or 125 for a failure before it.")]
+`exec` gives its command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -55,6 +59,7 @@ enum Command {
     Exec(exec::Args),
     Whoami(whoami::Args),
     Probe(probe::Args),
+    Audit(audit::Args),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
@@ -66,6 +71,12 @@ struct Socket {
     /// The workload's socket [default: CLAVIGER_SOCKET, else /run/claviger/claviger.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Speak only to a sidecar that runs as this user [default: CLAVIGER_SERVER_UID, else any]
+    ///
+    /// The kernel says who listens. Where somebody else can write to the socket's directory, this keeps the command from
+    /// taking another process for the sidecar.
+    #[arg(long, value_name = "UID")]
+    server_uid: Option<u32>,
 }
 
 /// Reads the command line, does what it says, and says how the process ends. `exec` does not come back when it succeeds.
@@ -97,6 +108,7 @@ impl Command {
             Self::Exec(args) => exec::run(&args),
             Self::Whoami(args) => whoami::run(&args),
             Self::Probe(args) => probe::run(&args),
+            Self::Audit(args) => audit::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
         }
@@ -105,9 +117,19 @@ impl Command {
 
 impl Socket {
     #[expect(clippy::disallowed_methods, reason = "the commands may read the environment")]
-    fn client(&self) -> Client {
-        let named = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-        Client { socket: self.socket.clone().or_else(named).unwrap_or_else(|| SOCKET.into()) }
+    fn client(&self) -> Result<Client, Failure> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let named = || variable(SOCKET_VARIABLE).map(PathBuf::from);
+        let socket = self.socket.clone().or_else(named).unwrap_or_else(|| SOCKET.into());
+        let server_uid = match (self.server_uid, variable(SERVER_VARIABLE)) {
+            (None, Some(uid)) => {
+                Some(uid.to_str().and_then(|uid| uid.parse().ok()).ok_or_else(|| {
+                    Failure::new(Exit::Usage, format!("{SERVER_VARIABLE} is not a user id"))
+                })?)
+            }
+            (uid, _) => uid,
+        };
+        Ok(Client { socket, server_uid })
     }
 }
 
@@ -202,11 +224,15 @@ mod tests {
             Exit::Usage,
             Exit::Refused,
             Exit::NotReady,
+            Exit::Altered,
+            Exit::Truncated,
+            Exit::DeclaredGaps,
+            Exit::UnsignedTail,
             Exit::BadConfig,
             Exit::Ours,
             Exit::NotRunnable,
             Exit::NotFound,
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 64, 125, 126, 127]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 64, 125, 126, 127]);
     }
 }

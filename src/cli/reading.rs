@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn ready() -> Result<Reply, Error> {
-        Ok(Reply { status: StatusCode::OK, retry_after: None, body: Zeroizing::default() })
+        Ok(Reply { status: StatusCode::OK, retry_after: None, body: Zeroizing::default(), server_uid: None })
     }
 
     /// Plays `answers` to a command that waits up to `wait` seconds; says when each question came and if it got a value.

@@ -14,7 +14,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// Ask what the sidecar sees of this process
 ///
 /// Shows uid, gid and pid as the kernel told the sidecar, the level that this workload requires and the one that was
-/// proved, and the rules that hold. The first thing to look at when a secret is refused.
+/// proved, the rules that hold, and the uid that the kernel says the sidecar runs as. The first thing to look at when a secret is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
 
 Exit codes: 0 shown, 1 failed, 2 wrong command line, 3 this process may not use this socket")]
 pub(super) struct Args {
-    /// The sidecar's answer as it came
+    /// The sidecar's answer, and the uid that it runs as, as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -31,14 +31,13 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let client = args.socket.client();
+    let client = args.socket.client()?;
     let reply = block_on(client.ask("/whoami", WITHIN))??;
+    let mut facts: Map<String, Value> = serde_json::from_slice(&reply.body).map_err(Error::Nonsense)?;
+    facts.insert("server_uid".to_owned(), reply.server_uid.into());
     if args.json {
-        let mut body = reply.body.to_vec();
-        body.push(b'\n');
-        return answer(&body);
+        return answer(format!("{}\n", Value::Object(facts)).as_bytes());
     }
-    let facts: Map<String, Value> = serde_json::from_slice(&reply.body).map_err(Error::Nonsense)?;
     answer(lines(&facts).as_bytes())
 }
 

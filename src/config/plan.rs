@@ -4,6 +4,7 @@
 
 use super::Config;
 use crate::{
+    audit::sink::settings::{Address, Kind, Receiver, Tls},
     sandbox::{Need, Plan},
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -46,6 +47,11 @@ impl Config {
             }
         }
         add(&"audit.journal.dir", Need::Write(self.audit.journal.dir.clone()));
+        for sink in &self.audit.sinks {
+            for need in of_sink(&sink.kind) {
+                add(&format_args!("audit.sinks.{}", sink.name), need);
+            }
+        }
         for workload in &self.workloads {
             let (name, path) = (&workload.listener.workload, workload.listener.path.clone());
             add(&format_args!("workloads.{name}.socket.path"), Need::Socket(path));
@@ -53,6 +59,34 @@ impl Config {
         add(&"health.listen", Need::Bind(self.health.listen.port()));
         needs
     }
+}
+
+/// A datagram socket of this machine needs nothing: connecting to one is not what the sandbox restricts.
+fn of_sink(kind: &Kind) -> Vec<Need> {
+    match kind {
+        Kind::Stdout => Vec::new(),
+        Kind::File(file) => file.path.parent().map(|dir| Need::Write(dir.to_owned())).into_iter().collect(),
+        Kind::Http(http) => of_receiver(&http.to, [&http.hmac_key_file, &http.bearer_file]),
+        Kind::Otlp(otlp) => of_receiver(&otlp.to, [&otlp.bearer_file]),
+        Kind::Splunk(splunk) => of_receiver(&splunk.to, [&Some(splunk.token_file.clone())]),
+        Kind::Syslog(syslog) => match syslog.address {
+            Address::Tcp { port, .. } | Address::Tls { port, .. } => {
+                of_tls(&syslog.tls).chain([Need::Connect(port)]).collect()
+            }
+            Address::Unix(_) => Vec::new(),
+        },
+    }
+}
+
+fn of_receiver<const N: usize>(to: &Receiver, files: [&Option<PathBuf>; N]) -> Vec<Need> {
+    let port = to.url.port_or_known_default().map(Need::Connect);
+    let files = files.into_iter().flatten().cloned().map(Need::Read);
+    of_tls(&to.tls).chain(files).chain(port).collect()
+}
+
+fn of_tls(tls: &Tls) -> impl Iterator<Item = Need> {
+    let own = tls.client_cert.iter().flat_map(|cert| [&cert.cert_file, &cert.key_file]);
+    tls.ca_file.iter().chain(own).cloned().map(Need::Read)
 }
 
 fn files(method: &Method) -> Vec<&PathBuf> {

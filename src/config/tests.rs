@@ -205,7 +205,6 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
     check(
         EXAMPLE,
         &[
-            "secrets.ci-token.per_process: line 20: not built yet: a token for each process; remove it: one token serves the workload",
             "upstreams.stripe-api: line 23: not built yet: upstreams; remove it",
             "workloads.report-job.rules[1].vault: line 33: not built yet: rules with `vault`; remove it",
             "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
@@ -214,6 +213,37 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
             "rotations.webhook-key: line 43: not built yet: rotations; remove it",
         ],
     );
+}
+
+#[test]
+fn a_token_for_each_process_needs_a_level_that_names_one() {
+    let document = |level: &str| {
+        format!(
+            "secrets: {{ci: {{identity: reports, kind: token, policies: [ci], per_process: true}}}}\n\
+             workloads:\n  job:\n    socket: {{path: /run/claviger/job/claviger.sock}}\n    peer: {{{level}}}\n\
+             \x20   rules: [{{name: keys, secrets: [ci]}}]\n"
+        )
+    };
+    let refused = |level: &str, right: &str| {
+        format!(
+            "workloads.job.rules[0].secrets[0]: line 6: ci is a token for each process, and level {level} names no \
+             process; {right}, or remove per_process: one token then serves the workload"
+        )
+    };
+    for level in ["uid: 1", "uid: 1, level: auto", "uid: 1, level: process"] {
+        check(&document(level), &[]);
+    }
+    check(
+        &document("uid: 1, level: user"),
+        &[&refused("user", "write level: process in the workload's peer")],
+    );
+    check(&document("level: reach"), &[&refused("reach", "write level: process in the workload's peer")]);
+    let what = "SO_PEERPIDFD (Linux 6.5)";
+    let old = Environment { process: Support::Lacking(what), ..environment() };
+    let newer = format!("run on Linux 6.9 or later, since this kernel lacks {what}");
+    for level in ["uid: 1", "uid: 1, level: auto", "uid: 1, level: user"] {
+        check_in(&old, &document(level), &[&refused("user", &newer)]);
+    }
 }
 
 #[test]
@@ -716,10 +746,6 @@ fn rules_name_what_there_is() {
             "rules[0].audit: line 1: buffered is weaker than audit.mode, which is strict; a rule can only ask for more: remove it",
         ),
         (
-            "[{name: a, secrets: [stripe], audit: strict-remote}]",
-            "rules[0].audit: line 1: not built yet: the audit mode strict-remote; remove it",
-        ),
-        (
             "[{name: a, secrets: [stripe], calls_per_day: 5}]",
             "rules[0].calls_per_day: line 1: not built yet: calls_per_day; remove it",
         ),
@@ -755,6 +781,28 @@ fn events_may_be_kept_by_best_effort_and_a_rule_may_ask_for_more() {
 }
 
 #[test]
+fn strict_remote_needs_a_required_sink_that_is_not_on_this_machine() {
+    let config = |mode: &str, rule: &str, sink: &str| {
+        let job = format!(
+            "{{socket: {{path: /s}}, peer: {{uid: 1}}, rules: [{{name: a, secrets: [stripe], audit: {rule}}}]}}"
+        );
+        format!(
+            "audit: {{mode: {mode}, journal: {{dir: /j}}, sinks: {{a: {sink}}}}}\nworkloads: {{job: {job}}}\n"
+        )
+    };
+    let problem = "audit: line 1: strict-remote, and no required sink that is not on this machine; set required: true in a \
+                   sink of kind http, otlp, splunk or syslog (tls or tcp)";
+    for sink in ["{kind: stdout, required: true}", "{kind: http, url: \"https://siem/\"}"] {
+        check(&config("strict", "strict-remote", sink), &[problem]);
+        check(&config("strict-remote", "strict-remote", sink), &[problem]);
+        load(&config("strict", "strict", sink));
+    }
+    let there = "{kind: http, url: \"https://siem/\", required: true}";
+    let config = load(&config("strict", "strict-remote", there)).config;
+    assert_eq!(config.workloads[0].policy.rules[0].audit, Some(AuditMode::StrictRemote));
+}
+
+#[test]
 fn the_journal_has_room_for_two_segments() {
     for (journal, expected) in [
         ("{max_size: 64MiB}", "dir: line 1: missing; write dir: /var/lib/claviger/audit"),
@@ -771,30 +819,168 @@ fn the_journal_has_room_for_two_segments() {
     }
 }
 
+/// A sink `a`, and what is said of it under `audit.sinks`.
+const MISTAKES: &[(&str, &str)] = &[
+    (
+        "{kind: ftp}",
+        "a.kind: line 1: \"ftp\" is not known here; did you mean http? It is one of stdout, file, http, otlp, syslog, splunk",
+    ),
+    ("{format: ocsf}", "a.kind: line 1: missing; write kind: stdout"),
+    (
+        "{kind: stdout, colour: red}",
+        "a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
+    ),
+    (
+        "{kind: stdout, format: xml}",
+        "a.format: line 1: \"xml\" is not known here; write one of native, cloudevents, ocsf, ecs",
+    ),
+    ("{kind: stdout, required: 1}", "a.required: line 1: a number stands here; write true or false"),
+    ("{kind: file}", "a.path: line 1: missing; write path: /var/log/claviger/audit.jsonl"),
+    ("{kind: file, path: x}", "a.path: line 1: a path that is not absolute; write it from / on"),
+    (
+        "{kind: file, path: /j/x}",
+        "a: line 1: a file in the journal's directory; write it to a directory of its own",
+    ),
+    (
+        "{kind: file, path: /x, max_size: 1KiB}",
+        "a.max_size: line 1: 1KiB is out of range; write 1MiB to 1024GiB",
+    ),
+    ("{kind: file, path: /x, keep: 101}", "a.keep: line 1: 101 is out of range; write 0 to 100"),
+    ("{kind: http}", "a.url: line 1: missing; write url: https://siem.internal/events"),
+    ("{kind: http, url: siem}", "a.url: line 1: not an address; write https://HOST:PORT/PATH"),
+    (
+        "{kind: http, url: \"http://siem/x\"}",
+        "a.url: line 1: plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+    ),
+    (
+        "{kind: http, url: \"https://u:hunter2@siem/\"}",
+        "a.url: line 1: an address with a user or a password in it; put what proves who we are into a file",
+    ),
+    (
+        "{kind: http, url: \"https://siem/#x\"}",
+        "a.url: line 1: an address with a fragment; leave out # and what follows it",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", timeout: 1ms}",
+        "a.timeout: line 1: 1ms is out of range; write 100ms to 5m",
+    ),
+    (
+        "{kind: http, url: \"https://siem/\", client_cert: {cert_file: /c}}",
+        "a.client_cert.key_file: line 1: missing; write key_file: /etc/claviger/siem.key",
+    ),
+    (
+        "{kind: otlp, url: \"https://c:4318\"}",
+        "a.url: line 1: not the address of OTLP's logs; write it with its path, which ends in /v1/logs",
+    ),
+    (
+        "{kind: otlp, url: \"https://c/v1/logs\", format: ecs}",
+        "a.format: line 1: a format for otlp, which has a form of its own; remove it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088/x\", token_file: /t}",
+        "a.url: line 1: an address with a path or a query; write https://HOST:PORT and nothing after it",
+    ),
+    (
+        "{kind: splunk, url: \"https://s:8088\"}",
+        "a.token_file: line 1: missing; write token_file: /etc/claviger/splunk-token",
+    ),
+    (
+        "{kind: syslog, address: \"udp://s\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s/x\"}",
+        "a.address: line 1: not the address of a syslog receiver; write tls://HOST:PORT, tcp://HOST:PORT or unix:///dev/log",
+    ),
+    (
+        "{kind: syslog, address: \"tcp://s:601\"}",
+        "a.address: line 1: plain TCP to another machine: whoever is on the way reads who used which key; write tls://, or set insecure_tcp: true beside it",
+    ),
+    (
+        "{kind: syslog, address: \"unix:///dev/log\", ca_file: /c}",
+        "a: line 1: ca_file or client_cert for an address without TLS; remove them, or write a tls:// address",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", facility: kern}",
+        "a.facility: line 1: \"kern\" is not known here; write one of user, daemon, auth, authpriv, audit, local0, local1, local2, local3, local4, local5, local6, local7",
+    ),
+    (
+        "{kind: syslog, address: \"tls://s\", app_name: \"a b\"}",
+        "a.app_name: line 1: not a name that syslog takes; write 1 to 48 printable ASCII characters",
+    ),
+    (
+        "{kind: stdout}, b: {kind: stdout}",
+        "b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
+    ),
+    (
+        "{kind: file, path: /x}, b: {kind: file, path: /x}",
+        "b: line 1: a second sink that writes to this file; give each a file of its own",
+    ),
+];
+
+#[test]
+fn every_mistake_in_a_sink_is_named_with_its_remedy() {
+    for (text, expected) in MISTAKES {
+        check(
+            &format!("audit: {{journal: {{dir: /j}}, sinks: {{a: {text}}}}}\n"),
+            &[&format!("audit.sinks.{expected}")],
+        );
+    }
+    // All at once.
+    check(
+        "audit: {journal: {dir: /j}, sinks: {a: {kind: http, url: x, timout: 1s}, b: {kind: file, keep: -1}}}\n",
+        &[
+            "audit.sinks.a.url: line 1: not an address; write https://HOST:PORT/PATH",
+            "audit.sinks.a.timout: line 1: unknown key \"timout\"; did you mean timeout?",
+            "audit.sinks.b.path: line 1: missing; write path: /var/log/claviger/audit.jsonl",
+            "audit.sinks.b.keep: line 1: -1 is out of range; write 0 to 100",
+        ],
+    );
+}
+
+#[test]
+fn sinks_of_every_kind_are_read() {
+    use crate::audit::sink::{
+        Format, Need,
+        settings::{Ack, Address, Kind},
+    };
+    let sinks = load(
+        "audit:\n  journal: {dir: /j}\n  sinks:\n\
+         \x20   a: {kind: stdout, format: cloudevents}\n\
+         \x20   b: {kind: file, path: /var/log/audit.jsonl, required: true}\n\
+         \x20   c: {kind: http, url: \"http://127.0.0.1:8/x\", hmac_key_file: /k, bearer_file: /b, ca_file: /c, timeout: 1s}\n\
+         \x20   d: {kind: otlp, url: \"http://collector:4318/v1/logs\", insecure_http: true}\n\
+         \x20   e: {kind: syslog, address: \"tls://syslog.internal\", ca_file: /c, facility: local3, format: ocsf}\n\
+         \x20   f: {kind: syslog, address: \"unix:///dev/log\"}\n\
+         \x20   g: {kind: syslog, address: \"tcp://[::1]:6001\", max_message: 2KiB}\n\
+         \x20   h: {kind: splunk, url: \"https://splunk:8088\", token_file: /t, index: audit, ack: true, format: ecs}\n",
+    )
+    .config
+    .audit
+    .sinks;
+    let needs: Vec<bool> = sinks.iter().map(|sink| sink.required == Need::Required).collect();
+    assert_eq!(needs, [false, true, false, false, false, false, false, false]);
+    assert_eq!(
+        (sinks[0].format, sinks[4].format, sinks[7].format),
+        (Format::CloudEvents, Format::Ocsf, Format::Ecs)
+    );
+    let Kind::Http(http) = &sinks[2].kind else { panic!() };
+    assert_eq!((http.to.timeout, http.to.tls.ca_file.is_some()), (Duration::from_secs(1), true));
+    let address = |place: usize| match &sinks[place].kind {
+        Kind::Syslog(syslog) => (syslog.address.clone(), syslog.facility, syslog.max_message),
+        _ => panic!(),
+    };
+    let (host, port) = ("syslog.internal".to_owned(), 6514);
+    assert_eq!(address(4), (Address::Tls { host, port }, 19, 8192));
+    assert_eq!(address(5), (Address::Unix("/dev/log".into()), 10, 8192));
+    assert_eq!(address(6), (Address::Tcp { host: "::1".into(), port: 6001 }, 10, 2048));
+    let Kind::Splunk(splunk) = &sinks[7].kind else { panic!() };
+    assert_eq!((splunk.index.as_deref(), splunk.ack), (Some("audit"), Ack::Indexed));
+}
+
 #[test]
 fn the_rest_of_audit_is_refused_by_name() {
     for (text, expected) in [
-        ("mode: strict-remote", "mode: line 1: not built yet: the audit mode strict-remote; remove it"),
-        (
-            "sinks: {a: {kind: http, url: x}}",
-            "sinks.a.kind: line 1: not built yet: sinks other than stdout; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout, format: ocsf}}",
-            "sinks.a.format: line 1: not built yet: sink formats other than native; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout, required: true}}",
-            "sinks.a.required: line 1: not built yet: required sinks; remove it",
-        ),
-        (
-            "sinks: {a: {kind: stdout}, b: {kind: stdout}}",
-            "sinks.b: line 1: a second sink of kind stdout; keep one: both would write the same lines to one place",
-        ),
-        (
-            "sinks: {a: {kind: stdout, colour: red}}",
-            "sinks.a.colour: line 1: unknown key \"colour\"; known here: kind, format, required",
-        ),
         ("handoff: {mount: kv, path: a}", "handoff: line 1: not built yet: audit.handoff; remove it"),
         (
             "fingerprint_key: key",
@@ -803,13 +989,24 @@ fn the_rest_of_audit_is_refused_by_name() {
     ] {
         check(&format!("audit: {{journal: {{dir: /j}}, {text}}}\n"), &[&format!("audit.{expected}")]);
     }
-    check(
-        "audit: {journal: {dir: /j}, checkpoints: {signer: boot, ancor: {mount: kv, path: a}}}\n",
-        &[
-            "audit.checkpoints: line 1: not built yet: audit.checkpoints; remove it",
-            "audit.checkpoints.ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
-        ],
-    );
+    for (text, expected) in [
+        (
+            "{signer: boot, ancor: {mount: kv, path: a}}",
+            ".ancor: line 1: unknown key \"ancor\"; did you mean anchor?",
+        ),
+        ("{}", ".signer: line 1: missing; write signer: boot"),
+        (
+            "{signer: transit}",
+            ": line 1: signer: transit without a key; write key: transit/NAME, an ed25519 key in Vault's transit engine",
+        ),
+        (
+            "{signer: boot, key: transit/audit}",
+            ": line 1: a key or an anchor in Vault without an identity; write identity: NAME, one of identities",
+        ),
+    ] {
+        let config = format!("audit: {{journal: {{dir: /j}}, checkpoints: {text}}}\n");
+        check(&config, &[&format!("audit.checkpoints{expected}")]);
+    }
 }
 
 #[test]
@@ -1067,6 +1264,11 @@ fn what_changes_while_running_is_named() {
             "",
             "audit: {mode: buffered, journal: {dir: /var/lib/claviger/audit, max_size: 32MiB, segment: 2MiB, retain: 1h}, hash_paths: true}\n",
             "audit.journal.max_size,audit.journal.segment,audit.journal.retain,audit.mode,audit.hash_paths",
+        ),
+        (
+            "",
+            "audit: {journal: {dir: /var/lib/claviger/audit}, sinks: {a: {kind: file, path: /x, required: true}}}\n",
+            "audit.sinks",
         ),
     ] {
         check_change(old, new, Ok(live));

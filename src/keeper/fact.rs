@@ -20,7 +20,7 @@ pub struct Fact {
     pub error: Option<Error>,
     /// How long it lives after it.
     pub ttl: Option<Duration>,
-    /// SHA-256 of the lease id, hex.
+    /// SHA-256 of the lease id, or of the token's accessor, hex.
     pub lease_id_hash: Option<String>,
 }
 

@@ -33,8 +33,13 @@ pub(super) struct Fresh {
 pub(super) enum Handle {
     None,
     Lease(SecretValue),
-    /// A child token, and how long it was asked to live.
-    Child(SecretValue, Duration),
+    Child {
+        token: SecretValue,
+        /// How long it was asked to live.
+        ttl: Duration,
+        /// By which its identity may revoke it, if its own policies do not let it do so itself.
+        accessor: SecretValue,
+    },
 }
 
 /// A value, and what its task knows of it.
@@ -59,6 +64,8 @@ pub(super) struct Made<'a> {
     pub(super) boot: &'a str,
     /// Its number, from 1.
     pub(super) number: u64,
+    /// Its number among all values of this start.
+    pub(super) tag: u64,
     /// The engine that has it, if Vault said which.
     pub(super) mount: Option<String>,
     /// Its keyed hash, if there is a key.
@@ -108,7 +115,7 @@ impl Fresh {
             path,
             field,
             generation: version.unwrap_or(made.number),
-            tag: format!("{}-{}", made.boot, made.number),
+            tag: format!("{}-{}", made.boot, made.tag),
             content,
             issued_at: clock::now(),
             lease: handle.terms(term),
@@ -122,11 +129,11 @@ impl Fresh {
 
 impl Handle {
     fn terms(&self, term: Option<Term>) -> Option<LeaseTerms> {
-        let id_hash = match self {
-            Self::Lease(id) => Some(crypto::hex(&crypto::sha256(id.expose().as_bytes()))),
-            Self::Child(..) => None,
+        let id = match self {
+            Self::Lease(id) | Self::Child { accessor: id, .. } => id,
             Self::None => return None,
         };
+        let id_hash = (!id.is_empty()).then(|| crypto::hex(&crypto::sha256(id.expose().as_bytes())));
         Some(LeaseTerms { id_hash, renewable: term.is_some_and(|term| !term.is_final()) })
     }
 }
@@ -187,6 +194,11 @@ impl Kept {
             ttl,
             lease_id_hash: value.lease.as_ref().and_then(|lease| lease.id_hash.clone()),
         }
+    }
+
+    /// Whether it was made with a token that we revoke, and ends with that.
+    pub(super) fn falls_at_exit(&self) -> bool {
+        self.value.session.as_ref().is_some_and(Session::falls_at_exit)
     }
 
     /// When it ends by itself.

@@ -10,6 +10,7 @@ mod fingerprint;
 mod kept;
 pub mod kv;
 mod lease;
+pub mod own;
 mod source;
 mod token;
 
@@ -17,10 +18,16 @@ use crate::{
     approval::Grant,
     clock::Timestamp,
     name::{IdentityName, SecretName, WorkloadName},
+    peer::process::Process,
     vault,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use own::Own;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -123,6 +130,8 @@ pub struct Shared {
     pub fingerprint_key: Arc<ArcSwapOption<vault::endpoint::TransitKey>>,
     /// The first part of every tag; new at each start, so that a tag of another boot never matches.
     pub boot: Arc<str>,
+    /// The second part: counts the values of all tasks, so that no two have one tag.
+    pub tags: Arc<AtomicU64>,
     /// Where facts go.
     pub facts: mpsc::UnboundedSender<fact::Fact>,
     /// Cancelled when the whole process ends.
@@ -132,10 +141,19 @@ pub struct Shared {
 /// Hands out what the tasks keep fresh. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Keeper {
-    slots: Arc<ArcSwap<BTreeMap<SecretName, Slot>>>,
+    holdings: Arc<ArcSwap<BTreeMap<SecretName, Holding>>>,
 }
 
-/// One secret's place: what there is of it, and the way to say that somebody waits for it.
+/// How a secret is held.
+#[derive(Clone, Debug)]
+pub enum Holding {
+    /// One value for all who may have it.
+    Shared(Slot),
+    /// A token of its own for each process.
+    Own(Own),
+}
+
+/// The place of one value: what there is of it, and the way to say that somebody waits for it.
 #[derive(Clone, Debug)]
 pub struct Slot {
     shelf: watch::Receiver<Shelf>,
@@ -153,6 +171,16 @@ impl Slot {
     #[must_use]
     pub fn shelf(&self) -> watch::Receiver<Shelf> {
         self.shelf.clone()
+    }
+
+    /// What is in hand; if nothing is, the task hears that `grant`'s workload waits.
+    fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
+        let shelf = self.shelf.borrow();
+        shelf.served(Instant::now()).ok_or_else(|| {
+            // A full channel holds a nudge already.
+            let _ = self.nudge.try_send(grant.permit().workload().clone());
+            Error::NotReady { name: grant.secret().clone(), because: shelf.problem.clone() }
+        })
     }
 }
 
@@ -201,6 +229,17 @@ pub enum Error {
     /// The grant names nothing that is kept: the config changed between permit and fetch.
     #[error("{0} is not kept")]
     Unknown(SecretName),
+    /// It is a token for each process, and the peer's level names none.
+    #[error("{0} is a token for each process, and the peer is not known as one")]
+    NoProcess(SecretName),
+    /// As many processes as may have a token of their own have one.
+    #[error("{most} processes have a token of {name} of their own, and there may be no more")]
+    Crowded {
+        /// Which secret.
+        name: SecretName,
+        /// How many may.
+        most: usize,
+    },
     /// No value yet, or the last one has ended.
     #[error("no valid value of {name}")]
     NotReady {
@@ -240,71 +279,109 @@ impl Keeper {
     pub fn of(shelves: BTreeMap<SecretName, watch::Receiver<Shelf>>) -> Self {
         let deaf = || mpsc::channel(1).0;
         let keeper = Self::default();
-        keeper.replace(shelves.into_iter().map(|(name, shelf)| (name, Slot::new(shelf, deaf()))).collect());
+        let shared = |shelf| Holding::Shared(Slot::new(shelf, deaf()));
+        keeper.replace(shelves.into_iter().map(|(name, shelf)| (name, shared(shelf))).collect());
         keeper
     }
 
-    /// Takes over the slots of a changed config.
-    pub fn replace(&self, slots: BTreeMap<SecretName, Slot>) {
-        self.slots.store(Arc::new(slots));
+    /// Takes over the holdings of a changed config.
+    pub fn replace(&self, holdings: BTreeMap<SecretName, Holding>) {
+        self.holdings.store(Arc::new(holdings));
     }
 
     /// What is in hand, without waiting and without calling Vault. If nothing is, the task that keeps it is told that
-    /// the workload waits: it may then try again before its own time, on that workload's part of the call budget.
+    /// the workload waits: it may then try again before its own time, on that workload's part of the call budget. A token
+    /// for each process is made by [`Self::await_newer`] only.
     ///
     /// # Errors
     /// [`Error::NotReady`] when nothing valid is in hand.
     pub fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
-        let slots = self.slots.load();
-        let slot = self::slot(&slots, grant.secret())?;
-        let shelf = slot.shelf.borrow();
-        shelf.served(Instant::now()).ok_or_else(|| {
-            // A full channel holds a nudge already.
-            let _ = slot.nudge.try_send(grant.permit().workload().clone());
-            Error::NotReady { name: grant.secret().clone(), because: shelf.problem.clone() }
-        })
+        match holding(&self.holdings.load(), grant.secret())? {
+            Holding::Shared(slot) => slot.fetch(grant),
+            Holding::Own(own) => own.slot(grant)?.fetch(grant),
+        }
+    }
+
+    /// How long a read must wait even if it does not ask to: until a process has its own token for the first time.
+    #[must_use]
+    pub fn patience(&self, grant: &Grant) -> Option<Duration> {
+        match self.holdings.load().get(grant.secret()) {
+            Some(Holding::Own(own)) if own.slot(grant).is_err() => Some(own::PATIENCE),
+            _ => None,
+        }
     }
 
     /// Waits up to `limit` for a value whose tag is not `since`; after that, what is in hand. A tag of another boot, or
-    /// none, is answered with what is in hand at once; if there is nothing, the first value is waited for.
+    /// none, is answered with what is in hand at once; if there is nothing, the first value is waited for. Of a token for
+    /// each process, the first that the process waits for is made; if that fails, nobody goes on waiting for it.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when nothing valid is in hand at the end.
+    /// [`Error::NotReady`] when nothing valid is in hand at the end; [`Error::NoProcess`] and [`Error::Crowded`].
     pub async fn await_newer(
         &self,
         grant: &Grant,
         since: Option<&str>,
         limit: Duration,
     ) -> Result<Served, Error> {
-        let mut shelf = self::slot(&self.slots.load(), grant.secret())?.shelf.clone();
+        let slot = match holding(&self.holdings.load(), grant.secret())? {
+            Holding::Shared(slot) => slot.clone(),
+            Holding::Own(own) => own.demand(grant)?,
+        };
+        let mut shelf = slot.shelf();
         let newer = |shelf: &Shelf| {
             shelf.served(Instant::now()).is_some_and(|served| Some(served.held.value.tag()) != since)
         };
         if !newer(&shelf.borrow()) {
             // Tells the task that somebody waits, if there is nothing at all.
-            let _ = self.fetch(grant);
+            let _ = slot.fetch(grant);
         }
         // The sender ends with its task: then what is in hand is all there will be.
         let _ = tokio::time::timeout(limit, shelf.wait_for(|shelf| newer(shelf))).await;
-        self.fetch(grant)
+        slot.fetch(grant)
     }
 
-    /// What is in hand of `name`, for lists: names and dates only. `None` for a name that is not kept.
+    /// What is in hand of `name`, for what is listed to `process`: names and dates only. `None` if there is none.
     #[must_use]
-    pub fn describe(&self, name: &SecretName) -> Option<Shelf> {
-        self.slots.load().get(name).map(|slot| slot.shelf.borrow().clone())
+    pub fn describe(&self, name: &SecretName, process: Option<&Process>) -> Option<Shelf> {
+        let slot = match self.holdings.load().get(name)? {
+            Holding::Shared(slot) => slot.clone(),
+            Holding::Own(own) => own.of(process?)?,
+        };
+        Some(slot.shelf.borrow().clone())
     }
 
-    /// Every secret that is kept, with what is in hand: for readiness and metrics.
+    /// Revokes what `process` has of its own: it is no longer to be trusted. What it asks for again is made anew.
+    pub fn disown(&self, process: &Process) {
+        for holding in self.holdings.load().values() {
+            if let Holding::Own(own) = holding {
+                own.disown(process.id());
+            }
+        }
+    }
+
+    /// Every secret of one value for all, with what is in hand: for readiness and metrics.
     #[must_use]
     pub fn shelves(&self) -> Vec<(SecretName, Shelf)> {
-        let slots = self.slots.load();
-        slots.iter().map(|(name, slot)| (name.clone(), slot.shelf.borrow().clone())).collect()
+        let shared = |(name, holding): (&SecretName, &Holding)| match holding {
+            Holding::Shared(slot) => Some((name.clone(), slot.shelf.borrow().clone())),
+            Holding::Own(_) => None,
+        };
+        self.holdings.load().iter().filter_map(shared).collect()
+    }
+
+    /// Every secret of a token for each process, with how many processes have one: for metrics.
+    #[must_use]
+    pub fn processes(&self) -> Vec<(SecretName, u64)> {
+        let own = |(name, holding): (&SecretName, &Holding)| match holding {
+            Holding::Shared(_) => None,
+            Holding::Own(own) => Some((name.clone(), own.count())),
+        };
+        self.holdings.load().iter().filter_map(own).collect()
     }
 }
 
-fn slot<'a>(slots: &'a BTreeMap<SecretName, Slot>, name: &SecretName) -> Result<&'a Slot, Error> {
-    slots.get(name).ok_or_else(|| Error::Unknown(name.clone()))
+fn holding<'a>(holdings: &'a BTreeMap<SecretName, Holding>, name: &SecretName) -> Result<&'a Holding, Error> {
+    holdings.get(name).ok_or_else(|| Error::Unknown(name.clone()))
 }
 
 impl Shelf {

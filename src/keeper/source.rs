@@ -1,19 +1,19 @@
-//! Where each kind of secret comes from, and how it is renewed.
+//! Where each kind of secret comes from, and how it is renewed and revoked.
 //!
 //! Does not decide when, and keeps nothing: the task does.
 
 use super::{
     Kind, Settings, certificate,
-    kept::Handle,
+    kept::{Handle, Kept},
     kv::{self, Look, Place},
     lease, token,
 };
 use crate::vault::{
     Vault,
-    endpoint::ChildToken,
+    endpoint::{ChildToken, Request},
     error::{Class, Error},
     limiter::Account,
-    session::Session,
+    session::{Session, State},
 };
 use std::time::Duration;
 
@@ -74,6 +74,26 @@ pub(super) async fn renew(
     match handle {
         Handle::None => None,
         Handle::Lease(id) => Some(lease::renew(vault, session, id).await),
-        Handle::Child(child, ttl) => Some(token::renew(vault, child, *ttl).await),
+        Handle::Child { token, ttl, .. } => Some(token::renew(vault, token, *ttl).await),
     }
+}
+
+/// Ends it, where there is a lease or a child to end: a lease with the token that its identity has now, or else with the one
+/// it was made with; a child as [`token::revoke`] says.
+pub(super) async fn revoke(
+    vault: &Vault,
+    account: &Account,
+    state: &State,
+    kept: &Kept,
+) -> Option<Result<(), Error>> {
+    let answered = match (&kept.handle, state, &kept.value.session) {
+        (Handle::None, ..) | (Handle::Lease(_), State::Starting | State::Down(_), None) => return None,
+        (Handle::Lease(id), State::Live(session), _) | (Handle::Lease(id), _, Some(session)) => {
+            vault.call(account, session, &Request::revoke_lease(id)).await
+        }
+        (Handle::Child { token, accessor, .. }, ..) => {
+            return Some(token::revoke(vault, account, state, token, accessor).await);
+        }
+    };
+    Some(answered.map(drop))
 }

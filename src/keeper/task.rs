@@ -7,7 +7,7 @@ use super::{
     Kind, Settings, Shared, Shelf, Slot,
     fact::Act,
     fingerprint,
-    kept::{Fresh, Handle, Kept, Made, Old},
+    kept::{Fresh, Kept, Made, Old},
     kv::{self, Look},
     source,
 };
@@ -17,14 +17,13 @@ use crate::{
     shutdown,
     vault::{
         backoff,
-        endpoint::Request,
-        error::{Class, Error},
+        error::{Class, Error, Fault},
         limiter::Account,
         renewal::Due,
         session::{Identity, Session, State},
     },
 };
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::atomic::Ordering, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -87,8 +86,12 @@ impl Task {
     /// Runs until `stop`, which is cancelled when the secret leaves the config or the process ends.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut account = Account::Refresh;
+        let exit = self.shared.exit.clone();
         loop {
-            shutdown::last_turn(self.turn(&account), &stop).await;
+            // Only the end of everything cuts a call short: what it would bring is else left to nobody.
+            if !stop.is_cancelled() {
+                shutdown::last_turn(self.turn(&account), &exit).await;
+            }
             account = Account::Refresh;
             let wake = self.wake();
             let mut ends = self.session_end();
@@ -120,7 +123,7 @@ impl Task {
                 // While a new one cannot be had, the one in hand is kept alive.
                 if self.new_is_due(&session, now) && self.tried.next <= now {
                     self.obtain(&session, account).await;
-                } else if self.renewal_is_due(now) {
+                } else if matches!(&self.current, Some(Kept { due: Due::Renew(at), .. }) if *at <= now) {
                     self.renew(&session).await;
                 }
             }
@@ -164,10 +167,6 @@ impl Task {
                     || matches!(kept.due, Due::Replace(at) if at <= now)
             }
         }
-    }
-
-    fn renewal_is_due(&self, now: Instant) -> bool {
-        matches!(&self.current, Some(Kept { due: Due::Renew(at), .. }) if *at <= now)
     }
 
     /// Lets a waiting workload bring the next attempt forward, if there is nothing in hand and one is being waited for.
@@ -234,9 +233,10 @@ impl Task {
         let due = self.settings.due_after(now, fresh.term.as_ref());
         self.settled();
         self.made += 1;
+        let tag = self.shared.tags.fetch_add(1, Ordering::Relaxed) + 1;
         let mount = source::mount(&self.settings.kind, &self.reader);
         let (settings, boot, number) = (&self.settings, &*self.shared.boot, self.made);
-        let kept = fresh.kept(Made { settings, boot, number, mount, fingerprint }, session, due);
+        let kept = fresh.kept(Made { settings, boot, number, tag, mount, fingerprint }, session, due);
         tracing::debug!(secret = %self.settings.name, generation = kept.value.generation, "new value");
         if let Some(before) = self.current.replace(kept) {
             self.old.push(before.retire(now, self.settings.grace));
@@ -330,8 +330,12 @@ impl Task {
         let now = Instant::now();
         // Taken out only when it is let go of: this may be cut short by a stop, and what is left is revoked there.
         while let Some(at) = self.old.iter().position(|old| old.until <= now) {
-            if let Some(old) = self.old.get(at) {
-                self.revoke(&old.kept, &Account::Upkeep).await;
+            // What was made with an earlier login falls with that token, when the last value of it is dropped.
+            if let Some(old) = self.old.get(at)
+                && !(self.moved_on(&old.kept) && old.kept.falls_at_exit())
+            {
+                // It is tried once: what is left ends by itself.
+                let _ = self.revoke(&old.kept, &Account::Upkeep).await;
             }
             self.old.remove(at);
         }
@@ -341,41 +345,50 @@ impl Task {
         }
     }
 
-    /// Ends a lease or child, unless it falls with its token, which is revoked when the last value of it is dropped.
-    async fn revoke(&self, kept: &Kept, account: &Account) {
+    /// Ends a lease or child, if it is one.
+    async fn revoke(&self, kept: &Kept, account: &Account) -> Result<(), Error> {
         let state = self.identity.state.borrow().clone();
-        let made_with = kept.value.session.as_ref();
-        let falls = made_with.is_some_and(Session::falls_at_exit)
-            && (self.moved_on(kept) || *account == Account::Exit);
-        let result = match (&kept.handle, state, made_with) {
-            (Handle::None, ..) => return,
-            _ if falls => return,
-            (Handle::Lease(id), State::Live(session), _) => {
-                self.shared.vault.call(account, &session, &Request::revoke_lease(id)).await
-            }
-            (Handle::Lease(id), _, Some(session)) => {
-                self.shared.vault.call(account, session, &Request::revoke_lease(id)).await
-            }
-            (Handle::Lease(_), _, None) => return,
-            (Handle::Child(child, _), ..) => match Request::revoke_self() {
-                Ok(request) => self.shared.vault.call_as(account, child, &request).await,
-                Err(error) => Err(error),
-            },
+        let Some(result) = source::revoke(&self.shared.vault, account, &state, kept).await else {
+            return Ok(());
         };
         if let Err(error) = &result {
-            tracing::info!(secret = %self.settings.name, %error, "not revoked; it ends by itself");
+            tracing::warn!(secret = %self.settings.name, %error, "not revoked");
         }
-        self.report(Act::Revoke, kept, result.err(), None);
+        self.report(Act::Revoke, kept, result.as_ref().err().cloned(), None);
+        result
     }
 
-    /// At the end: at exit what falls with its token is left to it; a secret that left the config is revoked here.
+    /// Ends it, and tries again as long as Vault cannot be asked, until it has ended by itself.
+    async fn revoke_surely(&self, kept: &Kept, account: &Account) {
+        let mut failures = 0;
+        while let Err(error) = self.revoke(kept, account).await {
+            failures += 1;
+            let again = Instant::now() + backoff::wait(&error, failures, crypto::chance());
+            if error.fault() == Fault::Caller || kept.end().is_some_and(|end| end <= again) {
+                return;
+            }
+            sleep_until(again).await;
+        }
+    }
+
+    /// At the end: at exit what falls with its token is left to it; everything else is revoked here.
     async fn let_go(&mut self) {
-        self.shelf.send_replace(Shelf::default());
-        let account = if self.shared.exit.is_cancelled() { Account::Exit } else { Account::Upkeep };
+        self.shelf.send_replace(Shelf { problem: self.problem.clone(), ..Shelf::default() });
+        let account = match &self.settings.kind {
+            // Many processes may end at once: that must not hold up a login.
+            Kind::Token { per_process: true, .. } => Account::Refresh,
+            _ => Account::Upkeep,
+        };
         let kept: Vec<Kept> =
             self.current.take().into_iter().chain(self.old.drain(..).map(|old| old.kept)).collect();
         for kept in kept {
-            self.revoke(&kept, &account).await;
+            tokio::select! {
+                biased;
+                () = self.shared.exit.cancelled() => if !kept.falls_at_exit() {
+                    let _ = self.revoke(&kept, &Account::Exit).await;
+                },
+                () = self.revoke_surely(&kept, &account) => {}
+            }
         }
     }
 

@@ -11,10 +11,10 @@ use crate::{
     vault::{
         Vault,
         endpoint::{ChildToken, Request},
-        error::Error,
+        error::{Class, Error},
         limiter::Account,
         renewal::Term,
-        session::Session,
+        session::{Session, State},
     },
 };
 use std::time::Duration;
@@ -35,13 +35,14 @@ pub(super) async fn obtain(
     let renewable = auth.renewable && child.uses == 0;
     let ttl = Duration::from_secs(auth.lease_duration);
     let term = (!ttl.is_zero()).then(|| Term::new(Instant::now(), ttl, renewable));
+    let accessor = SecretValue::new(std::mem::take(&mut auth.accessor));
     let json =
         serde_json::to_string(token.expose()).map_err(|_| answer.nonsense("a token that is no text"))?;
     Ok(Fresh {
         content: Content::One(SecretValue::new(json)),
         version: None,
         term,
-        handle: Handle::Child(token, child.ttl),
+        handle: Handle::Child { token, ttl: child.ttl, accessor },
         request_id: Some(envelope.request_id),
     })
 }
@@ -56,4 +57,29 @@ pub(super) async fn renew(
     let envelope = answer.envelope()?;
     let auth = envelope.auth.as_ref().ok_or_else(|| answer.nonsense("a renewal without a token"))?;
     Ok((Duration::from_secs(auth.lease_duration), auth.renewable))
+}
+
+/// Ends a child: by itself, where its own policies let it, or else by the identity that made it, where those do.
+pub(super) async fn revoke(
+    vault: &Vault,
+    account: &Account,
+    state: &State,
+    child: &SecretValue,
+    accessor: &SecretValue,
+) -> Result<(), Error> {
+    let Err(error) = vault.call_as(account, child, &Request::revoke_self()?).await else { return Ok(()) };
+    if error.says_unknown_token() {
+        // It has ended before: an answer of Vault's was lost, or its uses are used up.
+        return Ok(());
+    }
+    let (Class::Denied, State::Live(session)) = (error.class(), state) else { return Err(error) };
+    let answered = vault.call(account, session, &Request::revoke_accessor(accessor)).await;
+    answered.map(drop).map_err(|error| match (error.class(), error.status()) {
+        (Class::Denied, Some(status)) => {
+            let said = "grant update on auth/token/revoke-self to its policies, or on auth/token/revoke-accessor to its \
+                        identity's";
+            Error::new(Class::Denied, "revoking the token", said).with_status(status)
+        }
+        _ => error,
+    })
 }

@@ -47,7 +47,7 @@ pub struct Value {
 /// The lease of a value, without its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseTerms {
-    /// SHA-256 of the lease id, hex: joins events without naming the lease.
+    /// SHA-256 of the lease id, or of a token's accessor, hex: joins events without naming the lease.
     pub id_hash: Option<String>,
     /// Whether Vault lets it be renewed.
     pub renewable: bool,

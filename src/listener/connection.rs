@@ -119,7 +119,7 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Result<Response<Tracked>, api::Silence> {
     let limits = **shared.limits.load();
-    if let Err(wait) = shared.access.take_turn(limits.requests_per_second) {
+    if let Err(wait) = shared.access.take_turn(peer, limits.requests_per_second) {
         return Ok(api::over_rate(&shared.access, peer, wait).map(Tracked::free));
     }
     let api::Reply { response, owed: answer } =

@@ -2,16 +2,21 @@
 //!
 //! Does not read requests (`api`) and does not decide who may connect (`peer`, `policy`).
 //!
-//! A connection is accepted only while there is room for it: the ones beyond the limit wait in the kernel's queue, and cost us
-//! nothing. They do not wait for ever: an idle or slow connection is ended after 10 s, and so is one whose client does not read.
+//! The first thing that is asked of a connection is its uid, which is one system call, and the first thing that is done is to
+//! take a turn and a place of that user. Whoever has none left is told so at once and closed; of those whom the settings refuse,
+//! eight are told at a time, and the others are closed without a word. So no user can take what is another's, and the socket's
+//! connections have a bound: beyond it they wait in the kernel's queue. None stays for ever: an idle or slow connection is ended
+//! after 10 s, and so is one whose client does not read.
 
 mod connection;
+mod room;
 mod socket;
 mod wire;
 
 use crate::{access::Access, name::WorkloadName};
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit};
+use room::Room;
 use socket::Socket;
 use std::{
     io,
@@ -54,16 +59,17 @@ pub struct Settings {
     pub path: PathBuf,
     /// Permission bits of the socket file: 0666 by default, since the mount and the kernel's identity are the boundary.
     pub mode: u32,
-    /// What one workload may use up; may change while running.
+    /// What each user may use up; may change while running.
     pub limits: Limits,
 }
 
-/// What one workload may use up.
+/// What each user that may connect may use up at a workload's socket. Where the settings name no uid, all users together have
+/// the connections of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at a time.
     pub connections: u32,
-    /// Requests a second over all its connections, and as many at once.
+    /// Requests a second over all its connections, and as many at once; and so many new connections, too.
     pub requests_per_second: u32,
     /// Bytes of one request's body.
     pub body: u64,
@@ -82,6 +88,7 @@ pub struct Listener {
     held_back: Option<UnixStream>,
     mode: u32,
     shared: Arc<Shared>,
+    room: Room,
     standing: Arc<Standing>,
 }
 
@@ -92,6 +99,8 @@ pub struct Standing {
     pub open: AtomicU64,
     /// The file was removed or replaced, and could not be bound again yet.
     pub lost: AtomicBool,
+    /// How often it was, and was bound again.
+    pub rebinds: AtomicU64,
 }
 
 /// What the connections of one workload share.
@@ -113,7 +122,8 @@ impl Listener {
         let Settings { workload: _, path, mode, limits: _ } = settings;
         let socket = Socket::bind(path, *mode)?;
         let shared = Shared { access, limits };
-        Ok(Self { socket, held_back: None, mode: *mode, shared: Arc::new(shared), standing: Arc::default() })
+        let (shared, room) = (Arc::new(shared), Room::default());
+        Ok(Self { socket, held_back: None, mode: *mode, shared, room, standing: Arc::default() })
     }
 
     /// How it stands.
@@ -130,28 +140,56 @@ impl Listener {
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.standing.open.store(connections.len() as u64, Ordering::Relaxed);
-            let limit = self.shared.limits.load().connections;
-            let room = u32::try_from(connections.len()).is_ok_and(|open| open < limit);
+            let room =
+                connections.len() < room::total(&self.shared.limits.load(), self.shared.access.users());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = connections.join_next() => report(ended),
-                _ = checks.tick() => self.stay_in_place(),
+                _ = checks.tick() => {
+                    self.stay_in_place();
+                    self.shared.access.report_floods();
+                }
                 stream = self.accept(), if room => {
                     if let Some(stream) = stream {
                         // At once: what is held of this peer counts before another is accepted.
-                        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-                        let known = shared.access.identify(&stream);
-                        connections.spawn(connection::serve(shared, stream, known, stop));
+                        self.take_in(stream, &mut connections, &stop);
                     }
                 }
             }
         }
+        self.shared.access.report_floods();
         drop(self);
         tokio::select! {
             () = cut.cancelled() => connections.shutdown().await,
             () = async { while let Some(ended) = connections.join_next().await { report(ended) } } => {}
         }
+    }
+
+    /// Gives a connection its place, and serves it there or says why not.
+    fn take_in(&self, stream: UnixStream, connections: &mut JoinSet<()>, stop: &CancellationToken) {
+        let access = &self.shared.access;
+        let placed = access.glance(&stream).and_then(|caller| {
+            let limits = self.shared.limits.load();
+            let turn = access.take_entry(caller.uid(), limits.requests_per_second);
+            match turn.and_then(|()| self.room.take(caller.uid(), &limits)) {
+                Ok(place) => Ok((place, access.identify(&stream)?)),
+                Err(cause) => Err(caller.refuse(cause)),
+            }
+        });
+        // A peer that is refused has given back its user's place by now.
+        let (place, known) = match placed {
+            Ok((place, peer)) => (place, Ok(peer)),
+            Err(rejected) => match self.room.part(&rejected.cause) {
+                Some(place) => (place, Err(rejected)),
+                None => return access.count_away(&rejected),
+            },
+        };
+        let serving = connection::serve(Arc::clone(&self.shared), stream, known, stop.clone());
+        connections.spawn(async move {
+            serving.await;
+            drop(place);
+        });
     }
 
     async fn accept(&mut self) -> Option<UnixStream> {
@@ -184,6 +222,7 @@ impl Listener {
             Ok(socket) => {
                 self.socket = socket;
                 self.standing.lost.store(false, Ordering::Relaxed);
+                self.standing.rebinds.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(path = %path.display(), "the socket file was removed or replaced; bound again");
             }
             // It is tried again every second, and said once.

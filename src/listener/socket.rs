@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::net::{UnixListener, UnixStream};
 
-/// Connections that wait in the kernel while the workload is at its limit; further ones wait in connect(2), or get EAGAIN.
+/// Connections that wait in the kernel until we take them, or have room for them; further ones wait in connect(2), or get EAGAIN.
 const WAITING: i32 = 1024;
 
 /// Why there is no socket.

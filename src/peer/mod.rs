@@ -22,8 +22,8 @@ use container::Container;
 use level::Level;
 use nix::sys::socket::{setsockopt, sockopt};
 use process::Process;
-use std::{io, os::fd::AsFd, sync::Arc};
-use tokio::net::UnixStream;
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use tokio::net::{UnixStream, unix::UCred};
 
 pub use admission::{Provers, Repinned, Since};
 pub use watch::{Fault, Watch};
@@ -85,6 +85,10 @@ pub struct Rejected {
     pub cause: Cause,
 }
 
+/// Who connected, by no more than its ids as they were then (`SO_PEERCRED`): enough to count it, too little to serve it.
+#[derive(Debug)]
+pub struct Caller(Box<Peer>);
+
 /// Why a peer may not use a socket. The texts may be shown to it: they hold nothing that it does not know.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
@@ -124,6 +128,12 @@ pub enum Cause {
     /// The kernel cannot name the process.
     #[error("this kernel cannot name the process of a peer (Linux 6.9 can)")]
     KernelTooOld,
+    /// Its user has as many connections open as it may.
+    #[error("this user has as many connections open as it may")]
+    Connections,
+    /// Its user makes connections faster than it may; it may make one after this long.
+    #[error("this user makes connections faster than it may")]
+    Rate(Duration),
     /// Its process is in a PID namespace, or behind a mount of /proc, that hides it from us.
     #[error("the peer's process is hidden from us (by another PID namespace, or by hidepid)")]
     Hidden,
@@ -174,6 +184,21 @@ pub fn prepare(listener: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes one look, of one system call, at who is at the other end: whoever knocks may knock often, and must not cost us more
+/// before it is counted. Its uid and gid are checked, and not its groups.
+///
+/// # Errors
+/// [`Rejected`], with its ids for the event.
+pub fn glance(stream: &UnixStream, settings: &Settings, workload: &WorkloadName) -> Result<Caller, Rejected> {
+    let rejected = |peer, cause| Rejected { workload: workload.clone(), peer, cause };
+    let known = stream.peer_cred().map_err(|error| rejected(None, Cause::Unknown(error)))?;
+    let peer = Box::new(Peer::of(&known, Vec::new(), settings.level, workload));
+    match peer.check_own_ids(settings) {
+        Ok(()) => Ok(Caller(peer)),
+        Err(cause) => Err(rejected(Some(peer), cause)),
+    }
+}
+
 /// Takes from the kernel who is at the other end, before a byte of it is read, and checks that it may be there. Proves the level
 /// that is required up to `process`, and no higher one; what is above it is for [`Peer::admit`], which must be asked before
 /// anything is read. The peer's [`Watch`] must see every byte that is read from the connection.
@@ -193,20 +218,21 @@ pub fn identify(stream: &UnixStream, settings: &Settings, workload: &WorkloadNam
 
 fn ask(stream: &UnixStream, level: Level, workload: &WorkloadName) -> io::Result<Peer> {
     let known = stream.peer_cred()?;
-    Ok(Peer {
-        workload: workload.clone(),
-        uid: known.uid(),
-        gid: known.gid(),
-        groups: kernel::groups(stream.as_fd())?,
-        // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
-        pid: known.pid().filter(|pid| *pid > 0),
-        level: level.min(Level::User),
-        watch: Watch::ids(level, (known.uid(), known.gid())),
-        challenge: Challenge::default(),
-        started: None,
-        container: None,
-        program: None,
-    })
+    Ok(Peer::of(&known, kernel::groups(stream.as_fd())?, level, workload))
+}
+
+impl Caller {
+    /// Effective user id when it connected.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.0.uid
+    }
+
+    /// It may not be here after all.
+    #[must_use]
+    pub fn refuse(self, cause: Cause) -> Rejected {
+        Rejected { workload: self.0.workload.clone(), peer: Some(self.0), cause }
+    }
 }
 
 impl Cause {
@@ -228,6 +254,23 @@ impl Cause {
 }
 
 impl Peer {
+    fn of(known: &UCred, groups: Vec<u32>, level: Level, workload: &WorkloadName) -> Self {
+        Self {
+            workload: workload.clone(),
+            uid: known.uid(),
+            gid: known.gid(),
+            groups,
+            // 0 is what the kernel says of a process in a PID namespace that ours cannot see into.
+            pid: known.pid().filter(|pid| *pid > 0),
+            level: level.min(Level::User),
+            watch: Watch::ids(level, (known.uid(), known.gid())),
+            challenge: Challenge::default(),
+            started: None,
+            container: None,
+            program: None,
+        }
+    }
+
     fn check(&self, settings: &Settings) -> Result<(), Cause> {
         self.check_ids(settings)?;
         if self.level < settings.level {
@@ -250,7 +293,15 @@ impl Peer {
     }
 
     fn check_ids(&self, settings: &Settings) -> Result<(), Cause> {
-        let Settings { uids, gids, groups, level, strangers, program: _ } = settings;
+        self.check_own_ids(settings)?;
+        match settings.groups.iter().find(|group| !self.groups.contains(group)) {
+            Some(missing) => Err(Cause::Group(*missing)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_own_ids(&self, settings: &Settings) -> Result<(), Cause> {
+        let Settings { uids, gids, groups: _, level, strangers, program: _ } = settings;
         // At level `reach` nobody's ids are looked at.
         if *level > Level::Reach && strangers.uid == Some(self.uid) {
             return Err(Cause::StrangeUid(self.uid));
@@ -263,9 +314,6 @@ impl Peer {
         }
         if !gids.is_empty() && !gids.contains(&self.gid) {
             return Err(Cause::Gid(self.gid));
-        }
-        if let Some(missing) = groups.iter().find(|group| !self.groups.contains(group)) {
-            return Err(Cause::Group(*missing));
         }
         Ok(())
     }
@@ -428,6 +476,22 @@ mod tests {
         assert_eq!(peer.uid(), nix::unistd::geteuid().as_raw());
         assert_eq!(peer.gid(), nix::unistd::getegid().as_raw());
         assert_eq!(peer.pid(), i32::try_from(std::process::id()).ok());
+    }
+
+    #[tokio::test]
+    async fn a_glance_sees_the_ids_and_not_the_groups() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let own = nix::unistd::geteuid().as_raw();
+        let glance = |settings| glance(&ours, &settings, &workload());
+        let caller = glance(Settings { uids: vec![own], groups: vec![u32::MAX - 1], ..anyone() }).unwrap();
+        assert_eq!(caller.uid(), own);
+        let rejected = caller.refuse(Cause::Connections);
+        assert_eq!(rejected.peer.map(|peer| (peer.uid(), peer.level())), Some((own, Level::User)));
+        let rejected = glance(Settings { uids: vec![own + 1], ..anyone() }).unwrap_err();
+        assert!(matches!(rejected.cause, Cause::Uid(uid) if uid == own));
+        let gid = nix::unistd::getegid().as_raw();
+        let rejected = glance(Settings { gids: vec![gid + 1], ..anyone() }).unwrap_err();
+        assert!(matches!(rejected.cause, Cause::Gid(found) if found == gid));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ pub mod wish;
 
 use crate::{
     name::{RuleName, SecretName, WorkloadName},
-    peer::Peer,
+    peer::{Peer, process::Process},
 };
 use rule::{AuditMode, Rule};
 use std::{collections::BTreeMap, sync::Arc};
@@ -37,6 +37,7 @@ pub struct Policy {
 #[derive(Debug)]
 pub struct Permit {
     workload: WorkloadName,
+    process: Option<Process>,
     secret: SecretName,
     rule: Arc<Rule>,
     revision: Arc<str>,
@@ -60,13 +61,15 @@ pub fn decide(policy: &Policy, peer: &Peer, secret: Option<&SecretName>) -> Resu
     }
     let (name, rule) =
         secret.and_then(|secret| policy.by_secret.get_key_value(secret)).ok_or(Denial::NoRule)?;
-    Ok(policy.permit(name, rule))
+    Ok(policy.permit(peer.process(), name, rule))
 }
 
 /// Every permit that `peer` could have: what a list may show.
 pub fn permits<'a>(policy: &'a Policy, peer: &Peer) -> impl Iterator<Item = Permit> + use<'a> {
     let own = *peer.workload() == policy.workload;
-    policy.by_secret.iter().filter(move |_| own).map(|(name, rule)| policy.permit(name, rule))
+    let process = peer.process().cloned();
+    let permit = move |(name, rule)| policy.permit(process.as_ref(), name, rule);
+    policy.by_secret.iter().filter(move |_| own).map(permit)
 }
 
 impl Policy {
@@ -89,9 +92,10 @@ impl Policy {
         self.rules.iter().map(|rule| &rule.name)
     }
 
-    fn permit(&self, secret: &SecretName, rule: &Arc<Rule>) -> Permit {
+    fn permit(&self, process: Option<&Process>, secret: &SecretName, rule: &Arc<Rule>) -> Permit {
         Permit {
             workload: self.workload.clone(),
+            process: process.cloned(),
             secret: secret.clone(),
             rule: Arc::clone(rule),
             revision: Arc::clone(&self.revision),
@@ -104,6 +108,12 @@ impl Permit {
     #[must_use]
     pub fn workload(&self) -> &WorkloadName {
         &self.workload
+    }
+
+    /// The process that asked, where level `process` was proved.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     /// What may be had.

@@ -2,8 +2,10 @@
 //!
 //! Pure. Is told the time; does not wait.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+/// How many users are told apart. Those that come when so many are taking at the same time share one bucket.
+const USERS: usize = 256;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One bucket. Over any `t` seconds it gives at most `rate * (t + 1)` times.
@@ -29,6 +31,32 @@ impl Bucket {
             }
             Some(wait) => Err(wait),
         }
+    }
+}
+
+/// A bucket for each user, by uid: what one takes, no other lacks. Bounded, whatever users there are: a bucket that is full
+/// again is as good as none, and is forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Buckets {
+    of: BTreeMap<u32, Bucket>,
+    rest: Bucket,
+}
+
+impl Buckets {
+    /// Takes one of `uid`'s, as [`Bucket::take`].
+    ///
+    /// # Errors
+    /// How long until one can be had.
+    pub fn take(&mut self, uid: u32, per_second: u32, now: Duration) -> Result<(), Duration> {
+        if self.of.len() >= USERS && !self.of.contains_key(&uid) {
+            self.of.retain(|_, bucket| bucket.full_at > now);
+        }
+        let bucket = if self.of.len() < USERS || self.of.contains_key(&uid) {
+            self.of.entry(uid).or_default()
+        } else {
+            &mut self.rest
+        };
+        bucket.take(per_second, now)
     }
 }
 
@@ -65,5 +93,25 @@ mod tests {
         let mut bucket = Bucket::default();
         let last = asked.iter().map(|ms| bucket.take(2, Duration::from_millis(*ms))).next_back();
         assert_eq!(last, Some(Ok(())));
+    }
+
+    #[test]
+    fn what_one_user_takes_no_other_lacks() {
+        let (mut buckets, now) = (Buckets::default(), Duration::from_secs(5));
+        let mut take = |uid| buckets.take(uid, 2, now).is_ok();
+        assert_eq!([1, 1, 1, 2, 2, 2].map(&mut take), [true, true, false, true, true, false]);
+    }
+
+    #[test]
+    fn users_who_take_nothing_are_forgotten_and_their_number_is_bounded() {
+        let (mut buckets, first) = (Buckets::default(), Duration::ZERO);
+        for uid in 0..10_000 {
+            let taken = buckets.take(uid, 1, first);
+            // The last ones share what is left.
+            assert_eq!(taken.is_ok(), uid <= 256, "{uid}");
+            assert!(buckets.of.len() <= USERS);
+        }
+        assert!(buckets.take(20_000, 1, Duration::from_secs(2)).is_ok());
+        assert_eq!(buckets.of.len(), 1);
     }
 }

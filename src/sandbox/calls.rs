@@ -105,14 +105,34 @@ const ALIASES: (i64, &[i64]) = (0, &[]);
 /// # Errors
 /// Why it does not.
 pub(super) fn filter() -> Result<(), String> {
-    for program in programs()? {
-        apply_filter_all_threads(&program).map_err(|error| error.to_string())?;
-    }
-    Ok(())
+    apply(&programs(refused()?)?)
 }
 
-fn programs() -> Result<[BpfProgram; 2], String> {
-    Ok([compile(refused()?, libc::EPERM)?, compile(unknown(), libc::ENOSYS)?])
+/// The same, and `beside` it these calls and every opening of a file for writing.
+///
+/// # Errors
+/// Why it does not.
+pub(super) fn filter_reader(beside: &[libc::c_long]) -> Result<(), String> {
+    let mut rules = refused()?;
+    rules.extend(with_aliases(beside.iter().map(|call| (*call, Vec::new())).collect()));
+    let writing = [libc::O_WRONLY, libc::O_RDWR].map(|mode| {
+        let (all, mode) = (u64::from(libc::O_ACCMODE.unsigned_abs()), u64::from(mode.unsigned_abs()));
+        rule(vec![(2, Op::MaskedEq(all), mode)])
+    });
+    let writing: Result<Vec<SeccompRule>, _> = writing.into_iter().collect();
+    let writing = writing.map_err(|error| error.to_string())?;
+    rules.extend(with_aliases(Rules::from([(libc::SYS_openat, writing)])));
+    apply(&programs(rules)?)
+}
+
+fn apply(programs: &[BpfProgram]) -> Result<(), String> {
+    programs
+        .iter()
+        .try_for_each(|program| apply_filter_all_threads(program).map_err(|error| error.to_string()))
+}
+
+fn programs(refused: Rules) -> Result<[BpfProgram; 2], String> {
+    Ok([compile(refused, libc::EPERM)?, compile(unknown(), libc::ENOSYS)?])
 }
 
 fn compile(rules: Rules, errno: libc::c_int) -> Result<BpfProgram, String> {
@@ -208,7 +228,7 @@ mod tests {
     /// Does `act` on a thread of its own behind the filter.
     fn behind<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
         let filtered = std::thread::spawn(|| {
-            for program in programs().unwrap() {
+            for program in programs(refused().unwrap()).unwrap() {
                 seccompiler::apply_filter(&program).unwrap();
             }
             act()

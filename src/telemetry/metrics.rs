@@ -3,7 +3,7 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
-use crate::name::{IdentityName, RuleName, SecretName, WorkloadName};
+use crate::name::{IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
     metrics::{
@@ -55,8 +55,12 @@ pub struct Gauges {
     pub tokens: Vec<(IdentityName, Option<Duration>)>,
     /// Each secret that is kept.
     pub secrets: Vec<SecretGauge>,
+    /// Each secret that is a token for each process, and how many processes have one.
+    pub processes: Vec<(SecretName, u64)>,
     /// Open connections of each workload.
     pub connections: Vec<(WorkloadName, u64)>,
+    /// How often each workload's socket was removed or replaced and bound again, since the start.
+    pub rebinds: Vec<(WorkloadName, u64)>,
     /// By how much Vault's clock is ahead of ours.
     pub skew_ms: i64,
     /// Size of the journal on disk.
@@ -65,6 +69,10 @@ pub struct Gauges {
     pub fsync_errors: u64,
     /// Events that were lost to damage, as `audit.gap` says, since the start.
     pub gap_events: u64,
+    /// Since the oldest event in the journal happened; `None` while there is none.
+    pub journal_oldest: Option<Duration>,
+    /// Each sink, and how many events of the journal it has not delivered.
+    pub sink_lags: Vec<(SinkName, u64)>,
 }
 
 /// One secret at the moment of a scrape.
@@ -89,6 +97,9 @@ struct Counted {
     audit_events: Family<EventLabels, Counter>,
     audit_denied: Family<Reason, Counter>,
     audit_commit: Histogram,
+    sink_delivery: Family<Sink, Histogram>,
+    sink_errors: Family<SinkCode, Counter>,
+    dead_letters: Counter,
 }
 
 impl Default for Metrics {
@@ -115,6 +126,12 @@ impl Metrics {
             audit_denied: Family::default(),
             // 100 us to 1.6 s: one fdatasync, on a good disk to a dying one.
             audit_commit: Histogram::new(exponential_buckets(0.000_1, 2.0, 15)),
+            // 100 us to 26 s: a line on a pipe, to a receiver that is given up.
+            sink_delivery: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_1, 4.0, 10))
+            }),
+            sink_errors: Family::default(),
+            dead_letters: Counter::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -168,6 +185,22 @@ impl Metrics {
         self.counted.audit_commit.observe(took.as_secs_f64());
     }
 
+    /// Times one delivery of events to a sink's receiver.
+    pub fn sink_delivered(&self, sink: &SinkName, took: Duration) {
+        self.counted.sink_delivery.get_or_create(&Sink { sink: sink.clone() }).observe(took.as_secs_f64());
+    }
+
+    /// Counts one delivery that failed: an HTTP status, or a word of a closed set.
+    pub fn sink_failed(&self, sink: &SinkName, code: &str) {
+        let labels = SinkCode { sink: sink.clone(), code: code.to_owned() };
+        self.counted.sink_errors.get_or_create(&labels).inc();
+    }
+
+    /// Counts events that a receiver refused for good.
+    pub fn dead_letters(&self, events: u64) {
+        self.counted.dead_letters.inc_by(events);
+    }
+
     /// Everything as text, of type [`CONTENT_TYPE`].
     #[must_use]
     pub fn scrape(&self, gauges: &Gauges) -> String {
@@ -190,6 +223,9 @@ fn register(counted: &Counted) -> Registry {
         audit_events,
         audit_denied,
         audit_commit,
+        sink_delivery,
+        sink_errors,
+        dead_letters,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -204,11 +240,31 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_events", "Events on disk", audit_events.clone());
     registry.register("audit_denied_requests", "Requests refused for want of an event", audit_denied.clone());
     registry.register("audit_commit_seconds", "One write and fdatasync of a group", audit_commit.clone());
+    registry.register(
+        "audit_sink_delivery_seconds",
+        "One delivery of a part of a batch",
+        sink_delivery.clone(),
+    );
+    registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
+    registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     registry
 }
 
 fn register_gauges(gauges: &Gauges) -> Registry {
-    let Gauges { tokens, secrets, connections, skew_ms, journal_bytes, fsync_errors, gap_events } = gauges;
+    let Gauges {
+        tokens,
+        secrets,
+        processes,
+        connections,
+        rebinds,
+        skew_ms,
+        // Of the journal.
+        journal_bytes: _,
+        fsync_errors: _,
+        gap_events: _,
+        journal_oldest: _,
+        sink_lags: _,
+    } = gauges;
     let mut registry = Registry::default();
     let left = tokens
         .iter()
@@ -221,11 +277,18 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     add(&mut registry, "claviger_secret_age_seconds", "Since Vault confirmed the value", age);
     let ready = secrets.iter().map(|s| (secret(&s.name), if s.age.is_some() { 1.0 } else { 0.0 }));
     add(&mut registry, "claviger_secret_ready", "1 while a valid value is in hand", ready);
+    let own = processes.iter().map(|(name, count)| (secret(name), *count as f64));
+    add(&mut registry, "claviger_process_tokens", "Processes that have a token of their own", own);
     let open = Family::<Workload, Gauge<u64, AtomicU64>>::default();
     for (workload, count) in connections {
         open.get_or_create(&Workload { workload: workload.clone() }).set(*count);
     }
     registry.register("claviger_connections", "Open connections", open);
+    let bound = Family::<Workload, Counter>::default();
+    for (workload, count) in rebinds {
+        bound.get_or_create(&Workload { workload: workload.clone() }).inc_by(*count);
+    }
+    registry.register("claviger_socket_rebinds", "Times that the socket was lost and bound again", bound);
     let skew = Gauge::<f64, AtomicU64>::default();
     skew.set(Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64().copysign(if *skew_ms < 0 {
         -1.0
@@ -233,9 +296,22 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         1.0
     }));
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
+    register_journal(&mut registry, gauges);
+    registry
+}
+
+fn register_journal(registry: &mut Registry, gauges: &Gauges) {
+    let Gauges { journal_bytes, fsync_errors, gap_events, journal_oldest, sink_lags, .. } = gauges;
     let journal = Gauge::<u64, AtomicU64>::default();
     journal.set(*journal_bytes);
     registry.register("audit_journal_bytes", "Size of the journal on disk", journal);
+    let oldest = journal_oldest.iter().map(|age| (Vec::<(String, String)>::new(), age.as_secs_f64()));
+    add(registry, "audit_journal_oldest_seconds", "Since the oldest event in the journal", oldest);
+    let lags = Family::<Sink, Gauge<u64, AtomicU64>>::default();
+    for (sink, lag) in sink_lags {
+        lags.get_or_create(&Sink { sink: sink.clone() }).set(*lag);
+    }
+    registry.register("audit_sink_lag_events", "Events in the journal that the sink has not delivered", lags);
     let fsync_errors = ConstCounter::new(*fsync_errors);
     registry.register("audit_fsync_errors", "Failed fsyncs of the journal", fsync_errors);
     registry.register(
@@ -243,7 +319,6 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         "Events lost to damage of the journal",
         ConstCounter::new(*gap_events),
     );
-    registry
 }
 
 fn add<L>(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = (L, f64)>)
@@ -282,6 +357,8 @@ labels! {
     Token { identity: IdentityName }
     Secret { secret: SecretName }
     Workload { workload: WorkloadName }
+    Sink { sink: SinkName }
+    SinkCode { sink: SinkName, code: String }
 }
 
 macro_rules! names_are_labels {
@@ -294,7 +371,7 @@ macro_rules! names_are_labels {
     )*};
 }
 
-names_are_labels!(IdentityName, RuleName, SecretName, WorkloadName);
+names_are_labels!(IdentityName, RuleName, SecretName, SinkName, WorkloadName);
 
 #[cfg(test)]
 mod tests {
@@ -350,7 +427,9 @@ mod tests {
                 },
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
+            processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
+            rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
             journal_bytes: 4096,
             ..Gauges::default()
@@ -365,7 +444,9 @@ mod tests {
                 r#"claviger_secret_age_seconds{secret="orders-db"} 7.0"#,
                 r#"claviger_secret_ready{secret="orders-db"} 1.0"#,
                 r#"claviger_secret_ready{secret="stripe"} 0.0"#,
+                r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
+                r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",
                 "audit_journal_bytes 4096",
             ],
@@ -384,6 +465,10 @@ mod tests {
         metrics.audit_recorded("secret.read.v1", "allow");
         metrics.audit_denied("audit_unavailable");
         metrics.audit_committed(Duration::from_millis(1));
+        let sink = SinkName::new("siem").unwrap();
+        metrics.sink_delivered(&sink, Duration::from_millis(1));
+        metrics.sink_failed(&sink, "503");
+        metrics.dead_letters(3);
         let build = format!(
             r#"claviger_build_info{{version="{}",tls="{}"}} 1"#,
             env!("CARGO_PKG_VERSION"),
@@ -391,7 +476,13 @@ mod tests {
         );
         check(
             &metrics,
-            &Gauges { fsync_errors: 1, gap_events: 2, ..Gauges::default() },
+            &Gauges {
+                fsync_errors: 1,
+                gap_events: 2,
+                journal_oldest: Some(Duration::from_secs(60)),
+                sink_lags: vec![(sink, 7)],
+                ..Gauges::default()
+            },
             &[
                 &build,
                 r#"claviger_token_renewals_total{identity="reports",outcome="allow"} 1"#,
@@ -403,6 +494,11 @@ mod tests {
                 "audit_commit_seconds_count 1",
                 "audit_fsync_errors_total 1",
                 "audit_gap_events_total 2",
+                "audit_journal_oldest_seconds 60.0",
+                r#"audit_sink_lag_events{sink="siem"} 7"#,
+                r#"audit_sink_delivery_seconds_count{sink="siem"} 1"#,
+                r#"audit_sink_errors_total{sink="siem",code="503"} 1"#,
+                "audit_dlq_total 3",
             ],
         );
     }

@@ -176,16 +176,22 @@ impl Request {
         Self::typed(RevokeTokenSelfRequest::builder().build(), "revoking the token".into())
     }
 
+    /// The end of the token that `accessor` names, its children and leases.
+    #[must_use]
+    pub fn revoke_accessor(accessor: &SecretValue) -> Self {
+        Self::named("auth/token/revoke-accessor", "accessor", accessor, "revoking the token")
+    }
+
     /// More time for a lease.
     #[must_use]
     pub fn renew_lease(id: &SecretValue) -> Self {
-        Self::lease("sys/leases/renew", id, "renewing the lease")
+        Self::named("sys/leases/renew", "lease_id", id, "renewing the lease")
     }
 
     /// The end of a lease.
     #[must_use]
     pub fn revoke_lease(id: &SecretValue) -> Self {
-        Self::lease("sys/leases/revoke", id, "revoking the lease")
+        Self::named("sys/leases/revoke", "lease_id", id, "revoking the lease")
     }
 
     pub(super) fn login_kubernetes(mount: &str, role: &str, jwt: &str) -> Result<Self, Error> {
@@ -231,12 +237,15 @@ impl Request {
         Self { method, path: path.into(), query: None, body: None, doing }
     }
 
-    fn lease(path: &str, id: &SecretValue, doing: &str) -> Self {
-        let request = Self::write(path, &serde_json::json!({"lease_id": id.expose()}));
+    fn named(path: &str, key: &str, id: &SecretValue, doing: &str) -> Self {
+        let request = Self::write(path, &serde_json::json!({key: id.expose()}));
         Self { doing: doing.into(), ..request }
     }
 
-    fn typed<E: Endpoint, B: std::fmt::Display>(built: Result<E, B>, doing: String) -> Result<Self, Error> {
+    pub(super) fn typed<E: Endpoint, B: std::fmt::Display>(
+        built: Result<E, B>,
+        doing: String,
+    ) -> Result<Self, Error> {
         let invalid = |said: String| Error::new(Class::Invalid, doing.clone(), said);
         let endpoint = built.map_err(|missing| invalid(missing.to_string()))?;
         let query = endpoint.query().map_err(|_| invalid("its query cannot be encoded".into()))?;
@@ -307,6 +316,9 @@ pub struct Envelope<'a> {
 #[derive(Deserialize)]
 pub struct Auth {
     client_token: Zeroizing<String>,
+    /// Names the token without being one: whoever may can look it up and revoke it by this.
+    #[serde(default)]
+    pub accessor: String,
     /// Seconds; 0 has no end.
     #[serde(default)]
     pub lease_duration: u64,

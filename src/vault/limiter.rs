@@ -85,7 +85,11 @@ impl Limiter {
         }
     }
 
-    fn charge(&self, workload: &WorkloadName) -> Result<(), Exhausted> {
+    /// Takes a call from this workload's own bucket only: what follows is then made as [`Account::Refresh`].
+    ///
+    /// # Errors
+    /// [`Exhausted`] when the workload is over it.
+    pub fn charge(&self, workload: &WorkloadName) -> Result<(), Exhausted> {
         let now = Instant::now();
         let own = Budget { calls_per_second: WORKLOAD_RATE, burst: WORKLOAD_BURST };
         let mut state = self.lock();

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod backoff;
 pub mod endpoint;
+mod engine;
 pub mod error;
 pub mod keepalive;
 pub mod limiter;
@@ -15,7 +16,7 @@ mod report;
 pub mod session;
 pub mod wire;
 
-use crate::secret::SecretValue;
+use crate::{name::WorkloadName, secret::SecretValue};
 use answer::{Answer, Verdict};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -105,6 +106,10 @@ struct Route {
     wire: Arc<dyn Wire>,
 }
 
+fn over_budget(doing: &str, Exhausted(wait): Exhausted) -> Error {
+    Error::new(Class::Budget, doing, "too many calls to Vault caused by this workload").after(Some(wait))
+}
+
 impl Vault {
     /// The way that `settings` describe, over the network.
     ///
@@ -162,6 +167,14 @@ impl Vault {
     #[must_use]
     pub fn namespace(&self) -> Option<String> {
         self.inner.routes.load().settings.namespace.clone()
+    }
+
+    /// Takes one call from what `workload` may cause, for `doing`, which is then called as [`Account::Refresh`].
+    ///
+    /// # Errors
+    /// [`Class::Budget`], with when the next one is free.
+    pub fn charge(&self, workload: &WorkloadName, doing: &str) -> Result<(), Error> {
+        self.inner.limiter.charge(workload).map_err(|exhausted| over_budget(doing, exhausted))
     }
 
     /// Makes one call with the token of `session`; one call, tried once at each address at most.
@@ -249,10 +262,8 @@ impl Vault {
         request: &Request,
     ) -> Result<Verdict, Error> {
         let wired = routes.wired(route, token, request)?;
-        self.inner.limiter.acquire(account).await.map_err(|Exhausted(wait)| {
-            Error::new(Class::Budget, &*request.doing, "too many calls to Vault caused by this workload")
-                .after(Some(wait))
-        })?;
+        let exhausted = self.inner.limiter.acquire(account).await;
+        exhausted.map_err(|exhausted| over_budget(&request.doing, exhausted))?;
         // The client has its own timeout; this one also holds for other wires and for a body that never ends.
         let sent = tokio::time::timeout(routes.settings.timeout, route.wire.send(wired)).await;
         Ok(match sent {

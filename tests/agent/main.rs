@@ -7,4 +7,5 @@ mod support;
 mod fingerprint;
 mod identity;
 mod keeper;
+mod own;
 mod budget;

@@ -25,6 +25,7 @@ mod beside;
 mod cgroups;
 mod containers;
 mod descriptors;
+mod floods;
 mod ids;
 mod namespaces;
 mod part;
@@ -32,6 +33,7 @@ mod pods;
 mod program;
 mod runc;
 mod scene;
+mod sockets;
 mod writers;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.

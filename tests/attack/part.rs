@@ -75,6 +75,11 @@ pub(crate) enum Part {
     Forge(PathBuf, Ids, u32),
     /// Connects as this user, and passes descriptors with its request, so often.
     PassDescriptors(PathBuf, Ids, u32),
+    /// As this user, keeps so many connections open, and makes another as soon as one is closed, until it is killed. Tells
+    /// when all have been made, when ten times as many have, and each reason that it is told.
+    Flood(PathBuf, Ids, usize, Pace),
+    /// As this user, removes the socket and listens there itself; tells how that went, and stays until it is killed.
+    Replace(PathBuf, Ids),
     /// Removes the socket and puts one of its own there, as far as it can; then connects and asks.
     Squat(PathBuf),
     /// Connects, and copies what the process at the other end has open.
@@ -113,6 +118,15 @@ pub(crate) enum Before {
     Asking,
     /// It asks for nothing secret, and is answered.
     Answered,
+}
+
+/// What a flood sends.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Pace {
+    /// Nothing.
+    Silent,
+    /// One byte of a request at a time, so slowly that it never ends.
+    ByByte,
 }
 
 impl Part {
@@ -248,6 +262,14 @@ fn play_alone(part: Part) {
             let mut stream = connect(&socket);
             ask(&mut stream, "/secrets/stripe");
             listen_to(stream);
+        }
+        Part::Flood(socket, ids, count, pace) => {
+            become_user(&ids);
+            flood(&socket, count, pace);
+        }
+        Part::Replace(socket, ids) => {
+            become_user(&ids);
+            replace(&socket);
         }
         Part::Squat(socket) => squat(&socket),
         Part::CopyDescriptors(socket) => copy_descriptors(&socket),
@@ -391,6 +413,61 @@ fn take_and_ask(ids: &Ids) {
     listen(|piece| Ok(recv(taken, piece, MsgFlags::empty())?));
 }
 
+fn flood(socket: &Path, count: usize, pace: Pace) {
+    let open = || {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let mut streams: Vec<_> = (0..count).map(|_| open()).collect();
+    tell("flooding");
+    let begun = Instant::now();
+    let mut made = count;
+    // A test kills it long before.
+    while begun.elapsed() < 3 * PATIENCE {
+        for stream in &mut streams {
+            if matches!(pace, Pace::ByByte) {
+                let _ = stream.write(b"x");
+            }
+            let mut piece = [0; 1024];
+            match stream.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(length) if length > 0 => {
+                    let heard = String::from_utf8_lossy(&piece[..length]);
+                    let reason = heard.split("\"reason\":\"").nth(1).and_then(|rest| rest.split('"').next());
+                    tell(&format!("heard {} {made}", reason.unwrap_or("something")));
+                }
+                _ => {
+                    *stream = open();
+                    made += 1;
+                    if made == 10 * count {
+                        tell("flooded");
+                    }
+                }
+            }
+        }
+        pause();
+    }
+}
+
+fn replace(socket: &Path) {
+    match fs::remove_file(socket) {
+        Ok(()) => {}
+        Err(error) => return tell(&format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap()))),
+    }
+    match UnixListener::bind(socket) {
+        Ok(listener) => {
+            tell("squatting");
+            // It listens until the test ends it.
+            let _ = listener.accept();
+            loop {
+                pause();
+            }
+        }
+        Err(error) => tell(&format!("{error}")),
+    }
+}
+
 fn forge(socket: &Path, ids: &Ids, pid: u32) {
     become_user(ids);
     let stream = connect(socket);
@@ -474,12 +551,13 @@ fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is() {
         assert!(begun.elapsed() < PATIENCE, "never came: {what}");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "an attacker's only thread, with nothing to be woken by"
-        )]
-        sleep(Duration::from_millis(1));
+        pause();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an attacker's only thread, with nothing to be woken by")]
+fn pause() {
+    sleep(Duration::from_millis(1));
 }
 
 /// So that nothing of the harness stands in the way of whoever reads the output.

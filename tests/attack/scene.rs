@@ -7,7 +7,11 @@ use crate::{
     support::{Agent, LIMIT, Scene, VALUE},
 };
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
 
 /// The workload's user.
 pub(crate) const UID: u32 = 20_001;
@@ -111,6 +115,35 @@ pub(crate) async fn attack(part: &Part) -> Told {
     let mut command = part.command();
     quiet(&mut command);
     finished(command.into()).await
+}
+
+/// An attacker that goes on until it is dropped.
+pub(crate) struct Attacker {
+    _process: Child,
+    told: Lines<BufReader<ChildStdout>>,
+}
+
+impl Attacker {
+    pub(crate) fn start(part: &Part) -> Self {
+        let mut command = part.command();
+        quiet(&mut command);
+        let mut process = Command::from(command).kill_on_drop(true).spawn().unwrap();
+        let told = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { _process: process, told }
+    }
+
+    /// Waits until it tells a line that begins so, and gives what follows.
+    pub(crate) async fn tells(&mut self, beginning: &str) -> String {
+        let finding = async {
+            loop {
+                let line = self.told.next_line().await.unwrap().expect("the attacker has ended");
+                if let Some(rest) = line.strip_prefix(beginning) {
+                    return rest.to_owned();
+                }
+            }
+        };
+        timeout(LIMIT, finding).await.unwrap_or_else(|_| panic!("the attacker never tells {beginning}"))
+    }
 }
 
 /// Takes what a started attacker tells.

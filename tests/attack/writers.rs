@@ -4,8 +4,9 @@ use crate::{
     can_attack,
     part::{Before, Ids, Part},
     scene::{Attacked, UID, attack, permitted},
-    support::{Line, until},
+    support::until,
 };
+use nix::sys::signal::Signal;
 
 const PROCESS: &str = "uid: 20001, level: process";
 const DENIED: &str = "peer.rejected.v1 deny writer_mismatch process";
@@ -53,10 +54,9 @@ async fn the_heir_of_a_process_that_ended_before_it_was_accepted_gets_nothing() 
     if !can_attack() {
         return;
     }
-    let attacked = Attacked::with("uid: [0, 20001], level: process", 1).await;
-    // The one connection that there is room for.
-    let mut first = Line::open(&attacked.socket()).await.unwrap();
-    assert_eq!(first.ask("/secrets/stripe").await.unwrap().status, 200);
+    let attacked = Attacked::new(PROCESS).await;
+    // The kernel takes connections for it.
+    attacked.agent.signal(Signal::SIGSTOP);
     let socket = attacked.socket();
     let asking = Part::LeaveBehind(socket, permitted(), Before::Asking);
     let mut command: tokio::process::Command = {
@@ -67,12 +67,12 @@ async fn the_heir_of_a_process_that_ended_before_it_was_accepted_gets_nothing() 
     let mut connector = command.kill_on_drop(true).spawn().unwrap();
     // It has connected, asked, and ended; its child has the connection, and the output.
     assert!(connector.wait().await.unwrap().success());
-    drop(first);
+    attacked.agent.signal(Signal::SIGCONT);
     let output = connector.wait_with_output().await.unwrap();
     let told = crate::scene::Told { text: String::from_utf8(output.stdout).unwrap() };
     told.got_silence();
     let record = attacked.record().await;
-    assert_eq!(record, [READ, "peer.rejected.v1 deny peer_exited user"]);
+    assert_eq!(record, ["peer.rejected.v1 deny peer_exited user"]);
 }
 
 /// Attack 6, later: it ends while its connection is open, and somebody else holds that.

@@ -15,6 +15,7 @@ mod process;
 mod proxy;
 mod table;
 mod vault;
+mod verify;
 
 use agent::{Agent, Mode};
 use binary::Binaries;
@@ -34,6 +35,7 @@ struct Plan {
     idle: Duration,
     starts: u32,
     syncs: usize,
+    events: usize,
     program: Option<PathBuf>,
 }
 
@@ -46,13 +48,14 @@ impl Plan {
             idle: Duration::from_secs(30),
             starts: 5,
             syncs: 400,
+            events: 400_000,
             program: after.map(PathBuf::from),
         };
         if !arguments.iter().any(|word| word == "--quick") {
             return full;
         }
         let second = Duration::from_secs(1);
-        Self { load: 2 * second, idle: 5 * second, starts: 3, syncs: 100, ..full }
+        Self { load: 2 * second, idle: 5 * second, starts: 3, syncs: 100, events: 100_000, ..full }
     }
 }
 
@@ -81,6 +84,7 @@ fn main() -> Outcome<()> {
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
     attestation::measure(&plan, &agent, &mut table)?;
     drop(agent);
+    verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
     match Proxy::start(&cores, &vault)? {
         Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,
         None => table.note("vault proxy", "not measured: tests/lab/build vault"),

@@ -10,14 +10,17 @@
 )]
 
 mod calls;
+mod checkpoints;
 mod database;
 mod exit;
 mod fingerprint;
 mod logins;
 mod outages;
+mod own;
 mod pem;
 mod record;
 mod rig;
+mod syslog;
 mod tls;
 mod upkeep;
 mod values;

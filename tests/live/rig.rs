@@ -157,7 +157,20 @@ impl Plan {
 
     /// Starts claviger with it.
     pub(crate) fn start(self) -> Agent {
-        let mut agent = Agent { folder: self.folder, config: self.config, child: None };
+        Agent { folder: self.folder, config: self.config, child: None }.begin()
+    }
+}
+
+impl Agent {
+    /// One more start in the folder of one that was stopped, with the config that is there.
+    pub(crate) fn again(stopped: Stopped) -> Agent {
+        let text = fs::read(stopped.folder.path().join("claviger.yaml")).unwrap();
+        let config = serde_json::from_slice(&text).unwrap();
+        Agent { folder: stopped.folder, config, child: None }.begin()
+    }
+
+    fn begin(self) -> Agent {
+        let mut agent = self;
         agent.write_config();
         let output = |name: &str| File::create(agent.folder().join("out").join(name)).unwrap();
         let mut command = Command::new(PROGRAM);

@@ -163,12 +163,42 @@ async fn whoami_says_what_the_kernel_says() {
         (&said["pid"], &said["level"], &said["rules"][0]),
         (&pid.into(), &level.into(), &"keys".into())
     );
+    assert_eq!(said["server_uid"], uid);
     let people = scene.claviger(&["whoami"]).await;
     assert_eq!(people.status.code(), Some(0));
     assert!(out(&people).contains(&format!("uid: {uid}\n")), "{}", out(&people));
     assert_eq!(agent.stop().await, Some(0));
     assert_eq!(scene.claviger(&["whoami"]).await.status.code(), Some(1));
     assert_eq!(scene.claviger(&["whoami", "who"]).await.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_expects_another_server_asks_it_nothing() {
+    let scene = Scene::new().await;
+    let mut agent = scene.start(&scene.config()).await;
+    let own = nix::unistd::geteuid().as_raw();
+    let ask = async |line: &[&str], variable: &str| {
+        let mut command = Command::new(BINARY);
+        command.args(line).env("CLAVIGER_SOCKET", scene.socket("job")).env("CLAVIGER_SERVER_UID", variable);
+        finish(command).await
+    };
+    let (right, wrong) = (own.to_string(), (own + 1).to_string());
+    for (line, variable, code) in [
+        (&["get", "stripe", "--server-uid", &right][..], &*wrong, 0),
+        (&["get", "stripe"], &*right, 0),
+        (&["get", "stripe"], "", 0),
+        (&["get", "stripe", "--server-uid", &wrong], "", 1),
+        (&["get", "stripe"], &*wrong, 1),
+        (&["whoami"], &*wrong, 1),
+        (&["exec", "--env", "K=stripe", "--", "true"], &*wrong, 125),
+        (&["get", "stripe"], "root", 2),
+    ] {
+        let got = ask(line, variable).await;
+        assert_eq!(got.status.code(), Some(code), "{line:?} {variable}: {got:?}");
+        assert_eq!(got.stdout.is_empty(), code != 0, "{line:?} {variable}");
+    }
+    assert_eq!(agent.stop().await, Some(0));
+    assert_eq!(scene.events().iter().filter(|event| event["type"] == "secret.read.v1").count(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,8 +81,14 @@ impl Lane {
         assert_eq!(last.stop().await, Some(0));
         let chains = verify(&self.scene.journal());
         check_reads(&chains, &answered);
-        let stopped = chains.last().unwrap().last().unwrap();
-        assert_eq!(stopped["type"], "agent.stopped.v1");
+        let [.., stopped, signed] = &chains.last().unwrap()[..] else { panic!("a short chain") };
+        assert_eq!(
+            (&stopped["type"], &signed["type"]),
+            (&"agent.stopped.v1".into(), &"audit.checkpoint.v1".into())
+        );
+        let dir = self.scene.journal().display().to_string();
+        let judged = self.scene.claviger(&["audit", "verify", &dir]).await;
+        assert_eq!(judged.status.code(), Some(0), "{}", String::from_utf8_lossy(&judged.stdout));
         answered.values().flatten().sum()
     }
 
@@ -94,8 +100,11 @@ impl Lane {
         };
         config.workloads = format!("\n{}", (0..CLIENTS).map(one).collect::<String>());
         let dir = self.scene.journal();
-        config.audit =
-            format!("{{journal: {{dir: \"{}\", segment: 1MiB, max_size: {}}}}}", dir.display(), self.journal);
+        config.audit = format!(
+            "{{journal: {{dir: \"{}\", segment: 1MiB, max_size: {}}}, checkpoints: {{signer: boot}}}}",
+            dir.display(),
+            self.journal
+        );
         // A revision of its own for each start: events of reads name it.
         config.rest = format!("# start {number}\n");
         config

@@ -12,6 +12,8 @@
     reason = "a missing member of a JSON value is null, and null fails the comparison"
 )]
 
+#[path = "../support/receivers.rs"]
+mod receivers;
 #[path = "../support/process.rs"]
 mod support;
 
@@ -26,6 +28,9 @@ mod sandbox;
 mod attestor;
 mod health;
 mod commands;
+mod sinks;
+mod audit;
+mod own;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {

@@ -160,10 +160,14 @@ async fn a_change_that_needs_what_was_given_up_is_rejected_whole_and_named() {
     config.identities = format!("{{reports: {fresh}, fresh: {}}}", fresh.replace(&folder, "/srv/claviger/"));
     config.secrets =
         config.secrets.replace("{stripe", "{other: {identity: fresh, kind: kv, path: secret/other}, stripe");
+    let sinks = "sinks: {console: {kind: stdout}, far: {kind: http, url: \"https://siem.example:8443/\"}, \
+                 archive: {kind: file, path: /srv/claviger/events}}";
+    config.audit = config.audit.replace("{journal:", &format!("{{{sinks}, journal:"));
     scene.write(&config.text());
     let event = agent.event("a rejected config", |event| event["type"] == "config.rejected.v1").await;
     assert_eq!(event["reason"], "needs_restart", "{event}");
-    assert_eq!(event["agent"]["keys"], serde_json::json!(["vault.addresses", "identities.fresh"]));
+    let keys = ["vault.addresses", "identities.fresh", "audit.sinks.far", "audit.sinks.archive"];
+    assert_eq!(event["agent"]["keys"], serde_json::json!(keys));
     let reply = Line::open(&scene.socket("job")).await.unwrap().ask("/secrets/stripe").await.unwrap();
     assert_eq!((reply.status, reply.body.contains(VALUE)), (200, true));
     // What is within reach is taken over: another file in a directory that is let in.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use claviger::{
     approval::{self, Grant},
-    keeper::{self, Keeper, Kind, Shared, Shelf, kv::Engines, task::keep},
+    keeper::{self, Holding, Keeper, Kind, Shared, Shelf, kv::Engines, own, task::keep},
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::{self, level::Level},
     policy::{self, Policy, rule::Rule},
@@ -91,6 +91,7 @@ impl Bench {
             engines: Engines::default(),
             fingerprint_key: Arc::default(),
             boot: "boot".into(),
+            tags: Arc::default(),
             facts: leases_in,
             exit: stop.clone(),
         };
@@ -158,24 +159,42 @@ impl Bench {
         secret: &str,
         kind: Kind,
     ) -> (tokio::sync::watch::Receiver<Shelf>, Keeper) {
-        let settings = keeper::Settings {
-            name: name(secret),
-            identity: IdentityName::new("reports").unwrap(),
-            kind,
-            grace: Duration::from_secs(60),
-        };
-        let (slot, task) = keep(settings, identity.clone(), self.shared.clone());
+        let (slot, task) = keep(settings(secret, kind), identity.clone(), self.shared.clone());
         let shelf = slot.shelf();
         let keeper = Keeper::default();
-        keeper.replace([(name(secret), slot)].into());
+        keeper.replace([(name(secret), Holding::Shared(slot))].into());
         self.tasks.spawn(task.run(self.stop.child_token()));
         (shelf, keeper)
+    }
+
+    /// Starts keeping a token for each process, until the token that comes with its keeper is cancelled.
+    pub(crate) fn keep_own(
+        &mut self,
+        identity: &Identity,
+        secret: &str,
+        kind: Kind,
+    ) -> (Keeper, CancellationToken) {
+        let (own, group) = own::keep(settings(secret, kind), identity.clone(), self.shared.clone());
+        let keeper = Keeper::default();
+        keeper.replace([(name(secret), Holding::Own(own))].into());
+        let stop = self.stop.child_token();
+        self.tasks.spawn(group.run(stop.clone()));
+        (keeper, stop)
     }
 
     /// Stops everything and waits for it.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+fn settings(secret: &str, kind: Kind) -> keeper::Settings {
+    keeper::Settings {
+        name: name(secret),
+        identity: IdentityName::new("reports").unwrap(),
+        kind,
+        grace: Duration::from_secs(60),
     }
 }
 
@@ -196,17 +215,22 @@ pub(crate) async fn until(identity: &mut Identity, wanted: impl Fn(&State) -> bo
 
 /// A grant of `secret` for this very process, by the whole path up to it.
 pub(crate) fn grant(secret: &str) -> Grant {
-    let workload = WorkloadName::new("job").unwrap();
     let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
+    grant_to(&ours, Level::User, secret)
+}
+
+/// A grant of `secret` for whoever made the other end of `ours`.
+pub(crate) fn grant_to(ours: &tokio::net::UnixStream, level: Level, secret: &str) -> Grant {
+    let workload = WorkloadName::new("job").unwrap();
     let anyone = peer::Settings {
         uids: vec![],
         gids: vec![],
         groups: vec![],
-        level: Level::User,
+        level,
         strangers: peer::Strangers::default(),
         program: None,
     };
-    let peer = peer::identify(&ours, &anyone, &workload).unwrap();
+    let peer = peer::identify(ours, &anyone, &workload).unwrap();
     let rule = Rule {
         name: RuleName::new("keys").unwrap(),
         secrets: vec![name(secret)],

@@ -8,13 +8,19 @@ use super::{
     recovery::{self, Kept},
     segment::{self, Name},
 };
-use crate::audit::{Journal as Settings, Stats, chain::Chain};
+use crate::audit::{
+    Journal as Settings, Stats,
+    chain::Chain,
+    pins::{Hold, Pins},
+};
+use crate::clock::{self, Timestamp};
 use std::{
     collections::VecDeque,
     fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use super::Fault;
@@ -27,10 +33,14 @@ pub(super) struct Files {
     dir: PathBuf,
     max: u64,
     segment: u64,
+    retain: Duration,
     kept: VecDeque<Kept>,
     reserve: Option<(File, u64)>,
     active: Option<Active>,
     scarce: Option<Fault>,
+    pins: Arc<Pins>,
+    /// The oldest file that has events, and when its first one happened.
+    oldest: Option<(PathBuf, Timestamp)>,
     stats: Arc<Stats>,
 }
 
@@ -41,6 +51,7 @@ struct Active {
     /// Behind the last record that is on disk.
     end: u64,
     size: u64,
+    begun: Timestamp,
     standing: Standing,
 }
 
@@ -53,10 +64,26 @@ enum Standing {
 
 impl Files {
     /// Lists what is kept and sets room aside; opens no segment.
-    pub(super) fn open(disk: Box<dyn Disk>, settings: &Settings, stats: Arc<Stats>) -> io::Result<Self> {
-        let kept = recovery::kept(&settings.dir)?.into();
-        let (dir, max, segment) = (settings.dir.clone(), settings.max_size, settings.segment.max(SMALLEST));
-        Ok(Self { disk, dir, max, segment, kept, reserve: None, active: None, scarce: None, stats })
+    pub(super) fn open(
+        disk: Box<dyn Disk>,
+        settings: &Settings,
+        pins: Arc<Pins>,
+        stats: Arc<Stats>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            disk,
+            dir: settings.dir.clone(),
+            max: settings.max_size,
+            segment: settings.segment.max(SMALLEST),
+            retain: settings.retain,
+            kept: recovery::kept(&settings.dir)?.into(),
+            reserve: None,
+            active: None,
+            scarce: None,
+            pins,
+            oldest: None,
+            stats,
+        })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -66,6 +93,7 @@ impl Files {
     /// New sizes; they count from the next segment on.
     pub(super) fn resize(&mut self, settings: &Settings) {
         (self.max, self.segment) = (settings.max_size, settings.segment.max(SMALLEST));
+        self.retain = settings.retain;
     }
 
     /// Why only the agent's own events and refusals may be written, if so.
@@ -87,8 +115,8 @@ impl Files {
         let name = Name { chain: before.last.chain, first: before.next() };
         let path = self.dir.join(name.file());
         let size = self.segment.max(bytes.saturating_add(segment::HEADER) as u64);
-        self.retire(size.saturating_add(if self.reserve.is_none() { self.max / 10 } else { 0 }));
-        let (file, size) = match self.fresh(&path, size) {
+        let room = self.retire(size.saturating_add(if self.reserve.is_none() { self.max / 10 } else { 0 }));
+        let (file, size) = match room.and_then(|()| self.fresh(&path, size)) {
             Ok(file) => (file, size),
             Err(error) => self.use_reserve(&path, error)?,
         };
@@ -103,7 +131,8 @@ impl Files {
             return Err(error);
         }
         let end = segment::HEADER as u64;
-        self.active = Some(Active { file, path, first: name.first, end, size, standing: Standing::Named });
+        let (begun, standing) = (clock::now(), Standing::Named);
+        self.active = Some(Active { file, path, first: name.first, end, size, begun, standing });
         self.restock();
         self.count();
         Ok(())
@@ -136,7 +165,7 @@ impl Files {
         let Some(active) = self.active.take() else { return };
         // Only zeros are cut: if that fails, readers stop at them all the same.
         let size = self.disk.truncate(&active.file, active.end).map_or(active.size, |()| active.end);
-        self.kept.push_back(Kept { path: active.path, size });
+        self.kept.push_back(Kept { path: active.path, size, sealed: clock::now() });
         self.count();
     }
 
@@ -165,7 +194,7 @@ impl Files {
             let path = if self.disk.rename(&active.path, &bad).is_ok() { bad } else { active.path };
             (path, active.size)
         };
-        self.kept.push_back(Kept { path, size });
+        self.kept.push_back(Kept { path, size, sealed: clock::now() });
         self.count();
         None
     }
@@ -177,7 +206,8 @@ impl Files {
         }
         let path = self.dir.join("reserve");
         let size = (self.max / 10).max(SMALLEST);
-        let made = self.disk.remove(&path).and_then(|()| self.fresh(&path, size));
+        let made =
+            self.disk.remove(&path).and_then(|()| self.retire(size)).and_then(|()| self.fresh(&path, size));
         match made {
             Ok(file) => {
                 self.reserve = Some((file, size));
@@ -235,12 +265,53 @@ impl Files {
         Ok(reserve)
     }
 
-    fn retire(&mut self, coming: u64) {
-        while self.total().saturating_add(coming) > self.max {
-            let Some(oldest) = self.kept.pop_front() else { return };
-            if let Err(error) = self.disk.remove(&oldest.path) {
-                tracing::warn!(path = %oldest.path.display(), %error, "removing an old segment");
+    /// Removes segments that every required sink has passed and that were kept long enough; none without such a sink.
+    pub(super) fn let_go(&mut self) {
+        if self.pins.hold() == Hold::Nothing {
+            return;
+        }
+        let now = clock::now();
+        while let Some(at) = self.removable() {
+            let age = self.kept.get(at).map(|kept| now.duration_since(kept.sealed));
+            if age.is_none_or(|age| Duration::try_from(age).unwrap_or_default() < self.retain) {
+                break;
             }
+            self.remove(at);
+        }
+        self.count();
+    }
+
+    /// Makes room for `coming` bytes: the oldest goes first, and nothing goes that a required sink did not take.
+    fn retire(&mut self, coming: u64) -> io::Result<()> {
+        while self.total().saturating_add(coming) > self.max {
+            match self.removable() {
+                Some(at) => self.remove(at),
+                None if self.kept.is_empty() => break,
+                None => {
+                    let full = "the journal is full of events that a required sink did not take";
+                    return Err(io::Error::new(io::ErrorKind::StorageFull, full));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest kept file that no required sink needs.
+    fn removable(&self) -> Option<usize> {
+        let hold = self.pins.hold();
+        let active = self.active.as_ref().and_then(|active| Name::parse(active.path.file_name()?.to_str()?));
+        let names: Vec<Option<Name>> = self.kept.iter().map(Kept::name).collect();
+        (0..names.len()).find(|at| {
+            let (here, later) = (names.get(*at).copied().flatten(), names.get(at.saturating_add(1)..));
+            let next = later.unwrap_or_default().iter().flatten().next().copied().or(active);
+            here.is_none_or(|name| hold.lets_go(name, next))
+        })
+    }
+
+    fn remove(&mut self, at: usize) {
+        let Some(gone) = self.kept.remove(at) else { return };
+        if let Err(error) = self.disk.remove(&gone.path) {
+            tracing::warn!(path = %gone.path.display(), %error, "removing an old segment");
         }
     }
 
@@ -248,11 +319,22 @@ impl Files {
         let kept = self.kept.iter().map(|kept| kept.size);
         let active = self.active.iter().map(|active| active.size);
         let reserve = self.reserve.iter().map(|(_, size)| *size);
-        kept.chain(active).chain(reserve).fold(0, u64::saturating_add)
+        kept.chain(active).chain(reserve).fold(self.pins.dead_bytes(), u64::saturating_add)
     }
 
-    fn count(&self) {
+    fn count(&mut self) {
         self.stats.journal_bytes.store(self.total(), Ordering::Relaxed);
+        let oldest = self.kept.iter().find(|kept| kept.name().is_some());
+        let path = oldest.map(|kept| &kept.path).or(self.active.as_ref().map(|active| &active.path));
+        if self.oldest.as_ref().map(|(path, _)| path) != path {
+            let begun = match oldest {
+                Some(kept) => kept.begun().ok().flatten(),
+                None => self.active.as_ref().map(|active| active.begun),
+            };
+            self.oldest = path.cloned().zip(begun);
+        }
+        let seconds = self.oldest.as_ref().map_or(0, |(_, begun)| begun.as_second());
+        self.stats.oldest.store(u64::try_from(seconds).unwrap_or(0), Ordering::Relaxed);
     }
 }
 

@@ -7,7 +7,7 @@ mod crc32c;
 pub(super) mod disk;
 mod files;
 mod recovery;
-mod segment;
+pub(super) mod segment;
 pub(super) mod walk;
 
 pub use walk::{Reader, read};
@@ -17,13 +17,14 @@ use super::{
     canonical::{self, Frame, Paths},
     chain::{Chain, ChainId},
     event::{AgentFacts, Event, Outcome, Pod, Reason, Type},
+    pins::Pins,
 };
 use crate::clock::{self, Timestamp};
 use crate::crypto::{hex, random, sha256};
 use disk::Disk;
 use files::Files;
 use recovery::{Ending, Last};
-use segment::Name;
+pub(super) use segment::Name;
 use std::{
     collections::VecDeque,
     io,
@@ -59,6 +60,7 @@ pub(super) struct Journal {
     notes: VecDeque<Event>,
     unchecked: VecDeque<Name>,
     down: Option<(Fault, Duration)>,
+    pins: Arc<Pins>,
     stats: Arc<Stats>,
 }
 
@@ -72,6 +74,7 @@ impl Journal {
         let newest = walk::list(dir)?.last().map_or(0, |name| name.chain.millis().saturating_add(1));
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0).max(newest);
         let chain = Chain::new(ChainId::new(millis, random()?));
+        let pins = Arc::new(Pins::open(dir, &settings.sinks)?);
         let mono = clock::since_boot();
         let mut journal = Self {
             source: settings.source.clone(),
@@ -82,7 +85,7 @@ impl Journal {
             mono,
             last_time: now,
             unchecked: walk::list(dir)?.into_iter().rev().collect(),
-            files: Files::open(disk, &settings.journal, Arc::clone(&stats))?,
+            files: Files::open(disk, &settings.journal, Arc::clone(&pins), Arc::clone(&stats))?,
             chain,
             base: chain,
             unsynced: Vec::new(),
@@ -90,6 +93,7 @@ impl Journal {
             mark: (0, chain),
             notes: last.map(|last| recovered(&last, now)).into_iter().collect(),
             down: None,
+            pins,
             stats,
         };
         journal.refresh();
@@ -99,6 +103,11 @@ impl Journal {
     /// The name of this chain.
     pub(super) fn chain(&self) -> ChainId {
         self.chain.last.chain
+    }
+
+    /// What the sinks and the journal share.
+    pub(super) fn pins(&self) -> Arc<Pins> {
+        Arc::clone(&self.pins)
     }
 
     /// Number of the last event that is on disk.
@@ -130,6 +139,17 @@ impl Journal {
     pub(super) fn apply(&mut self, settings: &Settings) {
         self.paths = paths(settings);
         self.files.resize(&settings.journal);
+        self.pins.require(&settings.sinks);
+        self.tidy();
+    }
+
+    /// A required sink has come further, or there is another set of them: what no sink needs may go.
+    pub(super) fn tidy(&mut self) {
+        self.files.let_go();
+        if self.files.scarce().is_some() {
+            self.files.restock();
+        }
+        self.show();
     }
 
     /// Starts a batch: from here on a failure takes back what is appended, until [`Journal::keep`].

@@ -9,6 +9,7 @@ use super::{
     walk::list,
 };
 use crate::audit::chain::{Chain, Position};
+use crate::clock::Timestamp;
 use crate::crypto::sha256;
 use std::{
     fs, io,
@@ -39,6 +40,22 @@ pub(super) struct Kept {
     pub(super) path: PathBuf,
     /// Its length.
     pub(super) size: u64,
+    /// When its last byte was written.
+    pub(super) sealed: Timestamp,
+}
+
+impl Kept {
+    /// The segment that it is; nothing for one that is set aside.
+    pub(super) fn name(&self) -> Option<Name> {
+        Name::parse(self.path.file_name()?.to_str()?)
+    }
+
+    /// When its first event happened.
+    pub(super) fn begun(&self) -> io::Result<Option<Timestamp>> {
+        let Some(mut reader) = SegmentReader::open(&self.path)? else { return Ok(None) };
+        let found = matches!(reader.step()?, Step::Record(_));
+        Ok(found.then(|| segment::time_of(reader.record())).flatten())
+    }
 }
 
 /// Finds the end of the newest chain, cuts what a crash left behind it, and removes files that hold nothing.
@@ -102,7 +119,9 @@ pub(super) fn kept(dir: &Path) -> io::Result<Vec<Kept>> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "seg" || extension == "bad") {
-            files.push(Kept { size: fs::symlink_metadata(&path)?.len(), path });
+            let found = fs::symlink_metadata(&path)?;
+            let sealed = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+            files.push(Kept { size: found.len(), path, sealed: sealed.unwrap_or(Timestamp::UNIX_EPOCH) });
         }
     }
     files.sort_unstable_by(|a, b| a.path.cmp(&b.path));

@@ -9,6 +9,7 @@
 
 use super::crc32c::crc32c;
 use crate::audit::chain::{Chain, ChainId, Position};
+use crate::clock::Timestamp;
 use crate::crypto::{Hash, unhex};
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
 
@@ -17,9 +18,10 @@ pub(super) const HEADER: usize = 84;
 /// Bytes before each record.
 pub(super) const PREFIX: usize = 8;
 /// The longest record (C2SP tlog-tiles keeps lengths in 16 bits).
-pub(super) const LONGEST: usize = 65_535;
+pub(in crate::audit) const LONGEST: usize = 65_535;
 
-const MAGIC: &[u8; 8] = b"clavigrJ";
+/// The first bytes of a segment.
+pub(in crate::audit) const MAGIC: &[u8; 8] = b"clavigrJ";
 const VERSION: u32 = 1;
 const WINDOW: usize = 2 * (PREFIX + LONGEST);
 
@@ -27,24 +29,30 @@ const WINDOW: usize = 2 * (PREFIX + LONGEST);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::audit) struct Name {
     /// Its chain.
-    pub(super) chain: ChainId,
+    pub(in crate::audit) chain: ChainId,
     /// Number of its first event.
-    pub(super) first: u64,
+    pub(in crate::audit) first: u64,
 }
 
 impl Name {
     /// `CHAIN-SEQ.seg`.
-    pub(super) fn file(&self) -> String {
+    pub(in crate::audit) fn file(&self) -> String {
         format!("{}-{:020}.seg", self.chain, self.first)
     }
 
     /// The name that a file's name spells.
-    pub(super) fn parse(file: &str) -> Option<Self> {
+    pub(in crate::audit) fn parse(file: &str) -> Option<Self> {
         let (chain, first) = file.strip_suffix(".seg")?.split_once('-')?;
         if first.len() != 20 {
             return None;
         }
         Some(Self { chain: ChainId::parse(chain.as_bytes())?, first: first.parse().ok()? })
+    }
+
+    /// The chain before the segment, but for the hash, which the name does not say.
+    pub(in crate::audit) fn before(&self) -> Chain {
+        let last = Position { chain: self.chain, seq: self.first.saturating_sub(1) };
+        Chain { last, hash: [0; 32] }
     }
 }
 
@@ -104,6 +112,11 @@ pub(super) fn prev_of(event: &[u8]) -> Option<Hash> {
     unhex(value_of(event, b"\"prev\":\"", 64)?)
 }
 
+/// When an event says it happened.
+pub(super) fn time_of(event: &[u8]) -> Option<Timestamp> {
+    std::str::from_utf8(value_of(event, b"\"time\":\"", 27)?).ok()?.parse().ok()
+}
+
 /// A quote inside a JSON text is escaped, so the key cannot be found in one.
 fn value_of<'a>(event: &'a [u8], key: &[u8], length: usize) -> Option<&'a [u8]> {
     let at = event.windows(key.len()).position(|window| window == key)?.checked_add(key.len())?;
@@ -112,7 +125,7 @@ fn value_of<'a>(event: &'a [u8], key: &[u8], length: usize) -> Option<&'a [u8]> 
 
 /// What comes next in a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::audit) enum Step {
     /// The record of this number; [`SegmentReader::record`] has it.
     Record(u64),
     /// Zeros, or the end of the file.
@@ -122,7 +135,7 @@ pub(super) enum Step {
 }
 
 /// Reads one segment forwards with a bounded buffer, also while it is being written.
-pub(super) struct SegmentReader {
+pub(in crate::audit) struct SegmentReader {
     file: File,
     before: Chain,
     window: Vec<u8>,
@@ -134,7 +147,7 @@ pub(super) struct SegmentReader {
 
 impl SegmentReader {
     /// Opens the segment; `None` if its header is not whole.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+    pub(in crate::audit) fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = super::disk::options().read(true).open(path)?;
         let mut bytes = [0; HEADER];
         match file.read_exact_at(&mut bytes, 0) {
@@ -145,10 +158,9 @@ impl SegmentReader {
     }
 
     /// Opens a segment whose header is damaged; only the hash before its first event is not known then.
-    pub(super) fn without_header(path: &Path, name: Name) -> io::Result<Self> {
+    pub(in crate::audit) fn without_header(path: &Path, name: Name) -> io::Result<Self> {
         let file = super::disk::options().read(true).open(path)?;
-        let last = Position { chain: name.chain, seq: name.first.saturating_sub(1) };
-        Ok(Self::behind(file, Chain { last, hash: [0; 32] }))
+        Ok(Self::behind(file, name.before()))
     }
 
     fn behind(file: File, before: Chain) -> Self {
@@ -165,7 +177,7 @@ impl SegmentReader {
     }
 
     /// The chain as it stood before this segment.
-    pub(super) fn before(&self) -> &Chain {
+    pub(in crate::audit) fn before(&self) -> &Chain {
         &self.before
     }
 
@@ -175,17 +187,17 @@ impl SegmentReader {
     }
 
     /// Number of the next record.
-    pub(super) fn next(&self) -> u64 {
+    pub(in crate::audit) fn next(&self) -> u64 {
         self.next
     }
 
     /// The record that the last step found.
-    pub(super) fn record(&self) -> &[u8] {
+    pub(in crate::audit) fn record(&self) -> &[u8] {
         self.window.get(self.record.clone()).unwrap_or_default()
     }
 
     /// Moves past the next record, if there is one.
-    pub(super) fn step(&mut self) -> io::Result<Step> {
+    pub(in crate::audit) fn step(&mut self) -> io::Result<Step> {
         let step = self.look()?;
         if matches!(step, Step::Record(_)) {
             return Ok(step);
@@ -211,7 +223,7 @@ impl SegmentReader {
     }
 
     /// Looks for the next whole record behind damage, and stands before it; its number, or `None` if none follows.
-    pub(super) fn resync(&mut self) -> io::Result<Option<u64>> {
+    pub(in crate::audit) fn resync(&mut self) -> io::Result<Option<u64>> {
         let start = self.at;
         loop {
             self.at = self.at.saturating_add(1);
@@ -232,7 +244,7 @@ impl SegmentReader {
     }
 
     /// Whether nothing but zeros follows; how a tail is told from damage.
-    pub(super) fn only_zeros_follow(&self) -> io::Result<bool> {
+    pub(in crate::audit) fn only_zeros_follow(&self) -> io::Result<bool> {
         let (mut buffer, mut at) = (vec![0; 64 * 1024], self.at);
         loop {
             let read = self.file.read_at(&mut buffer, at)?;

@@ -99,6 +99,7 @@ impl Bench {
             pod: None,
             hash_paths: false,
             fingerprint_key: None,
+            checkpoints: None,
         }
     }
 
@@ -589,4 +590,133 @@ proptest! {
             assert!(found == 1 || (found == 0 && !oldest), "event {n} is there {found} times");
         }
     }
+}
+
+/// A journal whose sink `siem` is required.
+fn pinned(bench: &Bench) -> Settings {
+    use crate::audit::sink::{self, settings::Kind};
+    let siem = sink::Settings {
+        name: crate::name::SinkName::new("siem").unwrap(),
+        kind: Kind::Stdout,
+        format: sink::Format::Native,
+        required: sink::Need::Required,
+    };
+    Settings { sinks: vec![siem], ..bench.settings() }
+}
+
+fn pass(journal: &Journal, chain: ChainId, seq: u64) {
+    let place = crate::audit::chain::Position { chain, seq };
+    assert!(journal.pins().passed(&crate::name::SinkName::new("siem").unwrap(), place));
+}
+
+fn open_pinned(bench: &Bench) -> Journal {
+    Journal::open(Box::new(bench.disk.clone()), &pinned(bench), Arc::clone(&bench.stats)).unwrap()
+}
+
+#[test]
+fn a_required_sink_that_takes_nothing_fills_the_journal_and_loses_nothing() {
+    let bench = Bench::new();
+    let mut journal = open_pinned(&bench);
+    let mut disclosed = 0;
+    while commit(&mut journal, &[disclosure(disclosed)]).is_ok() {
+        disclosed += 1;
+        assert!(disclosed < 10_000 && bench.stats.journal_bytes() <= 1024 * 1024);
+    }
+    assert!(!journal.is_writable() && disclosed > 1_000);
+    // A tenth is held back for the agent itself and for refusals.
+    let mut own_events = 0;
+    while commit(&mut journal, &[own()]).is_ok() {
+        own_events += 1;
+        assert!(own_events < 10_000);
+    }
+    assert!(own_events > 50, "{own_events}");
+    assert_eq!(bench.whole_chains().len(), disclosed + own_events);
+    // The sink comes further: room again, without anybody's help.
+    let (chain, last) = (journal.chain(), journal.synced());
+    pass(&journal, chain, last / 2);
+    journal.tidy();
+    wake(&mut journal);
+    assert!(journal.is_writable());
+    commit(&mut journal, &[disclosure(0)]).unwrap();
+    // What it did not take is still there.
+    let first = walk::list(bench.dir.path()).unwrap()[0].first;
+    assert!(first > 1 && first <= last / 2 + 1, "{first} of {last}");
+}
+
+#[test]
+fn what_every_required_sink_has_may_go_before_room_is_needed_unless_it_is_to_be_kept() {
+    for (retain, gone) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
+        let bench = Bench::new();
+        let mut settings = pinned(&bench);
+        settings.journal.retain = retain;
+        let mut journal =
+            Journal::open(Box::new(bench.disk.clone()), &settings, Arc::clone(&bench.stats)).unwrap();
+        for n in 0..500 {
+            commit(&mut journal, &[disclosure(n)]).unwrap();
+        }
+        let before = bench.segments().len();
+        assert!(before > 2);
+        pass(&journal, journal.chain(), 500);
+        journal.tidy();
+        assert_eq!(bench.segments().len() == 1, gone);
+    }
+}
+
+#[test]
+fn a_sink_that_is_no_longer_required_holds_nothing() {
+    let bench = Bench::new();
+    let mut journal = open_pinned(&bench);
+    let mut disclosed = 0;
+    while commit(&mut journal, &[disclosure(disclosed)]).is_ok() {
+        disclosed += 1;
+    }
+    journal.apply(&bench.settings());
+    wake(&mut journal);
+    for n in 0..3_000 {
+        commit(&mut journal, &[disclosure(n)]).unwrap();
+    }
+    // And a new one holds everything from now on.
+    journal.apply(&pinned(&bench));
+    while commit(&mut journal, &[disclosure(0)]).is_ok() {}
+    assert!(!journal.is_writable());
+}
+
+/// A15 of the fault cases: the place of the sink is on disk before a segment goes, so a crash in between loses nothing.
+#[test]
+fn a_start_after_a_crash_keeps_what_the_saved_place_does_not_cover() {
+    let bench = Bench::new();
+    let mut journal = open_pinned(&bench);
+    for n in 0..500 {
+        commit(&mut journal, &[disclosure(n)]).unwrap();
+    }
+    let chain = journal.chain();
+    drop(journal);
+    // The place was saved, and no segment was removed yet.
+    fs::write(bench.dir.path().join("cursor-siem"), format!("{chain}-{:020}\n", 250)).unwrap();
+    for _ in 0..3 {
+        let mut journal = open_pinned(&bench);
+        journal.tidy();
+        let lines = bench.whole_chains();
+        assert!(lines.iter().any(|line| line.contains("kv/number-250\"")), "the next one is there");
+        commit(&mut journal, &[own()]).unwrap();
+    }
+    // A place aside that was never renamed counts for nothing.
+    fs::write(bench.dir.path().join("cursor-siem.new"), format!("{chain}-{:020}\n", 499)).unwrap();
+    open_pinned(&bench).tidy();
+    assert!(bench.whole_chains().iter().any(|line| line.contains("kv/number-250\"")));
+}
+
+#[test]
+fn the_age_of_the_oldest_event_is_known() {
+    let bench = Bench::new();
+    assert_eq!(bench.stats.oldest(), None);
+    let mut journal = bench.open();
+    let old = Event { time: Timestamp::from_second(1_700_000_000).unwrap(), ..own() };
+    commit(&mut journal, &[old]).unwrap();
+    journal.close().unwrap();
+    let mut journal = bench.open();
+    commit(&mut journal, &[own()]).unwrap();
+    // The journal never lets time go back before its own start.
+    let oldest = bench.stats.oldest().unwrap();
+    assert!(oldest.abs_diff(u64::try_from(clock::now().as_second()).unwrap()) < 3600, "{oldest}");
 }

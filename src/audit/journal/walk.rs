@@ -149,6 +149,7 @@ fn following(names: &[Name], name: Name) -> Option<Name> {
 /// Every event of a journal that is there and whole, oldest first: its number and its bytes. Numbers start again
 /// with each chain; the bytes name their chain.
 pub struct Reader {
+    dir: PathBuf,
     walk: Walk,
     names: Vec<Name>,
     skipped: u64,
@@ -160,10 +161,26 @@ pub struct Reader {
 /// # Errors
 /// `dir` cannot be listed.
 pub fn read(dir: &Path) -> io::Result<Reader> {
-    Ok(Reader { walk: Walk::new(dir, None), names: list(dir)?, skipped: 0, failed: None })
+    Ok(Reader {
+        dir: dir.to_owned(),
+        walk: Walk::new(dir, None),
+        names: list(dir)?,
+        skipped: 0,
+        failed: None,
+    })
 }
 
 impl Reader {
+    /// Looks for what came since the end was reached; reading goes on behind the last event.
+    ///
+    /// # Errors
+    /// The directory cannot be listed; nothing changes then.
+    pub fn look_again(&mut self) -> io::Result<()> {
+        self.names = list(&self.dir)?;
+        self.failed = None;
+        Ok(())
+    }
+
     /// Events that were passed over so far because their bytes are damaged or gone.
     #[must_use]
     pub fn skipped(&self) -> u64 {

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// The place of one sink.
-pub(super) struct Cursor {
+pub(in crate::audit) struct Cursor {
     dir: PathBuf,
     file: PathBuf,
     saved: Option<Position>,
@@ -24,7 +24,7 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Reads the place of `sink`; without one, or with a damaged one, the sink starts with the oldest event there is.
-    pub(super) fn open(dir: &Path, sink: &SinkName) -> io::Result<Self> {
+    pub(in crate::audit) fn open(dir: &Path, sink: &SinkName) -> io::Result<Self> {
         let file = dir.join(format!("cursor-{sink}"));
         let mut text = String::new();
         let saved = match options().read(true).open(&file) {
@@ -36,7 +36,7 @@ impl Cursor {
     }
 
     /// The place on disk.
-    pub(super) fn saved(&self) -> Option<Position> {
+    pub(in crate::audit) fn saved(&self) -> Option<Position> {
         self.saved
     }
 

@@ -66,8 +66,8 @@ impl Tail {
         });
     }
 
-    /// Wakes all sinks once, so that they look whether they should end.
-    pub(super) fn nudge(&self) {
+    /// Wakes all sinks once, so that they look whether they should end, and wait for no more events to gather.
+    pub(in crate::audit) fn nudge(&self) {
         self.change(|state| {
             state.nudges = state.nudges.wrapping_add(1);
             true
@@ -105,9 +105,10 @@ impl Tail {
         }
     }
 
-    /// Lets events gather for `pause`; ends early as [`Tail::wait`] does.
-    pub(super) fn gather(&self, seen: Seen, pause: Duration) {
-        let position = Position { chain: self.chain, seq: u64::MAX };
+    /// Lets events gather for `pause`, or until there are `enough` more; ends early as [`Tail::wait`] does.
+    pub(in crate::audit) fn gather(&self, seen: Seen, enough: u64, pause: Duration) {
+        let seq = seen.position.seq.saturating_add(enough.saturating_sub(1));
+        let position = Position { chain: self.chain, seq };
         self.wait(Seen { position, ..seen }, Some(pause));
     }
 

@@ -5,8 +5,7 @@
 use super::super::reader::{Leaf, Map};
 use super::{Context, DAY, seconds};
 use crate::{
-    audit::{Journal, Settings, sink},
-    name::SinkName,
+    audit::{Journal, Settings},
     policy::rule::AuditMode,
     vault::endpoint::TransitKey,
 };
@@ -16,33 +15,27 @@ const MIB: u64 = 1024 * 1024;
 
 /// The config's words for when a read may be answered, for `audit.mode` and for a rule's `audit`.
 pub(super) fn mode(leaf: &Leaf<'_>) -> Option<AuditMode> {
-    let mode = leaf.word(&[
-        ("strict", Some(AuditMode::Strict)),
-        ("buffered", Some(AuditMode::Buffered)),
-        ("best-effort", Some(AuditMode::BestEffort)),
-        ("strict-remote", None),
-    ])?;
-    if mode.is_none() {
-        leaf.not_built("the audit mode strict-remote");
-    }
-    mode
+    leaf.word(&[
+        ("strict", AuditMode::Strict),
+        ("buffered", AuditMode::Buffered),
+        ("best-effort", AuditMode::BestEffort),
+        ("strict-remote", AuditMode::StrictRemote),
+    ])
 }
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let mut map = leaf.map()?;
     let mode = map.or("mode", AuditMode::Strict, mode);
     let journal = map.need("journal", "{dir: /var/lib/claviger/audit}", journal);
-    let sinks = map.or("sinks", Vec::new(), sinks);
+    let dir = journal.as_ref().map(|journal| journal.dir.as_path());
+    let sinks = map.or("sinks", Vec::new(), |leaf| super::sinks::read(leaf, dir));
     let hash_paths = map.or("hash_paths", false, Leaf::flag);
     let fingerprint_key = map.given("fingerprint_key", transit_key);
+    let checkpoints = map.given("checkpoints", |leaf| super::checkpoints::read(leaf, context));
     unbuilt(&mut map);
     map.finish();
     let sinks = match sinks? {
-        none if none.is_empty() => SinkName::new("stdout")
-            .ok()
-            .map(|name| sink::Settings { name, kind: sink::Kind::Stdout })
-            .into_iter()
-            .collect(),
+        none if none.is_empty() => super::sinks::default()?,
         some => some,
     };
     let source = context.environment.source.clone();
@@ -54,6 +47,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         pod: None,
         hash_paths: hash_paths?,
         fingerprint_key: fingerprint_key?,
+        checkpoints: checkpoints?,
     })
 }
 
@@ -84,70 +78,7 @@ fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
     Some(Journal { dir: dir?, max_size: max_size?, segment: segment?, retain: retain? })
 }
 
-fn sinks(leaf: &Leaf<'_>) -> Option<Vec<sink::Settings>> {
-    let named = leaf.named(SinkName::new)?;
-    let mut read: Vec<Option<sink::Settings>> = Vec::new();
-    for (name, leaf) in named {
-        let sink = sink(name, &leaf);
-        if sink.is_some() && read.iter().any(Option::is_some) {
-            leaf.problem(
-                "a second sink of kind stdout",
-                "keep one: both would write the same lines to one place",
-            );
-        }
-        read.push(sink);
-    }
-    read.into_iter().collect()
-}
-
-fn sink(name: SinkName, leaf: &Leaf<'_>) -> Option<sink::Settings> {
-    let mut map = leaf.map()?;
-    let kind = map.need("kind", "stdout", |leaf| {
-        const LATER: Option<sink::Kind> = None;
-        let kind = leaf.word(&[
-            ("stdout", Some(sink::Kind::Stdout)),
-            ("file", LATER),
-            ("http", LATER),
-            ("otlp", LATER),
-            ("syslog", LATER),
-            ("splunk", LATER),
-        ])?;
-        if kind.is_none() {
-            leaf.not_built("sinks other than stdout");
-        }
-        kind
-    });
-    // The keys of the other kinds are not settled: none of them is called unknown.
-    let kind = kind?;
-    let format = map.or("format", Some(()), |leaf| {
-        let format =
-            leaf.word(&[("native", Some(())), ("cloudevents", None), ("ocsf", None), ("ecs", None)])?;
-        if format.is_none() {
-            leaf.not_built("sink formats other than native");
-        }
-        Some(format)
-    });
-    let required = map.or("required", false, |leaf| {
-        let required = leaf.flag()?;
-        if required {
-            leaf.not_built("required sinks");
-        }
-        Some(required)
-    });
-    map.finish();
-    format.and(required).map(|_| sink::Settings { name, kind })
-}
-
 fn unbuilt(map: &mut Map<'_>) {
-    if let Some(leaf) = map.find("checkpoints") {
-        leaf.not_built("audit.checkpoints");
-        if let Some(mut map) = leaf.map() {
-            let _ = map.need("signer", "boot", |leaf| leaf.word(&[("boot", ()), ("transit", ())]));
-            let _ = map.given("key", Leaf::text);
-            let _ = map.given("anchor", super::unbuilt::store);
-            map.finish();
-        }
-    }
     if let Some(leaf) = map.find("handoff") {
         leaf.not_built("audit.handoff");
         let _ = super::unbuilt::store(&leaf);

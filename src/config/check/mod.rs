@@ -4,28 +4,36 @@
 
 mod around;
 mod audit;
+mod checkpoints;
 mod identities;
 mod program;
 mod rules;
 mod secrets;
+mod sinks;
 mod unbuilt;
 mod vault;
 mod workloads;
 
 use super::{
-    Config, Environment, Loaded,
-    file::Node,
+    Config, Environment, Loaded, Workload,
+    file::{Node, Raw},
     problem::{Problem, Rejected},
     reader::{Findings, Leaf, Map, Table, under},
 };
-use crate::{policy::rule::AuditMode, sandbox::Mode};
-use std::time::Duration;
+use crate::{
+    audit::sink::{Need, Settings as Sink},
+    policy::rule::AuditMode,
+    sandbox::Mode,
+};
+use std::{collections::BTreeSet, time::Duration};
 
 /// What the sections must know of one another.
 struct Context<'a> {
     environment: &'a Environment,
     identities: Table<'a>,
     secrets: Table<'a>,
+    /// Those that are a token for each process.
+    own: BTreeSet<&'a str>,
     upstreams: Table<'a>,
     approvals: Table<'a>,
     client_cert: ClientCert,
@@ -48,6 +56,7 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
         environment,
         identities: Table::of(root, "identities", "identity"),
         secrets: Table::of(root, "secrets", "secret"),
+        own: own(root),
         upstreams: Table::of(root, "upstreams", "upstream"),
         approvals: Table::of(root, "approvals", "approval"),
         sandbox: around::peek_sandbox(root),
@@ -65,6 +74,15 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
             Err(Rejected { problems })
         }
     }
+}
+
+/// The secrets that are a token for each process, whatever else is wrong with them.
+fn own(root: &Node) -> BTreeSet<&str> {
+    let Some(Raw::Map(secrets)) = under(root, "secrets").map(|node| &node.raw) else {
+        return BTreeSet::new();
+    };
+    let is_own = |node| matches!(under(node, "per_process").map(|node| &node.raw), Some(Raw::Flag(true)));
+    secrets.iter().filter(|entry| is_own(&entry.node)).map(|entry| entry.key.as_str()).collect()
 }
 
 /// Never seen, as far as the tests go; a config without settings must be refused all the same.
@@ -92,6 +110,9 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
     let sandbox = root.or("sandbox", Mode::default(), around::sandbox);
+    if let (Some(audit), Some(workloads)) = (&audit, &workloads) {
+        strict_remote(&mut root, audit, workloads);
+    }
     unused(&mut root, context);
     root.finish();
     Some(Config {
@@ -106,6 +127,23 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         log: log?,
         revision: context.revision.to_owned(),
     })
+}
+
+/// What waits for an acknowledgement needs somebody who can give it.
+fn strict_remote(root: &mut Map<'_>, audit: &crate::audit::Settings, workloads: &[Workload]) {
+    let rules = workloads.iter().flat_map(|workload| &workload.policy.rules);
+    let wanted =
+        rules.filter_map(|rule| rule.audit).chain([audit.mode]).max() == Some(AuditMode::StrictRemote);
+    let counts = |sink: &Sink| sink.required == Need::Required && sink.kind.is_remote();
+    if wanted
+        && !audit.sinks.iter().any(counts)
+        && let Some(leaf) = root.find("audit")
+    {
+        leaf.problem(
+            "strict-remote, and no required sink that is not on this machine",
+            "set required: true in a sink of kind http, otlp, splunk or syslog (tls or tcp)",
+        );
+    }
 }
 
 /// Warns of what nobody can use.

@@ -7,6 +7,7 @@ use super::{Context, audit};
 use crate::{
     listener::Limits,
     name::{NotAName, RuleName, SecretName},
+    peer::{level::Level, process::Support},
     policy::rule::{AuditMode, Rule},
 };
 use std::collections::BTreeSet;
@@ -16,10 +17,11 @@ pub(super) fn read(
     context: &Context<'_>,
     mode: AuditMode,
     limits: Option<&Limits>,
+    level: Option<Level>,
 ) -> Option<Vec<Rule>> {
     let mut names = BTreeSet::new();
     let read: Vec<Option<Rule>> =
-        leaf.list()?.iter().map(|leaf| rule(leaf, context, mode, limits, &mut names)).collect();
+        leaf.list()?.iter().map(|leaf| rule(leaf, context, mode, limits, level, &mut names)).collect();
     read.into_iter().collect()
 }
 
@@ -28,6 +30,7 @@ fn rule(
     context: &Context<'_>,
     mode: AuditMode,
     limits: Option<&Limits>,
+    level: Option<Level>,
     names: &mut BTreeSet<RuleName>,
 ) -> Option<Rule> {
     let mut map = leaf.map()?;
@@ -39,7 +42,7 @@ fn rule(
         }
         Some(name)
     });
-    let secrets = subject(&mut map, context);
+    let secrets = subject(&mut map, context, level);
     let audit = map.given("audit", |leaf| {
         let asked = audit::mode(leaf)?;
         if asked < mode {
@@ -67,12 +70,21 @@ fn rule(
 }
 
 /// What the rule is about: one of `secrets`, `vault` and `upstream`.
-fn subject(map: &mut Map<'_>, context: &Context<'_>) -> Option<Vec<SecretName>> {
+fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Option<Vec<SecretName>> {
     let secrets = map.find("secrets");
     let vault = map.find("vault");
     let upstream = map.find("upstream");
     let read = secrets.as_ref().map(|leaf| {
-        let names = leaf.each(|leaf| leaf.refers(&context.secrets, SecretName::new))?;
+        let names = leaf.each(|leaf| {
+            let name = leaf.refers(&context.secrets, SecretName::new)?;
+            if let Some(level) = level.filter(|level| *level < Level::Process)
+                && context.own.contains(name.as_str())
+            {
+                no_process(leaf, &name, level, &context.environment.process);
+                return None;
+            }
+            Some(name)
+        })?;
         if names.is_empty() {
             leaf.problem("an empty list", "name at least one secret, or remove the rule");
             return None;
@@ -99,6 +111,19 @@ fn subject(map: &mut Map<'_>, context: &Context<'_>) -> Option<Vec<SecretName>> 
     }
     // None of what is not built becomes a rule; its problem was written down.
     read?
+}
+
+/// A token for each process, where the peer's level names no process.
+fn no_process(leaf: &Leaf<'_>, name: &SecretName, level: Level, support: &Support) {
+    let right = match support {
+        Support::Lacking(what) => format!(
+            "run on Linux 6.9 or later, since this kernel lacks {what}, or remove per_process: one token then serves the \
+             workload"
+        ),
+        _ => "write level: process in the workload's peer, or remove per_process: one token then serves the workload"
+            .to_owned(),
+    };
+    leaf.problem(format!("{name} is a token for each process, and level {level} names no process"), &right);
 }
 
 fn paths_of_vault(leaf: &Leaf<'_>) {

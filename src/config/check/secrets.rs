@@ -118,16 +118,8 @@ fn token(map: &mut Map<'_>) -> Option<Kind> {
         }
         Some(role)
     });
-    let per_process = map.or("per_process", false, |leaf| {
-        let per_process = leaf.flag()?;
-        if per_process {
-            leaf.problem(
-                "not built yet: a token for each process",
-                "remove it: one token serves the workload",
-            );
-        }
-        Some(per_process)
-    });
+    // Whether whoever may ask for it is known as a process is for `rules`.
+    let per_process = map.or("per_process", false, Leaf::flag);
     let no_default_policy = map.or("no_default_policy", true, Leaf::flag);
     Some(Kind::Token {
         policies: policies?,

@@ -46,7 +46,8 @@ fn workload(
             "remove it, or leave it for later",
         );
     }
-    let rules = map.or("rules", Vec::new(), |leaf| rules::read(leaf, context, mode, limits.as_ref()));
+    let level = peer.as_ref().map(|peer| peer.level);
+    let rules = map.or("rules", Vec::new(), |leaf| rules::read(leaf, context, mode, limits.as_ref(), level));
     map.finish();
     let (path, mode) = socket?;
     Some(Workload {

@@ -117,6 +117,7 @@ fn journal(directory: &TempDir) -> audit::Settings {
         pod: None,
         hash_paths: false,
         fingerprint_key: None,
+        checkpoints: None,
     }
 }
 

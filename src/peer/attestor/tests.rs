@@ -531,6 +531,13 @@ async fn a_worker_that_does_not_answer_is_a_refusal_and_what_it_says_later_count
     let (running, settings) = (program.start(), program.settings());
     let worker = worker_of(&attestor);
     kill(worker, Signal::SIGSTOP).unwrap();
+    let stands = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
+    };
+    wait_until("all its threads to stand still", || {
+        let mut tasks = fs::read_dir(format!("/proc/{worker}/task")).unwrap();
+        tasks.all(|task| stands(&task.unwrap()))
+    });
     refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::Timeout);
     kill(worker, Signal::SIGCONT).unwrap();
     let other = Running::start(Command::new("/bin/sleep").arg("1000"));

@@ -12,6 +12,7 @@
 mod audit;
 mod http;
 mod postgres;
+mod rsyslog;
 mod server;
 mod vault;
 
@@ -22,6 +23,7 @@ use std::process::{Command, Stdio};
 pub use audit::AuditFile;
 pub use http::{Answer, Client};
 pub use postgres::{Postgres, SqlError};
+pub use rsyslog::{Logged, Rsyslog};
 pub use vault::Vault;
 
 /// A program that this run does not have. Its text says why and, where there is one, the remedy.

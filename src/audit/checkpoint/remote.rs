@@ -1,0 +1,160 @@
+//! What is asked of Vault for checkpoints: signatures of transit, and the anchor in KV 2.
+//!
+//! Does not decide what an answer means for the record.
+
+use super::TransitKey;
+use crate::{
+    crypto::{PublicKey, has_signed},
+    vault::{
+        Vault,
+        answer::Answer,
+        endpoint::Request,
+        error::{Class, Error},
+        limiter::Account,
+        session::{Identity, Session, State},
+    },
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The way to Vault with one identity's token.
+#[derive(Clone)]
+pub(super) struct Remote {
+    vault: Vault,
+    identity: Identity,
+    /// Public keys of transit by their version.
+    keys: BTreeMap<u64, PublicKey>,
+}
+
+impl Remote {
+    pub(super) fn new(vault: Vault, identity: Identity) -> Self {
+        Self { vault, identity, keys: BTreeMap::new() }
+    }
+
+    /// Whether there is a token to call with.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(*self.identity.state.borrow(), State::Live(_))
+    }
+
+    /// The signature of transit's `key` under `text`, checked against the public key that Vault names for it.
+    pub(super) async fn sign(&mut self, key: &TransitKey, text: &str) -> Result<(PublicKey, Vec<u8>), Error> {
+        #[derive(Deserialize)]
+        struct Data {
+            signature: String,
+        }
+        let request = Request::transit_sign(&key.mount, &key.name, STANDARD.encode(text))?;
+        let answer = self.call(&request).await?;
+        let data: Data = data(&answer)?;
+        let parsed = parse_signature(&data.signature);
+        let (version, signature) =
+            parsed.ok_or_else(|| answer.nonsense("a signature that is not vault:vN:BASE64"))?;
+        if !self.keys.contains_key(&version) {
+            self.learn(key).await?;
+        }
+        match self.keys.get(&version) {
+            Some(public) if has_signed(public, text.as_bytes(), &signature) => Ok((*public, signature)),
+            _ => Err(answer
+                .nonsense("not an Ed25519 signature of the key that it names; is the key of type ed25519?")),
+        }
+    }
+
+    async fn learn(&mut self, key: &TransitKey) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Data {
+            keys: BTreeMap<String, Version>,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            #[serde(default)]
+            public_key: String,
+        }
+        let answer = self.call(&Request::transit_key(&key.mount, &key.name)?).await?;
+        let data: Data = data(&answer)?;
+        let known = data.keys.iter().filter_map(|(version, found)| {
+            Some((version.parse().ok()?, super::text::public_key(&found.public_key)?))
+        });
+        self.keys = known.collect();
+        Ok(())
+    }
+
+    /// The newest value at `path` and its version; 0 and nothing where there never was one.
+    pub(super) async fn read(&self, mount: &str, path: &str) -> Result<(Option<Value>, u64), Error> {
+        #[derive(Deserialize)]
+        struct Data {
+            data: Option<Value>,
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        struct Metadata {
+            version: u64,
+        }
+        #[derive(Deserialize)]
+        struct Versions {
+            current_version: u64,
+        }
+        match self.call(&Request::kv2(mount, path, None)?).await {
+            Ok(answer) => {
+                let Data { data, metadata } = data(&answer)?;
+                Ok((data, metadata.version))
+            }
+            // Deleted, or never there: the metadata tell.
+            Err(error) if error.class() == Class::Missing => {
+                match self.call(&Request::kv2_metadata(mount, path)?).await {
+                    Ok(answer) => Ok((None, data::<Versions>(&answer)?.current_version)),
+                    Err(error) if error.class() == Class::Missing => Ok((None, 0)),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes `value` if `version` is still the newest; gives the new version.
+    pub(super) async fn write(
+        &self,
+        mount: &str,
+        path: &str,
+        value: &Value,
+        version: u64,
+    ) -> Result<u64, Error> {
+        #[derive(Deserialize)]
+        struct Data {
+            version: u64,
+        }
+        let answer = self.call(&Request::kv2_write(mount, path, value, version)?).await?;
+        Ok(data::<Data>(&answer)?.version)
+    }
+
+    async fn call(&self, request: &Request) -> Result<Answer, Error> {
+        let session = self.session()?;
+        let answer = self.vault.call(&Account::Upkeep, &session, request).await;
+        if answer.as_ref().is_err_and(|error| error.class() == Class::Denied) {
+            self.identity.doubt(&session);
+        }
+        answer
+    }
+
+    fn session(&self) -> Result<Session, Error> {
+        match &*self.identity.state.borrow() {
+            State::Live(session) => Ok(session.clone()),
+            State::Starting => {
+                Err(Error::new(Class::Away, "logging in for checkpoints", "the login is not over"))
+            }
+            State::Down(error) => Err(error.clone()),
+        }
+    }
+}
+
+fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
+    let envelope = answer.envelope()?;
+    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
+    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
+}
+
+/// `vault:v1:BASE64`.
+fn parse_signature(text: &str) -> Option<(u64, Vec<u8>)> {
+    let (version, signature) = text.strip_prefix("vault:v")?.split_once(':')?;
+    Some((version.parse().ok()?, STANDARD.decode(signature).ok()?))
+}

@@ -1,0 +1,73 @@
+//! What proves to a receiver who we are, read from its file each time it is used: a file that changes needs no reload.
+//!
+//! Does not keep it, and does not send it.
+
+use crate::{
+    crypto::{hex, hmac_sha256},
+    secret::SecretValue,
+};
+use http::HeaderValue;
+use std::{fs::File, io::Read as _, path::Path};
+use zeroize::Zeroizing;
+
+/// A credential file's cap, in bytes.
+const LARGEST: u64 = 64 * 1024;
+
+/// A token or key of a receiver.
+pub(super) struct Credential(SecretValue);
+
+impl Credential {
+    /// Reads `file`; spaces and line ends around it do not count.
+    ///
+    /// # Errors
+    /// What is wrong with the file, and its name; nothing of what is in it.
+    pub(super) fn read(file: &Path) -> Result<Self, String> {
+        let failed = |why: &dyn std::fmt::Display| format!("reading {}: {why}", file.display());
+        let mut text = Zeroizing::new(String::new());
+        let open = File::open(file).map_err(|error| failed(&error))?;
+        open.take(LARGEST).read_to_string(&mut text).map_err(|error| failed(&error))?;
+        let trimmed = text.trim();
+        if trimmed.is_empty() || trimmed.len() as u64 + 1 >= LARGEST {
+            return Err(failed(&"it is empty or larger than 64 KiB"));
+        }
+        Ok(Self(SecretValue::new(trimmed.to_owned())))
+    }
+
+    /// `SCHEME TOKEN`, which no log shows.
+    ///
+    /// # Errors
+    /// The token holds what no header can.
+    pub(super) fn header(&self, scheme: &str) -> Result<HeaderValue, String> {
+        let text = Zeroizing::new(format!("{scheme} {}", self.0.expose()));
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_| "a token that no header can hold".to_owned())?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// `t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a full stop, and the body.
+    pub(super) fn signature(&self, seconds: i64, body: &[u8]) -> String {
+        let time = seconds.to_string();
+        let tag = hmac_sha256(self.0.expose().as_bytes(), &[time.as_bytes(), b".", body]);
+        format!("t={time},v1={}", hex(&tag))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_trimmed_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let value = Credential::read(&file).unwrap().header("Bearer").unwrap();
+        assert_eq!((value.to_str().unwrap(), format!("{value:?}").as_str()), ("Bearer hunter2", "Sensitive"));
+        std::fs::write(&file, "hunter2\nhunter3").unwrap();
+        let error = Credential::read(&file).unwrap().header("Bearer").unwrap_err();
+        assert!(!error.contains("hunter"));
+        std::fs::write(&file, "\n").unwrap();
+        assert!(Credential::read(&file).is_err());
+    }
+}

@@ -1,0 +1,57 @@
+//! `audit.checkpoints`: who signs how far the journal has come, and where that is anchored.
+//!
+//! Pure. Whether Vault has the key and the engine is found out when running.
+
+use super::super::reader::Leaf;
+use super::{Context, mount, vault_path};
+use crate::{
+    audit::checkpoint::{Place, Settings, Signer, TransitKey},
+    name::IdentityName,
+};
+
+pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
+    let mut map = leaf.map()?;
+    let signer =
+        map.need("signer", "boot", |leaf| leaf.word(&[("boot", Signer::Boot), ("transit", Signer::Transit)]));
+    let key = map.given("key", key);
+    let anchor = map.given("anchor", anchor);
+    let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
+    map.finish();
+    let settings = Settings { signer: signer?, key: key?, anchor: anchor?, identity: identity? };
+    let calls = settings.key.is_some() || settings.anchor.is_some();
+    if settings.signer == Signer::Transit && settings.key.is_none() {
+        leaf.problem(
+            "signer: transit without a key",
+            "write key: transit/NAME, an ed25519 key in Vault's transit engine",
+        );
+    } else if calls && settings.identity.is_none() {
+        leaf.problem(
+            "a key or an anchor in Vault without an identity",
+            "write identity: NAME, one of identities",
+        );
+    } else if !calls && settings.identity.is_some() {
+        leaf.problem(
+            "an identity without a key and an anchor",
+            "remove it: Vault is not called for checkpoints",
+        );
+    } else {
+        return Some(settings);
+    }
+    None
+}
+
+/// `MOUNT/KEY`.
+fn key(leaf: &Leaf<'_>) -> Option<TransitKey> {
+    let path = vault_path(leaf)?;
+    let (mount, name) = path.rsplit_once('/')?;
+    Some(TransitKey { mount: mount.to_owned(), name: name.to_owned() })
+}
+
+/// `{mount, path}`, in a KV 2 engine.
+fn anchor(leaf: &Leaf<'_>) -> Option<Place> {
+    let mut map = leaf.map()?;
+    let mounted = map.need("mount", "kv", mount);
+    let path = map.need("path", "claviger/anchor", mount);
+    map.finish();
+    Some(Place { mount: mounted?, path: path? })
+}
