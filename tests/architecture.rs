@@ -33,6 +33,7 @@ const MAY_EXPOSE: &[&str] = &[
     "secret/mod.rs",
     "api/value.rs",
     "audit/sink/credential.rs",
+    "keeper/fingerprint.rs",
     "keeper/kept.rs",
     "keeper/token.rs",
     "vault/endpoint.rs",

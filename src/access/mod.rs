@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use outcome::{Answered, Done, Refusal, TurnedAway, Unaudited, Why};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
-    audit::event::{Outcome, Reason, Type},
+    audit::event::{Outcome, Reason, Trace, Type},
     keeper::{
         Held, Served,
         value::{Content, LeaseTerms, Value},
@@ -85,12 +85,21 @@ pub struct Parts {
     pub stopping: CancellationToken,
 }
 
+/// When a request came, and what it says that it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// When its head was read.
+    pub at: Instant,
+    /// For the event alone: nothing is decided by it.
+    pub trace: Option<Trace>,
+}
+
 /// Is told of each request, for metrics. Called on the path: must not block.
 pub trait Observe: Send + Sync {
     /// One request was answered, or one peer was refused.
     fn seen(&self, seen: &Seen<'_>);
 
-    /// One event of a request is on disk.
+    /// One event of a request is kept as its mode demands: on disk, or queued.
     fn recorded(&self, kind: Type, outcome: Outcome);
 }
 
@@ -165,16 +174,21 @@ impl Access {
         self: &Arc<Self>,
         peer: &Arc<Peer>,
         wish: Wish,
-        arrived: Instant,
+        arrival: Arrival,
     ) -> Result<Answered, Unaudited> {
         let outcome = self.attempt(peer, &wish).await;
         if let Err(Refusal { why: Why::Rejected(cause), .. }) = &outcome {
             self.disown(peer, cause);
         }
-        let event = self.event(peer, &wish, &outcome, arrived);
-        let mut unsent = Unsent::new(self, peer, wish, outcome, arrived);
-        let receipt = self.record(event, Some(peer)).await.inspect_err(|_| unsent.settle())?;
-        self.observe(Some(peer), unsent.rule(), unsent.reason(), Some(arrived.elapsed()));
+        let event = self.event(peer, &wish, &outcome, arrival);
+        let mut unsent = Unsent::new(self, peer, wish, outcome, arrival);
+        let receipt = self.record(event, Some(peer)).await.inspect_err(|unaudited| {
+            // What is on record as given, and is not given, is put right when `unsent` is dropped.
+            if !unaudited.is_on_record() {
+                unsent.settle();
+            }
+        })?;
+        self.observe(Some(peer), unsent.rule(), unsent.reason(), Some(arrival.at.elapsed()));
         Ok(Answered { unsent, receipt })
     }
 

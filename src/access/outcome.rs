@@ -2,7 +2,7 @@
 //!
 //! Does not decide and does not render: `api` does.
 
-use super::{Access, Held, Reason, Served, Value, Wish};
+use super::{Access, Arrival, Held, Reason, Served, Value, Wish};
 use crate::{
     approval::Grant,
     audit::{self, Receipt, event::RuleRef},
@@ -12,7 +12,6 @@ use crate::{
     policy::Denial,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
 
 /// What was permitted and done.
 #[derive(Debug)]
@@ -71,7 +70,7 @@ pub(super) struct Unsent {
     pub(super) peer: Arc<Peer>,
     pub(super) wish: Wish,
     pub(super) outcome: Result<Done, Refusal>,
-    pub(super) arrived: Instant,
+    pub(super) arrival: Arrival,
     settled: bool,
 }
 
@@ -91,6 +90,13 @@ pub struct Unaudited {
     pub retry_after: Duration,
     #[source]
     pub(super) source: audit::Error,
+}
+
+impl Unaudited {
+    /// Whether the event is on record all the same, and says that a value was given.
+    pub(super) fn is_on_record(&self) -> bool {
+        matches!(self.source, audit::Error::Unacknowledged)
+    }
 }
 
 impl Answered {
@@ -134,10 +140,10 @@ impl Unsent {
         peer: &Arc<Peer>,
         wish: Wish,
         outcome: Result<Done, Refusal>,
-        arrived: Instant,
+        arrival: Arrival,
     ) -> Self {
         let settled = !matches!(outcome, Ok(Done::Read(..)));
-        Self { access: Arc::clone(access), peer: Arc::clone(peer), wish, outcome, arrived, settled }
+        Self { access: Arc::clone(access), peer: Arc::clone(peer), wish, outcome, arrival, settled }
     }
 
     pub(super) fn settle(&mut self) {

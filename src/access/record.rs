@@ -3,7 +3,7 @@
 //! Does not decide. What the events look like on disk is for `audit`.
 
 use super::{
-    Access, Done, Outcome, Reason, Refusal, Seen, TurnedAway, Type, Unaudited, Value, Why, Wish,
+    Access, Arrival, Done, Outcome, Reason, Refusal, Seen, TurnedAway, Type, Unaudited, Value, Why, Wish,
     outcome::Unsent,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     policy::{Permit, rule::AuditMode},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::runtime::Handle;
 
 /// When a journal that cannot be written is worth asking again, if it does not say itself.
 const SOON: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ impl Access {
 
     /// Puts on record that a value, whose read is on record already, did not reach its client.
     pub(super) fn undelivered(&self, unsent: &Unsent) {
-        let mut event = self.event(&unsent.peer, &unsent.wish, &unsent.outcome, unsent.arrived);
+        let mut event = self.event(&unsent.peer, &unsent.wish, &unsent.outcome, unsent.arrival);
         (event.kind, event.outcome, event.reason) =
             (Type::SecretRead, Outcome::Error, Some(Reason::Undelivered));
         self.observe(Some(&unsent.peer), unsent.rule(), event.reason, None);
@@ -119,6 +119,7 @@ impl Access {
             uid: peer.uid(),
             gid: peer.gid(),
             pid: peer.pid(),
+            start_time: peer.start_time(),
             pidfd_ino: peer.process().map(|process| process.id().inode()),
             level: peer.level(),
             exe_sha256: peer.exe_sha256().copied(),
@@ -137,10 +138,11 @@ impl Access {
         peer: &Peer,
         wish: &Wish,
         outcome: &Result<Done, Refusal>,
-        arrived: Instant,
+        arrival: Arrival,
     ) -> Event {
         let mut event = self.blank(Type::SecretRead, Some(peer));
-        event.latency = Some(arrived.elapsed());
+        event.latency = Some(arrival.at.elapsed());
+        event.trace = arrival.trace;
         if let Wish::Secret { name, .. } = wish {
             event.resource = Some(Resource { secret: name.clone(), ..Resource::default() });
         }
@@ -151,7 +153,7 @@ impl Access {
                     event.kind = Type::SecretStaleServed;
                 }
                 event.rule = Some(self.rule_ref(grant.permit()));
-                event.cache = Some(Cache { hit: served.held.confirmed <= arrived, age: served.age });
+                event.cache = Some(Cache { hit: served.held.confirmed <= arrival.at, age: served.age });
                 describe(&mut event, &served.held.value);
             }
             Ok(Done::Acked(grant, value)) => {
@@ -193,6 +195,8 @@ fn describe(event: &mut Event, value: &Value) {
         field: value.field().map(str::to_owned),
         version: Some(value.generation()),
         lease_id_hash: value.lease().and_then(|lease| lease.id_hash.clone()),
+        mount: value.mount().map(str::to_owned),
+        fingerprint: value.fingerprint().map(str::to_owned),
     });
     let request_id = value.request_id().map(str::to_owned);
     event.vault = request_id.map(|id| VaultRef { request_id: Some(id), ..VaultRef::default() });

@@ -5,10 +5,11 @@
 mod answer;
 mod native;
 mod request;
+mod trace;
 mod value;
 
 use crate::{
-    access::{Access, Answered, Done, Reason, TurnedAway, Unaudited},
+    access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
     peer::Peer,
 };
 use answer::Bad;
@@ -59,13 +60,13 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let arrived = Instant::now();
+    let arrival = Arrival { at: Instant::now(), trace: trace::read(request.headers()) };
     let only_head = request.method() == Method::HEAD;
     if let Some(echo) = request.headers().get(NONCE) {
         peer.challenge().hear(echo.as_bytes());
     }
     Ok(match native::read(request, limit).await {
-        Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrived).await {
+        Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrival).await {
             Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => {
                 return Err(Silence);
             }

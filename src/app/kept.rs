@@ -69,6 +69,7 @@ impl Kept {
         let shared = Shared {
             vault: vault.clone(),
             engines: Engines::default(),
+            fingerprint_key: Arc::default(),
             boot: boot.into(),
             tags: Arc::default(),
             facts: recorder.leases(),
@@ -111,6 +112,7 @@ impl Kept {
 
     /// Makes what runs fit `config`: the first one, or a changed one.
     pub(super) fn take_over(&mut self, config: &Config) {
+        self.shared.fingerprint_key.store(config.audit.fingerprint_key.clone().map(Arc::new));
         for settings in &config.identities {
             let overlap = config.secrets.iter().filter(|secret| secret.identity == settings.name);
             let overlap = overlap.map(|secret| secret.grace).max().unwrap_or_default();

@@ -14,7 +14,7 @@ mod workloads;
 use crate::{
     audit::{
         self, Audit,
-        event::{AgentFacts, Event, Outcome, Signed, Type},
+        event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
         sink::Sinks,
     },
     clock,
@@ -60,6 +60,8 @@ pub struct Before {
     pub inside: Inside,
     /// Started outside of that; `None` where the config needs none.
     pub attestor: Option<attestor::Started>,
+    /// Where the process is.
+    pub pod: Pod,
 }
 
 /// How the agent ended.
@@ -115,14 +117,14 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
-        let Before { inside, attestor } = before;
+        let Before { inside, attestor, pod } = before;
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = {
             let metrics = metrics.clone();
-            Audit::open(&config.audit, move |took| metrics.audit_committed(took))?
+            Audit::open(&in_pod(&config.audit, pod), move |took| metrics.audit_committed(took))?
         };
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
@@ -234,7 +236,7 @@ impl Agent {
 
     /// Says how the agent is.
     fn look(&mut self) {
-        let reasons = sight::reasons(&self.kept, &self.workloads, &self.audit);
+        let reasons = sight::reasons(&self.kept, &self.workloads, &self.audit, &self.config);
         // Started means that everything is in hand for the first time: what waits for it may begin its work.
         if reasons.is_empty()
             && let Some(ready) = self.ready.take()
@@ -292,6 +294,13 @@ fn name_of(ended: Result<&'static str, tokio::task::JoinError>) -> String {
 /// Whether the journal holds events of an earlier agent.
 fn has_run_before(settings: &audit::Settings) -> bool {
     audit::journal::read(&settings.journal.dir).is_ok_and(|mut events| events.next().is_some())
+}
+
+/// What the config does not know of where events come from.
+fn in_pod(settings: &audit::Settings, pod: Pod) -> audit::Settings {
+    let source = pod.source().unwrap_or_else(|| settings.source.clone());
+    let known = pod != Pod { cluster: pod.cluster.clone(), ..Pod::default() };
+    audit::Settings { source, pod: known.then_some(pod), ..settings.clone() }
 }
 
 fn started(config: &Config, port: &Port, inside: &Inside, signed: Option<Box<Signed>>) -> Event {

@@ -10,6 +10,7 @@ use crate::{
     },
     clock, keeper,
     name::{IdentityName, SecretName},
+    policy::rule::AuditMode,
     telemetry::metrics::Metrics,
     vault::session,
 };
@@ -108,7 +109,8 @@ async fn write(
         let Some(event) = event else { return };
         let (kind, outcome) = (event.kind.word(), event.outcome.word());
         loop {
-            match audit.record(event.clone(), audit.mode()).await {
+            // Never weaker than the disk: the room that is held back is for these.
+            match audit.record(event.clone(), audit.mode().max(AuditMode::Buffered)).await {
                 Ok(_) => break metrics.audit_recorded(kind, outcome),
                 // It waits for the disk, as all behind it do; nothing that is kept alive waits for it.
                 Err(error) if error.retry_after().is_some() && queue.len() < BACKLOG => tokio::select! {
@@ -170,9 +172,9 @@ fn lease_event(fact: keeper::fact::Fact) -> Event {
             secret: Some(secret),
             kind: Some(fact.kind),
             path: fact.path,
-            field: None,
             version: Some(fact.generation),
             lease_id_hash: fact.lease_id_hash,
+            ..Resource::default()
         }),
         vault: Some(VaultRef {
             ttl: fact.ttl.as_ref().map(Duration::as_secs),

@@ -13,6 +13,7 @@ use crate::{
         sink::Lags,
     },
     clock::{self, Timestamp},
+    config::Config,
     keeper::Keeper,
     listener::Standing,
     name::WorkloadName,
@@ -39,7 +40,7 @@ use tokio::time::Instant;
 const JUMP: Duration = Duration::from_secs(2);
 
 /// Why the agent is not ready; nothing: it is.
-pub(super) fn reasons(kept: &Kept, workloads: &Workloads, audit: &Audit) -> Vec<Reason> {
+pub(super) fn reasons(kept: &Kept, workloads: &Workloads, audit: &Audit, config: &Config) -> Vec<Reason> {
     let now = Instant::now();
     let named = |code, name: &dyn std::fmt::Display| Reason { code, name: Some(name.to_string()) };
     let identities = kept.identities().load_full();
@@ -53,7 +54,8 @@ pub(super) fn reasons(kept: &Kept, workloads: &Workloads, audit: &Audit) -> Vec<
         .filter(|(_, shelf)| shelf.served(now).is_none())
         .map(|(name, _)| named(Code::SecretNotReady, name));
     let sockets = workloads.lost().map(|name| named(Code::SocketLost, name));
-    let journal = (!audit.writable()).then_some(Reason { code: Code::AuditUnwritable, name: None });
+    let unwritable = config.needs_journal() && !audit.writable();
+    let journal = unwritable.then_some(Reason { code: Code::AuditUnwritable, name: None });
     tokens.chain(secrets).chain(journal).chain(sockets).collect()
 }
 

@@ -1,25 +1,22 @@
 //! An event as the one line that is hashed, kept and printed: canonical JSON (RFC 8785), written by hand into a buffer
-//! that is used again, with no map in between.
+//! that is used again, with no map in between; which keys there are, and in which order.
 //!
 //! Pure. Does not decide what an event says. Lines never pass [`LONGEST`]: long texts are cut, and the line says so.
 
 use super::{
     chain::Chain,
-    escape::{escape, fitting},
     event::{
-        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Resource, RuleRef, Signed, SinkRef,
-        Type, VaultRef,
+        Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
+        Trace, Type, VaultRef,
     },
+    pen::{Caps, Pen, whole},
 };
 use crate::clock::Timestamp;
-use crate::crypto::{append_hex, sha256};
-use std::{fmt::Display, io::Write, time::Duration};
+use crate::crypto::sha256;
+use std::time::Duration;
 
 /// The longest line in bytes: container runtimes split lines of standard output at 16 KiB.
 pub(super) const LONGEST: usize = 16_000;
-
-/// The largest integer that every JSON reader keeps (RFC 8785 section 3.2.2.3).
-const EXACT: u64 = (1 << 53) - 1;
 
 /// Whether paths in Vault are readable in events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +32,8 @@ pub(super) enum Paths {
 pub(super) struct Frame<'a> {
     /// The agent, as a URN.
     pub(super) source: &'a str,
+    /// The pod that the agent is in.
+    pub(super) pod: Option<&'a Pod>,
     /// How paths are written.
     pub(super) paths: Paths,
     /// When the event happened; not before the event before it.
@@ -63,14 +62,6 @@ pub(super) fn render(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>) {
     write(out, event, frame, caps);
 }
 
-/// How much of each text is written.
-#[derive(Clone, Copy)]
-struct Caps {
-    text: usize,
-    keys: usize,
-    original: Option<usize>,
-}
-
 /// The keys stand in the order of RFC 8785, which for ASCII is the order of their bytes.
 fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usize {
     let Event {
@@ -90,9 +81,10 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         agent,
         agg,
         sink,
+        trace,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
-    let mut pen = Pen { out, caps, left_out: 0, first: true };
+    let mut pen = Pen::new(out, caps);
     pen.open();
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
@@ -105,6 +97,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     });
     pen.quoted("id", format_args!("{uid}-{seq:020}"));
     pen.text("identity", identity.as_ref().map(|name| name.as_str()));
+    pen.object("k8s", frame.pod, write_pod);
     pen.number("latency_us", latency.map(|latency| whole(latency.as_micros())));
     pen.quoted("mono_ns", frame.mono.as_nanos());
     pen.number("orig_size", caps.original.map(|size| whole(size as u128)));
@@ -118,6 +111,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("sink", sink.as_ref(), write_sink);
     pen.text("source", Some(frame.source));
     pen.quoted("time", format_args!("{:.6}", frame.time));
+    pen.object("trace", trace.as_ref(), write_trace);
     pen.bare("truncated", caps.original.map(|_| true));
     pen.quoted("type", kind.word());
     pen.object("vault", vault.as_ref(), write_vault);
@@ -136,7 +130,7 @@ fn severity(outcome: Outcome) -> u64 {
 }
 
 fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
-    let Actor { uid, gid, pid, pidfd_ino, level, exe_sha256, container } = actor;
+    let Actor { uid, gid, pid, start_time, pidfd_ino, level, exe_sha256, container } = actor;
     pen.object("container", container.as_ref(), write_container);
     if let Some(digest) = exe_sha256 {
         pen.hex("exe_sha256", "", digest);
@@ -149,6 +143,9 @@ fn write_actor(pen: &mut Pen<'_>, actor: &Actor) {
     }
     if let Some(inode) = pidfd_ino {
         pen.quoted("pidfd_ino", inode);
+    }
+    if let Some(ticks) = start_time {
+        pen.quoted("start_time", ticks);
     }
     pen.number("uid", Some(u64::from(*uid)));
 }
@@ -199,6 +196,22 @@ fn write_container(pen: &mut Pen<'_>, container: &ContainerRef) {
     pen.text("name", name.as_deref());
 }
 
+fn write_pod(pen: &mut Pen<'_>, pod: &Pod) {
+    let Pod { cluster: _, namespace, name, uid, service_account, node, owner } = pod;
+    pen.text("node", node.as_deref());
+    pen.text("ns", namespace.as_deref());
+    pen.text("owner", owner.as_deref());
+    pen.text("pod", name.as_deref());
+    pen.text("pod_uid", uid.as_deref());
+    pen.text("sa", service_account.as_deref());
+}
+
+fn write_trace(pen: &mut Pen<'_>, trace: &Trace) {
+    let Trace { id, span } = trace;
+    pen.hex("id", "", id);
+    pen.hex("span", "", span);
+}
+
 fn write_agg(pen: &mut Pen<'_>, agg: &Agg) {
     let Agg { count, first, last } = agg;
     pen.number("count", Some(*count));
@@ -213,10 +226,12 @@ fn write_cache(pen: &mut Pen<'_>, cache: &Cache) {
 }
 
 fn write_resource(pen: &mut Pen<'_>, resource: &Resource, paths: Paths) {
-    let Resource { secret, kind, path, field, version, lease_id_hash } = resource;
+    let Resource { secret, kind, mount, path, field, version, lease_id_hash, fingerprint } = resource;
     pen.text("field", field.as_deref());
+    pen.text("fp", fingerprint.as_deref());
     pen.text("kind", *kind);
     pen.text("lease_id_hash", lease_id_hash.as_deref());
+    pen.text("mount", mount.as_deref().filter(|_| paths == Paths::Clear));
     match (paths, path) {
         (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
         (_, path) => pen.text("path", path.as_deref()),
@@ -251,126 +266,11 @@ fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
     pen.number("ttl", *ttl);
 }
 
-/// Writes one value after the other; absent ones leave no key behind.
-struct Pen<'a> {
-    out: &'a mut Vec<u8>,
-    caps: Caps,
-    left_out: usize,
-    first: bool,
-}
-
-impl Pen<'_> {
-    fn open(&mut self) {
-        self.out.push(b'{');
-        self.first = true;
-    }
-
-    fn close(&mut self) {
-        self.out.push(b'}');
-        self.first = false;
-    }
-
-    fn key(&mut self, key: &str) {
-        if !self.first {
-            self.out.push(b',');
-        }
-        self.first = false;
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn object<T>(&mut self, key: &str, value: Option<&T>, write: impl FnOnce(&mut Self, &T)) {
-        if let Some(value) = value {
-            self.key(key);
-            self.open();
-            write(self, value);
-            self.close();
-        }
-    }
-
-    /// A text of any origin.
-    fn text(&mut self, key: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.key(key);
-            self.string(value, self.caps.text);
-        }
-    }
-
-    /// A value whose text needs no escape.
-    fn quoted(&mut self, key: &str, value: impl Display) {
-        self.key(key);
-        self.print(format_args!("\"{value}\""));
-    }
-
-    fn hex(&mut self, key: &str, prefix: &str, bytes: &[u8]) {
-        self.key(key);
-        self.out.push(b'"');
-        self.out.extend_from_slice(prefix.as_bytes());
-        append_hex(self.out, bytes);
-        self.out.push(b'"');
-    }
-
-    /// A number of an event: a text, since it may pass what JSON readers keep.
-    fn seq(&mut self, key: &str, value: Option<u64>) {
-        if let Some(seq) = value {
-            self.quoted(key, format_args!("{seq:020}"));
-        }
-    }
-
-    fn number(&mut self, key: &str, value: Option<u64>) {
-        self.bare(key, value.map(|number| number.min(EXACT)));
-    }
-
-    /// A number or a truth value.
-    fn bare(&mut self, key: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            self.key(key);
-            self.print(format_args!("{value}"));
-        }
-    }
-
-    fn list(&mut self, key: &str, values: &[String]) {
-        if values.is_empty() {
-            return;
-        }
-        self.key(key);
-        self.out.push(b'[');
-        for (place, value) in values.iter().take(self.caps.keys).enumerate() {
-            if place > 0 {
-                self.out.push(b',');
-            }
-            self.string(value, self.caps.text / 8);
-        }
-        for value in values.iter().skip(self.caps.keys) {
-            self.left_out = self.left_out.saturating_add(value.len()).saturating_add(3);
-        }
-        self.out.push(b']');
-    }
-
-    fn string(&mut self, value: &str, cap: usize) {
-        let (kept, left_out) = fitting(value, cap);
-        self.left_out = self.left_out.saturating_add(left_out);
-        self.out.push(b'"');
-        escape(self.out, kept);
-        self.out.push(b'"');
-    }
-
-    fn print(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a Vec cannot fail.
-        self.out.write_fmt(text).unwrap_or_default();
-    }
-}
-
-fn whole(number: u128) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        audit::chain::ChainId,
+        audit::{chain::ChainId, pen::EXACT},
         name::{IdentityName, RuleName, SecretName, WorkloadName},
         peer::level::Level,
         policy::rule::AuditMode,
@@ -384,6 +284,7 @@ mod tests {
         let chain = Chain::new(ChainId::new(1_795_000_000_000, [3; 10]));
         let frame = Frame {
             source: SOURCE,
+            pod: None,
             paths,
             time: event.time,
             recorded: "2026-11-23T21:44:00.123701Z".parse().unwrap(),
@@ -404,6 +305,7 @@ mod tests {
             uid: 20_001,
             gid: 20_001,
             pid: Some(4_242),
+            start_time: None,
             pidfd_ino: Some(77),
             level: Level::Process,
             exe_sha256: None,
@@ -415,7 +317,7 @@ mod tests {
             path: Some("secret/payments/stripe".into()),
             field: Some("api_key".into()),
             version: Some(7),
-            lease_id_hash: None,
+            ..Resource::default()
         });
         event.rule = Some(RuleRef {
             name: RuleName::new("payments").unwrap(),
@@ -446,6 +348,60 @@ mod tests {
         assert_eq!(line(&read(), Paths::Clear), expected.concat());
     }
 
+    /// An event of a read at level `process` in a pod, with everything that it can have.
+    #[test]
+    fn a_read_in_a_pod_names_the_pod_the_trace_and_the_credential_in_sorted_order() {
+        let mut event = read();
+        let actor = event.actor.as_mut().unwrap();
+        actor.start_time = Some(118_273);
+        let resource = event.resource.as_mut().unwrap();
+        resource.mount = Some("secret".into());
+        resource.fingerprint = Some(format!("k3:hmac-sha256:{}", "1a".repeat(32)));
+        event.trace = Some(Trace { id: [0x4b; 16], span: [7; 8] });
+        let text = |text: &str| Some(text.to_owned());
+        let pod = Pod {
+            cluster: text("prod"),
+            namespace: text("payments"),
+            name: text("api-7c9d"),
+            uid: text("0d0c0b0a-0000-4000-8000-000000000001"),
+            service_account: text("api"),
+            node: text("ip-10-0-1-17"),
+            owner: text("api"),
+        };
+        let chain = Chain::new(ChainId::new(1_795_000_000_000, [3; 10]));
+        let frame = |pod| Frame {
+            source: SOURCE,
+            pod,
+            paths: Paths::Clear,
+            time: event.time,
+            recorded: event.time,
+            mono: Duration::from_nanos(93_120_551),
+            chain: &chain,
+        };
+        let mut out = Vec::new();
+        render(&mut out, &event, &frame(Some(&pod)));
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(serde_json::to_string(&value).unwrap().into_bytes(), out);
+        let ours = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or("missing");
+        for (pointer, expected) in [
+            ("/actor/start_time", "118273"),
+            ("/k8s/node", "ip-10-0-1-17"),
+            ("/k8s/ns", "payments"),
+            ("/k8s/owner", "api"),
+            ("/k8s/pod", "api-7c9d"),
+            ("/k8s/pod_uid", "0d0c0b0a-0000-4000-8000-000000000001"),
+            ("/k8s/sa", "api"),
+            ("/resource/mount", "secret"),
+            ("/trace/id", "4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b"),
+            ("/trace/span", "0707070707070707"),
+        ] {
+            assert_eq!(ours(pointer), expected, "{pointer}");
+        }
+        let sizes = [line(&read(), Paths::Clear).len(), out.len()];
+        // With names of this length `k8s` takes 137 bytes, `fp` 87, `trace` 76, `start_time` 22 and `mount` 17.
+        assert_eq!(sizes, [758, 758 + 137 + 87 + 76 + 22 + 17]);
+    }
+
     #[test]
     fn a_hidden_pid_is_never_zero() {
         let mut event = read();
@@ -453,6 +409,7 @@ mod tests {
             uid: 1,
             gid: 1,
             pid: None,
+            start_time: None,
             pidfd_ino: None,
             level: Level::User,
             exe_sha256: None,
@@ -466,7 +423,7 @@ mod tests {
         let text = line(&read(), Paths::Hashed);
         let hash = crate::crypto::hex(&sha256(b"secret/payments/stripe"));
         assert!(text.contains(&format!(r#""path":"sha256:{hash}""#)), "{text}");
-        assert!(!text.contains("payments/stripe"));
+        assert!(!text.contains("payments/stripe") && !text.contains("mount"), "{text}");
     }
 
     #[test]
@@ -532,6 +489,8 @@ mod tests {
         let source = event.resource.clone().unwrap();
         put(&mut resource, "path", source.path);
         put(&mut resource, "field", source.field);
+        put(&mut resource, "fp", source.fingerprint);
+        put(&mut resource, "mount", source.mount);
         put(&mut resource, "version", source.version);
         put(&mut resource, "lease_id_hash", source.lease_id_hash);
         put(&mut resource, "kind", source.kind);
@@ -589,7 +548,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_by_hand_is_what_sorted_maps_give(
-            texts in prop::array::uniform9(text()),
+            texts in prop::array::uniform11(text()),
             numbers in prop::array::uniform3(small()),
             seqs in prop::array::uniform2(prop::option::of(any::<u64>())),
             jumps in prop::array::uniform2(prop::option::of(any::<i64>())),
@@ -600,10 +559,12 @@ mod tests {
         ) {
             let time = Timestamp::from_microsecond(micros).unwrap();
             let mut event = Event::new(Type::ConfigLoaded, outcome, time);
-            let [a, b, c, d, e, f, g, h, i] = texts;
+            let [a, b, c, d, e, f, g, h, i, j, k] = texts;
             let [version, ttl, problems] = numbers;
             event.reason = (outcome != Outcome::Allow).then_some(Reason::NoRule);
-            event.resource = Some(Resource { secret: None, kind: Some("kv"), path: a, field: b, version, lease_id_hash: c });
+            event.resource = Some(Resource {
+                secret: None, kind: Some("kv"), mount: j, path: a, field: b, version, lease_id_hash: c, fingerprint: k,
+            });
             event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
             event.agent = Some(AgentFacts {
                 version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),

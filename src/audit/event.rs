@@ -6,7 +6,7 @@ pub use super::sink::SinkRef;
 
 use crate::{
     clock::Timestamp,
-    crypto::Hash,
+    crypto::{Hash, hex},
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
@@ -46,11 +46,13 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Facts of the agent's own events.
     pub agent: Option<AgentFacts>,
-    /// How many equal refusals this event stands for beside those that have one of their own. The journal sets it, or
-    /// whoever refuses more than it tells.
+    /// How many equal refusals this event stands for beside those that have one of their own, set by the journal or by
+    /// whoever refuses more than it tells; or how many events without a number a gap is of.
     pub agg: Option<Agg>,
     /// Which sink it is about, and what of it.
     pub sink: Option<SinkRef>,
+    /// What the peer says that its request belongs to.
+    pub trace: Option<Trace>,
 }
 
 impl Event {
@@ -74,6 +76,7 @@ impl Event {
             agent: None,
             agg: None,
             sink: None,
+            trace: None,
         }
     }
 
@@ -180,6 +183,9 @@ pub struct Actor {
     pub gid: u32,
     /// `None` where another PID namespace hides it: written as `hidden`, never as 0.
     pub pid: Option<i32>,
+    /// Clock ticks from boot to its start: with the pid a label for people, no identity. `None` below level `process`, and
+    /// where the pid is hidden.
+    pub start_time: Option<u64>,
     /// The inode of its pidfd, which is its alone as long as the machine runs; `None` below level `process`.
     pub pidfd_ino: Option<u64>,
     /// The level that was proved.
@@ -197,6 +203,60 @@ pub struct ContainerRef {
     pub id: String,
     /// The last part of its cgroup's path, if it was read: a label that a runtime gave.
     pub name: Option<String>,
+}
+
+/// The pod that the agent is in, by the downward API; each is absent where nothing says it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pod {
+    /// The cluster's name, which only `source` holds.
+    pub cluster: Option<String>,
+    /// Namespace.
+    pub namespace: Option<String>,
+    /// The pod's name.
+    pub name: Option<String>,
+    /// The pod's uid.
+    pub uid: Option<String>,
+    /// The ServiceAccount.
+    pub service_account: Option<String>,
+    /// The node.
+    pub node: Option<String>,
+    /// What made the pod: a Deployment's name, say.
+    pub owner: Option<String>,
+}
+
+impl Pod {
+    /// The `source` of the pod's events, or none if the pod has no name.
+    #[must_use]
+    pub fn source(&self) -> Option<String> {
+        let Self { cluster, namespace, name, .. } = self;
+        let name = name.as_deref()?;
+        let before = [cluster, namespace].into_iter().flatten();
+        let path: Vec<&str> = before.map(String::as_str).chain([name, "claviger"]).collect();
+        Some(format!("urn:claviger:{}", path.join("/")))
+    }
+}
+
+/// What was said by somebody who need not speak UTF-8, as text: each byte that is no UTF-8 as `\xNN`.
+#[must_use]
+pub fn visible(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str("\\x");
+            text.push_str(&hex(&[*byte]));
+        }
+    }
+    text
+}
+
+/// A place in a trace (W3C Trace Context): what the peer says, and nothing that was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace.
+    pub id: [u8; 16],
+    /// The caller's span.
+    pub span: [u8; 8],
 }
 
 /// Refusals that were counted.
@@ -217,6 +277,8 @@ pub struct Resource {
     pub secret: Option<SecretName>,
     /// `kv`, `lease`, `token`, `certificate`; absent where nothing is known of it.
     pub kind: Option<&'static str>,
+    /// The engine that has it, where Vault said which; left out with `audit.hash_paths`.
+    pub mount: Option<String>,
     /// Where it is in Vault; hashed with `audit.hash_paths`.
     pub path: Option<String>,
     /// One field of a kv secret.
@@ -225,6 +287,9 @@ pub struct Resource {
     pub version: Option<u64>,
     /// SHA-256 of the lease id, or of a child token's accessor, hex.
     pub lease_id_hash: Option<String>,
+    /// Keyed hash of the value, with the key's version (`k3:hmac-sha256:HEX`); `none` where the value is too short for one,
+    /// `unavailable` where Vault made none. Absent without `audit.fingerprint_key`.
+    pub fingerprint: Option<String>,
 }
 
 /// The rule that allowed it.
@@ -308,4 +373,31 @@ pub struct Signed {
     pub certificate: Option<String>,
     /// The checkpoint: a signed note.
     pub note: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_utf_8_are_shown_by_their_numbers() {
+        for (bytes, text) in [
+            (&b"api"[..], "api"),
+            ("\u{fc}".as_bytes(), "\u{fc}"),
+            (b"a\xff\xc3(", "a\\xff\\xc3("),
+            (b"", ""),
+        ] {
+            assert_eq!(visible(bytes), text);
+        }
+    }
+
+    #[test]
+    fn the_source_names_the_pod_and_leaves_out_what_is_unknown() {
+        let text = |text: &str| Some(text.to_owned());
+        let pod = Pod { name: text("api-7c9d"), node: text("n1"), ..Pod::default() };
+        assert_eq!(pod.source(), text("urn:claviger:api-7c9d/claviger"));
+        let pod = Pod { cluster: text("prod"), namespace: text("payments"), ..pod };
+        assert_eq!(pod.source(), text("urn:claviger:prod/payments/api-7c9d/claviger"));
+        assert_eq!(Pod { name: None, ..pod }.source(), None);
+    }
 }

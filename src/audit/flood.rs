@@ -204,10 +204,14 @@ impl Stream {
         if counted.event.resource != event.resource {
             counted.event.resource = None;
         }
+        if counted.event.trace != event.trace {
+            counted.event.trace = None;
+        }
     }
 }
 
 impl Agg {
+    /// Adds what `other` counted.
     pub(crate) fn join(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));

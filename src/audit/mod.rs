@@ -9,10 +9,13 @@ mod escape;
 pub mod event;
 mod flood;
 pub mod journal;
+mod loose;
 pub mod note;
+mod pen;
 mod pins;
 mod queue;
 mod reason;
+mod remote;
 pub mod sink;
 pub mod tree;
 pub mod verify;
@@ -20,11 +23,12 @@ mod writer;
 
 pub use chain::ChainId;
 
-use crate::policy::rule::AuditMode;
+use crate::{policy::rule::AuditMode, vault::endpoint::TransitKey};
 use event::Event;
 use journal::disk::{self, Disk, RealDisk, Unfit};
 use pins::Pins;
 use queue::{Ask, PassOn, Queue};
+use remote::Remote;
 use sink::tail::Tail;
 use std::{
     fs::File,
@@ -51,8 +55,12 @@ pub struct Settings {
     pub sinks: Vec<sink::Settings>,
     /// `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
     pub source: String,
+    /// The pod that the agent is in, which every event names; the config does not know it.
+    pub pod: Option<event::Pod>,
     /// Whether paths in Vault are hashed in events.
     pub hash_paths: bool,
+    /// The key in Vault by which values are fingerprinted, if they are.
+    pub fingerprint_key: Option<TransitKey>,
     /// Who signs how far the journal has come; nobody without it.
     pub checkpoints: Option<checkpoint::Settings>,
 }
@@ -82,16 +90,27 @@ struct Inner {
     mode: AtomicU8,
     queue: Arc<Queue>,
     tail: Arc<Tail>,
+    remote: Arc<Remote>,
     pins: Arc<Pins>,
     stats: Arc<Stats>,
 }
 
-/// Proof that an event is on disk as surely as its mode demands: synced for `strict`, given to the kernel for
-/// `buffered`. Only the journal makes one.
+/// Proof that an event is kept as surely as its mode demands: synced for `strict`, given to the kernel for `buffered`,
+/// queued in memory for `best-effort`. Only the audit makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     chain: ChainId,
+    /// 0: it has no number yet.
     seq: u64,
+}
+
+/// Where an event is, by its receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// In the journal's file.
+    InJournal,
+    /// In memory, and lost with the process; dropped if the journal cannot be written for long.
+    Queued,
 }
 
 /// Why there is no receipt.
@@ -104,6 +123,9 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
+    /// The event is on disk, and no receiver elsewhere acknowledged it in time.
+    #[error("the event was not acknowledged elsewhere in time")]
+    Unacknowledged,
     /// The journal was closed.
     #[error("the audit journal is closed")]
     Closed,
@@ -131,7 +153,7 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable { .. } => Some(Duration::from_secs(1)),
+            Self::Unavailable { .. } | Self::Unacknowledged => Some(Duration::from_secs(1)),
             Self::Closed | Self::Directory { .. } | Self::Open { .. } => None,
         }
     }
@@ -222,16 +244,33 @@ impl Audit {
         thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
         let mode = AtomicU8::new(settings.mode as u8);
         let max = settings.journal.max_size;
-        Ok(Self(Arc::new(Inner { dir: dir.clone(), max, chain, mode, queue, tail, pins, stats })))
+        let remote = Arc::new(Remote::of(&settings.sinks));
+        Ok(Self(Arc::new(Inner { dir: dir.clone(), max, chain, mode, queue, tail, remote, pins, stats })))
     }
 
-    /// Puts `event` on disk as surely as `mode` demands. From the first poll on the event is committed even if the
-    /// future is dropped. Events are numbered in the order of those first polls.
+    /// Keeps `event` as surely as `mode` demands. From the first poll on the event is committed even if the future is
+    /// dropped. Events are numbered in the order of those first polls; what is queued comes later. What discloses nothing
+    /// waits for nobody elsewhere.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::Closed`] after the end.
-    /// Nothing may be disclosed then.
+    /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::Closed`] after the end,
+    /// [`Error::Unacknowledged`]. Nothing may be disclosed then.
     pub async fn record(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
+        if mode == AuditMode::BestEffort {
+            let left = self.0.queue.leave(Box::new(event));
+            return if left { Ok(Receipt { chain: self.0.chain, seq: 0 }) } else { Err(Error::Closed) };
+        }
+        let discloses = event.discloses();
+        let receipt = self.commit(event, mode).await?;
+        if mode == AuditMode::StrictRemote && discloses {
+            // They are not to wait for more events to send.
+            self.0.tail.nudge();
+            self.0.remote.acknowledged_by(remote::QUORUM, receipt.seq, remote::LIMIT).await?;
+        }
+        Ok(receipt)
+    }
+
+    async fn commit(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
         let (ack, answer) = oneshot::channel();
         // Declared before the wait, so that it is dropped after it.
         let _others = PassOn(&self.0.queue);
@@ -263,11 +302,10 @@ impl Audit {
     /// The mode where a rule asks for nothing stronger.
     #[must_use]
     pub fn mode(&self) -> AuditMode {
-        if self.0.mode.load(Ordering::Relaxed) == AuditMode::Buffered as u8 {
-            AuditMode::Buffered
-        } else {
-            AuditMode::Strict
-        }
+        let mode = self.0.mode.load(Ordering::Relaxed);
+        // One that is not known is never taken for a weaker one.
+        let known = [AuditMode::BestEffort, AuditMode::Buffered, AuditMode::Strict];
+        known.into_iter().find(|known| *known as u8 == mode).unwrap_or(AuditMode::StrictRemote)
     }
 
     /// Changes that mode.
@@ -279,6 +317,7 @@ impl Audit {
     /// source stay.
     pub fn apply(&self, settings: &Settings) {
         self.set_mode(settings.mode);
+        self.0.remote.require(&settings.sinks);
         self.0.queue.push(Ask::Apply(Box::new(settings.clone())));
     }
 
@@ -297,9 +336,10 @@ impl Audit {
 
     /// What a sink needs of the journal.
     fn source(&self) -> sink::runner::Source {
-        let Inner { dir, max, queue, tail, pins, .. } = &*self.0;
+        let Inner { dir, max, queue, tail, pins, remote, .. } = &*self.0;
         let (queue, tail, pins) = (Arc::clone(queue), Arc::clone(tail), Arc::clone(pins));
-        sink::runner::Source { dir: dir.clone(), max: *max, tail, queue, pins }
+        let remote = Arc::clone(remote);
+        sink::runner::Source { dir: dir.clone(), max: *max, tail, queue, pins, remote }
     }
 
     /// The name of this start's chain.
@@ -316,13 +356,22 @@ impl Drop for Inner {
 }
 
 impl Receipt {
-    /// The event's id: the same wherever the event is sent.
+    /// The event's id: the same wherever the event is sent. Of an event that is queued, and so has none yet: the chain's.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("{}-{:020}", self.chain, self.seq)
+        match self.kept() {
+            Kept::InJournal => format!("{}-{:020}", self.chain, self.seq),
+            Kept::Queued => self.chain.to_string(),
+        }
     }
 
-    /// The event's number in its chain.
+    /// Where the event is.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        if self.seq == 0 { Kept::Queued } else { Kept::InJournal }
+    }
+
+    /// The event's number in its chain, from 1; 0 while it is queued.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq

@@ -3,7 +3,11 @@
 //! The thread wakes one waiter of a batch; that one, on the runtime's own thread, wakes the others. Waking each from
 //! the journal's thread would cost a system call apiece. Does not touch files.
 
-use super::{Error, Receipt, Settings, event::Event};
+use super::{
+    Error, Receipt, Settings,
+    event::Event,
+    loose::{Loose, Taken},
+};
 use crate::policy::rule::AuditMode;
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -31,6 +35,8 @@ pub(super) enum Ask {
     Close(Option<Ack<()>>),
     /// To take over settings.
     Apply(Box<Settings>),
+    /// To record what nobody waits for.
+    Loose(Taken),
     /// To let go of what no sink needs any more.
     Tidy,
 }
@@ -46,15 +52,27 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Line {
     asks: Vec<Ask>,
+    loose: Loose,
     sleeping: Sleeping,
     closed: Closed,
 }
 
 #[derive(Default, PartialEq, Eq)]
 enum Sleeping {
-    Yes,
+    /// Until there is an ask.
+    Deeply,
+    /// Until there is anything.
+    Lightly,
     #[default]
     No,
+}
+
+/// Whether the journal's thread cares for what nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heed {
+    All,
+    /// It could not write it.
+    AsksOnly,
 }
 
 #[derive(Default, PartialEq, Eq)]
@@ -62,6 +80,12 @@ enum Closed {
     Yes,
     #[default]
     No,
+}
+
+impl Line {
+    fn is_idle(&self, heed: Heed) -> bool {
+        self.asks.is_empty() && (heed == Heed::AsksOnly || self.loose.is_empty())
+    }
 }
 
 impl Queue {
@@ -77,28 +101,53 @@ impl Queue {
             return;
         }
         line.asks.push(ask);
-        if line.sleeping == Sleeping::Yes {
+        if line.sleeping != Sleeping::No {
             line.sleeping = Sleeping::No;
             drop(line);
             self.arrived.notify_one();
         }
     }
 
-    /// Moves the next batch to `batch`; waits for one until `deadline`, or for ever without one.
-    pub(super) fn take(&self, batch: &mut Vec<Ask>, deadline: Option<Instant>) {
+    /// Leaves `event` for when the journal's thread can write it. No, after the end.
+    pub(super) fn leave(&self, event: Box<Event>) -> bool {
         let mut line = lock(&self.line);
-        while line.asks.is_empty() {
+        if line.closed == Closed::Yes {
+            return false;
+        }
+        line.loose.push(event);
+        if line.sleeping == Sleeping::Lightly {
+            line.sleeping = Sleeping::No;
+            drop(line);
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Some of what nobody waits for.
+    pub(super) fn take_loose(&self) -> Taken {
+        lock(&self.line).loose.take(BATCH)
+    }
+
+    /// Takes back what could not be written.
+    pub(super) fn give_back(&self, taken: Taken) {
+        lock(&self.line).loose.give_back(taken);
+    }
+
+    /// Moves the next batch to `batch`; waits for one until `deadline`, or for ever without one.
+    pub(super) fn take(&self, batch: &mut Vec<Ask>, deadline: Option<Instant>, heed: Heed) {
+        let mut line = lock(&self.line);
+        while line.is_idle(heed) {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return;
             }
-            line.sleeping = Sleeping::Yes;
+            line.sleeping = if heed == Heed::All { Sleeping::Lightly } else { Sleeping::Deeply };
             line = match left {
                 None => self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner),
                 Some(left) => self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0,
             };
             line.sleeping = Sleeping::No;
-            if !line.asks.is_empty() {
+            if !line.is_idle(heed) {
                 // On a core shared with the runtime's thread that one goes on first, and what it still has to say comes
                 // into the same batch. With nobody else on the core this is a system call that does nothing.
                 drop(line);
@@ -108,6 +157,9 @@ impl Queue {
         }
         let count = line.asks.len().min(BATCH);
         batch.extend(line.asks.drain(..count));
+        if heed == Heed::All && !line.loose.is_empty() {
+            batch.push(Ask::Loose(line.loose.take(BATCH)));
+        }
     }
 
     /// Ends the line: whoever still waits in it, or comes later, hears that it is closed.

@@ -126,6 +126,8 @@ pub enum Reason {
     JournalDamaged,
     /// The journal's file was removed or replaced.
     JournalReplaced,
+    /// Events were dropped while the journal could not be written: nobody had waited for them.
+    Dropped,
     /// A sink's receiver cannot be reached, or does not take events now.
     SinkFailed,
     /// A sink's receiver will never take an event.
@@ -205,6 +207,7 @@ impl Reason {
             Self::Crash => "crash",
             Self::JournalDamaged => "journal_damaged",
             Self::JournalReplaced => "journal_replaced",
+            Self::Dropped => "dropped",
             Self::SinkFailed => "sink_failed",
             Self::SinkRefused => "sink_refused",
             Self::SinkPartial => "sink_partial",

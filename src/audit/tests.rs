@@ -4,7 +4,7 @@ use super::{
     event::{Outcome, Type},
     *,
 };
-use crate::clock;
+use crate::{clock, name::SinkName};
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -27,7 +27,9 @@ fn settings(dir: &Path) -> Settings {
         },
         sinks: Vec::new(),
         source: "urn:claviger:test".into(),
+        pod: None,
         hash_paths: false,
+        fingerprint_key: None,
         checkpoints: None,
     }
 }
@@ -262,6 +264,15 @@ impl Disk for Full {
     }
 }
 
+async fn until_writable(audit: &Audit) {
+    let writable = async {
+        while !audit.writable() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), writable).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_disk_answers_unavailable_and_recovers_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -273,14 +284,77 @@ async fn a_full_disk_answers_unavailable_and_recovers_alone() {
     assert!(!audit.writable());
     full.store(false, Ordering::Relaxed);
     // Nobody records anything: readiness must come back by itself.
-    let writable = async {
-        while !audit.writable() {
+    until_writable(&audit).await;
+    audit.record(event("taken"), AuditMode::Strict).await.unwrap();
+    assert_eq!(events(dir.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn by_best_effort_a_full_disk_refuses_nothing_and_the_exact_count_of_what_it_lost_is_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(true));
+    let disk = Box::new(Full(Arc::clone(&full)));
+    let audit = Audit::open_on(disk, &settings(dir.path()), Box::new(|_| {})).unwrap();
+    let count = loose::MOST + 1_000;
+    for n in 0..count {
+        let receipt = audit.record(event(&format!("{n}")), AuditMode::BestEffort).await.unwrap();
+        assert_eq!((receipt.kept(), receipt.seq()), (Kept::Queued, 0));
+    }
+    assert!(audit.record(event("strict"), AuditMode::Strict).await.is_err());
+    full.store(false, Ordering::Relaxed);
+    until_writable(&audit).await;
+    audit.close().await.unwrap();
+    let lines: Vec<serde_json::Value> =
+        events(dir.path()).iter().map(|(_, line)| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["type"], &lines[0]["reason"]), (&"audit.gap.v1".into(), &"dropped".into()));
+    let (lost, fields) =
+        (lines[0]["agg"]["count"].as_u64().unwrap(), lines.iter().map(|line| &line["resource"]["field"]));
+    // The oldest went, the others are there in their order.
+    let kept: Vec<String> =
+        fields.skip(1).map(|field| field.as_str().unwrap_or("no field").to_owned()).collect();
+    assert_eq!((lost, kept.len()), (1_000, loose::MOST));
+    assert!(kept.iter().map(|n| n.parse::<usize>().unwrap()).eq(1_000..count));
+}
+
+#[tokio::test]
+async fn by_best_effort_events_reach_the_disk_by_themselves_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path());
+    for n in 0..3_000 {
+        audit.record(event(&format!("{n}")), AuditMode::BestEffort).await.unwrap();
+    }
+    let all = async {
+        while events(dir.path()).len() < 3_000 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), writable).await.unwrap();
-    audit.record(event("taken"), AuditMode::Strict).await.unwrap();
-    assert_eq!(events(dir.path()).len(), 1);
+    tokio::time::timeout(Duration::from_secs(30), all).await.unwrap();
+    let found = events(dir.path());
+    assert!(found.iter().enumerate().all(|(n, (_, line))| line.contains(&format!(r#""field":"{n}""#))));
+    audit.clone().close().await.unwrap();
+    assert!(matches!(audit.record(event("late"), AuditMode::BestEffort).await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_disclosure_by_strict_remote_waits_for_a_required_receiver_and_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    let siem = SinkName::new("siem").unwrap();
+    settings.sinks = remote::tests::required(&["siem"]);
+    let audit = Audit::open(&settings, |_| {}).unwrap();
+    let refusal = Event { outcome: Outcome::Deny, ..event("key") };
+    assert_eq!(audit.record(refusal, AuditMode::StrictRemote).await.unwrap().seq(), 1);
+    let read = audit.record(event("key"), AuditMode::StrictRemote);
+    let (read, ()) = tokio::join!(read, async {
+        audit.flush().await.unwrap();
+        // It is on disk, and not yet answered for.
+        assert_eq!(events(dir.path()).len(), 2);
+        audit.0.remote.acknowledge(&siem, 2, std::iter::empty());
+    });
+    assert_eq!(read.unwrap().seq(), 2);
+    let late = audit.record(event("key"), AuditMode::StrictRemote).await.unwrap_err();
+    assert!(matches!(late, Error::Unacknowledged) && late.retry_after().is_some());
+    assert_eq!(events(dir.path()).len(), 3);
 }
 
 /// An output that a test can read, stop and break.

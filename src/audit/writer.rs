@@ -4,10 +4,11 @@
 
 use super::{
     Error, Receipt,
-    event::Event,
+    event::{Agg, Event, Outcome, Reason, Type},
     flood::{Floods, Verdict},
     journal::{Fault, Journal},
-    queue::{Ack, Ask, Queue},
+    loose::Taken,
+    queue::{Ack, Ask, Heed, Queue},
     sink::tail::Tail,
 };
 use crate::policy::rule::AuditMode;
@@ -87,13 +88,14 @@ impl Writer {
         if self.floods.due().is_some_and(|due| due <= self.started.elapsed()) {
             self.report_floods();
         }
-        self.queue.take(batch, Some(Instant::now()));
+        let heed = if self.journal.is_writable() { Heed::All } else { Heed::AsksOnly };
+        self.queue.take(batch, Some(Instant::now()), heed);
         if batch.is_empty() && self.journal.check_one() {
             self.tail.publish(self.journal.synced());
             return Turn::Again;
         }
         if batch.is_empty() {
-            self.queue.take(batch, self.deadline());
+            self.queue.take(batch, self.deadline(), heed);
         }
         if batch.is_empty() {
             self.queue.pass_on();
@@ -138,6 +140,7 @@ impl Writer {
         let started = Instant::now();
         self.journal.begin();
         let (mut waiting, mut flushes, mut close) = (Vec::with_capacity(batch.len()), Vec::new(), None);
+        let mut loose = None;
         for ask in batch.drain(..) {
             match ask {
                 Ask::Record(event, mode, ack) => {
@@ -146,6 +149,7 @@ impl Writer {
                 Ask::Flush(ack) => flushes.push(ack),
                 Ask::Close(ack) => close = Some(ack),
                 Ask::Apply(settings) => self.journal.apply(&settings),
+                Ask::Loose(taken) => loose = Some(taken),
                 Ask::Tidy => self.journal.tidy(),
             }
         }
@@ -159,15 +163,31 @@ impl Writer {
         let due = self.journal.unsynced() >= SYNC_BYTES
             || self.dirty_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
         let asked = !waiting.is_empty() || !flushes.is_empty() || close.is_some();
-        let done = if asked || due || wrote.is_err() { self.settle(started) } else { Ok(()) };
+        let mut done = if asked || due || wrote.is_err() { self.settle(started) } else { Ok(()) };
         if done.is_err() {
             self.floods.taken_back(self.journal.synced());
         }
         self.answer(waiting, &done);
+        // After those that wait: it is kept whatever happens to them.
+        if let Some(taken) = loose {
+            self.place(taken, started);
+        }
+        if !flushes.is_empty() || close.is_some() {
+            self.place_all(started);
+            done = done.and(self.settle(started));
+        }
         for ack in flushes {
             ack.send(done.clone().map_err(Error::from)).unwrap_or_default();
         }
         let Some(ack) = close else { return Turn::Again };
+        let left = self.queue.take_loose();
+        if !left.is_empty() {
+            let count = left.lost.map_or(0, |lost| lost.count).saturating_add(left.events.len() as u64);
+            tracing::error!(
+                count,
+                "events that nobody waited for are lost: the audit journal cannot be written"
+            );
+        }
         self.report_floods();
         let closed = self.journal.close();
         self.synced();
@@ -178,6 +198,49 @@ impl Writer {
             ack.send(closed.map_err(Error::from)).unwrap_or_default();
         }
         Turn::Last
+    }
+
+    /// Writes what nobody waits for, as far as the journal takes it; from here on it outlives a disk that fails. The rest
+    /// goes back to the line.
+    fn place(&mut self, mut taken: Taken, started: Instant) -> Option<Fault> {
+        self.journal.begin();
+        let mut refused = None;
+        if let Some(lost) = taken.lost {
+            match self.journal.append(&dropped(lost)) {
+                Ok(_) => {
+                    self.journal.lost(lost.count);
+                    taken.lost = None;
+                }
+                Err(fault) => refused = Some(fault),
+            }
+        }
+        while refused.is_none()
+            && let Some(event) = taken.events.front()
+        {
+            self.journal.keep();
+            match self.append(event) {
+                Ok(_) => drop(taken.events.pop_front()),
+                Err(fault) => refused = Some(fault),
+            }
+        }
+        self.journal.keep();
+        // A write that fails is tried again with the sync.
+        let _ = self.journal.write();
+        if self.journal.is_dirty() && self.dirty_since.is_none() {
+            self.dirty_since = Some(started);
+        }
+        if refused.is_some() {
+            self.queue.give_back(taken);
+        }
+        refused
+    }
+
+    /// Writes everything that nobody waits for, unless the journal refuses.
+    fn place_all(&mut self, started: Instant) {
+        let mut taken = self.queue.take_loose();
+        while !taken.is_empty() && self.place(taken, started).is_none() {
+            taken = self.queue.take_loose();
+        }
     }
 
     /// Gives the number under which it, or one that is equal but for its time, is on record.
@@ -266,6 +329,12 @@ impl Writer {
         });
         self.queue.answer(answers.collect());
     }
+}
+
+/// The event that says how many were dropped, and when.
+fn dropped(lost: Agg) -> Event {
+    let event = Event::new(Type::AuditGap, Outcome::Error, lost.last);
+    Event { reason: Some(Reason::Dropped), agg: Some(lost), ..event }
 }
 
 /// However the thread ends, nobody is left waiting.

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     app,
-    audit::Audit,
+    audit::{
+        Audit,
+        event::{Pod, visible},
+    },
     config::{self, Config},
     crypto,
     peer::attestor,
@@ -15,7 +18,7 @@ use crate::{
     telemetry::log,
 };
 use anyhow::Context as _;
-use std::{panic, path::PathBuf};
+use std::{os::unix::ffi::OsStrExt as _, panic, path::PathBuf};
 
 /// Run the agent
 ///
@@ -76,7 +79,25 @@ fn begin(args: &Args, config: &Config) -> anyhow::Result<app::Before> {
     plan.extend(trust_roots());
     let inside = sandbox::enter(config.sandbox, &plan).context("giving up what is not needed")?;
     inside.say();
-    Ok(app::Before { inside, attestor })
+    Ok(app::Before { inside, attestor, pod: pod() })
+}
+
+/// The pod, if the downward API is given to us under these names.
+#[expect(clippy::disallowed_methods, reason = "the commands may read the environment")]
+fn pod() -> Pod {
+    let named = |name| {
+        let said = std::env::var_os(name).filter(|said| !said.is_empty());
+        said.map(|said| visible(said.as_bytes()))
+    };
+    Pod {
+        cluster: named("CLAVIGER_CLUSTER"),
+        namespace: named("CLAVIGER_NAMESPACE"),
+        name: named("CLAVIGER_POD_NAME"),
+        uid: named("CLAVIGER_POD_UID"),
+        service_account: named("CLAVIGER_SERVICE_ACCOUNT"),
+        node: named("CLAVIGER_NODE"),
+        owner: named("CLAVIGER_OWNER"),
+    }
 }
 
 /// Where the environment says that the system's trust roots are; read by the TLS library when `vault.ca_file` is not given.

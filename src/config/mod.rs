@@ -18,7 +18,11 @@ pub use change::{Live, NeedsRestart, change};
 pub use environment::Environment;
 pub use problem::{Problem, Rejected};
 
-use crate::{audit, crypto, keeper, listener, peer, policy, sandbox, shutdown, telemetry, vault};
+use crate::{
+    audit, crypto, keeper, listener, peer,
+    policy::{self, rule::AuditMode},
+    sandbox, shutdown, telemetry, vault,
+};
 use std::{
     fs::File,
     io::Read as _,
@@ -83,6 +87,14 @@ impl Config {
         self.workloads
             .iter()
             .any(|workload| workload.peer.uids.is_empty() || workload.peer.uids.contains(&uid))
+    }
+
+    /// Whether some answers must wait for the journal: whether it can be written then matters to readiness.
+    #[must_use]
+    pub fn needs_journal(&self) -> bool {
+        let rules = self.workloads.iter().flat_map(|workload| &workload.policy.rules);
+        let modes = rules.filter_map(|rule| rule.audit).chain([self.audit.mode]);
+        modes.max() > Some(AuditMode::BestEffort)
     }
 
     /// The files that Vault's TLS is made of; a change of any of them is a reason to connect anew.

@@ -746,10 +746,6 @@ fn rules_name_what_there_is() {
             "rules[0].audit: line 1: buffered is weaker than audit.mode, which is strict; a rule can only ask for more: remove it",
         ),
         (
-            "[{name: a, secrets: [stripe], audit: strict-remote}]",
-            "rules[0].audit: line 1: not built yet: audit modes other than strict and buffered; remove it",
-        ),
-        (
             "[{name: a, secrets: [stripe], calls_per_day: 5}]",
             "rules[0].calls_per_day: line 1: not built yet: calls_per_day; remove it",
         ),
@@ -768,6 +764,42 @@ fn rules_name_what_there_is() {
             &[&format!("workloads.job.{expected}")],
         );
     }
+}
+
+#[test]
+fn events_may_be_kept_by_best_effort_and_a_rule_may_ask_for_more() {
+    let config = |rule: &str| {
+        let rules = format!("[{{name: a, secrets: [stripe]{rule}}}]");
+        let job = format!("{{socket: {{path: /s}}, peer: {{uid: 1}}, rules: {rules}}}");
+        load(&format!("audit: {{mode: best-effort, journal: {{dir: /j}}}}\nworkloads: {{job: {job}}}\n"))
+            .config
+    };
+    let (plain, strict) = (config(""), config(", audit: strict"));
+    assert_eq!((plain.audit.mode, plain.needs_journal()), (AuditMode::BestEffort, false));
+    assert_eq!(strict.workloads[0].policy.rules[0].audit, Some(AuditMode::Strict));
+    assert!(strict.needs_journal());
+}
+
+#[test]
+fn strict_remote_needs_a_required_sink_that_is_not_on_this_machine() {
+    let config = |mode: &str, rule: &str, sink: &str| {
+        let job = format!(
+            "{{socket: {{path: /s}}, peer: {{uid: 1}}, rules: [{{name: a, secrets: [stripe], audit: {rule}}}]}}"
+        );
+        format!(
+            "audit: {{mode: {mode}, journal: {{dir: /j}}, sinks: {{a: {sink}}}}}\nworkloads: {{job: {job}}}\n"
+        )
+    };
+    let problem = "audit: line 1: strict-remote, and no required sink that is not on this machine; set required: true in a \
+                   sink of kind http, otlp, splunk or syslog (tls or tcp)";
+    for sink in ["{kind: stdout, required: true}", "{kind: http, url: \"https://siem/\"}"] {
+        check(&config("strict", "strict-remote", sink), &[problem]);
+        check(&config("strict-remote", "strict-remote", sink), &[problem]);
+        load(&config("strict", "strict", sink));
+    }
+    let there = "{kind: http, url: \"https://siem/\", required: true}";
+    let config = load(&config("strict", "strict-remote", there)).config;
+    assert_eq!(config.workloads[0].policy.rules[0].audit, Some(AuditMode::StrictRemote));
 }
 
 #[test]
@@ -949,14 +981,10 @@ fn sinks_of_every_kind_are_read() {
 #[test]
 fn the_rest_of_audit_is_refused_by_name() {
     for (text, expected) in [
-        (
-            "mode: best-effort",
-            "mode: line 1: not built yet: audit modes other than strict and buffered; remove it",
-        ),
         ("handoff: {mount: kv, path: a}", "handoff: line 1: not built yet: audit.handoff; remove it"),
         (
-            "fingerprint_key: transit/key",
-            "fingerprint_key: line 1: not built yet: audit.fingerprint_key; remove it",
+            "fingerprint_key: key",
+            "fingerprint_key: line 1: a path in Vault of one segment; write MOUNT/PATH, as in secret/payments/stripe",
         ),
     ] {
         check(&format!("audit: {{journal: {{dir: /j}}, {text}}}\n"), &[&format!("audit.{expected}")]);

@@ -66,6 +66,10 @@ pub(super) struct Made<'a> {
     pub(super) number: u64,
     /// Its number among all values of this start.
     pub(super) tag: u64,
+    /// The engine that has it, if Vault said which.
+    pub(super) mount: Option<String>,
+    /// Its keyed hash, if there is a key.
+    pub(super) fingerprint: Option<String>,
 }
 
 impl Kind {
@@ -100,13 +104,14 @@ impl Settings {
 
 impl Fresh {
     /// The value that it becomes; what falls with its token claims it.
-    pub(super) fn kept(self, made: &Made<'_>, session: &Session, due: Due) -> Kept {
+    pub(super) fn kept(self, made: Made<'_>, session: &Session, due: Due) -> Kept {
         let Fresh { content, version, term, handle, request_id } = self;
         let kind = &made.settings.kind;
         let (path, field) = kind.place();
         let value = Value {
             name: made.settings.name.clone(),
             kind: kind.word(),
+            mount: made.mount,
             path,
             field,
             generation: version.unwrap_or(made.number),
@@ -115,6 +120,7 @@ impl Fresh {
             issued_at: clock::now(),
             lease: handle.terms(term),
             request_id: request_id.filter(|id| !id.is_empty()),
+            fingerprint: made.fingerprint,
             session: kind.falls_with_its_token().then(|| session.clone()),
         };
         Kept { value: Arc::new(value), handle, term, confirmed: Instant::now(), due, failures: 0 }

@@ -85,6 +85,11 @@ impl Reader {
         Self { engines, metadata: Permission::Assumed }
     }
 
+    /// The engine of `path`, if Vault said which.
+    pub(super) fn mount_of(&self, path: &str) -> Option<String> {
+        self.engines.of(path).map(|(mount, _)| mount.trim_end_matches('/').to_owned())
+    }
+
     /// Looks whether there is something else than version `known`, and reads it if so.
     pub(super) async fn look(
         &mut self,

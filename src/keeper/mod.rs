@@ -6,6 +6,7 @@ pub mod task;
 pub mod value;
 mod certificate;
 pub mod fact;
+mod fingerprint;
 mod kept;
 pub mod kv;
 mod lease;
@@ -20,7 +21,7 @@ use crate::{
     peer::process::Process,
     vault,
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use own::Own;
 use std::{
     collections::BTreeMap,
@@ -125,6 +126,8 @@ pub struct Shared {
     pub vault: vault::Vault,
     /// What is known of KV mounts.
     pub engines: kv::Engines,
+    /// The key in Vault by which values are fingerprinted; `None`: they are not. Holds for values to come.
+    pub fingerprint_key: Arc<ArcSwapOption<vault::endpoint::TransitKey>>,
     /// The first part of every tag; new at each start, so that a tag of another boot never matches.
     pub boot: Arc<str>,
     /// The second part: counts the values of all tasks, so that no two have one tag.

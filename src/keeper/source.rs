@@ -55,6 +55,15 @@ pub(super) async fn look(
     }
 }
 
+/// The engine that has the secret, as far as Vault said it.
+pub(super) fn mount(kind: &Kind, reader: &kv::Reader) -> Option<String> {
+    match kind {
+        Kind::Kv { path, .. } => reader.mount_of(path),
+        Kind::Token { .. } => Some("auth/token".to_owned()),
+        Kind::Lease { .. } | Kind::Certificate { .. } => None,
+    }
+}
+
 /// Asks for more time, where there is a lease or a child to renew; gives what was granted and whether more may be asked
 /// for.
 pub(super) async fn renew(

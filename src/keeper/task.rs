@@ -6,6 +6,7 @@
 use super::{
     Kind, Settings, Shared, Shelf, Slot,
     fact::Act,
+    fingerprint,
     kept::{Fresh, Kept, Made, Old},
     kv::{self, Look},
     source,
@@ -187,7 +188,12 @@ impl Task {
             source::look(&self.settings, &mut self.reader, &self.shared.vault, account, session, known).await;
         match looked {
             Ok(Look::Unchanged) => self.confirm(),
-            Ok(Look::Fresh(fresh)) => self.promote(fresh, session),
+            Ok(Look::Fresh(fresh)) if self.has(&fresh) => self.confirm(),
+            Ok(Look::Fresh(fresh)) => {
+                let fingerprint =
+                    fingerprint::of(&self.settings, &self.shared, session, &fresh.content).await;
+                self.promote(fresh, fingerprint, session);
+            }
             Err(error) if error.class() == Class::Budget => {
                 self.tried.next = Instant::now() + error.retry_after().unwrap_or(NUDGE_PAUSE);
             }
@@ -212,23 +218,25 @@ impl Task {
         self.tried.next = Instant::now();
     }
 
-    /// Serves `fresh` from now on; the one before it keeps its grace.
-    fn promote(&mut self, fresh: Fresh, session: &Session) {
-        let same = self.current.as_ref().is_some_and(|kept| {
+    /// Whether `fresh` is what is in hand.
+    fn has(&self, fresh: &Fresh) -> bool {
+        self.current.as_ref().is_some_and(|kept| {
             matches!(self.settings.kind, Kind::Kv { .. })
                 && kept.value.content == fresh.content
                 && fresh.version.is_none_or(|version| version == kept.value.generation)
-        });
-        if same {
-            return self.confirm();
-        }
+        })
+    }
+
+    /// Serves `fresh` from now on; the one before it keeps its grace.
+    fn promote(&mut self, fresh: Fresh, fingerprint: Option<String>, session: &Session) {
         let now = Instant::now();
         let due = self.settings.due_after(now, fresh.term.as_ref());
         self.settled();
         self.made += 1;
         let tag = self.shared.tags.fetch_add(1, Ordering::Relaxed) + 1;
-        let made = Made { settings: &self.settings, boot: &self.shared.boot, number: self.made, tag };
-        let kept = fresh.kept(&made, session, due);
+        let mount = source::mount(&self.settings.kind, &self.reader);
+        let (settings, boot, number) = (&self.settings, &*self.shared.boot, self.made);
+        let kept = fresh.kept(Made { settings, boot, number, tag, mount, fingerprint }, session, due);
         tracing::debug!(secret = %self.settings.name, generation = kept.value.generation, "new value");
         if let Some(before) = self.current.replace(kept) {
             self.old.push(before.retire(now, self.settings.grace));

@@ -30,6 +30,7 @@ impl fmt::Debug for Content {
 pub struct Value {
     pub(super) name: SecretName,
     pub(super) kind: &'static str,
+    pub(super) mount: Option<String>,
     pub(super) path: Option<String>,
     pub(super) field: Option<String>,
     pub(super) generation: u64,
@@ -38,6 +39,7 @@ pub struct Value {
     pub(super) issued_at: Timestamp,
     pub(super) lease: Option<LeaseTerms>,
     pub(super) request_id: Option<String>,
+    pub(super) fingerprint: Option<String>,
     /// The claim on the token that it falls with.
     pub(super) session: Option<Session>,
 }
@@ -58,6 +60,7 @@ impl Value {
         Self {
             name: SecretName::new(name).unwrap(),
             kind: "kv",
+            mount: Some("secret".to_owned()),
             path: Some(format!("secret/{name}")),
             field: None,
             generation,
@@ -66,6 +69,7 @@ impl Value {
             issued_at: Timestamp::UNIX_EPOCH,
             lease: None,
             request_id: None,
+            fingerprint: None,
             session: None,
         }
     }
@@ -80,6 +84,18 @@ impl Value {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// The engine that has it, where Vault said which: of a kv secret, and of a token.
+    #[must_use]
+    pub fn mount(&self) -> Option<&str> {
+        self.mount.as_deref()
+    }
+
+    /// Its keyed hash, for events: `kN:hmac-sha256:HEX`, `none` or `unavailable`. `None`: there is no key.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
     }
 
     /// Where it came from in Vault.

@@ -14,6 +14,7 @@ pub mod level;
 pub mod process;
 pub mod program;
 mod steerable;
+mod started;
 mod watch;
 
 use crate::{crypto::Hash, name::WorkloadName};
@@ -70,6 +71,7 @@ pub struct Peer {
     level: Level,
     watch: Watch,
     challenge: Challenge,
+    started: Option<u64>,
     container: Option<Container>,
     program: Option<Program>,
 }
@@ -123,6 +125,7 @@ impl Peer {
             level: level.min(Level::User),
             watch: Watch::ids(level, (known.uid(), known.gid())),
             challenge: Challenge::default(),
+            started: None,
             container: None,
             program: None,
         }
@@ -144,6 +147,7 @@ impl Peer {
             return Ok(());
         }
         self.watch = Watch::process(stream, (self.uid, self.gid))?;
+        self.started = self.process().zip(self.pid).and_then(|(process, pid)| started::of(process, pid));
         self.level = Level::Process;
         Ok(())
     }
@@ -204,6 +208,12 @@ impl Peer {
         self.pid
     }
 
+    /// Clock ticks from boot to its start, where level `process` was proved and its number is to be seen. A label too.
+    #[must_use]
+    pub fn start_time(&self) -> Option<u64> {
+        self.started
+    }
+
     /// The process itself, where level `process` was proved.
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
@@ -255,6 +265,7 @@ impl Peer {
             level: Level::User,
             watch,
             challenge,
+            started: None,
             container,
             program,
         }

@@ -18,10 +18,15 @@ pub struct Rule {
 /// When a read may be answered, from weakest to strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AuditMode {
+    /// At once: the event is queued in memory. While the journal cannot be written, the oldest events are dropped, and
+    /// how many is on record once it can.
+    BestEffort,
     /// After `write(2)`; the journal is synced within 50 ms.
     Buffered,
     /// After the event is synced to disk.
     Strict,
+    /// After that, and after a required receiver elsewhere has acknowledged it.
+    StrictRemote,
 }
 
 impl AuditMode {
@@ -29,8 +34,10 @@ impl AuditMode {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::BestEffort => "best-effort",
             Self::Buffered => "buffered",
             Self::Strict => "strict",
+            Self::StrictRemote => "strict-remote",
         }
     }
 }

@@ -5,11 +5,12 @@
 
 use super::error::{Class, Error};
 use crate::secret::SecretValue;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
 use rustify::Endpoint;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 use vaultrs::api::{
     auth::{
         approle::requests::LoginWithApproleRequest, kubernetes::requests::LoginWithKubernetesRequest,
@@ -47,6 +48,27 @@ impl Request {
     pub fn write(path: &str, body: &serde_json::Value) -> Self {
         let request = Self::bare(Method::POST, path, format!("writing to {path}"));
         Self { body: Some(Zeroizing::new(body.to_string().into_bytes())), ..request }
+    }
+
+    /// The HMAC of SHA-256 that `key` makes of `bytes`.
+    #[must_use]
+    pub fn transit_hmac(key: &TransitKey, bytes: &[u8]) -> Self {
+        const HEAD: &[u8] = br#"{"input":""#;
+        const TAIL: &[u8] = br#""}"#;
+        let TransitKey { mount, name } = key;
+        // Written into its place, so that no other copy is left in memory.
+        let encoded = base64::encoded_len(bytes.len(), true).unwrap_or(0);
+        let mut body = Zeroizing::new(Vec::with_capacity(HEAD.len() + encoded + TAIL.len()));
+        body.extend_from_slice(HEAD);
+        body.resize(HEAD.len() + encoded, b'=');
+        if let Some(input) = body.get_mut(HEAD.len()..) {
+            // It has exactly the room that it needs.
+            BASE64_STANDARD.encode_slice(bytes, input).unwrap_or_default();
+        }
+        body.extend_from_slice(TAIL);
+        let path = format!("{mount}/hmac/{name}/sha2-256");
+        let request = Self::bare(Method::POST, &path, format!("making a fingerprint by {key}"));
+        Self { body: Some(body), ..request }
     }
 
     /// Which engine is mounted where `path` lies (needs any capability on the path).
@@ -234,6 +256,21 @@ impl Request {
         // vaultrs 0.8 begins some paths with a slash, and that of renew-self with a tab.
         let path = endpoint.path().trim_start_matches(['/', '\t']).to_owned();
         Ok(Self { method, path, query, body, doing })
+    }
+}
+
+/// A key of Vault's transit engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransitKey {
+    /// Where the engine is mounted.
+    pub mount: String,
+    /// The key in it.
+    pub name: String,
+}
+
+impl fmt::Display for TransitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.mount, self.name)
     }
 }
 

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fingerprint;
 mod identity;
 mod keeper;
 mod own;

@@ -13,6 +13,7 @@ mod calls;
 mod checkpoints;
 mod database;
 mod exit;
+mod fingerprint;
 mod logins;
 mod outages;
 mod own;

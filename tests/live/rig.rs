@@ -128,6 +128,11 @@ impl Plan {
     /// The identity `reports` by AppRole; `role` is added to the role's settings in Vault.
     pub(crate) fn approle(&mut self, vault: &Vault, role: Value) {
         make_approle(vault, role);
+        self.approle_again(vault);
+    }
+
+    /// The same where Vault has the role already.
+    pub(crate) fn approle_again(&mut self, vault: &Vault) {
         let secret_id = vault.root().post("auth/approle/role/app/secret-id", &json!({})).expect_success();
         let secret_id = self.file("secret_id", secret_id["data"]["secret_id"].as_str().unwrap());
         let role_id = self.file("role_id", &role_id(vault));

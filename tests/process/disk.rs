@@ -27,11 +27,17 @@ fn cannot_mount() -> Option<&'static str> {
 /// An agent whose journal is on a disk of 4 MiB, in a mount namespace of its own; `first` is a shell command that runs
 /// before it, with `$1` as the disk.
 async fn on_a_small_disk(scene: &Scene, config: &Config, first: &str) -> (Agent, PathBuf) {
+    on_a_disk_of("4m", scene, config, first).await
+}
+
+/// The same on a disk of `size`.
+async fn on_a_disk_of(size: &str, scene: &Scene, config: &Config, first: &str) -> (Agent, PathBuf) {
     let disk = scene.journal();
     std::fs::create_dir(&disk).unwrap();
     let run = scene.run(config);
-    let script =
-        format!("mount -t tmpfs -o size=4m,mode=0700 journal \"$1\" && {{ {first}; }}; shift; exec \"$@\"");
+    let script = format!(
+        "mount -t tmpfs -o size={size},mode=0700 journal \"$1\" && {{ {first}; }}; shift; exec \"$@\""
+    );
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &script, "sh"]).arg(&disk).arg(run.as_std().get_program());
     command.args(run.as_std().get_args());
@@ -121,6 +127,44 @@ async fn on_a_full_disk_nothing_is_disclosed_tokens_live_on_and_room_is_found_ag
     assert!(events.iter().any(|event| event["type"] == "secret.denied.v1" && event["reason"] == "no_rule"));
     assert!(!events.iter().any(|event| event["type"] == "auth.failed.v1"));
     assert_eq!(agent.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_best_effort_a_full_disk_stops_no_read_and_the_exact_count_of_what_was_lost_is_on_record() {
+    if let Some(why) = cannot_mount() {
+        return crate::skip(why);
+    }
+    let scene = Scene::new().await;
+    let mut config = scene.config();
+    config.audit = config.audit.replacen('{', "{mode: best-effort, ", 1);
+    let (mut agent, disk) = on_a_disk_of("12m", &scene, &config, "true").await;
+    agent.until_ready().await;
+    let filler = fill(&disk);
+    let mut line = Line::open(&scene.socket("job")).await.unwrap();
+    // More than is on the disk for it, and in memory: some events must be lost.
+    let mut reads = 0;
+    while reads < 12_000 {
+        let reply = line.ask("/secrets/stripe").await.unwrap();
+        assert_eq!((reply.status, reply.body.contains(VALUE)), (200, true), "{reply:?}");
+        reads += 1;
+    }
+    // Nobody is kept waiting, so the agent is ready.
+    assert_eq!(agent.page("/readyz").await.status, 200);
+    std::fs::remove_file(filler).unwrap();
+    until("the events that waited", || async {
+        let found = events_in(&disk);
+        found.iter().any(|event| event["type"] == "audit.gap.v1").then_some(())
+    })
+    .await;
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(agent.wait().await.code(), Some(0));
+    // The disk goes with the agent: what standard output had is what was there.
+    let lines: Vec<serde_json::Value> =
+        agent.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kept = lines.iter().filter(|event| event["type"] == "secret.read.v1").count() as u64;
+    let gaps: Vec<_> = lines.iter().filter(|event| event["reason"] == "dropped").collect();
+    let lost: u64 = gaps.iter().map(|event| event["agg"]["count"].as_u64().unwrap()).sum();
+    assert_eq!((kept + lost, lost > 0), (reads, true), "{gaps:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ mod config;
 mod run;
 mod kill;
 mod disk;
+mod modes;
 mod reload;
 mod sockets;
 mod secrecy;

@@ -8,7 +8,9 @@ use claviger::{
     peer::{self, level::Level},
     policy::{self, Policy, rule::Rule},
     vault::{
-        Budget, Settings, Vault, keepalive,
+        Budget, Settings, Vault,
+        endpoint::TransitKey,
+        keepalive,
         login::{self, Method, SecretId},
         session::{self, Identity, Start, State, Terms},
         wire::{Connect, Lost, Reply, Wire},
@@ -87,6 +89,7 @@ impl Bench {
         let shared = Shared {
             vault: vault.clone(),
             engines: Engines::default(),
+            fingerprint_key: Arc::default(),
             boot: "boot".into(),
             tags: Arc::default(),
             facts: leases_in,
@@ -131,6 +134,12 @@ impl Bench {
             keepalive::identity(settings, self.vault.clone(), terms, Start::Fresh, self.facts_in.clone());
         self.tasks.spawn(keepalive.run(self.stop.clone()));
         identity
+    }
+
+    /// Values to come are fingerprinted by this key.
+    pub(crate) fn fingerprint_by(&self, mount: &str, name: &str) {
+        let key = TransitKey { mount: mount.into(), name: name.into() };
+        self.shared.fingerprint_key.store(Some(Arc::new(key)));
     }
 
     /// Starts keeping a secret.

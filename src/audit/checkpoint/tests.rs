@@ -30,7 +30,9 @@ fn settings(dir: &Path) -> AuditSettings {
         journal: Journal { dir: dir.to_owned(), max_size: 8 << 20, segment: 1 << 20, retain: Duration::ZERO },
         sinks: Vec::new(),
         source: SOURCE.into(),
+        pod: None,
         hash_paths: false,
+        fingerprint_key: None,
         checkpoints: Some(boot()),
     }
 }

@@ -16,7 +16,7 @@ use super::{
     Settings, Stats,
     canonical::{self, Frame, Paths},
     chain::{Chain, ChainId},
-    event::{AgentFacts, Event, Outcome, Reason, Type},
+    event::{AgentFacts, Event, Outcome, Pod, Reason, Type},
     pins::Pins,
 };
 use crate::clock::{self, Timestamp};
@@ -41,6 +41,7 @@ const REST: Duration = Duration::from_millis(250);
 /// The journal of one start of the agent.
 pub(super) struct Journal {
     source: String,
+    pod: Option<Pod>,
     paths: Paths,
     started: Duration,
     now: Timestamp,
@@ -77,6 +78,7 @@ impl Journal {
         let mono = clock::since_boot();
         let mut journal = Self {
             source: settings.source.clone(),
+            pod: settings.pod.clone(),
             paths: paths(settings),
             started: mono,
             now,
@@ -160,6 +162,11 @@ impl Journal {
     /// What was appended was acknowledged: no failure may take it back.
     pub(super) fn keep(&mut self) {
         self.mark = (self.unsynced.len(), self.chain);
+    }
+
+    /// Counts events that never came this far.
+    pub(super) fn lost(&self, count: u64) {
+        self.stats.gap_events.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Numbers and chains `event`, and gives its number. It is not on disk yet.
@@ -268,6 +275,7 @@ impl Journal {
         let time = event.time.max(self.last_time);
         let frame = Frame {
             source: &self.source,
+            pod: self.pod.as_ref(),
             paths: self.paths,
             time,
             recorded: self.now.max(time),

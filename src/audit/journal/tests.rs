@@ -96,7 +96,9 @@ impl Bench {
             },
             sinks: Vec::new(),
             source: "urn:claviger:test".into(),
+            pod: None,
             hash_paths: false,
+            fingerprint_key: None,
             checkpoints: None,
         }
     }

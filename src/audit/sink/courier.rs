@@ -8,7 +8,7 @@ use super::{
     fact::{Fact, What},
     outlet::{Code, Failure, Outlet, Verdict},
 };
-use crate::{crypto::chance, name::SinkName};
+use crate::{audit::chain::Position, crypto::chance, name::SinkName};
 use std::{iter, ops::Range, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ pub(super) struct Courier {
     /// Once cancelled, each part is tried only once more.
     pub(super) stop: CancellationToken,
     pub(super) standing: Standing,
+    /// What the receiver refused, or may have refused, of what is done with.
+    pub(super) missed: Vec<Position>,
 }
 
 /// Whether deliveries work.
@@ -133,7 +135,7 @@ impl Courier {
     }
 
     /// Sets aside what the receiver refuses for good: what follows must not wait for it.
-    fn bury(&self, items: &[Item], events: u64, of: Option<u64>, code: Code) {
+    fn bury(&mut self, items: &[Item], events: u64, of: Option<u64>, code: Code) {
         let reason = match of {
             Some(of) => format!("indeterminate({events}/{of})"),
             None => code.to_string(),
@@ -142,6 +144,7 @@ impl Courier {
         if let Err(error) = self.dead.keep(items, &reason) {
             tracing::error!(sink = %self.name, %error, "dead letters cannot be kept: these events are in the journal only");
         }
+        self.missed.extend(items.iter().map(|item| item.place));
         self.say(What::Dead { events, of, code });
     }
 

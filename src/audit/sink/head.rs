@@ -30,6 +30,7 @@ pub(super) struct Head {
     pub(super) resource: Option<Resource>,
     pub(super) rule: Option<Rule>,
     pub(super) vault: Option<Vault>,
+    pub(super) trace: Option<Trace>,
 }
 
 impl Head {
@@ -57,6 +58,14 @@ impl Head {
     pub(super) fn recorded(&self) -> Option<Timestamp> {
         self.recorded.as_ref()?.parse().ok()
     }
+}
+
+/// What the peer says that its request belongs to, in hexadecimal digits.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Trace {
+    pub(super) id: String,
+    pub(super) span: String,
 }
 
 /// Which chain it continues.

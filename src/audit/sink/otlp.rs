@@ -62,6 +62,11 @@ struct Record {
     event_name: String,
     body: Value,
     attributes: Vec<Attribute>,
+    /// Hexadecimal, unlike other bytes in protobuf's JSON (OTLP specification, "JSON Protobuf Encoding").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -168,6 +173,8 @@ fn record(item: &Item) -> Record {
         event_name: head.kind,
         body: Value::StringValue(String::from_utf8_lossy(&item.native).into_owned()),
         attributes,
+        trace_id: head.trace.as_ref().map(|trace| trace.id.clone()),
+        span_id: head.trace.map(|trace| trace.span),
     }
 }
 

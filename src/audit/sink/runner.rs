@@ -18,6 +18,7 @@ use crate::{
         journal::walk::{Walk, list},
         pins::Pins,
         queue::{Ask, Queue},
+        remote::Remote,
     },
     name::SinkName,
 };
@@ -49,6 +50,7 @@ pub(in crate::audit) struct Source {
     pub(in crate::audit) tail: Arc<Tail>,
     pub(in crate::audit) queue: Arc<Queue>,
     pub(in crate::audit) pins: Arc<Pins>,
+    pub(in crate::audit) remote: Arc<Remote>,
 }
 
 /// What others may ask of a running sink, and see of it.
@@ -131,6 +133,7 @@ fn start(
         tell: Arc::clone(tell),
         stop: control.stop.clone(),
         standing: Standing::Up,
+        missed: Vec::new(),
     };
     let walk = Walk::new(&source.dir, cursor.saved());
     let runner = Runner {
@@ -309,7 +312,10 @@ impl Runner {
         self.control.behind.store(behind, Ordering::Relaxed);
         if last.place.chain == end.chain {
             self.control.seq.store(last.place.seq, Ordering::Relaxed);
+            let missed = self.courier.missed.iter().filter(|place| place.chain == end.chain);
+            self.source.remote.acknowledge(&self.courier.name, last.place.seq, missed.map(|place| place.seq));
         }
+        self.courier.missed.clear();
         if self.saved_at.elapsed() >= self.pace.save {
             self.save();
         }

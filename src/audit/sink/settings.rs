@@ -46,6 +46,18 @@ pub enum Kind {
     Splunk(Splunk),
 }
 
+impl Kind {
+    /// Whether it sends events to another machine, or at least over the network: what `strict-remote` waits for.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Otlp(_) | Self::Splunk(_) => true,
+            Self::Syslog(syslog) => !matches!(syslog.address, Address::Unix(_)),
+            Self::Stdout | Self::File(_) => false,
+        }
+    }
+}
+
 /// A file that is rotated by renaming: `FILE`, `FILE.1` …
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {

@@ -66,8 +66,8 @@ impl Tail {
         });
     }
 
-    /// Wakes all sinks once, so that they look whether they should end.
-    pub(super) fn nudge(&self) {
+    /// Wakes all sinks once, so that they look whether they should end, and wait for no more events to gather.
+    pub(in crate::audit) fn nudge(&self) {
         self.change(|state| {
             state.nudges = state.nudges.wrapping_add(1);
             true

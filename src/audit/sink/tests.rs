@@ -37,6 +37,7 @@ pub(super) fn chained(events: impl IntoIterator<Item = Event>) -> Vec<Item> {
         let mut native = Vec::new();
         let frame = Frame {
             source: "urn:claviger:prod/payments/api-7c9d",
+            pod: None,
             paths: Paths::Clear,
             time: event.time,
             recorded: event.time,
@@ -118,6 +119,7 @@ impl Bench {
             tell: Arc::new(move |fact: Fact| told.lock().unwrap().push(fact.what)),
             stop: CancellationToken::new(),
             standing: Standing::Up,
+            missed: Vec::new(),
         };
         Self { dir, double, facts, courier }
     }

@@ -29,7 +29,9 @@ fn settings(dir: &Path) -> Settings {
         },
         sinks: Vec::new(),
         source: "urn:claviger:host/claviger".into(),
+        pod: None,
         hash_paths: false,
+        fingerprint_key: None,
         checkpoints: None,
     }
 }

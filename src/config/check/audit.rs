@@ -7,6 +7,7 @@ use super::{Context, DAY, seconds};
 use crate::{
     audit::{Journal, Settings},
     policy::rule::AuditMode,
+    vault::endpoint::TransitKey,
 };
 use std::time::Duration;
 
@@ -14,16 +15,12 @@ const MIB: u64 = 1024 * 1024;
 
 /// The config's words for when a read may be answered, for `audit.mode` and for a rule's `audit`.
 pub(super) fn mode(leaf: &Leaf<'_>) -> Option<AuditMode> {
-    let mode = leaf.word(&[
-        ("strict", Some(AuditMode::Strict)),
-        ("buffered", Some(AuditMode::Buffered)),
-        ("strict-remote", None),
-        ("best-effort", None),
-    ])?;
-    if mode.is_none() {
-        leaf.not_built("audit modes other than strict and buffered");
-    }
-    mode
+    leaf.word(&[
+        ("strict", AuditMode::Strict),
+        ("buffered", AuditMode::Buffered),
+        ("best-effort", AuditMode::BestEffort),
+        ("strict-remote", AuditMode::StrictRemote),
+    ])
 }
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
@@ -33,6 +30,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let dir = journal.as_ref().map(|journal| journal.dir.as_path());
     let sinks = map.or("sinks", Vec::new(), |leaf| super::sinks::read(leaf, dir));
     let hash_paths = map.or("hash_paths", false, Leaf::flag);
+    let fingerprint_key = map.given("fingerprint_key", transit_key);
     let checkpoints = map.given("checkpoints", |leaf| super::checkpoints::read(leaf, context));
     unbuilt(&mut map);
     map.finish();
@@ -41,8 +39,23 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         some => some,
     };
     let source = context.environment.source.clone();
-    let (mode, hash_paths, checkpoints) = (mode?, hash_paths?, checkpoints?);
-    Some(Settings { mode, journal: journal?, sinks, source, hash_paths, checkpoints })
+    Some(Settings {
+        mode: mode?,
+        journal: journal?,
+        sinks,
+        source,
+        pod: None,
+        hash_paths: hash_paths?,
+        fingerprint_key: fingerprint_key?,
+        checkpoints: checkpoints?,
+    })
+}
+
+/// `MOUNT/KEY`; the mount may have more than one segment.
+fn transit_key(leaf: &Leaf<'_>) -> Option<TransitKey> {
+    let path = super::vault_path(leaf)?;
+    let (mount, name) = path.rsplit_once('/')?;
+    Some(TransitKey { mount: mount.to_owned(), name: name.to_owned() })
 }
 
 fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
@@ -69,9 +82,5 @@ fn unbuilt(map: &mut Map<'_>) {
     if let Some(leaf) = map.find("handoff") {
         leaf.not_built("audit.handoff");
         let _ = super::unbuilt::store(&leaf);
-    }
-    if let Some(leaf) = map.find("fingerprint_key") {
-        leaf.not_built("audit.fingerprint_key");
-        let _ = super::vault_path(&leaf);
     }
 }

@@ -15,12 +15,16 @@ mod vault;
 mod workloads;
 
 use super::{
-    Config, Environment, Loaded,
+    Config, Environment, Loaded, Workload,
     file::{Node, Raw},
     problem::{Problem, Rejected},
     reader::{Findings, Leaf, Map, Table, under},
 };
-use crate::{policy::rule::AuditMode, sandbox::Mode};
+use crate::{
+    audit::sink::{Need, Settings as Sink},
+    policy::rule::AuditMode,
+    sandbox::Mode,
+};
 use std::{collections::BTreeSet, time::Duration};
 
 /// What the sections must know of one another.
@@ -100,12 +104,15 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         audit::read(leaf, context)
     });
     // A faulty mode was written down already: no rule is weaker than the weakest.
-    let mode = audit.as_ref().map_or(AuditMode::Buffered, |audit| audit.mode);
+    let mode = audit.as_ref().map_or(AuditMode::BestEffort, |audit| audit.mode);
     let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, mode));
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
     let sandbox = root.or("sandbox", Mode::default(), around::sandbox);
+    if let (Some(audit), Some(workloads)) = (&audit, &workloads) {
+        strict_remote(&mut root, audit, workloads);
+    }
     unused(&mut root, context);
     root.finish();
     Some(Config {
@@ -120,6 +127,23 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         log: log?,
         revision: context.revision.to_owned(),
     })
+}
+
+/// What waits for an acknowledgement needs somebody who can give it.
+fn strict_remote(root: &mut Map<'_>, audit: &crate::audit::Settings, workloads: &[Workload]) {
+    let rules = workloads.iter().flat_map(|workload| &workload.policy.rules);
+    let wanted =
+        rules.filter_map(|rule| rule.audit).chain([audit.mode]).max() == Some(AuditMode::StrictRemote);
+    let counts = |sink: &Sink| sink.required == Need::Required && sink.kind.is_remote();
+    if wanted
+        && !audit.sinks.iter().any(counts)
+        && let Some(leaf) = root.find("audit")
+    {
+        leaf.problem(
+            "strict-remote, and no required sink that is not on this machine",
+            "set required: true in a sink of kind http, otlp, splunk or syslog (tls or tcp)",
+        );
+    }
 }
 
 /// Warns of what nobody can use.

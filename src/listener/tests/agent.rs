@@ -114,7 +114,9 @@ fn journal(directory: &TempDir) -> audit::Settings {
         },
         sinks: Vec::new(),
         source: "urn:claviger:test".into(),
+        pod: None,
         hash_paths: false,
+        fingerprint_key: None,
         checkpoints: None,
     }
 }

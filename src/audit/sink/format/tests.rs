@@ -3,7 +3,7 @@
 use super::{super::tests::chained, *};
 use crate::{
     audit::event::{
-        Actor, AgentFacts, Cache, Event, Outcome, Reason, Resource, RuleRef, SinkRef, Type, VaultRef,
+        Actor, AgentFacts, Cache, Event, Outcome, Reason, Resource, RuleRef, SinkRef, Trace, Type, VaultRef,
     },
     clock::Timestamp,
     crypto::{hex, sha256},
@@ -53,6 +53,7 @@ fn events() -> Vec<Item> {
                         uid: 0,
                         gid: 7,
                         pid,
+                        start_time: None,
                         pidfd_ino: None,
                         level: Level::User,
                         exe_sha256: None,
@@ -78,7 +79,10 @@ fn full(bare: &Event) -> Event {
             field: Some("api_key".into()),
             version: Some(7),
             lease_id_hash: Some("ab".into()),
+            mount: Some("secret".into()),
+            fingerprint: Some(format!("k1:hmac-sha256:{}", "0".repeat(64))),
         }),
+        trace: Some(Trace { id: [0x4b; 16], span: [7; 8] }),
         rule: Some(RuleRef {
             name: RuleName::new("payments").unwrap(),
             revision: "sha256:77ab".into(),
