@@ -11,7 +11,23 @@ pub use jiff::Timestamp;
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now() -> Timestamp {
-    Timestamp::now()
+    #[cfg(test)]
+    let now = Timestamp::now() + shift::BY.get();
+    #[cfg(not(test))]
+    let now = Timestamp::now();
+    now
+}
+
+/// A wall clock that a test sets, for its own thread alone.
+#[cfg(test)]
+pub(crate) mod shift {
+    use jiff::SignedDuration;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// How far ahead it is.
+        pub(crate) static BY: Cell<SignedDuration> = const { Cell::new(SignedDuration::ZERO) };
+    }
 }
 
 /// Time since the machine booted, suspension included (`CLOCK_BOOTTIME`, Linux 2.6.39): survives jumps of the wall clock.

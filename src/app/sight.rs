@@ -178,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_goes_an_hour_back_and_then_two_forth_is_told_each_time() {
+        let mut clock = Clock::new();
+        for (hours, expected) in [(-1, -3_600), (1, 7_200), (0, -3_600)] {
+            clock::shift::BY.set(jiff::SignedDuration::from_hours(hours));
+            let facts = clock.jumped(-250).unwrap().agent.unwrap();
+            assert_eq!(
+                ((facts.jump_ms.unwrap() + 500).div_euclid(1000), facts.skew_ms),
+                (expected, Some(-250))
+            );
+            assert!(clock.jumped(0).is_none());
+        }
+    }
+
+    #[test]
     fn a_jump_of_the_wall_clock_is_an_event_that_says_how_far() {
         check(3600, Some(3_600_000));
         check(-3600, Some(-3_600_000));

@@ -1,4 +1,5 @@
-//! Refusals that come too fast to be written one by one: equal ones are counted, and the exact count is written each second.
+//! Refusals that come too fast to be written one by one: equal ones are counted, and the exact count is written each second,
+//! or up to ten seconds later where many differ, so that no workload can fill the journal with what it is refused.
 //!
 //! Pure. What is allowed is never counted together. Does not write: the journal's thread asks which refusals to write, and when
 //! counts are due.
@@ -11,8 +12,14 @@ use std::{collections::HashMap, time::Duration};
 const BURST: u32 = 50;
 /// A further one is written after each of these.
 const EACH: Duration = Duration::from_millis(100);
-/// How long counts may wait to be written.
+/// All those of a workload together, beside the first of each kind: as many are written at once as three kinds have.
+const BURST_OF_ALL: u32 = 3 * BURST;
+/// How long counts may wait to be written, for each [`TOGETHER`] of them,
 const REPORT: Duration = Duration::from_secs(1);
+/// which are written at once,
+const TOGETHER: u32 = 8;
+/// and at most.
+const LATEST: Duration = Duration::from_secs(10);
 /// Who was refused what: as many are told apart for one workload. Beyond them only what was refused and why is.
 const KEYS: usize = 64;
 
@@ -43,6 +50,8 @@ pub(super) struct Counted {
 
 #[derive(Default)]
 struct Refused {
+    /// When [`BURST_OF_ALL`] of all could be written at once again.
+    full_at: Duration,
     streams: HashMap<Key, Stream>,
     /// Beyond [`KEYS`]; as many as there are kinds and reasons at most.
     others: HashMap<Key, Stream>,
@@ -61,7 +70,9 @@ pub(super) enum Verdict {
 #[derive(Default)]
 pub(super) struct Floods {
     workloads: HashMap<Option<WorkloadName>, Refused>,
+    /// Since when counts are owed, and how many.
     since: Option<Duration>,
+    owed: u32,
 }
 
 impl Floods {
@@ -72,12 +83,18 @@ impl Floods {
             return Verdict::Write;
         }
         let refused = self.workloads.entry(event.workload.clone()).or_default();
+        let mut full_at = refused.full_at;
         let stream = refused.stream(event, now);
-        if stream.take(now) {
-            return Verdict::Write;
-        }
+        let fits = stream.take(now);
         // Nothing of the kind is on record yet: this one must be.
         let Some(seq) = stream.written else { return Verdict::Write };
+        if fits && take(&mut full_at, BURST_OF_ALL, now) {
+            refused.full_at = full_at;
+            return Verdict::Write;
+        }
+        if stream.counted.is_none() {
+            self.owed = self.owed.saturating_add(1);
+        }
         stream.count(event);
         self.since.get_or_insert(now);
         Verdict::Counted(seq)
@@ -98,27 +115,28 @@ impl Floods {
         let streams = self
             .workloads
             .values_mut()
-            .flat_map(|Refused { streams, others }| streams.values_mut().chain(others.values_mut()));
+            .flat_map(|Refused { streams, others, .. }| streams.values_mut().chain(others.values_mut()));
         streams.for_each(|stream| stream.written = stream.written.filter(|own| *own <= seq));
     }
 
     /// When counts are due, in the time of `admit`.
     pub(super) fn due(&self) -> Option<Duration> {
-        self.since.map(|since| since + REPORT)
+        let rounds = self.owed.div_ceil(TOGETHER).max(1);
+        self.since.map(|since| since + REPORT.saturating_mul(rounds).min(LATEST))
     }
 
     /// Takes all counts, and forgets the streams that have dried up.
     pub(super) fn take(&mut self, now: Duration) -> Vec<Counted> {
-        self.since = None;
+        (self.since, self.owed) = (None, 0);
         let mut owed = Vec::new();
-        self.workloads.retain(|_, Refused { streams, others }| {
+        self.workloads.retain(|_, Refused { full_at, streams, others }| {
             for streams in [&mut *streams, &mut *others] {
                 streams.retain(|_, stream| {
                     owed.extend(stream.counted.take());
                     stream.full_at > now
                 });
             }
-            !(streams.is_empty() && others.is_empty())
+            !(streams.is_empty() && others.is_empty() && *full_at <= now)
         });
         owed
     }
@@ -130,7 +148,10 @@ impl Floods {
             let counted = &mut refused.stream(&event, now).counted;
             match counted {
                 Some(counted) => counted.agg.join(&agg),
-                None => *counted = Some(Counted { event, agg }),
+                None => {
+                    *counted = Some(Counted { event, agg });
+                    self.owed = self.owed.saturating_add(1);
+                }
             }
             self.since = Some(now);
         }
@@ -182,12 +203,7 @@ impl Key {
 
 impl Stream {
     fn take(&mut self, now: Duration) -> bool {
-        let full_at = self.full_at.max(now) + EACH;
-        let fits = full_at <= now + EACH * BURST;
-        if fits {
-            self.full_at = full_at;
-        }
-        fits
+        take(&mut self.full_at, BURST, now)
     }
 
     fn count(&mut self, event: &Event) {
@@ -208,6 +224,16 @@ impl Stream {
             counted.event.trace = None;
         }
     }
+}
+
+/// Takes one of `burst`, of which one comes back after each [`EACH`]; they are all back at `full_at`.
+fn take(full_at: &mut Duration, burst: u32, now: Duration) -> bool {
+    let after = (*full_at).max(now) + EACH;
+    let fits = after <= now + EACH * burst;
+    if fits {
+        *full_at = after;
+    }
+    fits
 }
 
 impl Agg {
@@ -291,16 +317,42 @@ mod tests {
         for n in 0..70 {
             let name = format!("secret-{n:02}");
             let written = send(&mut floods, &refusal("job", &name), std::iter::repeat_n(0, 60), &mut seq);
-            assert_eq!(written, if n <= 64 { 50 } else { 0 }, "{name}");
+            // Three kinds have their burst, and of each later kind the first is written.
+            let expected = match n {
+                0..=2 => 50,
+                3 => 4,
+                4..=64 => 1,
+                _ => 0,
+            };
+            assert_eq!(written, expected, "{name}");
         }
+        // Many counts wait longer, so that they do not become a flood themselves.
+        assert_eq!(floods.due(), Some(9 * REPORT));
         // Another workload is not hurt by it.
         assert_eq!(send(&mut floods, &refusal("other", "stripe"), [0], &mut seq), 1);
         let owed = counts(&floods.take(REPORT));
         assert_eq!(owed.len(), 65);
         assert!(
-            owed.contains(&(10, "secret-00".into())) && owed.contains(&(6 * 60 - 50, "no_rule".into())),
+            owed.contains(&(10, "secret-00".into())) && owed.contains(&(6 * 60 - 1, "no_rule".into())),
             "{owed:?}"
         );
+    }
+
+    #[test]
+    fn whatever_a_workload_is_refused_takes_little_of_the_journal() {
+        let (mut floods, mut seq, mut written, mut counted) = (Floods::default(), 0, 0, 0);
+        // A minute of 64 kinds, each ten times a second.
+        for ms in (0..60_000).step_by(100) {
+            let now = Duration::from_millis(ms);
+            if floods.due().is_some_and(|due| due <= now) {
+                counted += floods.take(now).len();
+            }
+            for n in 0..64 {
+                written += send(&mut floods, &refusal("job", &format!("secret-{n}")), [ms], &mut seq);
+            }
+        }
+        // 10 a second and the burst, and 8 counts a second; and the first of each kind after its count.
+        assert!(written + counted <= 60 * (10 + 8) + 150 + 64 * 8, "{written} {counted}");
     }
 
     #[test]

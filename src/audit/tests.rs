@@ -4,7 +4,10 @@ use super::{
     event::{Outcome, Type},
     *,
 };
-use crate::{clock, name::SinkName};
+use crate::{
+    clock,
+    name::{SecretName, SinkName, WorkloadName},
+};
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -314,6 +317,41 @@ async fn by_best_effort_a_full_disk_refuses_nothing_and_the_exact_count_of_what_
         fields.skip(1).map(|field| field.as_str().unwrap_or("no field").to_owned()).collect();
     assert_eq!((lost, kept.len()), (1_000, loose::MOST));
     assert!(kept.iter().map(|n| n.parse::<usize>().unwrap()).eq(1_000..count));
+    let report =
+        verify::verify(&[verify::Input::Path(dir.path().to_owned())], verify::Terms::default()).unwrap();
+    assert_eq!(report.verdict, verify::Verdict::DeclaredGaps, "{report:#?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_on_a_full_disk_leaves_room_for_the_agents_own_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = Box::new(Full(Arc::clone(&full)));
+    let audit = Audit::open_on(disk, &settings(dir.path()), Box::new(|_| {})).unwrap();
+    full.store(true, Ordering::Relaxed);
+    // What is on the disk for them is used up by reads.
+    while audit.record(event("read"), AuditMode::Buffered).await.is_ok() {}
+    let refused = events(dir.path()).len();
+    for n in 0..20_000 {
+        let refusal = Event {
+            outcome: Outcome::Deny,
+            reason: Some(event::Reason::NoRule),
+            workload: Some(WorkloadName::new("job").unwrap()),
+            ..event("key")
+        };
+        let secret = SecretName::new(&format!("secret-{}", n % 100)).unwrap();
+        let resource = Some(event::Resource { secret: Some(secret), ..Default::default() });
+        audit.record(Event { resource, ..refusal }, AuditMode::Buffered).await.unwrap();
+    }
+    assert!(events(dir.path()).len() < refused + 1_000, "{}", events(dir.path()).len() - refused);
+    let renewed = Event::new(Type::AuthRenew, Outcome::Allow, clock::now());
+    audit.record(renewed, AuditMode::Strict).await.unwrap();
+    assert!(audit.record(event("read"), AuditMode::Strict).await.is_err());
+    // Nor does it push out what is there once there is room: all reads still are.
+    full.store(false, Ordering::Relaxed);
+    until_writable(&audit).await;
+    audit.record(event("last"), AuditMode::Strict).await.unwrap();
+    assert_eq!(events(dir.path())[0].0, 1);
 }
 
 #[tokio::test]

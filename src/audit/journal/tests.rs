@@ -541,6 +541,34 @@ fn time_never_goes_back_in_a_chain() {
     assert!(times[0] <= times[1], "{times:?}");
 }
 
+/// A16.
+#[test]
+fn a_wall_clock_that_jumps_back_and_forth_moves_no_event_back_and_the_time_since_the_start_goes_on() {
+    let bench = Bench::new();
+    let booted = clock::since_boot();
+    let mut journal = bench.open();
+    for hours in [0, -1, 1, -1, 0] {
+        clock::shift::BY.set(jiff::SignedDuration::from_hours(hours));
+        let event = || Event { time: clock::now(), ..own() };
+        commit(&mut journal, &[event(), event()]).unwrap();
+    }
+    clock::shift::BY.set(jiff::SignedDuration::ZERO);
+    journal.close().unwrap();
+    let passed = clock::since_boot() - booted;
+    let (mut before, mut since_start) = (String::new(), Duration::ZERO);
+    for line in bench.whole_chains() {
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |key: &str| event[key].as_str().unwrap().to_owned();
+        let mono = Duration::from_nanos(text("mono_ns").parse().unwrap());
+        assert!(text("time") >= before && text("recorded") >= text("time"), "{line}");
+        assert!(since_start <= mono && mono <= passed, "{line}");
+        (before, since_start) = (text("time"), mono);
+    }
+    let (input, terms) = (crate::audit::verify::Input::Path(bench.dir.path().to_owned()), Default::default());
+    let report = crate::audit::verify::verify(&[input], terms).unwrap();
+    assert_eq!(report.verdict, crate::audit::verify::Verdict::Good, "{report:#?}");
+}
+
 #[test]
 fn a_chain_sorts_behind_an_earlier_one_though_the_clock_went_back() {
     let bench = Bench::new();
