@@ -161,7 +161,7 @@ fn known(stream: &UnixStream) -> Peer {
 }
 
 /// The part, started by another program, which ends with becoming what it is given as its last arguments.
-fn under(line: &[&str], part: &Part) -> std::process::Command {
+pub(crate) fn under(line: &[&str], part: &Part) -> std::process::Command {
     let inner = part.command();
     let mut command = std::process::Command::new(line[0]);
     command.args(&line[1..]).arg(std::env::current_exe().unwrap()).args(inner.get_args());
