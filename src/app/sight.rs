@@ -50,7 +50,8 @@ pub(super) fn reasons(kept: &Kept, workloads: &Workloads, audit: &Audit) -> Vec<
         .map(|(name, _)| named(Code::SecretNotReady, name));
     let sockets = workloads.lost().map(|name| named(Code::SocketLost, name));
     let journal = (!audit.writable()).then_some(Reason { code: Code::AuditUnwritable, name: None });
-    tokens.chain(secrets).chain(journal).chain(sockets).collect()
+    let attestor = workloads.attestor_lost().then_some(Reason { code: Code::AttestorLost, name: None });
+    tokens.chain(secrets).chain(journal).chain(sockets).chain(attestor).collect()
 }
 
 /// The one reason of an agent that stops.

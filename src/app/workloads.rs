@@ -95,6 +95,11 @@ impl Workloads {
         self.serving.iter().filter(move |(_, serving)| lost(serving)).map(|(name, _)| name)
     }
 
+    /// Whether what proves programs has ended: only a restart of the agent brings it back.
+    pub(super) fn attestor_lost(&self) -> bool {
+        self.parts.attestor.as_ref().is_some_and(|attestor| !attestor.is_running())
+    }
+
     /// Cancelled, it drops every request that still runs.
     pub(super) fn cut(&self) -> CancellationToken {
         self.cut.clone()

@@ -53,6 +53,8 @@ pub enum Code {
     AuditUnwritable,
     /// A socket was removed or replaced.
     SocketLost,
+    /// What proves which program a peer executes has ended, and is not started again.
+    AttestorLost,
     /// It stops.
     Stopping,
 }
@@ -67,6 +69,7 @@ impl Code {
             Self::SecretNotReady => "secret_not_ready",
             Self::AuditUnwritable => "audit_unwritable",
             Self::SocketLost => "socket_lost",
+            Self::AttestorLost => "attestor_lost",
             Self::Stopping => "stopping",
         }
     }
