@@ -60,10 +60,10 @@ async fn whoever_asks_and_then_becomes_the_permitted_program_gets_nothing_from_a
     let refusals = refusals(&record);
     let of = |line: &str| refusals.get(line).copied().unwrap_or_default();
     let (without, another) =
-        (of("secret.read.v1 deny no_nonce"), of("peer.rejected.v1 deny writer_mismatch"));
+        (of("peer.rejected.v1 deny no_nonce"), of("peer.rejected.v1 deny writer_mismatch"));
     assert_eq!(refusals.values().sum::<usize>(), 100, "{refusals:?}");
     // A child that has the nonce is not whom it was for.
-    assert!(without + another + of("secret.read.v1 deny image_changed") >= 90, "vacuous: {refusals:?}");
+    assert!(without + another + of("peer.rejected.v1 deny image_changed") >= 90, "vacuous: {refusals:?}");
     assert!(without >= 65 && another >= 15, "{refusals:?}");
 }
 
@@ -159,10 +159,10 @@ async fn it_does_not_matter_when_an_attacker_becomes_the_permitted_program() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permitted_program_that_becomes_another_one_while_it_waits_is_not_answered() {
     let Some(programs) = Programs::new().await else { return };
-    assert!(programs.compile("relay", "tests/attack/hostile.c", &["-O2"]).await);
-    let attacked = programs.attacked_where(&["relay"]).await;
+    assert!(programs.compile("relayer", "tests/attack/hostile.c", &["-O2"]).await);
+    let attacked = programs.attacked_where(&["relayer"]).await;
     for verb in ["become", "become-keeping"] {
-        let mut playing = programs.play(&attacked, &["relay", "relay", "SOCKET"]);
+        let mut playing = programs.play(&attacked, &["relayer", "relay", "SOCKET"]);
         playing.until("challenged").await;
         playing.say("/secrets/stripe").await;
         playing.until("answered").await;
@@ -174,7 +174,7 @@ async fn a_permitted_program_that_becomes_another_one_while_it_waits_is_not_answ
         playing.end().await.got_silence();
     }
     let read = "secret.read.v1 allow - program";
-    let denied = "secret.read.v1 deny image_changed program";
+    let denied = "peer.rejected.v1 deny image_changed program";
     assert_eq!(attacked.record().await, [read, denied, read, denied]);
 }
 

@@ -62,9 +62,9 @@ async fn a_worker_that_is_killed_while_it_looks_is_a_refusal_and_the_next_one_se
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_was_proved_by_a_worker_that_was_killed_is_asked_anew() {
     let Some(programs) = Programs::new().await else { return };
-    assert!(programs.compile("relay", "tests/attack/hostile.c", &["-O2"]).await);
-    let attacked = programs.attacked_where(&["relay"]).await;
-    let relay = ["relay", "relay", "SOCKET"];
+    assert!(programs.compile("relayer", "tests/attack/hostile.c", &["-O2"]).await);
+    let attacked = programs.attacked_where(&["relayer"]).await;
+    let relay = ["relayer", "relay", "SOCKET"];
     let mut playing = programs.play(&attacked, &relay);
     playing.until("challenged").await;
     playing.say("/secrets/stripe").await;
@@ -85,7 +85,7 @@ async fn whoever_was_proved_by_a_worker_that_was_killed_is_asked_anew() {
     playing.told().got_the_secret();
     playing.end().await;
     let record = attacked.record().await;
-    let (read, failed) = ("secret.read.v1 allow - program", "secret.read.v1 deny attestor_failed program");
+    let (read, failed) = ("secret.read.v1 allow - program", "peer.rejected.v1 deny attestor_failed program");
     assert_eq!(record, [read, failed, read]);
 }
 
@@ -96,8 +96,9 @@ async fn without_its_attestor_the_agent_refuses_everybody_and_is_not_ready() {
     programs.run(&attacked, "legit").await.got_the_secret();
     let (first, _) = attestor_of(&attacked.agent).await;
     signal(first, Signal::SIGKILL);
-    until("its end", || async { child_of(attacked.agent.pid).is_none_or(|pid| pid != first).then_some(()) })
-        .await;
+    // What is left of it nobody executes.
+    let ended = || async { fs::read_link(format!("/proc/{first}/exe")).is_err().then_some(()) };
+    until("its end", ended).await;
     for _ in 0..2 {
         programs.run(&attacked, "legit").await.got_no_nonce("attestor_failed");
     }
@@ -113,9 +114,9 @@ async fn without_its_attestor_the_agent_refuses_everybody_and_is_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_not_permitted_any_more_is_not_answered_any_more() {
     let Some(programs) = Programs::new().await else { return };
-    assert!(programs.compile("relay", "tests/attack/hostile.c", &["-O2"]).await);
-    let attacked = programs.attacked_where(&["legit", "relay"]).await;
-    let mut playing = programs.play(&attacked, &["relay", "relay", "SOCKET"]);
+    assert!(programs.compile("relayer", "tests/attack/hostile.c", &["-O2"]).await);
+    let attacked = programs.attacked_where(&["legit", "relayer"]).await;
+    let mut playing = programs.play(&attacked, &["relayer", "relay", "SOCKET"]);
     playing.until("challenged").await;
     playing.say("/secrets/stripe").await;
     playing.until("answered").await;
@@ -130,10 +131,10 @@ async fn a_program_that_is_not_permitted_any_more_is_not_answered_any_more() {
         told.text
     );
     playing.end().await;
-    programs.tell(&attacked, &["relay", "relay", "SOCKET"]).await.got_no_nonce("digest");
+    programs.tell(&attacked, &["relayer", "relay", "SOCKET"]).await.got_no_nonce("digest");
     programs.run(&attacked, "legit").await.got_the_secret();
     let read = "secret.read.v1 allow - program";
-    let reloaded = "secret.read.v1 deny policy_reload program";
+    let reloaded = "peer.rejected.v1 deny policy_reload program";
     let expected = [read, reloaded, "peer.rejected.v1 deny digest process", read];
     assert_eq!(attacked.record().await, expected);
 }

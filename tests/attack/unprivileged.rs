@@ -42,7 +42,7 @@ async fn an_agent_of_the_workloads_own_user_proves_its_program() {
     let mut expected = vec!["secret.read.v1 allow - program"; 10];
     expected.push("peer.rejected.v1 deny digest process");
     expected.push("peer.rejected.v1 deny text_modified process");
-    expected.extend(["secret.read.v1 deny no_nonce program"; 5]);
+    expected.extend(["peer.rejected.v1 deny no_nonce program"; 5]);
     assert_eq!(attacked.record().await, expected);
 }
 
