@@ -22,7 +22,10 @@ use std::{
     collections::BTreeMap,
     fs,
     future::poll_fn,
-    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{PermissionsExt as _, chown},
+    },
     path::Path,
 };
 use tokio::net::UnixListener;
@@ -207,6 +210,19 @@ async fn a_known_miss_is_a_copy_of_the_permitted_programs_connection_that_only_l
     playing.say("").await;
     playing.end().await.got_the_secret();
     assert_eq!(attacked.record().await, ["secret.read.v1 allow - program"; 2]);
+}
+
+/// Attack 9, a known miss: the permitted program itself sends the nonce back, since somebody made the connection its standard
+/// output before it began, and it says there what it hears by a socket that was named to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_miss_is_a_permitted_program_that_repeats_what_it_hears() {
+    let Some(programs) = Programs::new().await else { return };
+    let attacked = programs.attacked().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    chown(folder.path(), Some(permitted().uid), Some(permitted().gid)).unwrap();
+    let line = ["hostile", "repeat", "SOCKET", "legit", &folder.path().display().to_string()];
+    programs.tell_late(&attacked, &line).await.got_the_secret();
+    assert!(attacked.record().await.contains(&"secret.read.v1 allow - program".to_owned()));
 }
 
 /// Attack 10, the control: an interpreter is refused even where its digest is permitted, and a known miss: where that is

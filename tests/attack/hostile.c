@@ -394,11 +394,52 @@ static int relay(char **words) {
     return 0;
 }
 
+/* SOCKET LEGIT FOLDER: connects and begins to ask; becomes the permitted program, whose output is that connection, and which is
+ * told the nonce by a socket of ours. */
+static int repeat(char **words) {
+    char answer[8192], *nonce;
+    static char told[16384];
+    struct sockaddr_un agents = {.sun_family = AF_UNIX}, ours = {.sun_family = AF_UNIX};
+    strncpy(agents.sun_path, words[0], sizeof agents.sun_path - 1);
+    snprintf(ours.sun_path, sizeof ours.sun_path, "%s/ours", words[2]);
+    int listener = need(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+    need(bind(listener, (struct sockaddr *)&ours, sizeof ours), "bind");
+    need(listen(listener, 1), "listen");
+    int line = need(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+    pid_t child = need(fork(), "fork");
+    if (child == 0) {
+        need(connect(line, (struct sockaddr *)&agents, sizeof agents), "connect");
+        say(line, CHALLENGE SECRET "x-repeated: ");
+        need(dup2(line, 1), "dup2");
+        execl(words[1], words[1], ours.sun_path, "/", NULL);
+        panic("execl");
+    }
+    /* It has become that by now. */
+    int legits = need(accept(listener, NULL, NULL), "accept");
+    say(1, "ready\n");
+    if (piece(line, answer, sizeof answer) <= 0 || (nonce = nonce_in(answer)) == NULL) {
+        printf("unchallenged %s\n", answer);
+    } else {
+        piece(legits, told, sizeof told);
+        say(legits, "\"nonce\":\"00000000000000000000000000000000\"");
+        piece(legits, told, sizeof told);
+        int length = sprintf(told, "\r\nclaviger-nonce: %s\r\n\r\n", nonce);
+        /* More than it keeps before it says it. */
+        memset(told + length, ' ', sizeof told - length - 1);
+        say(legits, told);
+        listen_to(line);
+    }
+    kill(child, SIGKILL);
+    need(waitpid(child, NULL, 0), "waitpid");
+    return 0;
+}
+
 int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
     struct { const char *name; int words; int (*play)(char **); } parts[] = {
         {"become", 5, become}, {"patch", 4, patch}, {"copy", 4, copy}, {"nameless", 3, nameless},
         {"loose", 3, loose},   {"reuse", 4, reuse}, {"relay", 1, relay},
+        {"repeat", 3, repeat},
     };
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++) {
         if (count >= 2 && strcmp(words[1], parts[part].name) == 0 && count == 2 + parts[part].words) {

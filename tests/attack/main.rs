@@ -21,6 +21,7 @@ mod support;
 use claviger::peer::process::{self, Support};
 
 mod agent;
+mod ancestry;
 mod beside;
 mod cgroups;
 mod containers;
