@@ -1,6 +1,6 @@
 //! The attacks in a pod: each in a container of its own, without a capability, under each of the two default seccomp profiles.
 //!
-//! Attack 14 is not here: without a capability nobody becomes another user. Nor are those that need level `program`.
+//! Attack 14 is not here: without a capability nobody becomes another user. Those at level `program` are with the others of that level.
 
 use crate::{
     agent::attempts,
