@@ -1,8 +1,8 @@
 //! Attack 30: what fails or changes while somebody is being looked at. None of it is a yes.
 
 use crate::{
-    program::{Programs, stands_still},
-    scene::{Attacked, config},
+    program::Programs,
+    scene::{Attacked, config, stands_still},
     support::{Agent, until},
 };
 use nix::{

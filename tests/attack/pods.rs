@@ -7,10 +7,9 @@ use crate::{
     cgroups::can_tell_containers,
     part::{Before, Ids, Part},
     runc::{AGENT, PROFILES, Pids, Pod, Profile, can_make_pods, user},
-    scene::{Told, UID, config, permitted},
+    scene::{Late, Told, UID, config, permitted},
     support::{Scene, until},
 };
-use nix::sys::signal::Signal;
 use std::{fs, process::Stdio};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
@@ -133,7 +132,7 @@ async fn in_a_pod_the_heir_of_a_process_that_ended_before_it_was_accepted_gets_n
     for profile in PROFILES {
         let pod = Pod::new(profile, Pids::Own, PROCESS).await;
         // The kernel takes connections for it.
-        pod.attacked.freeze().await;
+        let late = Late::new(&pod.attacked.agent).await;
         let leave = Part::LeaveBehind(pod.socket(), permitted(), Before::Asking);
         let (mut command, _container) = pod.container(&permitted(), &Part::UnderInit(Box::new(leave)));
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
@@ -142,8 +141,7 @@ async fn in_a_pod_the_heir_of_a_process_that_ended_before_it_was_accepted_gets_n
         while !text.ends_with("ended\n") {
             assert_ne!(out.read_line(&mut text).await.unwrap(), 0, "{text}");
         }
-        assert!(pod.attacked.stands_still());
-        pod.attacked.agent.signal(Signal::SIGCONT);
+        drop(late);
         out.read_to_string(&mut text).await.unwrap();
         assert!(child.wait().await.unwrap().success());
         Told { text }.got_silence();

@@ -5,11 +5,10 @@
 use crate::{
     cgroups::{Cgroup, can_tell_containers},
     part::{Part, quiet},
-    scene::{Attacked, Told, attack, finished, permitted},
+    scene::{Attacked, Late, Told, attack, finished, permitted},
     skip,
-    support::{Agent, LIMIT, finish, until},
+    support::{LIMIT, finish, until},
 };
-use nix::sys::signal::Signal;
 use std::{
     collections::BTreeMap,
     fs,
@@ -219,36 +218,6 @@ impl Playing {
         assert!(!errors.contains("panicked"), "{}\n{errors}", self.text);
         Told { text: self.text }
     }
-}
-
-/// An agent that stands still until this is dropped: as late as any attacker could wish.
-pub(crate) struct Late<'a>(&'a Agent);
-
-impl<'a> Late<'a> {
-    pub(crate) async fn new(agent: &'a Agent) -> Self {
-        agent.signal(Signal::SIGSTOP);
-        let late = Self(agent);
-        stands_still(agent.pid).await;
-        late
-    }
-}
-
-impl Drop for Late<'_> {
-    fn drop(&mut self) {
-        self.0.signal(Signal::SIGCONT);
-    }
-}
-
-/// Waits until no thread of a process runs any more.
-pub(crate) async fn stands_still(pid: i32) {
-    let stands = || {
-        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        threads.all(|thread| {
-            let stat = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
-        })
-    };
-    until("standing still", || async { stands().then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,8 @@
 
 use crate::{
     part::quiet,
-    program::{Late, Playing, Programs, counts},
-    scene::{Attacked, Told, UID, config, lines},
+    program::{Playing, Programs, counts},
+    scene::{Attacked, Late, Told, UID, config, lines},
     skip,
     support::{Agent, BINARY, Config, Scene, VALUE, until},
 };
