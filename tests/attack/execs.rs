@@ -206,7 +206,7 @@ async fn a_known_miss_is_a_copy_of_the_permitted_programs_connection_that_only_l
     let target = format!("/secrets/stripe?wait=2s&since={tag}");
     let mut playing = programs.play(&attacked, &["hostile", "copy", "SOCKET", "legit", &target, "queue"]);
     playing.until("ready").await;
-    // It is in the queue only: of all processes' descriptors, just the permitted program's own is this connection.
+    // By now the copy is in a queue, and no descriptor of its process.
     playing.say("").await;
     playing.end().await.got_the_secret();
     assert_eq!(attacked.record().await, ["secret.read.v1 allow - program"; 2]);

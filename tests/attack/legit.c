@@ -1,5 +1,6 @@
 /* The permitted program of level `program`: asks for a nonce, sends it back with its request, tells what it heard.
- * Takes the socket and the target. Reads no other input, so nobody can make it do anything else; without those it only waits.
+ * Takes the socket and the target, and reads nothing else; without those it only waits. It says what it hears, so that tests hear
+ * it too; a workload's program should not.
  *
  * OTHER: another program. ANONYMOUS, PATCHED, HIDDEN: before it asks it executes code in anonymous memory, code of its own that
  * it has changed, and such code of which it has put everything back. */
