@@ -177,8 +177,8 @@ impl Access {
         arrival: Arrival,
     ) -> Result<Answered, Unaudited> {
         let outcome = self.attempt(peer, &wish).await;
-        if let Err(Refusal { why: Why::Rejected(_), .. }) = &outcome {
-            self.disown(peer);
+        if let Err(Refusal { why: Why::Rejected(cause), .. }) = &outcome {
+            self.disown(peer, cause);
         }
         let event = self.event(peer, &wish, &outcome, arrival);
         let mut unsent = Unsent::new(self, peer, wish, outcome, arrival);
@@ -286,9 +286,9 @@ impl Access {
         Ok(policy::permits(&rules.policy, peer).map(held).collect())
     }
 
-    /// Revokes what the peer's process has of its own, whose connection is about to be cut.
-    fn disown(&self, peer: &Peer) {
-        if let Some(process) = peer.process() {
+    /// Revokes what the peer's process has of its own, whose connection is cut for `cause`.
+    fn disown(&self, peer: &Peer, cause: &peer::Cause) {
+        if let Some(process) = peer.process().filter(|_| is_held_against_it(cause)) {
             self.parts.keeper.disown(process);
         }
     }
@@ -296,4 +296,19 @@ impl Access {
     fn refuse(&self, permit: &Permit, why: Why) -> Refusal {
         Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
+}
+
+/// Whether a cause speaks against the process, rather than against its haste or what could be found out in time.
+fn is_held_against_it(cause: &peer::Cause) -> bool {
+    use peer::{Cause, program::Refusal};
+    !matches!(
+        cause,
+        Cause::Connections
+            | Cause::Rate(_)
+            | Cause::Crowded
+            | Cause::Unchallenged
+            | Cause::Reloaded
+            | Cause::Unrecorded
+            | Cause::Program(Refusal::AttestorFailed | Refusal::Timeout)
+    )
 }

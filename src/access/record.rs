@@ -23,9 +23,10 @@ use tokio::runtime::Handle;
 const SOON: Duration = Duration::from_secs(1);
 
 impl Access {
-    /// Revokes what an admitted peer's process has of its own, and puts on record why its connection was closed. Call it once nothing can be read or written there any more.
+    /// Revokes what an admitted peer's process has of its own, and puts on record why its connection was closed. Call it once
+    /// nothing can be read or written there any more.
     pub async fn breached(&self, peer: &Peer, cause: &peer::Cause) {
-        self.disown(peer);
+        self.disown(peer, cause);
         let mut event = self.blank(Type::PeerRejected, Some(peer));
         (event.outcome, event.reason) = (Outcome::Deny, Some(Reason::from(cause)));
         self.observe(Some(peer), None, event.reason, None);

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_counted_that_has_nothing_on_record_and_nothing_that_is_allowed() {
+    fn nothing_is_counted_that_has_nothing_on_record_that_is_allowed_or_that_is_a_count() {
         let mut floods = Floods::default();
         let event = refusal("job", "stripe");
         for _ in 0..200 {
@@ -366,8 +366,12 @@ mod tests {
         assert_eq!(floods.admit(&event, Duration::ZERO), Verdict::Counted(7));
         floods.taken_back(6);
         assert_eq!(floods.admit(&event, Duration::ZERO), Verdict::Write);
+        let agg = Agg { count: 7, first: event.time, last: event.time };
+        let counted = Event { agg: Some(agg), ..event.clone() };
         let allowed = Event { outcome: Outcome::Allow, ..event };
-        assert!((0..200).all(|_| floods.admit(&allowed, Duration::ZERO) == Verdict::Write));
+        for event in [counted, allowed] {
+            assert!((0..200).all(|_| floods.admit(&event, Duration::ZERO) == Verdict::Write));
+        }
     }
 
     #[test]

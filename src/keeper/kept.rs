@@ -13,6 +13,7 @@ use crate::{
     vault::{
         backoff,
         error::{Class, Error},
+        limiter::Account,
         renewal::{Due, Term},
         session::Session,
     },
@@ -73,6 +74,15 @@ pub(super) struct Made<'a> {
 }
 
 impl Kind {
+    /// On whose part of the call budget it is revoked.
+    pub(super) fn account_at_the_end(&self) -> Account {
+        match self {
+            // Many processes may end at once: that must not hold up a login.
+            Self::Token { per_process: true, .. } => Account::Refresh,
+            _ => Account::Upkeep,
+        }
+    }
+
     /// Whether a value ends with the token that made it.
     pub(super) fn falls_with_its_token(&self) -> bool {
         matches!(self, Self::Lease { .. } | Self::Token { .. })

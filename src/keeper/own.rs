@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     approval::Grant,
+    name::SecretName,
     peer::process::{Process, ProcessId},
     vault::{
         limiter::WORKLOAD_RATE,
@@ -19,7 +20,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{
@@ -34,10 +35,12 @@ pub const MOST: usize = 256;
 /// How long a read waits for the first token of its process: less than our own client waits for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The tokens of one secret, by process. Cheap to clone; all clones are one.
+/// The tokens of one secret, by process, as long as their group lives. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Own {
-    members: Arc<Members>,
+    name: SecretName,
+    /// It is the group that makes and reports: what only hands out must not keep that alive when everything stops.
+    members: Weak<Members>,
 }
 
 /// The task behind them, which owns the task of each.
@@ -79,9 +82,9 @@ pub fn keep(settings: Settings, identity: Identity, shared: Shared) -> (Own, Gro
         Kind::Token { ttl, .. } => room(*ttl),
         _ => MOST,
     };
-    let living = Mutex::default();
+    let (name, living) = (settings.name.clone(), Mutex::default());
     let members = Arc::new(Members { settings, identity, shared, room, living, joining: sender });
-    (Own { members: Arc::clone(&members) }, Group { members, joining })
+    (Own { name, members: Arc::downgrade(&members) }, Group { members, joining })
 }
 
 /// How many tokens of `ttl` there may be, so that renewing them all, each at 60 % of its life at the earliest, takes no more
@@ -104,7 +107,7 @@ impl Own {
 
     /// What there is for `process`.
     pub(super) fn of(&self, process: &Process) -> Option<Slot> {
-        self.members.lock().get(&process.id()).map(|member| member.slot.clone())
+        self.members.upgrade()?.lock().get(&process.id()).map(|member| member.slot.clone())
     }
 
     /// The same, and its token is made if it has none: at the cost of the workload's part of the call budget.
@@ -112,10 +115,12 @@ impl Own {
     /// # Errors
     /// [`Error::NotReady`] when Vault or the budget is in the way, [`Error::Crowded`], [`Error::NoProcess`].
     pub(super) fn demand(&self, grant: &Grant) -> Result<Slot, Error> {
-        let Members { settings, identity, shared, room, .. } = &*self.members;
-        let name = || settings.name.clone();
+        let name = || self.name.clone();
+        // The secret has left the config, or everything stops.
+        let members = self.members.upgrade().ok_or_else(|| Error::Unknown(name()))?;
+        let Members { settings, identity, shared, room, .. } = &*members;
         let process = grant.permit().process().ok_or_else(|| Error::NoProcess(name()))?;
-        let mut living = self.members.lock();
+        let mut living = members.lock();
         if let Some(member) = living.get(&process.id()) {
             return Ok(member.slot.clone());
         }
@@ -131,8 +136,7 @@ impl Own {
         let (slot, task) = task::keep(settings.clone(), identity.clone(), shared.clone());
         let (process, shelf, stop) = (process.clone(), slot.shelf(), CancellationToken::new());
         let (id, member) = (process.id(), Member { slot: slot.clone(), stop: stop.clone() });
-        if self.members.joining.send(Joining { process, task, shelf, stop }).is_err() {
-            // The group has ended: the secret has left the config.
+        if members.joining.send(Joining { process, task, shelf, stop }).is_err() {
             return Err(Error::Unknown(name()));
         }
         living.insert(id, member);
@@ -141,21 +145,23 @@ impl Own {
 
     /// Revokes the token of a process that may live on. If it asks again, it gets a new one.
     pub(super) fn disown(&self, process: ProcessId) {
-        if let Some(member) = self.members.lock().remove(&process) {
+        if let Some(members) = self.members.upgrade()
+            && let Some(member) = members.lock().remove(&process)
+        {
             member.stop.cancel();
         }
     }
 
     /// How many processes have a token.
     pub(super) fn count(&self) -> u64 {
-        let living = self.members.lock();
-        living.values().map(|member| u64::from(member.slot.shelf.borrow().current.is_some())).sum()
+        let has = |member: &Member| u64::from(member.slot.shelf.borrow().current.is_some());
+        self.members.upgrade().map_or(0, |members| members.lock().values().map(has).sum())
     }
 }
 
 impl fmt::Debug for Own {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of each process", self.members.settings.name)
+        write!(f, "{} of each process", self.name)
     }
 }
 

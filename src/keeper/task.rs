@@ -121,7 +121,7 @@ impl Task {
                     self.refusals = 0;
                 }
                 // While a new one cannot be had, the one in hand is kept alive.
-                if self.new_is_due(&session, now) && self.tried.next <= now {
+                if self.new_is_due(now) && self.tried.next <= now {
                     self.obtain(&session, account).await;
                 } else if matches!(&self.current, Some(Kept { due: Due::Renew(at), .. }) if *at <= now) {
                     self.renew(&session).await;
@@ -158,15 +158,9 @@ impl Task {
         self.current.as_ref().and_then(|kept| kept.value.session.as_ref()).map(Session::ends)
     }
 
-    fn new_is_due(&self, session: &Session, now: Instant) -> bool {
-        match &self.current {
-            None => true,
-            Some(kept) => {
-                let made_with = kept.value.session.as_ref().map(Session::number);
-                made_with.is_some_and(|number| number != session.number())
-                    || matches!(kept.due, Due::Replace(at) if at <= now)
-            }
-        }
+    fn new_is_due(&self, now: Instant) -> bool {
+        let due = |kept: &Kept| matches!(kept.due, Due::Replace(at) if at <= now) || self.moved_on(kept);
+        self.current.as_ref().is_none_or(due)
     }
 
     /// Lets a waiting workload bring the next attempt forward, if there is nothing in hand and one is being waited for.
@@ -374,11 +368,7 @@ impl Task {
     /// At the end: at exit what falls with its token is left to it; everything else is revoked here.
     async fn let_go(&mut self) {
         self.shelf.send_replace(Shelf { problem: self.problem.clone(), ..Shelf::default() });
-        let account = match &self.settings.kind {
-            // Many processes may end at once: that must not hold up a login.
-            Kind::Token { per_process: true, .. } => Account::Refresh,
-            _ => Account::Upkeep,
-        };
+        let account = self.settings.kind.account_at_the_end();
         let kept: Vec<Kept> =
             self.current.take().into_iter().chain(self.old.drain(..).map(|old| old.kept)).collect();
         for kept in kept {

@@ -4,8 +4,9 @@
 
 use crate::{
     part::{Ids, Part, quiet},
-    support::{Agent, LIMIT, Scene, VALUE},
+    support::{Agent, LIMIT, Scene, VALUE, until},
 };
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -77,6 +78,21 @@ impl Attacked {
     /// The workload's socket.
     pub(crate) fn socket(&self) -> std::path::PathBuf {
         self.scene.socket("job")
+    }
+
+    /// Whether each of the agent's threads is stopped.
+    pub(crate) fn stands_still(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.agent.pid)).unwrap();
+        let stopped = |stat: String| stat.contains(") T ");
+        tasks
+            .map(|task| task.unwrap().path().join("stat"))
+            .all(|stat| std::fs::read_to_string(stat).is_ok_and(stopped))
+    }
+
+    /// Stops the agent where it is, until SIGCONT, and waits until each of its threads is stopped.
+    pub(crate) async fn freeze(&self) {
+        self.agent.signal(Signal::SIGSTOP);
+        until("the agent to stand still", || async { self.stands_still().then_some(()) }).await;
     }
 
     /// Ends the agent, and gives what is on record of peers and secrets: `type outcome reason level`.

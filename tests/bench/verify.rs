@@ -58,6 +58,8 @@ async fn write(count: usize, dir: &Path) -> Outcome<u64> {
         sinks: Vec::new(),
         source: "urn:claviger:payments-api-7c9d/claviger".into(),
         hash_paths: false,
+        pod: None,
+        fingerprint_key: None,
         checkpoints: None,
     };
     let audit = Audit::open(&settings, |_| {})?;
@@ -93,6 +95,7 @@ fn event() -> Outcome<Event> {
         uid: 20_001,
         gid: 20_001,
         pid: Some(4_242),
+        start_time: Some(118_273),
         pidfd_ino: Some(88_123),
         level: Level::Process,
         exe_sha256: None,
@@ -101,7 +104,9 @@ fn event() -> Outcome<Event> {
     event.resource = Some(Resource {
         secret: Some(SecretName::new("stripe")?),
         kind: Some("kv"),
+        mount: Some("secret".into()),
         path: Some("secret/payments/stripe".into()),
+        fingerprint: None,
         field: Some("api_key".into()),
         version: Some(7),
         lease_id_hash: None,

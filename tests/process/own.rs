@@ -59,6 +59,14 @@ async fn until_children(scene: &Scene, count: usize) -> Vec<String> {
     until("so many children", || async { Some(children(scene)).filter(|found| found.len() == count) }).await
 }
 
+/// Stops the agent, which leaves no token behind and waits for nothing.
+async fn stop(scene: &Scene, agent: &mut Agent) {
+    assert_eq!(agent.stop().await, Some(0));
+    assert_eq!(scene.vault.tokens().len(), 0);
+    assert!(!agent.stderr().contains("cut off"), "{}", agent.stderr());
+    assert!(scene.events().iter().any(|event| event["type"] == "agent.stopped.v1"));
+}
+
 async fn value(line: &mut Line) -> String {
     let reply = line.ask("/secrets/ci").await.unwrap();
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -92,8 +100,7 @@ async fn a_program_that_is_killed_long_after_it_was_given_a_token_takes_it_along
     let shown = scene.claviger(&["get", "ci"]).await;
     assert!(shown.status.success(), "{shown:?}");
     assert_eq!(until_children(&scene, 1).await, left);
-    assert_eq!(agent.stop().await, Some(0));
-    assert_eq!(scene.vault.tokens().len(), 0);
+    stop(&scene, &mut agent).await;
     drop(two);
 }
 
@@ -115,7 +122,7 @@ async fn all_connections_of_a_process_are_given_its_one_token() {
     drop((one, two));
     assert_eq!(value(&mut Line::open(&socket).await.unwrap()).await, token);
     assert_eq!(children(&scene).len(), 2);
-    assert_eq!(agent.stop().await, Some(0));
+    stop(&scene, &mut agent).await;
     drop(other);
 }
 
@@ -137,7 +144,7 @@ async fn a_process_that_lets_another_one_use_its_connection_loses_its_token_at_o
     // We live, and may ask again.
     assert_ne!(value(&mut Line::open(&scene.socket("job")).await.unwrap()).await, token);
     assert_ne!(until_children(&scene, 1).await, before);
-    assert_eq!(agent.stop().await, Some(0));
+    stop(&scene, &mut agent).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,6 +168,5 @@ async fn changed_settings_bring_new_tokens_and_a_level_that_names_no_process_is_
     })
     .await;
     assert_eq!(after.len(), 1);
-    assert_eq!(agent.stop().await, Some(0));
-    assert_eq!(scene.vault.tokens().len(), 0);
+    stop(&scene, &mut agent).await;
 }

@@ -20,10 +20,9 @@ use super::{
     pins::Pins,
 };
 use crate::clock::{self, Timestamp};
-use crate::crypto::{hex, random, sha256};
+use crate::crypto::{random, sha256};
 use disk::Disk;
 use files::Files;
-use recovery::{Ending, Last};
 pub(super) use segment::Name;
 use std::{
     collections::VecDeque,
@@ -91,7 +90,7 @@ impl Journal {
             unsynced: Vec::new(),
             written: 0,
             mark: (0, chain),
-            notes: last.map(|last| recovered(&last, now)).into_iter().collect(),
+            notes: last.map(|last| last.event(now)).into_iter().collect(),
             down: None,
             pins,
             stats,
@@ -380,21 +379,6 @@ impl Journal {
 
 fn paths(settings: &Settings) -> Paths {
     if settings.hash_paths { Paths::Hashed } else { Paths::Clear }
-}
-
-fn recovered(last: &Last, now: Timestamp) -> Event {
-    let mut event = match last.ending {
-        Ending::Sealed => Event::new(Type::AuditRecovered, Outcome::Allow, now),
-        Ending::Cut => Event::new(Type::AuditRecovered, Outcome::Error, now),
-    };
-    event.reason = (last.ending == Ending::Cut).then_some(Reason::Crash);
-    event.agent = Some(AgentFacts {
-        chain: Some(last.chain.last.chain.to_string()),
-        from_seq: Some(last.chain.last.seq),
-        last_hash: Some(hex(&last.chain.hash)),
-        ..AgentFacts::default()
-    });
-    event
 }
 
 #[cfg(test)]

@@ -8,9 +8,12 @@ use super::{
     segment::{self, Name, SegmentReader, Step},
     walk::list,
 };
-use crate::audit::chain::{Chain, Position};
+use crate::audit::{
+    chain::{Chain, Position},
+    event::{AgentFacts, Event, Outcome, Reason, Type},
+};
 use crate::clock::Timestamp;
-use crate::crypto::sha256;
+use crate::crypto::{hex, sha256};
 use std::{
     fs, io,
     ops::RangeInclusive,
@@ -23,6 +26,24 @@ pub(super) struct Last {
     pub(super) chain: Chain,
     /// How it ended.
     pub(super) ending: Ending,
+}
+
+impl Last {
+    /// What is to be put on record of it.
+    pub(super) fn event(&self, now: Timestamp) -> Event {
+        let mut event = match self.ending {
+            Ending::Sealed => Event::new(Type::AuditRecovered, Outcome::Allow, now),
+            Ending::Cut => Event::new(Type::AuditRecovered, Outcome::Error, now),
+        };
+        event.reason = (self.ending == Ending::Cut).then_some(Reason::Crash);
+        event.agent = Some(AgentFacts {
+            chain: Some(self.chain.last.chain.to_string()),
+            from_seq: Some(self.chain.last.seq),
+            last_hash: Some(hex(&self.chain.hash)),
+            ..AgentFacts::default()
+        });
+        event
+    }
 }
 
 /// How a chain ended.

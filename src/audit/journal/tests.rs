@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::audit::Journal as Sizes;
+use crate::crypto::hex;
 use crate::policy::rule::AuditMode;
 use proptest::prelude::{any, prop, proptest};
 use std::{
