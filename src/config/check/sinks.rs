@@ -3,7 +3,7 @@
 //! Pure. Never repeats an address: it may hold a password.
 
 use super::super::reader::{Leaf, Map};
-use super::milliseconds;
+use super::{milliseconds, vault::is_loopback};
 use crate::{
     audit::sink::{
         Format, Need, Settings,
@@ -12,7 +12,7 @@ use crate::{
     name::SinkName,
 };
 use std::{path::Path, time::Duration};
-use url::{Host, Url};
+use url::Url;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -199,15 +199,6 @@ fn url(leaf: &Leaf<'_>, plain: PlainText) -> Option<Url> {
         return Some(url);
     }
     None
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 fn tls(map: &mut Map<'_>) -> Option<settings::Tls> {

@@ -89,7 +89,8 @@ fn address(leaf: &Leaf<'_>, plain: PlainHttp) -> Option<Url> {
     None
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether what is sent there stays on this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
