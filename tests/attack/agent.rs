@@ -5,9 +5,9 @@
 
 use crate::{
     can_attack,
-    part::{Part, connect, tell},
-    scene::{GID, UID, attack, permitted},
-    support::{Agent, BINARY, Scene, VALUE, finish},
+    part::{Ids, Part, connect, tell},
+    scene::{UID, attack, permitted},
+    support::{Agent, BINARY, Config, Scene, VALUE, finish},
 };
 use nix::{
     errno::Errno,
@@ -83,6 +83,13 @@ pub(crate) fn attempts(told: &str) -> Vec<(&str, &str)> {
 
 /// An agent of the workload's own uid, from a copy of the binary with this mode.
 async fn agent_of_the_same_uid(scene: &Scene, mode: u32, sandbox: &str) -> Agent {
+    let mut config = crate::scene::config(scene, &format!("uid: {UID}"), 64);
+    config.rest = format!("sandbox: {sandbox}\n");
+    Agent::spawn(Command::from(agent_of(scene, UID, mode, &config).await.command())).await
+}
+
+/// The part of an agent that is of this uid, and of a group of the same number, from a copy of the binary with this mode.
+pub(crate) async fn agent_of(scene: &Scene, id: u32, mode: u32, config: &Config) -> Part {
     let binary = scene.path("claviger");
     // Another process writes it: what this one has open for writing its children have too, for a moment, and what is open for
     // writing cannot be executed.
@@ -90,17 +97,15 @@ async fn agent_of_the_same_uid(scene: &Scene, mode: u32, sandbox: &str) -> Agent
     copy.arg(BINARY).arg(&binary);
     assert!(finish(copy).await.status.success());
     fs::set_permissions(&binary, fs::Permissions::from_mode(mode)).unwrap();
-    let (uid, gid) = (Some(Uid::from_raw(UID)), Some(Gid::from_raw(GID)));
+    let (uid, gid) = (Some(Uid::from_raw(id)), Some(Gid::from_raw(id)));
     fs::create_dir(scene.journal()).unwrap();
     fs::set_permissions(scene.journal(), fs::Permissions::from_mode(0o700)).unwrap();
     for path in [scene.journal(), scene.path("run"), scene.path("role_id"), scene.path("secret_id")] {
         chown(&path, uid, gid).unwrap();
     }
-    let mut config = crate::scene::config(scene, &format!("uid: {UID}"), 64);
-    config.rest = format!("sandbox: {sandbox}\n");
     let file = scene.write(&config.text()).display().to_string();
     let line = [&binary.display().to_string(), "run", "--config", &file].map(str::to_owned).to_vec();
-    Agent::spawn(Command::from(Part::BecomeAs(permitted(), line).command())).await
+    Part::BecomeAs(Ids { uid: id, gid: id, groups: vec![] }, line)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,9 @@
 use crate::{
     can_attack,
     part::{Before, Ids, Part},
-    scene::{Attacked, attack, permitted},
-    support::Line,
+    program::{Programs, counts},
+    scene::{Attacked, attack, finished, permitted},
+    support::{Line, VALUE},
 };
 use std::{
     collections::BTreeMap,
@@ -62,4 +63,59 @@ async fn an_honest_client_is_served_every_time_while_others_attack() {
         let all: BTreeMap<&String, usize> = record.iter().map(|line| (line, count(line))).collect();
         assert_eq!(count(line), expected, "{line}: {all:#?}");
     }
+}
+
+/// The same at level `program`: a new process for each request, which is looked at, challenged and looked at again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_permitted_program_is_served_every_time_while_others_attack() {
+    const TIMES: usize = 1000;
+    const AT_A_TIME: usize = 50;
+    let Some(programs) = Programs::new().await else { return };
+    assert!(programs.compile("other", "tests/attack/legit.c", &["-DPATCHED"]).await);
+    let attacked = programs.attacked_where(&["legit", "other"]).await;
+    programs.settle("legit").await;
+    let done = AtomicBool::new(false);
+    let attacks: [&[&str]; 6] = [
+        &["hostile", "become", "SOCKET", "legit", "3", "0", "bare"],
+        &["hostile", "become", "SOCKET", "legit", "3", "1000", "memory"],
+        &["hostile", "patch", "SOCKET", "legit", "SECRET", "poke"],
+        &["hostile", "patch", "SOCKET", "legit", "SECRET", "trace"],
+        &["hostile", "nameless", "legit", "SOCKET", "SECRET"],
+        &["other", "SOCKET", "SECRET"],
+    ];
+    let attacking = async {
+        let mut rounds = 0;
+        while rounds == 0 || !done.load(Ordering::Relaxed) {
+            for words in attacks {
+                let told = programs.tell(&attacked, words).await;
+                assert!(!told.text.contains(VALUE), "{words:?}: {}", told.text);
+            }
+            rounds += 1;
+        }
+        rounds
+    };
+    let asking = async {
+        let script = format!("for time in $(seq {AT_A_TIME}); do \"$0\" \"$@\"; done");
+        let mut line = ["sh", "-c", &script].map(str::to_owned).to_vec();
+        line.extend(programs.line(&attacked, &["legit", "SOCKET", "SECRET"]));
+        for _ in 0..TIMES / AT_A_TIME {
+            let told = finished(programs.command(line.clone())).await.text;
+            assert_eq!(told.matches(VALUE).count(), AT_A_TIME, "{}", told.replace(VALUE, ""));
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    let (rounds, ()) = tokio::join!(attacking, asking);
+    let record = attacked.record().await;
+    let counts = counts(&record);
+    for (line, expected) in [
+        ("secret.read.v1 allow -", TIMES),
+        ("peer.rejected.v1 deny text_modified", 2 * rounds),
+        ("peer.rejected.v1 deny traced", rounds),
+        ("peer.rejected.v1 deny exe_deleted", rounds),
+    ] {
+        assert_eq!(counts.get(line), Some(&expected), "{line}: {counts:?}");
+    }
+    // Those that become the permitted program are caught at one point or another.
+    assert_eq!(record.len() - TIMES - 4 * rounds, 6 * rounds, "{counts:?}");
+    assert_eq!(record.iter().filter(|line| line.contains(" deny ")).count(), 10 * rounds, "{counts:?}");
 }

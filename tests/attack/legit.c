@@ -1,7 +1,16 @@
 /* The permitted program of level `program`: asks for a nonce, sends it back with its request, tells what it heard.
- * Takes the socket and the target. Reads no other input, so nobody can make it do anything else. */
+ * Takes the socket and the target, and reads nothing else; without those it only waits. It says what it hears, so that tests hear
+ * it too; a workload's program should not.
+ *
+ * OTHER: another program. ANONYMOUS, PATCHED, HIDDEN: before it asks it executes code in anonymous memory, code of its own that
+ * it has changed, and such code of which it has put everything back. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -10,10 +19,47 @@ static int say(int socket, const char *text) {
     return write(socket, text, strlen(text)) == (ssize_t)strlen(text);
 }
 
+#if defined ANONYMOUS || defined PATCHED || defined HIDDEN
+/* Alone on its page, so that this page can be changed. */
+__attribute__((noinline, noclone, aligned(4096))) int number(int given) { return given + 1; }
+__attribute__((noinline, aligned(4096))) void after_it(void) { puts(""); }
+
+static int before_it_asks(void) {
+    const int all = PROT_READ | PROT_WRITE | PROT_EXEC;
+    int (*volatile called)(int) = number;
+    char *page = (char *)((uintptr_t)number & ~(uintptr_t)4095);
+#ifdef ANONYMOUS
+    char *brought = mmap(NULL, 4096, all, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (brought == MAP_FAILED) return 0;
+    /* A copy of what needs no place of its own. */
+    memcpy(brought, page, 64);
+    called = (int (*)(int))(brought + ((uintptr_t)number & 4095));
+    return called(1) == 2;
+#else
+    if (mprotect(page, 4096, all) != 0) return 0;
+    /* The same bytes: what matters is that they were written. */
+    char code[64];
+    memcpy(code, page, sizeof code);
+    for (size_t at = 0; at < sizeof code; at++) ((volatile char *)page)[at] = code[at];
+    if (called(1) != 2 || mprotect(page, 4096, PROT_READ | PROT_EXEC) != 0) return 0;
+#ifdef HIDDEN
+    return madvise(page, 4096, MADV_DONTNEED) == 0;
+#endif
+    return 1;
+#endif
+}
+#else
+static int before_it_asks(void) { return 1; }
+#endif
+
 int main(int count, char **words) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char answer[8192] = "", request[1024];
-    if (count != 3 || strlen(words[1]) >= sizeof address.sun_path) return 2;
+    signal(SIGPIPE, SIG_IGN);
+    if (count == 1) {
+        for (;;) pause();
+    }
+    if (count != 3 || strlen(words[1]) >= sizeof address.sun_path || !before_it_asks()) return 2;
     strcpy(address.sun_path, words[1]);
     int line = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (line < 0 || connect(line, (struct sockaddr *)&address, sizeof address) != 0) return 3;
@@ -29,6 +75,6 @@ int main(int count, char **words) {
     say(line, request);
     printf("heard ");
     while ((length = read(line, answer, sizeof answer)) > 0) fwrite(answer, 1, length, stdout);
-    printf("\n%s\n", length == 0 ? "closed" : "open");
+    printf("\n%s\n", length == 0 || errno == ECONNRESET ? "closed" : "open");
     return 0;
 }

@@ -1,8 +1,8 @@
 //! What a hostile process beside the agent can try, against the built program: each attack must get no byte of the secret, lose
 //! its connection, and stand in the journal with its reason.
 //!
-//! The numbers are those of the project's list of attacks; those that are not here need levels that are not built yet. Every
-//! attacker is this test binary itself, started again to play a part. Needs root, for other users and namespaces.
+//! The numbers are those of the project's list of attacks; at level `program` the attackers are programs
+//! that are compiled here; every other attacker is this test binary itself, started again to play a part. Needs root, for other users and namespaces.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,19 +21,26 @@ mod support;
 use claviger::peer::process::{self, Support};
 
 mod agent;
+mod ancestry;
 mod beside;
 mod cgroups;
 mod containers;
 mod descriptors;
 mod floods;
+mod execs;
+mod failures;
+mod hashing;
 mod ids;
+mod images;
 mod namespaces;
 mod part;
 mod pods;
 mod program;
+mod reuse;
 mod runc;
 mod scene;
 mod sockets;
+mod unprivileged;
 mod writers;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.

@@ -1,16 +1,15 @@
 //! The attacks in a pod: each in a container of its own, without a capability, under each of the two default seccomp profiles.
 //!
-//! Attack 14 is not here: without a capability nobody becomes another user. Nor are those that need level `program`.
+//! Attack 14 is not here: without a capability nobody becomes another user. Those at level `program` are with the others of that level.
 
 use crate::{
     agent::attempts,
     cgroups::can_tell_containers,
     part::{Before, Ids, Part},
     runc::{AGENT, PROFILES, Pids, Pod, Profile, can_make_pods, user},
-    scene::{Told, UID, config, permitted},
+    scene::{Late, Told, UID, config, permitted},
     support::{Scene, until},
 };
-use nix::sys::signal::Signal;
 use std::{fs, process::Stdio};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
@@ -133,7 +132,7 @@ async fn in_a_pod_the_heir_of_a_process_that_ended_before_it_was_accepted_gets_n
     for profile in PROFILES {
         let pod = Pod::new(profile, Pids::Own, PROCESS).await;
         // The kernel takes connections for it.
-        pod.attacked.freeze().await;
+        let late = Late::new(&pod.attacked.agent).await;
         let leave = Part::LeaveBehind(pod.socket(), permitted(), Before::Asking);
         let (mut command, _container) = pod.container(&permitted(), &Part::UnderInit(Box::new(leave)));
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
@@ -142,8 +141,7 @@ async fn in_a_pod_the_heir_of_a_process_that_ended_before_it_was_accepted_gets_n
         while !text.ends_with("ended\n") {
             assert_ne!(out.read_line(&mut text).await.unwrap(), 0, "{text}");
         }
-        assert!(pod.attacked.stands_still());
-        pod.attacked.agent.signal(Signal::SIGCONT);
+        drop(late);
         out.read_to_string(&mut text).await.unwrap();
         assert!(child.wait().await.unwrap().success());
         Told { text }.got_silence();

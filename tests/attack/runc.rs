@@ -249,7 +249,7 @@ impl Container {
     }
 
     /// Its first process, by the machine's own count.
-    async fn pid(&self) -> i32 {
+    pub(crate) async fn pid(&self) -> i32 {
         let read = || async { fs::read_to_string(self.pid_file()).ok()?.parse().ok() };
         until("the container's process", read).await
     }
@@ -273,6 +273,8 @@ pub(crate) struct Pod {
     /// The first process of the namespace that all share, for as long as its standard input is open.
     pause: Option<(i32, Child, Container)>,
     kit: Kit,
+    /// Folders that the workload's containers see too.
+    shown: Vec<PathBuf>,
 }
 
 impl Pod {
@@ -310,7 +312,13 @@ impl Pod {
         agent.until_ready().await;
         // Its streams and its end are runc's, its process is its own.
         agent.pid = container.pid().await;
-        Self { attacked: Attacked { scene, agent }, _agent: container, pause, kit }
+        Self { attacked: Attacked { scene, agent }, _agent: container, pause, kit, shown: vec![] }
+    }
+
+    /// Has the workload's containers see this folder, too.
+    pub(crate) fn showing(mut self, folder: &Path) -> Self {
+        self.shown.push(folder.into());
+        self
     }
 
     /// A container that plays a part, as this user, with the workload's socket in a directory that it cannot write to.
@@ -332,7 +340,8 @@ impl Pod {
 
     fn container_with(&self, ids: &Ids, part: &Part, mount: fn(&Path) -> Mount) -> (Command, Container) {
         let (line, variables) = in_container(part);
-        let mounts = [mount(&self.attacked.scene.path("run"))];
+        let shown = self.shown.iter().map(|folder| Mount::read_only(folder));
+        let mounts: Vec<Mount> = shown.chain([mount(&self.attacked.scene.path("run"))]).collect();
         let namespace = self.pause.as_ref().map(|(pid, ..)| *pid);
         let (mut command, container) = self.kit.container(ids, &line, &variables, &mounts, namespace);
         quiet(command.as_std_mut());

@@ -8,6 +8,7 @@ use crate::{
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::fs;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -80,26 +81,41 @@ impl Attacked {
         self.scene.socket("job")
     }
 
-    /// Whether each of the agent's threads is stopped.
-    pub(crate) fn stands_still(&self) -> bool {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.agent.pid)).unwrap();
-        let stopped = |stat: String| stat.contains(") T ");
-        tasks
-            .map(|task| task.unwrap().path().join("stat"))
-            .all(|stat| std::fs::read_to_string(stat).is_ok_and(stopped))
-    }
-
-    /// Stops the agent where it is, until SIGCONT, and waits until each of its threads is stopped.
-    pub(crate) async fn freeze(&self) {
-        self.agent.signal(Signal::SIGSTOP);
-        until("the agent to stand still", || async { self.stands_still().then_some(()) }).await;
-    }
-
     /// Ends the agent, and gives what is on record of peers and secrets: `type outcome reason level`.
     pub(crate) async fn record(mut self) -> Vec<String> {
         assert_eq!(self.agent.stop().await, Some(0), "{}", self.agent.stderr());
         lines(&self.scene.events())
     }
+}
+
+/// An agent that stands still until this is dropped: as late as any attacker could wish.
+pub(crate) struct Late<'a>(&'a Agent);
+
+impl<'a> Late<'a> {
+    pub(crate) async fn new(agent: &'a Agent) -> Self {
+        agent.signal(Signal::SIGSTOP);
+        let late = Self(agent);
+        stands_still(agent.pid).await;
+        late
+    }
+}
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.0.signal(Signal::SIGCONT);
+    }
+}
+
+/// Waits until no thread of a process runs any more.
+pub(crate) async fn stands_still(pid: i32) {
+    let stands = || {
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        threads.all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        })
+    };
+    until("standing still", || async { stands().then_some(()) }).await;
 }
 
 /// One that stands for several is there as often.

@@ -3,10 +3,9 @@
 use crate::{
     can_attack,
     part::{Before, Ids, Part},
-    scene::{Attacked, UID, attack, permitted},
+    scene::{Attacked, Late, UID, attack, permitted},
     support::until,
 };
-use nix::sys::signal::Signal;
 
 const PROCESS: &str = "uid: 20001, level: process";
 const DENIED: &str = "peer.rejected.v1 deny writer_mismatch process";
@@ -56,7 +55,7 @@ async fn the_heir_of_a_process_that_ended_before_it_was_accepted_gets_nothing() 
     }
     let attacked = Attacked::new(PROCESS).await;
     // The kernel takes connections for it.
-    attacked.freeze().await;
+    let late = Late::new(&attacked.agent).await;
     let socket = attacked.socket();
     let asking = Part::LeaveBehind(socket, permitted(), Before::Asking);
     let mut command: tokio::process::Command = {
@@ -67,8 +66,7 @@ async fn the_heir_of_a_process_that_ended_before_it_was_accepted_gets_nothing() 
     let mut connector = command.kill_on_drop(true).spawn().unwrap();
     // It has connected, asked, and ended; its child has the connection, and the output.
     assert!(connector.wait().await.unwrap().success());
-    assert!(attacked.stands_still());
-    attacked.agent.signal(Signal::SIGCONT);
+    drop(late);
     let output = connector.wait_with_output().await.unwrap();
     let told = crate::scene::Told { text: String::from_utf8(output.stdout).unwrap() };
     told.got_silence();

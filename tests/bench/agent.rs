@@ -5,6 +5,7 @@ use super::{
     process::{Cores, Process},
     vault::Vault,
 };
+use claviger::crypto::{hex, sha256};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -35,16 +36,31 @@ impl Mode {
 pub(super) enum Level {
     User,
     Process,
+    /// Known by the bench's own digest. The agent that is measured for reads has no such workload, and so no attestor.
+    Program,
 }
 
 impl Level {
-    pub(super) const ALL: [Self; 2] = [Self::User, Self::Process];
+    pub(super) const ALL: [Self; 3] = [Self::User, Self::Process, Self::Program];
 
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Process => "process",
+            Self::Program => "program",
         }
+    }
+
+    /// What the config requires beside the level; `None` where an agent of this mode has no such workload.
+    fn required(self, mode: Mode) -> Outcome<Option<String>> {
+        Ok(match (self, mode) {
+            (Self::User | Self::Process, _) => Some(String::new()),
+            (Self::Program, Mode::Strict) => None,
+            (Self::Program, Mode::Buffered) => {
+                let digest = sha256(&fs::read(std::env::current_exe()?)?);
+                Some(format!(", program: {{exe_sha256: [\"{}\"]}}", hex(&digest)))
+            }
+        })
     }
 
     fn socket(self, folder: &Path) -> PathBuf {
@@ -72,7 +88,7 @@ impl Agent {
         let folder = tempfile::tempdir()?;
         let journal = tempfile::tempdir_in(disk::folder())?;
         let (config, socket) = (folder.path().join("config.yaml"), Level::User.socket(folder.path()));
-        fs::write(&config, config_of(vault, mode, folder.path(), journal.path()))?;
+        fs::write(&config, config_of(vault, mode, folder.path(), journal.path())?)?;
         let mut command = cores.measured(program);
         command.arg("run").arg("--config").arg(&config);
         let log = folder.path().join("log");
@@ -140,22 +156,24 @@ fn request(name: &str) -> Vec<u8> {
     format!("GET /secrets/{name} HTTP/1.1\r\nHost: claviger\r\n\r\n").into_bytes()
 }
 
-fn config_of(vault: &Vault, mode: Mode, folder: &Path, journal: &Path) -> String {
+fn config_of(vault: &Vault, mode: Mode, folder: &Path, journal: &Path) -> Outcome<String> {
     let uid = nix::unistd::geteuid();
-    let workloads = Level::ALL.map(|level| {
-        format!(
+    let mut workloads = String::new();
+    for level in Level::ALL {
+        let Some(required) = level.required(mode)? else { continue };
+        workloads += &format!(
             "
   {word}-job:
     socket: {{path: {socket}}}
-    peer: {{uid: {uid}, level: {word}}}
+    peer: {{uid: {uid}, level: {word}{required}}}
     limits: {{connections: 1100, requests_per_second: 1000000}}
     rules: [{{name: keys, secrets: [stripe, web, ci]}}]",
             word = level.word(),
             socket = level.socket(folder).display(),
-        )
-    });
+        );
+    }
     let ca = vault.ca_file().map(|file| format!(", ca_file: {}", file.display())).unwrap_or_default();
-    format!(
+    Ok(format!(
         "\
 vault: {{addresses: [\"{url}\"]{ca}}}
 identities:
@@ -171,8 +189,7 @@ health: {{listen: \"127.0.0.1:0\"}}
         url = vault.url(),
         role_id = vault.credential("role_id").display(),
         secret_id = vault.credential("secret_id").display(),
-        workloads = workloads.concat(),
         mode = mode.word(),
         journal = journal.display(),
-    )
+    ))
 }

@@ -67,6 +67,14 @@ impl fmt::Display for Load {
     }
 }
 
+/// How the first request of a connection is asked.
+#[derive(Clone, Copy)]
+pub(super) enum First {
+    Plain,
+    /// With the nonce that is asked for before.
+    Challenged,
+}
+
 struct Connection {
     stream: UnixStream,
     sent: Instant,
@@ -77,6 +85,26 @@ impl Connection {
     fn ask(&mut self, request: &[u8]) -> io::Result<()> {
         self.sent = Instant::now();
         self.stream.write_all(request)
+    }
+
+    /// Has the first request answered.
+    fn begin(&mut self, first: First, request: &[u8]) -> Outcome<()> {
+        match first {
+            First::Plain => self.ask(request)?,
+            First::Challenged => {
+                self.ask(b"GET /challenge HTTP/1.1\r\nHost: claviger\r\n\r\n")?;
+                let mut buffer = [0; 1024];
+                let read = self.stream.read(&mut buffer)?;
+                let told = std::str::from_utf8(buffer.get(..read).unwrap_or_default())?;
+                let nonce = told.split_once("\"nonce\":\"").and_then(|(_, after)| after.split_once('"'));
+                let (nonce, _) = nonce.ok_or_else(|| format!("no nonce: {told:?}"))?;
+                let head = request.strip_suffix(b"\r\n").ok_or("a request without an end")?;
+                let asked = [head, b"Claviger-Nonce: ", nonce.as_bytes(), b"\r\n\r\n"].concat();
+                self.ask(&asked)?;
+            }
+        }
+        while !self.read()? {}
+        Ok(())
     }
 
     /// Reads once, which must not wait; whether the answer is whole now.
@@ -117,8 +145,7 @@ fn is_whole(answer: &[u8]) -> Outcome<bool> {
 /// Opens connections and has one request answered on each.
 pub(super) fn open(socket: &Path, request: &[u8], count: usize) -> Outcome<Vec<UnixStream>> {
     let connections = connect(socket, count)?.into_iter().map(|mut connection| {
-        connection.ask(request)?;
-        while !connection.read()? {}
+        connection.begin(First::Plain, request)?;
         Ok(connection.stream)
     });
     connections.collect()
@@ -141,7 +168,30 @@ pub(super) fn run(
     (warm, span): (Duration, Duration),
     process: &Process,
 ) -> Outcome<Load> {
-    let mut connections = connect(socket, count)?;
+    run_on(connect(socket, count)?, request, (warm, span), process)
+}
+
+/// The same on one connection, of which the first request is asked like this.
+pub(super) fn kept(
+    socket: &Path,
+    request: &[u8],
+    first: First,
+    spans: (Duration, Duration),
+    process: &Process,
+) -> Outcome<Load> {
+    let mut connections = connect(socket, 1)?;
+    for connection in &mut connections {
+        connection.begin(first, request)?;
+    }
+    run_on(connections, request, spans, process)
+}
+
+fn run_on(
+    mut connections: Vec<Connection>,
+    request: &[u8],
+    (warm, span): (Duration, Duration),
+    process: &Process,
+) -> Outcome<Load> {
     let mut loop_for = |time| match connections.as_mut_slice() {
         [one] => alone(one, request, time),
         many => together(many, request, time),
@@ -153,10 +203,11 @@ pub(super) fn run(
     Ok(Load { answers: times.len(), span, cpu, times: Times::of(times) })
 }
 
-/// Connects anew for each request, for the second of two times.
+/// Connects anew for each request, which is asked like this, for the second of two times.
 pub(super) fn fresh(
     socket: &Path,
     request: &[u8],
+    first: First,
     (warm, span): (Duration, Duration),
     process: &Process,
 ) -> Outcome<Load> {
@@ -165,8 +216,7 @@ pub(super) fn fresh(
         while started.elapsed() < time {
             let asked = Instant::now();
             for mut connection in connect(socket, 1)? {
-                connection.ask(request)?;
-                while !connection.read()? {}
+                connection.begin(first, request)?;
             }
             times.push(asked.elapsed());
         }

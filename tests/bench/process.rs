@@ -116,16 +116,21 @@ impl Process {
         Ok(Rss { all: bytes("VmRSS")?, anonymous: bytes("RssAnon")? })
     }
 
-    /// Processor time so far, user and system, of all its threads.
+    /// Processor time so far, user and system, of all its threads, and of the processes that it has started and that live.
     pub(super) fn cpu(&self) -> Outcome<Duration> {
-        let mut sum = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
-            let text = fs::read_to_string(thread?.path().join("schedstat"));
-            let text = match text {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            sum += text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0_u64);
+        let (mut sum, mut processes) = (0, vec![self.0.id()]);
+        while let Some(process) = processes.pop() {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                let thread = thread?.path();
+                let read = |name: &str| match fs::read_to_string(thread.join(name)) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+                    other => other,
+                };
+                let text = read("schedstat")?;
+                sum += text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0_u64);
+                processes
+                    .extend(read("children")?.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            }
         }
         Ok(Duration::from_nanos(sum))
     }

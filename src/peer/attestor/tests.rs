@@ -42,6 +42,20 @@ fn worker_process() {
     let _ = worker();
 }
 
+#[test]
+#[ignore = "the attestor's own: the other tests start it"]
+fn blinded_process() {
+    assert!(enters_a_sandbox());
+    let _ = parent(|| layer("worker_process"));
+}
+
+/// Whether this thread is in a Landlock domain from now on: one that takes next to nothing away.
+fn enters_a_sandbox() -> bool {
+    use landlock::{AccessFs, Ruleset, RulesetAttr as _, RulesetStatus};
+    let ruleset = Ruleset::default().handle_access(AccessFs::MakeFifo).unwrap();
+    ruleset.create().unwrap().restrict_self().unwrap().ruleset != RulesetStatus::NotEnforced
+}
+
 /// This binary, as a layer of the attestor.
 fn layer(name: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
@@ -451,6 +465,18 @@ async fn an_attestor_without_the_right_to_look_refuses() {
     // Whose image may not be read is not dumpable.
     fs::set_permissions(&program.path, Permissions::from_mode(0o711)).unwrap();
     refused(attestor.pin(start(NOBODY, NOBODY).pidfd().as_fd(), &settings).await, Refusal::ExeUnreadable);
+}
+
+/// Why the attestor is a process of its own: in any sandbox by Landlock, whatever that allows, it sees nobody outside.
+#[tokio::test]
+async fn an_attestor_in_a_sandbox_is_blind_and_refuses() {
+    if !is_root() || !std::thread::spawn(enters_a_sandbox).join().unwrap() {
+        return;
+    }
+    let (attestor, program) = (attestor_by(layer("blinded_process")).await, Program::copy("/bin/sleep"));
+    let running = program.start();
+    refused(attestor.pin(running.pidfd().as_fd(), &program.settings()).await, Refusal::ExeUnreadable);
+    assert_eq!(attestor.mount_namespace(running.pidfd().as_fd()).await, Err(Refusal::PidNotVisible));
 }
 
 #[tokio::test]
