@@ -88,7 +88,8 @@ impl Event {
     }
 }
 
-/// The types that are built; the names are a stable interface.
+/// The types that are built; the names are a stable interface. There is none for a peer that is admitted: each of its
+/// accesses says who it is, and one event more would double what a fresh connection writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is its own name; `word` spells it")]
 pub enum Type {
