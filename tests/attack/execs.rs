@@ -3,7 +3,7 @@
 //! The attackers are late or early by the agent's standing still (SIGSTOP) until they are ready: no luck is needed.
 
 use crate::{
-    program::{Playing, Programs, counts, digest, peer},
+    program::{Playing, Programs, counts, digest, peer, record},
     scene::{Attacked, finished, permitted},
     skip,
 };
@@ -14,7 +14,7 @@ use claviger::{
         self, Settings, Strangers,
         attestor::{Attestor, Depth, Started},
         level::Level,
-        program,
+        program::{self, Refusal},
     },
 };
 use nix::sys::socket::{getsockopt, sockopt};
@@ -123,7 +123,13 @@ async fn without_the_nonce_everything_that_is_asked_of_the_process_says_yes() {
     let attestor = Attestor::of(Started::by(command).unwrap()).unwrap();
     let required = program::Settings::of(vec![sha256(&fs::read(legit).unwrap())]);
     let process = getsockopt(&stream, sockopt::PeerPidfd).unwrap();
-    let image = attestor.pin(process.as_fd(), &required).await.unwrap();
+    let image = loop {
+        match attestor.pin(process.as_fd(), &required).await {
+            // It has just been started.
+            Err(Refusal::Timeout) => {}
+            pinned => break pinned.unwrap(),
+        }
+    };
     // The request was written before, by the very process, and nothing of it changes any more.
     stream.readable().await.unwrap();
     let mut asked = [0; 4096];
@@ -178,7 +184,7 @@ async fn a_permitted_program_that_becomes_another_one_while_it_waits_is_not_answ
     }
     let read = "secret.read.v1 allow - program";
     let denied = "peer.rejected.v1 deny image_changed program";
-    assert_eq!(attacked.record().await, [read, denied, read, denied]);
+    assert_eq!(record(attacked).await, [read, denied, read, denied]);
 }
 
 /// Attack 13: whoever may look into the permitted program, as each process of its user may, can copy its connection. It cannot
@@ -190,7 +196,7 @@ async fn whoever_copies_the_connection_of_the_permitted_program_cannot_ask() {
     let line = ["hostile", "copy", "SOCKET", "legit", "SECRET", "ask"];
     let told = programs.tell_late(&attacked, &line).await;
     told.got_nothing();
-    let record = attacked.record().await;
+    let record = record(attacked).await;
     assert!(record.contains(&"peer.rejected.v1 deny writer_mismatch program".to_owned()), "{record:?}");
     assert!(!record.iter().any(|line| line.contains(" allow ")), "{record:?}");
 }
@@ -209,7 +215,7 @@ async fn a_known_miss_is_a_copy_of_the_permitted_programs_connection_that_only_l
     // By now the copy is in a queue, and no descriptor of its process.
     playing.say("").await;
     playing.end().await.got_the_secret();
-    assert_eq!(attacked.record().await, ["secret.read.v1 allow - program"; 2]);
+    assert_eq!(record(attacked).await, ["secret.read.v1 allow - program"; 2]);
 }
 
 /// Attack 9, a known miss: the permitted program itself sends the nonce back, since somebody made the connection its standard
@@ -222,7 +228,7 @@ async fn a_known_miss_is_a_permitted_program_that_repeats_what_it_hears() {
     chown(folder.path(), Some(permitted().uid), Some(permitted().gid)).unwrap();
     let line = ["hostile", "repeat", "SOCKET", "legit", &folder.path().display().to_string()];
     programs.tell_late(&attacked, &line).await.got_the_secret();
-    assert!(attacked.record().await.contains(&"secret.read.v1 allow - program".to_owned()));
+    assert!(record(attacked).await.contains(&"secret.read.v1 allow - program".to_owned()));
 }
 
 /// Attack 10, the control: an interpreter is refused even where its digest is permitted, and a known miss: where that is
@@ -255,7 +261,7 @@ async fn an_interpreter_is_refused_and_a_known_miss_where_it_is_accepted() {
         } else {
             told.got_the_secret();
         }
-        let record = attacked.record().await;
+        let record = record(attacked).await;
         assert_eq!(record.len(), 1, "{record:?}");
         assert!(record[0].ends_with(reason), "{record:?}");
     }

@@ -1,7 +1,7 @@
 //! Attack 30: what fails or changes while somebody is being looked at. None of it is a yes.
 
 use crate::{
-    program::Programs,
+    program::{Programs, record},
     scene::{Attacked, config, stands_still},
     support::{Agent, until},
 };
@@ -84,7 +84,7 @@ async fn whoever_was_proved_by_a_worker_that_was_killed_is_asked_anew() {
     playing.until("answered").await;
     playing.told().got_the_secret();
     playing.end().await;
-    let record = attacked.record().await;
+    let record = record(attacked).await;
     let (read, failed) = ("secret.read.v1 allow - program", "peer.rejected.v1 deny attestor_failed program");
     assert_eq!(record, [read, failed, read]);
 }
@@ -115,7 +115,7 @@ async fn a_program_that_is_not_permitted_any_more_is_not_answered_any_more() {
     let read = "secret.read.v1 allow - program";
     let reloaded = "peer.rejected.v1 deny policy_reload program";
     let expected = [read, reloaded, "peer.rejected.v1 deny digest process", read];
-    assert_eq!(attacked.record().await, expected);
+    assert_eq!(record(attacked).await, expected);
 }
 
 async fn reload(attacked: &Attacked, peer: &str) {

@@ -3,7 +3,7 @@
 use crate::{
     cgroups::under,
     part::{Part, quiet},
-    program::{Programs, counts},
+    program::{Programs, counts, in_time, record},
     scene::{finished, permitted},
 };
 use std::{
@@ -16,7 +16,7 @@ use std::{
 async fn is_refused(programs: &Programs, words: &[&str], reason: &str) {
     let attacked = programs.attacked_where(&["legit", "other"]).await;
     programs.tell(&attacked, words).await.got_no_nonce(reason);
-    assert_eq!(attacked.record().await, [format!("peer.rejected.v1 deny {reason} process")], "{words:?}");
+    assert_eq!(record(attacked).await, [format!("peer.rejected.v1 deny {reason} process")], "{words:?}");
 }
 
 /// A second permitted program, of that name, with `options`.
@@ -42,8 +42,8 @@ async fn code_of_the_permitted_program_that_another_process_changed_is_seen() {
     let Some(programs) = Programs::new().await else { return };
     let attacked = programs.attacked().await;
     let line = ["hostile", "patch", "SOCKET", "legit", "SECRET", "file"];
-    programs.tell_late(&attacked, &line).await.got_no_nonce("text_modified");
-    assert_eq!(attacked.record().await, ["peer.rejected.v1 deny text_modified process"]);
+    in_time(|| programs.tell_late(&attacked, &line)).await.got_no_nonce("text_modified");
+    assert_eq!(record(attacked).await, ["peer.rejected.v1 deny text_modified process"]);
 }
 
 /// Attack 19: changed by a tracer that is gone, and a tracer that stays.
@@ -69,7 +69,7 @@ async fn a_known_miss_is_code_that_was_changed_and_put_back_before_anybody_looke
     let Some(programs) = with_another(&["-DHIDDEN"]).await else { return };
     let attacked = programs.attacked_where(&["other"]).await;
     programs.run(&attacked, "other").await.got_the_secret();
-    assert_eq!(attacked.record().await, ["secret.read.v1 allow - program"]);
+    assert_eq!(record(attacked).await, ["secret.read.v1 allow - program"]);
 }
 
 /// Attack 20: code that no file backs, in the permitted program; and the permitted program without a file.
@@ -95,7 +95,7 @@ async fn another_program_by_the_permitted_ones_path_is_refused() {
     // By its own path it is there all the while.
     programs.run(&attacked, "legit").await.got_the_secret();
     let expected = ["peer.rejected.v1 deny digest process", "secret.read.v1 allow - program"];
-    assert_eq!(attacked.record().await, expected);
+    assert_eq!(record(attacked).await, expected);
 }
 
 /// Makes `to` hold what `from` holds, with the size and the time that it had.
@@ -134,7 +134,7 @@ async fn a_remembered_digest_is_not_that_of_what_the_file_holds_now() {
     programs.run(&attacked, "legit").await.got_the_secret();
     fs::rename(programs.path("new"), &legit).unwrap();
     programs.run(&attacked, "legit").await.got_no_nonce("digest");
-    let record = attacked.record().await;
+    let record = record(attacked).await;
     let counts = counts(&record);
     assert_eq!(counts["secret.read.v1 allow -"], 3, "{counts:?}");
     assert_eq!(counts["peer.rejected.v1 deny digest"], 2, "{counts:?}");

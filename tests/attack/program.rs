@@ -110,9 +110,9 @@ impl Programs {
         command.into()
     }
 
-    /// Plays a line to its end.
+    /// Plays a line to its end; again, if the machine was too slow for the agent to find out in time who that is.
     pub(crate) async fn tell(&self, attacked: &Attacked, words: &[&str]) -> Told {
-        finished(self.command(self.line(attacked, words))).await
+        in_time(|| finished(self.command(self.line(attacked, words)))).await
     }
 
     /// Plays one of the programs, which asks for the secret.
@@ -155,6 +155,23 @@ pub(crate) fn peer(program: &str) -> String {
 /// SHA-256 of a file, in hex.
 pub(crate) fn digest(path: &Path) -> String {
     claviger::crypto::hex(&claviger::crypto::sha256(&fs::read(path).unwrap()))
+}
+
+/// Plays it again, if the machine was too slow for the agent to find out in time who that is.
+pub(crate) async fn in_time<F: Future<Output = Told>>(mut play: impl FnMut() -> F) -> Told {
+    loop {
+        let told = play().await;
+        if !told.text.contains("could not find out in time") {
+            return told;
+        }
+    }
+}
+
+/// Ends the agent, and gives what is on record, but for what the machine was too slow for.
+pub(crate) async fn record(attacked: Attacked) -> Vec<String> {
+    let mut record = attacked.record().await;
+    record.retain(|line| !line.starts_with("peer.rejected.v1 deny timeout "));
+    record
 }
 
 /// How often each line is there. Refusals that are counted together have no level any more, so none is told.
@@ -235,5 +252,5 @@ async fn the_permitted_program_gets_the_secret_and_no_other_does() {
         "peer.rejected.v1 deny digest process",
         "peer.rejected.v1 deny digest process",
     ];
-    assert_eq!(attacked.record().await, expected);
+    assert_eq!(record(attacked).await, expected);
 }

@@ -6,7 +6,7 @@ use crate::{
     agent::agent_of,
     cgroups::under,
     part::quiet,
-    program::Programs,
+    program::{Programs, record},
     scene::{Attacked, UID, config, finished},
     skip,
     support::{Agent, Scene, finish},
@@ -43,7 +43,7 @@ async fn an_agent_of_the_workloads_own_user_proves_its_program() {
     expected.push("peer.rejected.v1 deny digest process");
     expected.push("peer.rejected.v1 deny text_modified process");
     expected.extend(["peer.rejected.v1 deny no_nonce program"; 5]);
-    assert_eq!(attacked.record().await, expected);
+    assert_eq!(record(attacked).await, expected);
 }
 
 /// Attack 24: the permitted program where it may not be looked at is nobody, and not just one of its user.
@@ -65,7 +65,7 @@ async fn the_permitted_program_that_may_not_be_looked_at_is_refused() {
     quiet(command.as_std_mut());
     finished(command).await.got_no_nonce("exe_unreadable");
     let refused = "peer.rejected.v1 deny exe_unreadable process";
-    assert_eq!(attacked.record().await, ["secret.read.v1 allow - program", refused, refused]);
+    assert_eq!(record(attacked).await, ["secret.read.v1 allow - program", refused, refused]);
 }
 
 /// Attack 24 and 30: of another user's processes such an agent may not see what they execute, and with `hidepid` none at all.
@@ -82,6 +82,6 @@ async fn to_an_agent_of_another_user_the_permitted_program_is_unreadable_and_by_
     for (around, reason) in [(&[][..], "exe_unreadable"), (&hiding[..], "pid_not_visible")] {
         let attacked = attacked(&programs, &["legit"], 30_001, around).await;
         programs.run(&attacked, "legit").await.got_no_nonce(reason);
-        assert_eq!(attacked.record().await, [format!("peer.rejected.v1 deny {reason} process")]);
+        assert_eq!(record(attacked).await, [format!("peer.rejected.v1 deny {reason} process")]);
     }
 }
