@@ -4,6 +4,7 @@
 //! process, since half an agent is worse than none.
 
 mod checkpoints;
+mod handoff;
 mod kept;
 mod record;
 mod reload;
@@ -276,7 +277,9 @@ impl Agent {
         let audit = async {
             self.unfinished.wait().await;
             self.ear.finish();
-            self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
+            let (lags, sinks) = (self.sinks.lags(), &self.config.audit.sinks);
+            let last = async { stopped(handoff::undelivered(&lags, sinks).await) };
+            self.recorder.finish(&self.audit, last).await;
             self.checkpoints.last().await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
@@ -313,6 +316,11 @@ fn started(config: &Config, port: &Port, inside: &Inside, signed: Option<Box<Sig
         ..AgentFacts::default()
     };
     Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }
+}
+
+fn stopped(undelivered: u64) -> Event {
+    let facts = AgentFacts { undelivered: Some(undelivered), ..AgentFacts::default() };
+    Event { agent: Some(facts), ..Event::new(Type::AgentStopped, Outcome::Allow, clock::now()) }
 }
 
 fn watched(path: &Path, config: &Config) -> impl Iterator<Item = PathBuf> + use<> {
