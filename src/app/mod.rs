@@ -40,7 +40,7 @@ use std::{
 };
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use workloads::Workloads;
@@ -82,6 +82,7 @@ struct Agent {
     audit: Audit,
     recorder: Recorder,
     checkpoints: checkpoints::Running,
+    handoff: handoff::Running,
     kept: Kept,
     workloads: Workloads,
     health: Health,
@@ -137,6 +138,7 @@ impl Agent {
         kept.take_over(&config);
         let stopping = stop.token(Phase::Accept).clone();
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
+        let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (keeper, tracker) = (kept.keeper(), unfinished.clone());
         let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
@@ -156,6 +158,7 @@ impl Agent {
             audit,
             recorder,
             checkpoints,
+            handoff,
             kept,
             workloads,
             health,
@@ -170,9 +173,17 @@ impl Agent {
         };
         agent.note();
         agent.open_port(port, metrics);
-        agent.sinks.take_over(&agent.config.audit.sinks);
+        if !agent.handoff.is_taking() {
+            agent.start_sinks();
+        }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
         Ok(agent)
+    }
+
+    /// Nothing more comes from earlier agents.
+    fn start_sinks(&mut self) {
+        self.sinks.take_over(&self.config.audit.sinks);
+        self.handoff.forget(&self.config.audit, &self.kept);
     }
 
     fn open_port(&mut self, port: Port, metrics: Metrics) {
@@ -209,6 +220,7 @@ impl Agent {
                 },
                 files = self.watch.changed() => self.files_changed(&files),
                 Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
+                () = self.handoff.taken() => self.start_sinks(),
                 () = self.kept.changed() => self.look(),
                 _ = turns.tick() => {
                     self.turn();
@@ -256,7 +268,11 @@ impl Agent {
     }
 
     async fn end(mut self) {
+        let begun = Instant::now();
         self.health.set(vec![sight::stopping()]);
+        if self.handoff.is_taking() {
+            self.start_sinks();
+        }
         let (cut, finished) = (self.workloads.cut(), CancellationToken::new());
         let requests = async {
             let requests = self.workloads.finish();
@@ -268,6 +284,9 @@ impl Agent {
         let revocation = async {
             let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
             let _ = tokio::join!(head_start, self.checkpoints.before_revocation());
+            // What is revoked and flushed after it has its time within the grace too.
+            let until = begun + self.config.shutdown.grace.saturating_sub(REVOKE_WITHIN + FLUSH_WITHIN);
+            self.handoff.give(&self.config.audit, &self.kept, &self.sinks.lags(), until).await;
             self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
         };
         tokio::join!(requests, revocation);

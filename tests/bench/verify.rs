@@ -88,6 +88,7 @@ pub(super) fn settings(dir: &Path, mode: AuditMode) -> Settings {
         pod: None,
         fingerprint_key: None,
         checkpoints: None,
+        handoff: None,
     }
 }
 
