@@ -4,6 +4,7 @@
 //! process, since half an agent is worse than none.
 
 mod checkpoints;
+mod handoff;
 mod kept;
 mod record;
 mod reload;
@@ -39,7 +40,7 @@ use std::{
 };
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use workloads::Workloads;
@@ -81,6 +82,7 @@ struct Agent {
     audit: Audit,
     recorder: Recorder,
     checkpoints: checkpoints::Running,
+    handoff: handoff::Running,
     kept: Kept,
     workloads: Workloads,
     health: Health,
@@ -136,6 +138,7 @@ impl Agent {
         kept.take_over(&config);
         let stopping = stop.token(Phase::Accept).clone();
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
+        let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (keeper, tracker) = (kept.keeper(), unfinished.clone());
         let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
@@ -155,6 +158,7 @@ impl Agent {
             audit,
             recorder,
             checkpoints,
+            handoff,
             kept,
             workloads,
             health,
@@ -169,9 +173,17 @@ impl Agent {
         };
         agent.note();
         agent.open_port(port, metrics);
-        agent.sinks.take_over(&agent.config.audit.sinks);
+        if !agent.handoff.is_taking() {
+            agent.start_sinks();
+        }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
         Ok(agent)
+    }
+
+    /// Nothing more comes from earlier agents.
+    fn start_sinks(&mut self) {
+        self.sinks.take_over(&self.config.audit.sinks);
+        self.handoff.forget(&self.config.audit, &self.kept);
     }
 
     fn open_port(&mut self, port: Port, metrics: Metrics) {
@@ -208,6 +220,7 @@ impl Agent {
                 },
                 files = self.watch.changed() => self.files_changed(&files),
                 Some(ended) = self.tasks.join_next() => return Some(name_of(ended)),
+                () = self.handoff.taken() => self.start_sinks(),
                 () = self.kept.changed() => self.look(),
                 _ = turns.tick() => {
                     self.turn();
@@ -255,7 +268,11 @@ impl Agent {
     }
 
     async fn end(mut self) {
+        let begun = Instant::now();
         self.health.set(vec![sight::stopping()]);
+        if self.handoff.is_taking() {
+            self.start_sinks();
+        }
         let (cut, finished) = (self.workloads.cut(), CancellationToken::new());
         let requests = async {
             let requests = self.workloads.finish();
@@ -267,6 +284,9 @@ impl Agent {
         let revocation = async {
             let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
             let _ = tokio::join!(head_start, self.checkpoints.before_revocation());
+            // What is revoked and flushed after it has its time within the grace too.
+            let until = begun + self.config.shutdown.grace.saturating_sub(REVOKE_WITHIN + FLUSH_WITHIN);
+            self.handoff.give(&self.config.audit, &self.kept, &self.sinks.lags(), until).await;
             self.stop.run(Phase::Revoke, REVOKE_WITHIN, self.kept.end()).await;
         };
         tokio::join!(requests, revocation);
@@ -276,7 +296,9 @@ impl Agent {
         let audit = async {
             self.unfinished.wait().await;
             self.ear.finish();
-            self.recorder.finish(Event::new(Type::AgentStopped, Outcome::Allow, clock::now())).await;
+            let (lags, sinks) = (self.sinks.lags(), &self.config.audit.sinks);
+            let last = async { stopped(handoff::undelivered(&lags, sinks).await) };
+            self.recorder.finish(&self.audit, last).await;
             self.checkpoints.last().await;
             if let Err(error) = self.audit.close().await {
                 tracing::error!(%error, "the last events are not on disk");
@@ -313,6 +335,11 @@ fn started(config: &Config, port: &Port, inside: &Inside, signed: Option<Box<Sig
         ..AgentFacts::default()
     };
     Event { agent: Some(facts), ..Event::new(Type::AgentStarted, Outcome::Allow, clock::now()) }
+}
+
+fn stopped(undelivered: u64) -> Event {
+    let facts = AgentFacts { undelivered: Some(undelivered), ..AgentFacts::default() };
+    Event { agent: Some(facts), ..Event::new(Type::AgentStopped, Outcome::Allow, clock::now()) }
 }
 
 fn watched(path: &Path, config: &Config) -> impl Iterator<Item = PathBuf> + use<> {

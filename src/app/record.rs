@@ -85,12 +85,16 @@ impl Recorder {
         facts
     }
 
-    /// Records what still waits, and then `last`. Ends only when whoever reports has ended, and so dropped its channel.
-    pub(super) async fn finish(&mut self, last: Event) {
+    /// Records what still waits, and then what `last` makes of that. Ends only when whoever reports has ended, and so
+    /// dropped its channel.
+    pub(super) async fn finish(&mut self, audit: &Audit, last: impl Future<Output = Event>) {
         while self.forwarding.join_next().await.is_some() {}
-        self.record(last);
         self.last.cancel();
         while self.writing.join_next().await.is_some() {}
+        let (events, queue) = mpsc::unbounded_channel();
+        // Its other end is below.
+        let _ = events.send(last.await);
+        write(queue, audit.clone(), self.metrics.clone(), self.last.clone()).await;
     }
 }
 

@@ -78,7 +78,9 @@ impl Agent {
         self.log.change(self.config.log);
         self.kept.take_over(&self.config);
         self.workloads.take_over(&self.config);
-        self.sinks.take_over(&self.config.audit.sinks);
+        if !self.handoff.is_taking() {
+            self.sinks.take_over(&self.config.audit.sinks);
+        }
         self.note();
         self.watch.follow(watched(&self.path, &self.config));
         tracing::info!(revision = %self.config.revision, "config taken over");

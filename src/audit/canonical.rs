@@ -164,6 +164,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
         from_seq,
         to_seq,
         last_hash,
+        undelivered,
         signed,
     } = facts;
     let (from, last) = if kind == Type::AuditRecovered { (None, *from_seq) } else { (*from_seq, None) };
@@ -187,6 +188,7 @@ fn write_agent(pen: &mut Pen<'_>, facts: &AgentFacts, kind: Type) {
     });
     pen.bare("skew_ms", *skew_ms);
     pen.seq("to", *to_seq);
+    pen.number("undelivered", *undelivered);
     pen.text("version", *version);
 }
 
@@ -514,6 +516,7 @@ mod tests {
         put(&mut agent, "from", source.from_seq.map(|seq| format!("{seq:020}")));
         put(&mut agent, "to", source.to_seq.map(|seq| format!("{seq:020}")));
         put(&mut agent, "last_hash", source.last_hash);
+        put(&mut agent, "undelivered", source.undelivered);
         put(&mut agent, "keys", (!source.keys.is_empty()).then_some(source.keys));
         let mut all = Map::new();
         put(&mut all, "reason", event.reason.map(Reason::word));
@@ -569,7 +572,7 @@ mod tests {
             event.agent = Some(AgentFacts {
                 version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,
-                from_seq: seqs[0], to_seq: seqs[1], last_hash: None, signed: None,
+                from_seq: seqs[0], to_seq: seqs[1], last_hash: None, undelivered: problems, signed: None,
             });
             assert_eq!(line(&event, Paths::Clear), by_maps(&event));
         }

@@ -359,6 +359,9 @@ pub struct AgentFacts {
     pub to_seq: Option<u64>,
     /// Hash of the last recovered event, hex.
     pub last_hash: Option<String>,
+    /// In `agent.stopped`: events before it that the slowest required sink, or the slowest of all where none is required,
+    /// had not delivered.
+    pub undelivered: Option<u64>,
     /// Who signs checkpoints of this chain, and one of them.
     pub signed: Option<Box<Signed>>,
 }

@@ -8,6 +8,7 @@ pub mod checkpoint;
 mod escape;
 pub mod event;
 mod flood;
+pub mod handoff;
 pub mod journal;
 mod loose;
 pub mod note;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub fingerprint_key: Option<TransitKey>,
     /// Who signs how far the journal has come; nobody without it.
     pub checkpoints: Option<checkpoint::Settings>,
+    /// Where the undelivered tail is handed over at exit.
+    pub handoff: Option<handoff::Settings>,
 }
 
 /// The journal's directory and sizes.

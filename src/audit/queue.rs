@@ -5,6 +5,7 @@
 
 use super::{
     Error, Receipt, Settings,
+    chain::Chain,
     event::Event,
     loose::{Loose, Taken},
 };
@@ -39,6 +40,16 @@ pub(super) enum Ask {
     Loose(Taken),
     /// To let go of what no sink needs any more.
     Tidy,
+    /// To take in what an earlier agent handed over.
+    Adopt(Box<Adoption>, Ack<()>),
+}
+
+/// Events of an earlier chain, without a hole, that continue `before`.
+pub(super) struct Adoption {
+    /// The chain before the first one.
+    pub(super) before: Chain,
+    /// As they were journalled.
+    pub(super) events: Vec<Vec<u8>>,
 }
 
 /// The queue before the journal.

@@ -34,6 +34,7 @@ fn settings(dir: &Path) -> Settings {
         hash_paths: false,
         fingerprint_key: None,
         checkpoints: None,
+        handoff: None,
     }
 }
 

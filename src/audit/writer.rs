@@ -151,6 +151,10 @@ impl Writer {
                 Ask::Apply(settings) => self.journal.apply(&settings),
                 Ask::Loose(taken) => loose = Some(taken),
                 Ask::Tidy => self.journal.tidy(),
+                Ask::Adopt(adoption, ack) => {
+                    let adopted = self.journal.adopt(&adoption.before, &adoption.events);
+                    ack.send(adopted.map_err(Error::from)).unwrap_or_default();
+                }
             }
         }
         let wrote = self.journal.write();

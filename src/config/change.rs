@@ -77,6 +77,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     changes.live("audit.sinks", &old.audit.sinks, &audit.sinks);
     changes.live("audit.hash_paths", &old.audit.hash_paths, &audit.hash_paths);
     changes.live("audit.fingerprint_key", &old.audit.fingerprint_key, &audit.fingerprint_key);
+    changes.live("audit.handoff", &old.audit.handoff, &audit.handoff);
     // The key of this start signs for the whole of its chain.
     changes.restart("audit.checkpoints", &old.audit.checkpoints, &audit.checkpoints);
     changes.restart("health.listen", &old.health.listen, &health.listen);

@@ -979,9 +979,24 @@ fn sinks_of_every_kind_are_read() {
 }
 
 #[test]
+fn a_handoff_needs_more_grace_than_the_usual() {
+    let config = |rest: &str| {
+        format!("audit: {{journal: {{dir: /j}}, handoff: {{mount: kv, path: p, identity: reports}}}}\n{rest}")
+    };
+    let expected = "audit.handoff: line 1: a handoff with a shutdown.grace of 5s or less; write shutdown: {grace: 10s} or \
+                    more, and a longer terminationGracePeriodSeconds";
+    check(&config(""), &[expected]);
+    check(&config("shutdown: {grace: 5s}\n"), &[expected]);
+    check(&config("shutdown: {grace: 6s}\n"), &[]);
+}
+
+#[test]
 fn the_rest_of_audit_is_refused_by_name() {
     for (text, expected) in [
-        ("handoff: {mount: kv, path: a}", "handoff: line 1: not built yet: audit.handoff; remove it"),
+        (
+            "handoff: {mount: kv, path: a}",
+            "handoff.identity: line 1: missing; write identity: one of identities",
+        ),
         (
             "fingerprint_key: key",
             "fingerprint_key: line 1: a path in Vault of one segment; write MOUNT/PATH, as in secret/payments/stripe",

@@ -7,7 +7,9 @@ use super::{
     error::{Class, Error},
 };
 use vaultrs::api::{
-    kv2::requests::{SetSecretRequest, SetSecretRequestOptions},
+    kv2::requests::{
+        DeleteSecretMetadataRequest, ListSecretsRequest, SetSecretRequest, SetSecretRequestOptions,
+    },
     transit::requests::{ReadKeyRequest, SignDataRequest},
 };
 
@@ -47,6 +49,28 @@ impl Request {
         Self::typed(
             SetSecretRequest::builder().mount(mount).path(path).data(data.clone()).options(options).build(),
             doing,
+        )
+    }
+
+    /// The keys in a folder of KV 2.
+    ///
+    /// # Errors
+    /// As for [`Request::kv1`].
+    pub fn kv2_list(mount: &str, path: &str) -> Result<Self, Error> {
+        Self::typed(
+            ListSecretsRequest::builder().mount(mount).path(path).build(),
+            format!("listing {mount}/metadata/{path}"),
+        )
+    }
+
+    /// The end of a KV 2 secret, with all its versions.
+    ///
+    /// # Errors
+    /// As for [`Request::kv1`].
+    pub fn kv2_delete(mount: &str, path: &str) -> Result<Self, Error> {
+        Self::typed(
+            DeleteSecretMetadataRequest::builder().mount(mount).path(path).build(),
+            format!("deleting {mount}/metadata/{path}"),
         )
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
-//! program that is there already.
+//! program that is there already; `-- --only audit` measures the journal and its verifier alone.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
 mod attestation;
+mod audit;
 mod binary;
 mod disk;
 mod load;
@@ -37,11 +38,21 @@ struct Plan {
     syncs: usize,
     events: usize,
     program: Option<PathBuf>,
+    parts: Parts,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    /// The journal and its verifier.
+    Audit,
 }
 
 impl Plan {
     fn of(arguments: &[String]) -> Self {
-        let after = arguments.iter().skip_while(|word| *word != "--program").nth(1);
+        let after = |option: &str| arguments.iter().skip_while(|word| *word != option).nth(1);
+        let only_audit = after("--only").is_some_and(|part| part == "audit");
         let full = Self {
             warm: Duration::from_secs(1),
             load: Duration::from_secs(6),
@@ -49,7 +60,8 @@ impl Plan {
             starts: 5,
             syncs: 400,
             events: 400_000,
-            program: after.map(PathBuf::from),
+            program: after("--program").map(PathBuf::from),
+            parts: if only_audit { Parts::Audit } else { Parts::All },
         };
         if !arguments.iter().any(|word| word == "--quick") {
             return full;
@@ -70,9 +82,15 @@ fn main() -> Outcome<()> {
     let cores = Cores::choose()?;
     let mut table = Table::new(machine::describe(&binaries, &cores));
     binaries.measure(&mut table);
+    audit::measure(plan.warm, plan.load, &mut table)?;
     cores.put_load(std::process::id())?;
     let sync = disk::sync_latency(plan.syncs)?;
     table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
+    if plan.parts == Parts::Audit {
+        verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
+        println!("{table}");
+        return Ok(());
+    }
     let vault = Vault::start(&cores)?;
     measure_start(&plan, &binaries, &cores, &vault, &mut table)?;
     let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;

@@ -52,17 +52,7 @@ pub(super) fn measure(count: usize, program: &Path, cores: &Cores, table: &mut T
 
 /// Gives the journal's bytes.
 async fn write(count: usize, dir: &Path) -> Outcome<u64> {
-    let settings = Settings {
-        mode: AuditMode::Buffered,
-        journal: Journal { dir: dir.to_owned(), max_size: 4 << 30, segment: 4 << 20, retain: Duration::ZERO },
-        sinks: Vec::new(),
-        source: "urn:claviger:payments-api-7c9d/claviger".into(),
-        hash_paths: false,
-        pod: None,
-        fingerprint_key: None,
-        checkpoints: None,
-    };
-    let audit = Audit::open(&settings, |_| {})?;
+    let audit = Audit::open(&settings(dir, AuditMode::Buffered), |_| {})?;
     let mut writers = JoinSet::new();
     for _ in 0..WRITERS {
         let audit = audit.clone();
@@ -87,7 +77,23 @@ async fn write(count: usize, dir: &Path) -> Outcome<u64> {
     Ok(files.map(|found| found.len()).sum::<u64>().saturating_sub(held_back))
 }
 
-fn event() -> Outcome<Event> {
+/// A journal of 4 GiB in `dir`, without a sink.
+pub(super) fn settings(dir: &Path, mode: AuditMode) -> Settings {
+    Settings {
+        mode,
+        journal: Journal { dir: dir.to_owned(), max_size: 4 << 30, segment: 4 << 20, retain: Duration::ZERO },
+        sinks: Vec::new(),
+        source: "urn:claviger:payments-api-7c9d/claviger".into(),
+        hash_paths: false,
+        pod: None,
+        fingerprint_key: None,
+        checkpoints: None,
+        handoff: None,
+    }
+}
+
+/// A read, as large as it is in life.
+pub(super) fn event() -> Outcome<Event> {
     let mut event = Event::new(Type::SecretRead, Ended::Allow, clock::now());
     event.workload = Some(WorkloadName::new("report-job")?);
     event.identity = Some(IdentityName::new("reports")?);

@@ -30,6 +30,7 @@ mod attestor;
 mod health;
 mod commands;
 mod sinks;
+mod handoff;
 mod audit;
 mod own;
 

@@ -16,6 +16,7 @@ mod task;
 pub mod text;
 
 pub use anchor::Anchor;
+pub(super) use remote::Remote;
 pub use signer::Key;
 pub use task::{Checkpoints, Task};
 
@@ -84,7 +85,7 @@ impl Signer {
 
 impl Place {
     /// Where the agent with `source` keeps its own.
-    fn of(&self, source: &str) -> String {
+    pub(super) fn of(&self, source: &str) -> String {
         let own = source.strip_prefix("urn:claviger:").unwrap_or(source);
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_/.".contains(c) { c } else { '_' };
         let own: String = own.chars().map(plain).collect();

@@ -1,4 +1,4 @@
-//! What is asked of Vault for checkpoints: signatures of transit, and the anchor in KV 2.
+//! What is asked of Vault for checkpoints and handoffs: signatures of transit, and values in KV 2.
 //!
 //! Does not decide what an answer means for the record.
 
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 /// The way to Vault with one identity's token.
 #[derive(Clone)]
-pub(super) struct Remote {
+pub(in crate::audit) struct Remote {
     vault: Vault,
     identity: Identity,
     /// Public keys of transit by their version.
@@ -29,7 +29,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(vault: Vault, identity: Identity) -> Self {
+    pub(in crate::audit) fn new(vault: Vault, identity: Identity) -> Self {
         Self { vault, identity, keys: BTreeMap::new() }
     }
 
@@ -80,7 +80,11 @@ impl Remote {
     }
 
     /// The newest value at `path` and its version; 0 and nothing where there never was one.
-    pub(super) async fn read(&self, mount: &str, path: &str) -> Result<(Option<Value>, u64), Error> {
+    pub(in crate::audit) async fn read(
+        &self,
+        mount: &str,
+        path: &str,
+    ) -> Result<(Option<Value>, u64), Error> {
         #[derive(Deserialize)]
         struct Data {
             data: Option<Value>,
@@ -112,7 +116,7 @@ impl Remote {
     }
 
     /// Writes `value` if `version` is still the newest; gives the new version.
-    pub(super) async fn write(
+    pub(in crate::audit) async fn write(
         &self,
         mount: &str,
         path: &str,
@@ -125,6 +129,24 @@ impl Remote {
         }
         let answer = self.call(&Request::kv2_write(mount, path, value, version)?).await?;
         Ok(data::<Data>(&answer)?.version)
+    }
+
+    /// The keys in the folder `path`; a folder's ends in a slash. None where there is no folder.
+    pub(in crate::audit) async fn list(&self, mount: &str, path: &str) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Data {
+            keys: Vec<String>,
+        }
+        match self.call(&Request::kv2_list(mount, path)?).await {
+            Ok(answer) => Ok(data::<Data>(&answer)?.keys),
+            Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the value at `path` with all its versions.
+    pub(in crate::audit) async fn delete(&self, mount: &str, path: &str) -> Result<(), Error> {
+        self.call(&Request::kv2_delete(mount, path)?).await.map(drop)
     }
 
     async fn call(&self, request: &Request) -> Result<Answer, Error> {
@@ -140,7 +162,7 @@ impl Remote {
         match &*self.identity.state.borrow() {
             State::Live(session) => Ok(session.clone()),
             State::Starting => {
-                Err(Error::new(Class::Away, "logging in for checkpoints", "the login is not over"))
+                Err(Error::new(Class::Away, "logging in for the audit", "the login is not over"))
             }
             State::Down(error) => Err(error.clone()),
         }

@@ -235,6 +235,28 @@ impl Files {
         Ok(())
     }
 
+    /// Keeps `records` of an earlier chain, which continue `before`, as a segment of their own, unless they are there.
+    pub(super) fn adopt(&mut self, before: &Chain, records: &[u8]) -> io::Result<()> {
+        let name = Name { chain: before.last.chain, first: before.next() };
+        let (path, aside) = (self.dir.join(name.file()), self.dir.join(format!("{}.tmp", name.file())));
+        if path.exists() {
+            return Ok(());
+        }
+        let size = segment::HEADER.saturating_add(records.len()) as u64;
+        self.retire(size)?;
+        self.disk.remove(&aside)?;
+        let file = self.disk.create(&aside)?;
+        self.disk.write(&file, &segment::header(before), 0)?;
+        self.disk.write(&file, records, segment::HEADER as u64)?;
+        self.disk.sync(&file)?;
+        self.disk.rename(&aside, &path)?;
+        self.disk.sync_dir(&self.dir)?;
+        let at = self.kept.iter().take_while(|kept| kept.name().is_some_and(|other| other < name)).count();
+        self.kept.insert(at, Kept { path, size, sealed: clock::now() });
+        self.count();
+        Ok(())
+    }
+
     fn fresh(&self, path: &Path, size: u64) -> io::Result<File> {
         let file = match self.disk.create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -151,6 +151,18 @@ impl Journal {
         self.show();
     }
 
+    /// Takes in `events` of an earlier chain, which continue `before`: for the sinks, before they begin.
+    pub(super) fn adopt(&mut self, before: &Chain, events: &[Vec<u8>]) -> Result<(), Fault> {
+        let mut records = Vec::new();
+        for event in events {
+            let start = segment::begin(&mut records);
+            records.extend_from_slice(event);
+            segment::finish(&mut records, start)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        }
+        self.files.adopt(before, &records).map_err(Arc::new)
+    }
+
     /// Starts a batch: from here on a failure takes back what is appended, until [`Journal::keep`].
     pub(super) fn begin(&mut self) {
         self.now = clock::now();

@@ -101,6 +101,7 @@ impl Bench {
             hash_paths: false,
             fingerprint_key: None,
             checkpoints: None,
+            handoff: None,
         }
     }
 

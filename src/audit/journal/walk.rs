@@ -34,6 +34,11 @@ impl Walk {
         Self { dir: dir.to_owned(), last, open: None, skipped: 0 }
     }
 
+    /// Where it reads.
+    pub(in crate::audit) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The last event that was read.
     pub(in crate::audit) fn last(&self) -> Option<Position> {
         self.last

@@ -71,6 +71,14 @@ impl Lags {
     }
 }
 
+/// The sinks that count when it is asked whether everything is delivered: the required ones, or all where none is.
+#[must_use]
+pub fn counted(sinks: &[Settings]) -> Vec<SinkName> {
+    let any = sinks.iter().any(|sink| sink.required == Need::Required);
+    let counts = sinks.iter().filter(|sink| !any || sink.required == Need::Required);
+    counts.map(|sink| sink.name.clone()).collect()
+}
+
 impl Sinks {
     /// No sink of `audit` yet. `tell` hears of everything that happens to them, on their threads: it must not wait.
     #[must_use]

@@ -33,6 +33,7 @@ fn settings(dir: &Path) -> Settings {
         hash_paths: false,
         fingerprint_key: None,
         checkpoints: None,
+        handoff: None,
     }
 }
 

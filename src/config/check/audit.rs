@@ -2,10 +2,11 @@
 //!
 //! Pure. Does not look at the directory.
 
-use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, seconds};
+use super::super::reader::Leaf;
+use super::{Context, DAY, mount, seconds};
 use crate::{
-    audit::{Journal, Settings},
+    audit::{Journal, Settings, checkpoint::Place, handoff},
+    name::IdentityName,
     policy::rule::AuditMode,
     vault::endpoint::TransitKey,
 };
@@ -32,7 +33,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let hash_paths = map.or("hash_paths", false, Leaf::flag);
     let fingerprint_key = map.given("fingerprint_key", transit_key);
     let checkpoints = map.given("checkpoints", |leaf| super::checkpoints::read(leaf, context));
-    unbuilt(&mut map);
+    let handoff = map.given("handoff", |leaf| handoff(leaf, context));
     map.finish();
     let sinks = match sinks? {
         none if none.is_empty() => super::sinks::default()?,
@@ -48,6 +49,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         hash_paths: hash_paths?,
         fingerprint_key: fingerprint_key?,
         checkpoints: checkpoints?,
+        handoff: handoff?,
     })
 }
 
@@ -78,9 +80,13 @@ fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
     Some(Journal { dir: dir?, max_size: max_size?, segment: segment?, retain: retain? })
 }
 
-fn unbuilt(map: &mut Map<'_>) {
-    if let Some(leaf) = map.find("handoff") {
-        leaf.not_built("audit.handoff");
-        let _ = super::unbuilt::store(&leaf);
-    }
+/// `{mount, path, identity}`, in a KV 2 engine.
+fn handoff(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<handoff::Settings> {
+    let mut map = leaf.map()?;
+    let mounted = map.need("mount", "kv", mount);
+    let path = map.need("path", "claviger/handoff", mount);
+    let identity =
+        map.need("identity", "one of identities", |leaf| leaf.refers(&context.identities, IdentityName::new));
+    map.finish();
+    Some(handoff::Settings { place: Place { mount: mounted?, path: path? }, identity: identity? })
 }

@@ -113,6 +113,9 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     if let (Some(audit), Some(workloads)) = (&audit, &workloads) {
         strict_remote(&mut root, audit, workloads);
     }
+    if let (Some(audit), Some(shutdown)) = (&audit, &shutdown) {
+        handoff(&mut root, audit, *shutdown);
+    }
     unused(&mut root, context);
     root.finish();
     Some(Config {
@@ -142,6 +145,20 @@ fn strict_remote(root: &mut Map<'_>, audit: &crate::audit::Settings, workloads: 
         leaf.problem(
             "strict-remote, and no required sink that is not on this machine",
             "set required: true in a sink of kind http, otlp, splunk or syslog (tls or tcp)",
+        );
+    }
+}
+
+/// A handoff takes its time from the grace, which the usual one leaves none of.
+fn handoff(root: &mut Map<'_>, audit: &crate::audit::Settings, shutdown: crate::shutdown::Settings) {
+    if audit.handoff.is_some()
+        && shutdown.grace <= Duration::from_secs(5)
+        && let Some(map) = root.find("audit").and_then(|leaf| leaf.map())
+        && let Some((_, leaf)) = map.children().find(|(name, _)| *name == "handoff")
+    {
+        leaf.problem(
+            "a handoff with a shutdown.grace of 5s or less",
+            "write shutdown: {grace: 10s} or more, and a longer terminationGracePeriodSeconds",
         );
     }
 }

@@ -118,6 +118,7 @@ fn journal(directory: &TempDir) -> audit::Settings {
         hash_paths: false,
         fingerprint_key: None,
         checkpoints: None,
+        handoff: None,
     }
 }
 

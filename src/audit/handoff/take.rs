@@ -1,0 +1,143 @@
+//! At start: what earlier agents of the workload handed over comes into our journal, and leaves Vault once the sinks have it.
+
+use super::{Error, Handoff, HeldPart, part};
+use crate::{
+    audit::{
+        chain::{ChainId, Position},
+        journal::walk::list,
+        queue::{Adoption, Ask, lock},
+        sink,
+    },
+    vault::error::{Class, Error as VaultError},
+};
+use std::{collections::BTreeSet, io, time::Duration};
+use tokio::{
+    sync::oneshot,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+/// The most parts of one start; more wait for the next one.
+const MOST: usize = 1_000;
+/// The most folders that are looked into.
+const FOLDERS: usize = 1_000;
+/// Between two looks whether the sinks have come further.
+const LOOK: Duration = Duration::from_secs(1);
+/// Before a call that failed is made again.
+const REST: Duration = Duration::from_millis(500);
+
+impl Handoff {
+    /// Takes every part below the shared path into the journal. Waits for the identity's login. Must end before the sinks
+    /// begin: they read forwards only. Gives the number of events taken.
+    ///
+    /// # Errors
+    /// Vault refuses, or the journal takes no more: what is not taken stays in Vault.
+    pub async fn take(&self, sinks: &[sink::Settings]) -> Result<u64, Error> {
+        let own = self.audit.chain();
+        let local: BTreeSet<ChainId> = list(&self.audit.0.dir)?.iter().map(|name| name.chain).collect();
+        let delivered = self.delivered(sinks)?;
+        let mut taken = 0_u64;
+        for path in self.parts(own).await? {
+            let (value, _) = self.patiently(|| self.remote.read(&self.mount, &path)).await?;
+            let Some(runs) = value.as_ref().and_then(part::runs) else {
+                tracing::warn!(path, "what is handed over in Vault is no part of a journal; it stays there");
+                continue;
+            };
+            // A sink that has gone on to a later chain never comes back.
+            let is_late = |run: &part::Run| {
+                let chain = run.after.last.chain;
+                !local.contains(&chain)
+                    && (chain >= own || delivered.is_some_and(|place| place.chain > chain))
+            };
+            if runs.iter().any(is_late) {
+                tracing::warn!(
+                    path,
+                    "events of an earlier agent stay in Vault: our sinks have gone on already"
+                );
+                continue;
+            }
+            let mut spans = Vec::new();
+            for run in runs {
+                let part::Run { before, after, events } = run;
+                spans.push((before.last, after.last));
+                if !local.contains(&before.last.chain) {
+                    taken = taken.saturating_add(events.len() as u64);
+                    self.adopt(Adoption { before, events }).await?;
+                }
+            }
+            lock(&self.held.0).push(HeldPart { path, runs: spans });
+        }
+        Ok(taken)
+    }
+
+    /// Deletes each part once the ones of `sinks` that count have all of it; ends when none is left.
+    pub async fn forget(&self, sinks: &[sink::Settings]) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !lock(&self.held.0).is_empty() {
+            looks.tick().await;
+            let Ok(Some(delivered)) = self.delivered(sinks) else { continue };
+            let passed =
+                |part: &HeldPart| part.runs.iter().all(|(_, last): &(_, Position)| *last <= delivered);
+            let done: Vec<String> =
+                lock(&self.held.0).iter().filter(|part| passed(part)).map(|part| part.path.clone()).collect();
+            for path in done {
+                match self.remote.delete(&self.mount, &path).await {
+                    Ok(()) => lock(&self.held.0).retain(|part| part.path != path),
+                    Err(error) => {
+                        tracing::warn!(%error, path, "a part that was delivered stays in Vault for now");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The paths of all parts but our own, oldest chain first.
+    async fn parts(&self, own: ChainId) -> Result<Vec<String>, VaultError> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.shared.clone()];
+        let mut looked = 0_usize;
+        while let Some(folder) = folders.pop() {
+            looked = looked.saturating_add(1);
+            if looked > FOLDERS || found.len() >= MOST {
+                tracing::warn!("more is handed over in Vault than one start takes");
+                break;
+            }
+            let chain = folder.rsplit('/').next().and_then(|name| ChainId::parse(name.as_bytes()));
+            for key in self.patiently(|| self.remote.list(&self.mount, &folder)).await? {
+                match (key.strip_suffix('/'), chain) {
+                    (Some(name), _) => folders.push(format!("{folder}/{name}")),
+                    (None, Some(chain)) if chain != own && key.parse::<u32>().is_ok() => {
+                        found.push((chain, format!("{folder}/{key}")));
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// Calls until Vault answers, or says no for good.
+    async fn patiently<T, F: Future<Output = Result<T, VaultError>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<T, VaultError> {
+        loop {
+            match call().await {
+                Err(error) if !matches!(error.class(), Class::Invalid | Class::Denied | Class::Missing) => {
+                    tracing::debug!(%error, "looking for a handoff");
+                    sleep(error.retry_after().unwrap_or(REST).max(REST)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn adopt(&self, adoption: Adoption) -> Result<(), Error> {
+        let (ack, answer) = oneshot::channel();
+        self.audit.0.queue.push(Ask::Adopt(Box::new(adoption), ack));
+        let answer = answer.await.unwrap_or(Err(crate::audit::Error::Closed));
+        answer.map_err(|error| Error::Journal { source: io::Error::other(error) })
+    }
+}
