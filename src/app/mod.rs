@@ -144,11 +144,8 @@ impl Agent {
         let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
-        let ear = recorder.ear();
-        let sinks = {
-            let ear = ear.clone();
-            Sinks::new(&audit, move |fact| ear.hear(fact))
-        };
+        let (ear, hearing) = (recorder.ear(), recorder.ear());
+        let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             path: path.to_owned(),
             config,

@@ -183,7 +183,13 @@ impl Writer {
         for ack in flushes {
             ack.send(done.clone().map_err(Error::from)).unwrap_or_default();
         }
-        let Some(ack) = close else { return Turn::Again };
+        match close {
+            Some(ack) => self.close(ack),
+            None => Turn::Again,
+        }
+    }
+
+    fn close(&mut self, ack: Option<Ack<()>>) -> Turn {
         let left = self.queue.take_loose();
         if !left.is_empty() {
             let count = left.lost.map_or(0, |lost| lost.count).saturating_add(left.events.len() as u64);

@@ -33,6 +33,7 @@ fn settings(dir: &Path) -> AuditSettings {
         pod: None,
         hash_paths: false,
         fingerprint_key: None,
+        handoff: None,
         checkpoints: Some(boot()),
     }
 }
