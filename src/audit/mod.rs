@@ -18,11 +18,13 @@ mod queue;
 mod reason;
 mod remote;
 pub mod sink;
+mod stats;
 pub mod tree;
 pub mod verify;
 mod writer;
 
 pub use chain::ChainId;
+pub use stats::Stats;
 
 use crate::{policy::rule::AuditMode, vault::endpoint::TransitKey};
 use event::Event;
@@ -37,7 +39,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     thread,
     time::Duration,
@@ -165,49 +167,6 @@ impl Error {
 impl From<Arc<io::Error>> for Error {
     fn from(source: Arc<io::Error>) -> Self {
         Self::Unavailable { source }
-    }
-}
-
-/// What the journal counts, for metrics and readiness. Reading it costs nothing.
-#[derive(Debug, Default)]
-pub struct Stats {
-    commits: AtomicU64,
-    journal_bytes: AtomicU64,
-    fsync_errors: AtomicU64,
-    gap_events: AtomicU64,
-    oldest: AtomicU64,
-    writable: AtomicBool,
-}
-
-impl Stats {
-    /// Commits that reached the disk.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that the journal takes on disk, the room it holds back included.
-    #[must_use]
-    pub fn journal_bytes(&self) -> u64 {
-        self.journal_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Syncs that failed.
-    #[must_use]
-    pub fn fsync_errors(&self) -> u64 {
-        self.fsync_errors.load(Ordering::Relaxed)
-    }
-
-    /// When the oldest event in the journal happened, in seconds since 1970; `None` while there is none.
-    #[must_use]
-    pub fn oldest(&self) -> Option<u64> {
-        Some(self.oldest.load(Ordering::Relaxed)).filter(|second| *second > 0)
-    }
-
-    /// Events that the journal had and lost: damaged, or removed by somebody else.
-    #[must_use]
-    pub fn gap_events(&self) -> u64 {
-        self.gap_events.load(Ordering::Relaxed)
     }
 }
 

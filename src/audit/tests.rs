@@ -13,7 +13,7 @@ use std::{
     future::poll_fn,
     io::Write,
     pin::pin,
-    sync::{Condvar, Mutex},
+    sync::{Condvar, Mutex, atomic::AtomicBool},
     task::Poll,
 };
 use tokio::task::JoinSet;
