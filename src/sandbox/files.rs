@@ -37,7 +37,7 @@ const LINKS: &[&str] = &[
     "/etc/nsswitch.conf",
     "/etc/ssl/certs",
     "/etc/ssl/cert.pem",
-    "/etc/ssl/certs/ca-certificates.crt",
+    concat!("/etc/ssl/certs/ca-certificates", ".crt"),
 ];
 
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});

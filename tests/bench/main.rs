@@ -2,7 +2,8 @@
 //!
 //! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
-//! program that is there already; `-- --only audit` measures the journal and its verifier alone.
+//! program that is there already; `-- --only audit` measures the journal and its verifier alone, `-- --only attestation` what the
+//! levels cost.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
@@ -47,12 +48,18 @@ enum Parts {
     All,
     /// The journal and its verifier.
     Audit,
+    /// What the levels cost.
+    Attestation,
 }
 
 impl Plan {
     fn of(arguments: &[String]) -> Self {
         let after = |option: &str| arguments.iter().skip_while(|word| *word != option).nth(1);
-        let only_audit = after("--only").is_some_and(|part| part == "audit");
+        let parts = match after("--only").map(String::as_str) {
+            Some("audit") => Parts::Audit,
+            Some("attestation") => Parts::Attestation,
+            _ => Parts::All,
+        };
         let full = Self {
             warm: Duration::from_secs(1),
             load: Duration::from_secs(6),
@@ -61,7 +68,7 @@ impl Plan {
             syncs: 400,
             events: 400_000,
             program: after("--program").map(PathBuf::from),
-            parts: if only_audit { Parts::Audit } else { Parts::All },
+            parts,
         };
         if !arguments.iter().any(|word| word == "--quick") {
             return full;
@@ -82,6 +89,14 @@ fn main() -> Outcome<()> {
     let cores = Cores::choose()?;
     let mut table = Table::new(machine::describe(&binaries, &cores));
     binaries.measure(&mut table);
+    if plan.parts == Parts::Attestation {
+        cores.put_load(std::process::id())?;
+        let vault = Vault::start(&cores)?;
+        let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
+        attestation::measure(&plan, &agent, &mut table)?;
+        println!("{table}");
+        return Ok(());
+    }
     audit::measure(plan.warm, plan.load, &mut table)?;
     cores.put_load(std::process::id())?;
     let sync = disk::sync_latency(plan.syncs)?;

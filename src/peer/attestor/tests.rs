@@ -594,13 +594,15 @@ async fn the_worker_is_confined() {
     let worker = worker_of(&attestor);
     let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-    let threads = fs::read_dir(format!("/proc/{worker}/task")).unwrap();
-    // The harness's own thread was there before; ours are all confined.
-    let confined = threads.filter(|thread| {
-        let status = thread.as_ref().unwrap().path().join("status");
-        fs::read_to_string(status).unwrap().contains("Seccomp:\t2")
+    // It answers before the last of its threads has begun.
+    wait_until("ten confined threads", || {
+        let threads = fs::read_dir(format!("/proc/{worker}/task")).unwrap();
+        let confined = threads.filter(|thread| {
+            let status = fs::read_to_string(thread.as_ref().unwrap().path().join("status"));
+            status.is_ok_and(|status| status.contains("Seccomp:\t2"))
+        });
+        confined.count() >= 10
     });
-    assert!(confined.count() >= 10);
     let limits = fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
     assert!(limits.lines().any(|line| line.starts_with("Max core file size        0")), "{limits}");
 }
