@@ -524,6 +524,18 @@ async fn only_what_descends_from_the_first_process_of_its_container_does_so() {
     kill(entered, Signal::SIGKILL).unwrap();
 }
 
+/// Stops a process, and waits until each of its threads stands still.
+fn freeze(process: Pid) {
+    kill(process, Signal::SIGSTOP).unwrap();
+    let stands = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
+    };
+    wait_until("all its threads to stand still", || {
+        let mut tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        tasks.all(|task| stands(&task.unwrap()))
+    });
+}
+
 #[tokio::test]
 async fn a_worker_that_dies_fails_what_it_had_and_another_takes_over() {
     if !is_root() {
@@ -533,7 +545,7 @@ async fn a_worker_that_dies_fails_what_it_had_and_another_takes_over() {
     let (running, settings) = (program.start(), program.settings());
     let image = attestor.pin(running.pidfd().as_fd(), &settings).await.unwrap();
     let worker = worker_of(&attestor);
-    kill(worker, Signal::SIGSTOP).unwrap();
+    freeze(worker);
     let pidfd = running.pidfd();
     let (found, ()) = tokio::join!(attestor.pin(pidfd.as_fd(), &settings), async {
         kill(worker, Signal::SIGKILL).unwrap();
@@ -556,14 +568,7 @@ async fn a_worker_that_does_not_answer_is_a_refusal_and_what_it_says_later_count
     let program = Program::copy("/bin/sleep");
     let (running, settings) = (program.start(), program.settings());
     let worker = worker_of(&attestor);
-    kill(worker, Signal::SIGSTOP).unwrap();
-    let stands = |task: &fs::DirEntry| {
-        fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
-    };
-    wait_until("all its threads to stand still", || {
-        let mut tasks = fs::read_dir(format!("/proc/{worker}/task")).unwrap();
-        tasks.all(|task| stands(&task.unwrap()))
-    });
+    freeze(worker);
     refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::Timeout);
     kill(worker, Signal::SIGCONT).unwrap();
     let other = Running::start(Command::new("/bin/sleep").arg("1000"));
