@@ -56,6 +56,11 @@ impl Stamp {
         })
     }
 
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Whether the last change is so long ago, at `now`, that another would show.
     pub(super) fn is_settled(&self, now: crate::clock::Timestamp) -> bool {
         let Ok(nanoseconds) = i32::try_from(self.changed.1) else { return false };

@@ -74,6 +74,41 @@ struct Hashing {
     queue: VecDeque<(Stamp, File)>,
 }
 
+/// Which file is hashed next. Strangers may have many large ones hashed: by the one order a small one does not wait for them, by
+/// the other none waits forever.
+#[derive(Clone, Copy)]
+enum Next {
+    Smallest,
+    Oldest,
+}
+
+impl Hashing {
+    fn next(&mut self, next: Next) -> Option<(Stamp, File)> {
+        let at = match next {
+            Next::Oldest => 0,
+            Next::Smallest => {
+                let sizes = self.queue.iter().map(|(stamp, _)| stamp.size());
+                sizes.enumerate().min_by_key(|(_, size)| *size)?.0
+            }
+        };
+        self.queue.remove(at)
+    }
+
+    /// Whether one more may wait for this file, if need be in the place of a larger one: then those who waited for that.
+    fn make_room(&mut self, stamp: &Stamp) -> Option<Vec<(Id, Candidate)>> {
+        let waiting: usize = self.waiting.values().map(Vec::len).sum();
+        let asked = self.waiting.contains_key(stamp);
+        if waiting < QUEUE && (asked || self.queue.len() < QUEUE) {
+            return Some(Vec::new());
+        }
+        let sizes = self.queue.iter().map(|(queued, _)| queued.size());
+        let (at, _) =
+            sizes.enumerate().max_by_key(|(_, size)| *size).filter(|(_, size)| *size > stamp.size())?;
+        let (larger, _) = self.queue.remove(at)?;
+        Some(self.waiting.remove(&larger).unwrap_or_default())
+    }
+}
+
 /// Serves the agent at the other end of `socket` until it ends.
 ///
 /// # Errors
@@ -218,12 +253,11 @@ impl Worker {
             drop(hashing);
             return self.judge(id, candidate, digest);
         }
-        let waiting: usize = hashing.waiting.values().map(Vec::len).sum();
-        let asked = hashing.waiting.contains_key(&stamp);
-        if waiting >= QUEUE || (!asked && hashing.queue.len() >= QUEUE) {
+        let Some(displaced) = hashing.make_room(&stamp) else {
             drop(hashing);
             return self.settle(id, Err(Refusal::Timeout));
-        }
+        };
+        let asked = hashing.waiting.contains_key(&stamp);
         match candidate.executable.try_clone() {
             Ok(file) => {
                 if !asked {
@@ -237,6 +271,9 @@ impl Worker {
                 drop(hashing);
                 self.settle(id, Err(Refusal::AttestorFailed));
             }
+        }
+        for (id, _) in displaced {
+            self.settle(id, Err(Refusal::Timeout));
         }
     }
 
@@ -264,10 +301,11 @@ impl Worker {
     }
 
     fn hash(&self, thread: usize) {
+        let order = if thread == THREADS { Next::Smallest } else { Next::Oldest };
         loop {
             let mut hashing = lock(&self.hashing);
             let (stamp, file) = loop {
-                match hashing.queue.pop_front() {
+                match hashing.next(order) {
                     Some(next) => break next,
                     None => hashing = self.hashable.wait(hashing).unwrap_or_else(PoisonError::into_inner),
                 }
@@ -322,4 +360,52 @@ impl Worker {
 /// No value behind these locks is left half changed by a panic; and after one the process ends anyway.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue of files of these sizes.
+    fn queue(sizes: impl IntoIterator<Item = u64>) -> Hashing {
+        let mut hashing = Hashing::default();
+        for size in sizes {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(size).unwrap();
+            let stamp = Stamp::of(&file).unwrap();
+            hashing.waiting.insert(stamp.clone(), Vec::new());
+            hashing.queue.push_back((stamp, file));
+        }
+        hashing
+    }
+
+    fn sizes(hashing: &Hashing) -> Vec<u64> {
+        hashing.queue.iter().map(|(stamp, _)| stamp.size()).collect()
+    }
+
+    #[test]
+    fn a_small_file_waits_for_no_large_one_and_a_large_one_not_forever() {
+        let mut hashing = queue([5, 3, 9, 3]);
+        let mut next = |order| hashing.next(order).map(|(stamp, _)| stamp.size());
+        assert_eq!(next(Next::Smallest), Some(3));
+        assert_eq!(next(Next::Oldest), Some(5));
+        assert_eq!(next(Next::Smallest), Some(3));
+        assert_eq!(next(Next::Smallest), Some(9));
+        assert_eq!((next(Next::Smallest), next(Next::Oldest)), (None, None));
+    }
+
+    #[test]
+    fn where_there_is_no_room_a_smaller_file_takes_the_place_of_the_largest() {
+        let most = u64::try_from(QUEUE).unwrap();
+        let stamp = |size| queue([size]).queue.pop_front().unwrap().0;
+        let mut hashing = queue(1..most);
+        assert!(hashing.make_room(&stamp(1000)).is_some(), "there is room");
+        assert_eq!(sizes(&hashing).len() as u64, most - 1);
+        let mut hashing = queue(1..=most);
+        assert!(hashing.make_room(&stamp(most)).is_none(), "as large is not smaller");
+        assert_eq!(sizes(&hashing).len() as u64, most);
+        assert!(hashing.make_room(&stamp(2)).is_some());
+        assert_eq!(sizes(&hashing), (1..most).collect::<Vec<_>>());
+        assert_eq!(hashing.waiting.len() as u64, most - 1);
+    }
 }
