@@ -145,32 +145,6 @@ impl Refusal {
         Self::Timeout,
     ];
 
-    /// The word of the events.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::PidNotVisible => "pid_not_visible",
-            Self::Ancestry => "ancestry",
-            Self::Tty => "tty",
-            Self::ExeUnreadable => "exe_unreadable",
-            Self::ExeDeleted => "exe_deleted",
-            Self::ExeTooBig => "exe_too_big",
-            Self::Digest => "digest",
-            Self::Steerable => "steerable",
-            Self::MappingNotAllowed => "mapping_not_allowed",
-            Self::AnonExec => "anon_exec",
-            Self::TextModified => "text_modified",
-            Self::Traced => "traced",
-            Self::ImageChanged => "image_changed",
-            Self::NoNewPrivs => "no_new_privs",
-            Self::Seccomp => "seccomp",
-            Self::CredsDrift => "creds_drift",
-            Self::PeerExited => "peer_exited",
-            Self::AttestorFailed => "attestor_failed",
-            Self::Timeout => "timeout",
-        }
-    }
-
     /// What it says to the peer: nothing that it does not know of itself.
     fn text(self) -> &'static str {
         match self {
@@ -368,6 +342,7 @@ fn is_below_one_of(path: &Path, prefixes: &[PathBuf]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::event::Reason;
 
     const MINE: FileId = FileId { major: 254, minor: 1, inode: 40 };
 
@@ -399,7 +374,7 @@ mod tests {
 
     #[track_caller]
     fn check(settings: &Settings, facts: &Facts, expected: &str) {
-        let found = judge(settings, facts).err().map_or("permitted", Refusal::word);
+        let found = judge(settings, facts).err().map_or("permitted", |refusal| Reason::from(refusal).word());
         assert_eq!(found, expected);
     }
 
@@ -483,7 +458,8 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_word_and_a_number_of_its_own() {
-        let words: std::collections::BTreeSet<_> = Refusal::ALL.map(Refusal::word).into();
+        let words: std::collections::BTreeSet<_> =
+            Refusal::ALL.map(|refusal| Reason::from(refusal).word()).into();
         assert_eq!(words.len(), Refusal::ALL.len());
         for refusal in Refusal::ALL {
             assert_eq!(Refusal::of_code(refusal as u8), Some(refusal));

@@ -207,8 +207,8 @@ async fn a_container_keeps_others_out_until_each_of_its_processes_has_ended() {
     let second = place.client(ours.part(place.ask()).command()).await;
     let stranger = place.client(other.part(place.ask()).command()).await;
     let come = |client: &Client| {
-        let told = board.attest(client.peer.process().unwrap(), Facts::default());
-        told.map(|(_, pinned)| pinned).map_err(|cause| format!("{cause:?}"))
+        let told = client.container().and_then(|ours| board.admit(&ours, client.peer.process().unwrap()));
+        told.map_err(|cause| format!("{cause:?}"))
     };
     assert_eq!(come(&first), Ok(Pinned::First));
     assert_eq!(come(&second), Ok(Pinned::Same));

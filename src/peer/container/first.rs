@@ -3,7 +3,7 @@
 //! Does not find out which container a process is in, and writes no event. Knows the processes that connected, not their
 //! children: a container of which only such a child is left is one that has ended.
 
-use super::{Container, Facts};
+use super::Container;
 use crate::peer::{
     Cause,
     process::{Process, ProcessId},
@@ -86,16 +86,6 @@ impl Containers {
     pub fn admit(&self, container: &Container, process: &Process) -> Result<Pinned, Cause> {
         let held = process.clone();
         self.take_in(container, process.id(), move || !matches!(held.check_alive(), Err(Cause::Exited)))
-    }
-
-    /// Finds out which container a process is in, and takes it in. The same as [`Container::of`] and [`Self::admit`].
-    ///
-    /// # Errors
-    /// Those of both.
-    pub fn attest(&self, process: &Process, facts: Facts) -> Result<(Container, Pinned), Cause> {
-        let container = Container::of(process, facts)?;
-        let pinned = self.admit(&container, process)?;
-        Ok((container, pinned))
     }
 
     fn take_in(
