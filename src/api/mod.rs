@@ -1,12 +1,13 @@
 //! Requests on a workload's socket: from HTTP to a wish, and from what became of it to HTTP.
 //!
-//! Does not decide: `access` does. Vault's own API and the upstreams are not built yet.
+//! Does not decide: `access` does. The upstreams are not built yet.
 
 mod answer;
 mod native;
 mod request;
 mod trace;
 mod value;
+mod vault;
 
 use crate::{
     access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
@@ -124,6 +125,6 @@ fn reply(peer: &Peer, answered: Answered, only_head: bool) -> Reply {
         answered.delivered();
         return response.into();
     }
-    let owed = matches!(answered.outcome(), Ok(Done::Read(..))).then_some(answered);
+    let owed = matches!(answered.outcome(), Ok(Done::Read(..) | Done::Forwarded(..))).then_some(answered);
     Reply { response, owed }
 }

@@ -6,6 +6,7 @@ use crate::{
     access::{Access, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
     audit::Audit,
     config::{Config, Workload},
+    forward::Forward,
     keeper::Keeper,
     listener::{Limits, Listener, Standing},
     name::WorkloadName,
@@ -39,7 +40,7 @@ struct Serving {
 
 impl Workloads {
     pub(super) fn new(
-        keeper: Keeper,
+        (keeper, forward): (Keeper, Forward),
         attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,
@@ -48,7 +49,8 @@ impl Workloads {
     ) -> Self {
         let stop = stop.token(Phase::Accept).clone();
         let observe = Arc::new(Counting(metrics));
-        let parts = Parts { keeper, attestor, audit, observe, unfinished, stopping: stop.clone() };
+        let forward = Some(forward);
+        let parts = Parts { keeper, forward, attestor, audit, observe, unfinished, stopping: stop.clone() };
         Self {
             parts,
             stop,

@@ -84,7 +84,11 @@ impl Event {
     /// agent's own events and for refusals.
     #[must_use]
     pub fn discloses(&self) -> bool {
-        self.outcome == Outcome::Allow && matches!(self.kind, Type::SecretRead | Type::SecretStaleServed)
+        self.outcome == Outcome::Allow
+            && matches!(
+                self.kind,
+                Type::SecretRead | Type::SecretStaleServed | Type::VaultCalled | Type::VaultResult
+            )
     }
 }
 
@@ -109,6 +113,10 @@ pub enum Type {
     SecretDenied,
     SecretAcked,
     SecretStaleServed,
+    VaultCalled,
+    VaultIntent,
+    VaultResult,
+    VaultDenied,
     LeaseRenewed,
     LeaseRevoked,
     AuditGap,
@@ -140,6 +148,10 @@ impl Type {
             Self::SecretDenied => "secret.denied.v1",
             Self::SecretAcked => "secret.acked.v1",
             Self::SecretStaleServed => "secret.stale_served.v1",
+            Self::VaultCalled => "vault.called.v1",
+            Self::VaultIntent => "vault.intent.v1",
+            Self::VaultResult => "vault.result.v1",
+            Self::VaultDenied => "vault.denied.v1",
             Self::LeaseRenewed => "lease.renewed.v1",
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
@@ -280,6 +292,8 @@ pub struct Resource {
     pub kind: Option<&'static str>,
     /// The engine that has it, where Vault said which; left out with `audit.hash_paths`.
     pub mount: Option<String>,
+    /// What was to be done there, of a request to Vault's API: `read`, `list`, `write`, `patch`, `delete`.
+    pub operation: Option<&'static str>,
     /// Where it is in Vault; hashed with `audit.hash_paths`.
     pub path: Option<String>,
     /// One field of a kv secret.

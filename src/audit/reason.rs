@@ -14,6 +14,12 @@ use crate::{
 pub enum Reason {
     /// No rule of the workload names it, or it does not exist: the two answer alike.
     NoRule,
+    /// No rule can allow it.
+    NeverForwarded,
+    /// It asks for a wrapped answer.
+    Wrapped,
+    /// What came back had our own token in it.
+    OwnToken,
     /// The peer's uid may not use this socket.
     Uid,
     /// The peer's gid may not use this socket.
@@ -151,6 +157,9 @@ impl Reason {
     pub fn word(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
+            Self::NeverForwarded => "never_forwarded",
+            Self::Wrapped => "wrapped",
+            Self::OwnToken => "own_token",
             Self::Uid => "uid",
             Self::Gid => "gid",
             Self::Groups => "groups",
@@ -223,6 +232,9 @@ impl Reason {
     pub fn outcome(self) -> Outcome {
         match self {
             Self::NoRule
+            | Self::NeverForwarded
+            | Self::Wrapped
+            | Self::OwnToken
             | Self::Uid
             | Self::Gid
             | Self::Groups
@@ -320,6 +332,9 @@ impl From<&Denial> for Reason {
     fn from(denial: &Denial) -> Self {
         match denial {
             Denial::NoRule => Self::NoRule,
+            Denial::Never => Self::NeverForwarded,
+            Denial::Wrapped => Self::Wrapped,
+            Denial::Malformed(_) => Self::BadRequest,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, peer::level::Level, sandbox::Plan, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, policy, sandbox::Plan, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -123,7 +123,8 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
     changes.restart(format!("{key}.socket.mode"), &old.listener.mode, mode);
     changes.live(format!("{key}.limits"), &old.listener.limits, limits);
     changes.live(format!("{key}.peer"), &old.peer, peer);
-    changes.live(format!("{key}.rules"), &old.policy.rules, &policy.rules);
+    let policy::Settings { workload: _, rules, forwards, revision: _ } = policy;
+    changes.live(format!("{key}.rules"), &(&old.policy.rules, &old.policy.forwards), &(rules, forwards));
 }
 
 fn journal(changes: &mut Changes, old: &Journal, new: &Journal) {

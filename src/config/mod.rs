@@ -92,7 +92,7 @@ impl Config {
     /// Whether some answers must wait for the journal: whether it can be written then matters to readiness.
     #[must_use]
     pub fn needs_journal(&self) -> bool {
-        let rules = self.workloads.iter().flat_map(|workload| &workload.policy.rules);
+        let rules = self.workloads.iter().flat_map(|workload| workload.policy.all());
         let modes = rules.filter_map(|rule| rule.audit).chain([self.audit.mode]);
         modes.max() > Some(AuditMode::BestEffort)
     }

@@ -5,6 +5,7 @@
 mod around;
 mod audit;
 mod checkpoints;
+mod forwards;
 mod identities;
 mod program;
 mod rules;
@@ -25,12 +26,21 @@ use crate::{
     policy::rule::AuditMode,
     sandbox::Mode,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What the sections must know of one another.
 struct Context<'a> {
     environment: &'a Environment,
     identities: Table<'a>,
+    /// The name of the one identity, where there is one.
+    only_identity: Option<&'a str>,
+    /// Whose each secret is.
+    identity_of: BTreeMap<&'a str, &'a str>,
+    /// `vault.namespace`.
+    namespace: Option<&'a str>,
     secrets: Table<'a>,
     /// Those that are a token for each process.
     own: BTreeSet<&'a str>,
@@ -55,6 +65,9 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
     let context = Context {
         environment,
         identities: Table::of(root, "identities", "identity"),
+        only_identity: only(root, "identities"),
+        identity_of: identity_of(root),
+        namespace: namespace(root),
         secrets: Table::of(root, "secrets", "secret"),
         own: own(root),
         upstreams: Table::of(root, "upstreams", "upstream"),
@@ -73,6 +86,36 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
             }
             Err(Rejected { problems })
         }
+    }
+}
+
+/// The one name in `section`, where there is one.
+fn only<'a>(root: &'a Node, section: &str) -> Option<&'a str> {
+    match under(root, section).map(|node| &node.raw) {
+        Some(Raw::Map(entries)) if entries.len() == 1 => entries.first().map(|entry| entry.key.as_str()),
+        _ => None,
+    }
+}
+
+/// The identity that each secret names, whatever else is wrong with it.
+fn identity_of(root: &Node) -> BTreeMap<&str, &str> {
+    let Some(Raw::Map(secrets)) = under(root, "secrets").map(|node| &node.raw) else {
+        return BTreeMap::new();
+    };
+    let mut identities = BTreeMap::new();
+    for entry in secrets {
+        if let Some(Raw::Text(text)) = under(&entry.node, "identity").map(|node| &node.raw) {
+            identities.insert(entry.key.as_str(), text.as_str());
+        }
+    }
+    identities
+}
+
+/// `vault.namespace`, whatever else is wrong with it.
+fn namespace(root: &Node) -> Option<&str> {
+    match under(root, "vault").and_then(|vault| under(vault, "namespace")).map(|node| &node.raw) {
+        Some(Raw::Text(text)) => Some(text),
+        _ => None,
     }
 }
 
@@ -134,7 +177,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
 
 /// What waits for an acknowledgement needs somebody who can give it.
 fn strict_remote(root: &mut Map<'_>, audit: &crate::audit::Settings, workloads: &[Workload]) {
-    let rules = workloads.iter().flat_map(|workload| &workload.policy.rules);
+    let rules = workloads.iter().flat_map(|workload| workload.policy.all());
     let wanted =
         rules.filter_map(|rule| rule.audit).chain([audit.mode]).max() == Some(AuditMode::StrictRemote);
     let counts = |sink: &Sink| sink.required == Need::Required && sink.kind.is_remote();
@@ -169,8 +212,8 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
         (
             "identities",
             &context.identities,
-            "no secret uses this identity",
-            "remove it, or name it in a secret",
+            "no secret and no rule uses this identity",
+            "remove it, or name it in a secret or a rule",
         ),
         (
             "secrets",

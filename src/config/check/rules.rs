@@ -3,12 +3,15 @@
 //! Pure. The parts of a rule that are not built yet are read for their shape and refused.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, audit};
+use super::{Context, audit, forwards};
 use crate::{
     listener::Limits,
     name::{NotAName, RuleName, SecretName},
     peer::{level::Level, process::Support},
-    policy::rule::{AuditMode, Rule},
+    policy::{
+        forward::ForwardRule,
+        rule::{AuditMode, Rule},
+    },
 };
 use std::collections::BTreeSet;
 
@@ -18,11 +21,27 @@ pub(super) fn read(
     mode: AuditMode,
     limits: Option<&Limits>,
     level: Option<Level>,
-) -> Option<Vec<Rule>> {
+) -> Option<(Vec<Rule>, Vec<ForwardRule>)> {
     let mut names = BTreeSet::new();
-    let read: Vec<Option<Rule>> =
-        leaf.list()?.iter().map(|leaf| rule(leaf, context, mode, limits, level, &mut names)).collect();
-    read.into_iter().collect()
+    let leaves = leaf.list()?;
+    let read: Vec<Option<(Rule, Subject)>> =
+        leaves.iter().map(|leaf| rule(leaf, context, mode, limits, level, &mut names)).collect();
+    let (mut rules, mut parts) = (Vec::new(), Vec::new());
+    for (leaf, read) in leaves.iter().zip(read) {
+        match read? {
+            (rule, Subject::Secrets(secrets)) => rules.push(Rule { secrets, ..rule }),
+            (rule, Subject::Vault(part)) => parts.push((leaf, rule, part)),
+        }
+    }
+    let forward = |(leaf, rule, part): (_, _, forwards::Part)| part.of(leaf, rule, &rules, context);
+    let forwards: Vec<Option<ForwardRule>> = parts.into_iter().map(forward).collect();
+    Some((rules, forwards.into_iter().collect::<Option<_>>()?))
+}
+
+/// What a rule is about.
+enum Subject {
+    Secrets(Vec<SecretName>),
+    Vault(forwards::Part),
 }
 
 fn rule(
@@ -32,7 +51,7 @@ fn rule(
     limits: Option<&Limits>,
     level: Option<Level>,
     names: &mut BTreeSet<RuleName>,
-) -> Option<Rule> {
+) -> Option<(Rule, Subject)> {
     let mut map = leaf.map()?;
     let name = map.need("name", "what events call this rule", |leaf| {
         let name = leaf.name(RuleName::new)?;
@@ -42,7 +61,7 @@ fn rule(
         }
         Some(name)
     });
-    let secrets = subject(&mut map, context, level);
+    let subject = subject(&mut map, context, level);
     let audit = map.given("audit", |leaf| {
         let asked = audit::mode(leaf)?;
         if asked < mode {
@@ -66,11 +85,12 @@ fn rule(
     });
     unbuilt(&mut map, context);
     map.finish();
-    Some(Rule { name: name?, secrets: secrets?, audit: audit?, requests_per_second: rate? })
+    let rule = Rule { name: name?, secrets: Vec::new(), audit: audit?, requests_per_second: rate? };
+    Some((rule, subject?))
 }
 
 /// What the rule is about: one of `secrets`, `vault` and `upstream`.
-fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Option<Vec<SecretName>> {
+fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Option<Subject> {
     let secrets = map.find("secrets");
     let vault = map.find("vault");
     let upstream = map.find("upstream");
@@ -91,10 +111,7 @@ fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Op
         }
         Some(names)
     });
-    if let Some(leaf) = &vault {
-        leaf.not_built("rules with `vault`");
-        paths_of_vault(leaf);
-    }
+    let forwards = vault.as_ref().map(|leaf| forwards::read(leaf, context));
     if let Some(leaf) = &upstream {
         leaf.not_built("rules with `upstream`");
         let _ = leaf.refers(&context.upstreams, any_name);
@@ -110,7 +127,10 @@ fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Op
             .problem("a rule with more than one of secrets, vault and upstream", "make a rule of each"),
     }
     // None of what is not built becomes a rule; its problem was written down.
-    read?
+    match (read, forwards) {
+        (Some(secrets), _) => secrets.map(Subject::Secrets),
+        (None, forwards) => forwards?.map(Subject::Vault),
+    }
 }
 
 /// A token for each process, where the peer's level names no process.
@@ -124,19 +144,6 @@ fn no_process(leaf: &Leaf<'_>, name: &SecretName, level: Level, support: &Suppor
             .to_owned(),
     };
     leaf.problem(format!("{name} is a token for each process, and level {level} names no process"), &right);
-}
-
-fn paths_of_vault(leaf: &Leaf<'_>) {
-    let Some(mut map) = leaf.map() else { return };
-    let _ = map.need("paths", "[\"secret/data/reports/+\"]", |leaf| leaf.each(Leaf::text));
-    let _ = map.given("methods", |leaf| {
-        leaf.each(|leaf| {
-            leaf.word(&["GET", "LIST", "POST", "PUT", "PATCH", "DELETE", "HEAD"].map(|method| (method, ())))
-        })
-    });
-    let _ = map.given("namespace", Leaf::text);
-    let _ = map.find("cache");
-    map.finish();
 }
 
 fn unbuilt(map: &mut Map<'_>, context: &Context<'_>) {

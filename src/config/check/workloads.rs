@@ -47,15 +47,19 @@ fn workload(
         );
     }
     let level = peer.as_ref().map(|peer| peer.level);
-    let rules = map.or("rules", Vec::new(), |leaf| rules::read(leaf, context, mode, limits.as_ref(), level));
+    let rules = map.or("rules", (Vec::new(), Vec::new()), |leaf| {
+        rules::read(leaf, context, mode, limits.as_ref(), level)
+    });
     map.finish();
     let (path, mode) = socket?;
+    let (rules, forwards) = rules?;
     Some(Workload {
         listener: listener::Settings { workload: name.clone(), path, mode, limits: limits? },
         peer: peer?,
         policy: policy::Settings {
             workload: name.clone(),
-            rules: rules?,
+            rules,
+            forwards,
             revision: context.revision.to_owned(),
         },
     })

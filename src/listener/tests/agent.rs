@@ -94,7 +94,12 @@ pub(super) fn rule(name: &str, secrets: &[&str]) -> Rule {
 }
 
 pub(super) fn policy_of(rules: Vec<Rule>) -> Policy {
-    Policy::of(&policy::Settings { workload: workload(), rules, revision: "sha256:0123456789abcdef".into() })
+    Policy::of(&policy::Settings {
+        workload: workload(),
+        rules,
+        forwards: Vec::new(),
+        revision: "sha256:0123456789abcdef".into(),
+    })
 }
 
 pub(super) fn workload() -> WorkloadName {
@@ -164,6 +169,7 @@ impl Agent {
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let parts = Parts {
             attestor: None,
+            forward: None,
             keeper: Keeper::of(receivers.collect()),
             audit: audit.clone(),
             observe: Arc::clone(&seen) as Arc<dyn Observe>,
