@@ -4,6 +4,7 @@
 //! disclosed before its event was on disk: the receipt is in the answer.
 
 mod forward;
+mod leases;
 mod limits;
 mod outcome;
 mod record;
@@ -41,7 +42,7 @@ pub use crate::{
         value::{Content, LeaseTerms, Value},
     },
     policy::{
-        Denial,
+        Bridge, Denial,
         forward::{Operation, Target},
         pattern::{Malformed, Path},
         wish::{Act, Call, Form, Read, Wish},
@@ -56,6 +57,7 @@ pub struct Access {
     floods: Mutex<Floods>,
     started: Instant,
     provers: peer::Provers,
+    leases: leases::Leases,
     parts: Parts,
 }
 
@@ -138,7 +140,8 @@ impl Access {
         let attestor = parts.attestor.clone();
         let provers = peer::Provers { attestor, ..peer::Provers::default() };
         let (rates, floods) = (Mutex::default(), Mutex::default());
-        Self { workload, rules, rates, floods, started: Instant::now(), provers, parts }
+        let (started, leases) = (Instant::now(), leases::Leases::default());
+        Self { workload, rules, rates, floods, started, provers, leases, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -281,14 +284,14 @@ impl Access {
         }
     }
 
-    /// The names of the rules that speak of this peer's workload.
+    /// The names of the rules that speak of this peer's workload, the level that it requires, and whether it may have a bridge.
     ///
     /// # Errors
     /// The settings changed, and the peer may no longer be here.
-    pub async fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level), Why> {
+    pub async fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level, Bridge), Why> {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
-        Ok((rules.policy.rules().cloned().collect(), rules.peer.level))
+        Ok((rules.policy.rules().cloned().collect(), rules.peer.level, rules.policy.bridge()))
     }
 
     async fn list(&self, peer: &Peer) -> Result<Vec<(SecretName, Option<Held>)>, Refusal> {

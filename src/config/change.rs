@@ -123,7 +123,8 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
     changes.restart(format!("{key}.socket.mode"), &old.listener.mode, mode);
     changes.live(format!("{key}.limits"), &old.listener.limits, limits);
     changes.live(format!("{key}.peer"), &old.peer, peer);
-    let policy::Settings { workload: _, rules, forwards, revision: _ } = policy;
+    let policy::Settings { workload: _, rules, forwards, bridge, revision: _ } = policy;
+    changes.live(format!("{key}.bridge"), &old.policy.bridge, bridge);
     changes.live(format!("{key}.rules"), &(&old.policy.rules, &old.policy.forwards), &(rules, forwards));
 }
 

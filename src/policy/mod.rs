@@ -25,8 +25,31 @@ pub struct Settings {
     pub rules: Vec<Rule>,
     /// Those that allow parts of Vault's API, in the order of the config; their names are unique among all.
     pub forwards: Vec<ForwardRule>,
+    /// Whether it may have a bridge.
+    pub bridge: Bridge,
     /// `sha256:` and the first 16 hex digits of the config's hash: the revision that events name.
     pub revision: String,
+}
+
+/// Whether a workload may open a loopback port to its own socket: advice that `claviger bridge` obeys, and no boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bridge {
+    /// It may not.
+    #[default]
+    Deny,
+    /// It may.
+    Allow,
+}
+
+impl Bridge {
+    /// The word of the config and of `/whoami`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+        }
+    }
 }
 
 /// The rules of one workload, arranged for asking.
@@ -34,6 +57,7 @@ pub struct Settings {
 pub struct Policy {
     workload: WorkloadName,
     revision: Arc<str>,
+    bridge: Bridge,
     rules: Vec<Arc<Rule>>,
     by_secret: BTreeMap<SecretName, Arc<Rule>>,
     forwards: Vec<(Arc<Rule>, ForwardRule)>,
@@ -131,7 +155,7 @@ impl Policy {
     /// Arranges `settings`. Where two rules name one secret, the first in the order of the config is the one.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        let Settings { workload, rules, forwards, revision } = settings;
+        let Settings { workload, rules, forwards, bridge, revision } = settings;
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         let mut by_secret = BTreeMap::new();
         for rule in &rules {
@@ -140,7 +164,14 @@ impl Policy {
             }
         }
         let forwards = forwards.iter().map(|of| (Arc::new(of.rule.clone()), of.clone())).collect();
-        Self { workload: workload.clone(), revision: revision.as_str().into(), rules, by_secret, forwards }
+        let (workload, revision, bridge) = (workload.clone(), revision.as_str().into(), *bridge);
+        Self { workload, revision, bridge, rules, by_secret, forwards }
+    }
+
+    /// Whether its workload may have a bridge.
+    #[must_use]
+    pub fn bridge(&self) -> Bridge {
+        self.bridge
     }
 
     /// The rules' names, in the order of the config; those of Vault's API last.
@@ -230,6 +261,7 @@ mod tests {
             workload: WorkloadName::new("report-job").unwrap(),
             rules: vec![rule("database", &["orders-db"]), strict],
             forwards: Vec::new(),
+            bridge: Bridge::Deny,
             revision: "sha256:0011223344556677".into(),
         })
     }

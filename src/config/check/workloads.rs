@@ -38,14 +38,9 @@ fn workload(
         socket(leaf, peer.as_ref(), context.environment, sockets)
     });
     let limits = map.or("limits", Limits::default(), limits);
-    if let Some(leaf) = map.find("bridge")
-        && leaf.word(&[("deny", ()), ("allow", ())]).is_some()
-    {
-        leaf.warn(
-            "bridge has no effect yet: there is no bridge that would obey it",
-            "remove it, or leave it for later",
-        );
-    }
+    let bridge = map.or("bridge", policy::Bridge::Deny, |leaf| {
+        leaf.word(&[policy::Bridge::Deny, policy::Bridge::Allow].map(|bridge| (bridge.word(), bridge)))
+    });
     let level = peer.as_ref().map(|peer| peer.level);
     let rules = map.or("rules", (Vec::new(), Vec::new()), |leaf| {
         rules::read(leaf, context, mode, limits.as_ref(), level)
@@ -60,6 +55,7 @@ fn workload(
             workload: name.clone(),
             rules,
             forwards,
+            bridge: bridge?,
             revision: context.revision.to_owned(),
         },
     })

@@ -98,6 +98,7 @@ pub(super) fn policy_of(rules: Vec<Rule>) -> Policy {
         workload: workload(),
         rules,
         forwards: Vec::new(),
+        bridge: policy::Bridge::Deny,
         revision: "sha256:0123456789abcdef".into(),
     })
 }
