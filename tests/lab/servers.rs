@@ -149,9 +149,9 @@ fn an_api_server_knows_a_token_of_its_own_by_its_audience() {
 /// A pod that ends well at once runs to its end.
 fn runs_a_pod(node: &Node) {
     let cluster = node.cluster();
-    let busybox = lab::require("busybox").unwrap();
-    let archive = tempfile::tempdir().unwrap();
-    let archive = archive.path().join("busybox.tar");
+    let busybox = lab::require("busybox").expect("a shell for the image");
+    let folder = tempfile::tempdir().expect("a folder for the image");
+    let archive = folder.path().join("busybox.tar");
     lab::write_image(&archive, "node.local/busybox:1", &[(&busybox, "bin/busybox")]);
     node.import(&archive);
     let pod = json!({
