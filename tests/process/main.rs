@@ -33,6 +33,7 @@ mod sinks;
 mod handoff;
 mod audit;
 mod own;
+mod trust;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {
