@@ -83,8 +83,7 @@ impl Peer {
             self.program = Some(Program { image, required: Arc::clone(required) });
         }
         let container = provers.container_of(&process).await?;
-        // Last, since a peer that is refused for something else must keep nobody out.
-        let pinned = provers.containers.admit(&container, &process)?;
+        let pinned = self.pin(provers, &container, &process).await?;
         self.container = Some(container);
         self.level = if self.program.is_some() { Level::Program } else { Level::Container };
         self.check(settings)?;
@@ -93,6 +92,23 @@ impl Peer {
             Pinned::First | Pinned::Same => None,
             Pinned::Anew { before, .. } => Some(Repinned { before }),
         })
+    }
+
+    /// Last, since a peer that is refused for something else must keep nobody out: before a program takes the socket for its
+    /// container, all of it is looked at, and not only after its nonce has come back.
+    async fn pin(
+        &self,
+        provers: &Provers,
+        container: &Container,
+        process: &Process,
+    ) -> Result<Pinned, Cause> {
+        if provers.containers.join(container, process)? {
+            return Ok(Pinned::Same);
+        }
+        if let Some(program) = &self.program {
+            program.image.check(Depth::Full).await?;
+        }
+        provers.containers.admit(container, process)
     }
 
     /// Asks everything that can have changed since it connected: whether it still may use the socket under these settings, and
@@ -112,7 +128,10 @@ impl Peer {
                 ContainerId::MountNamespace(_) => return Err(Cause::Container),
             }
         }
-        self.watch.check_now()
+        match since {
+            Since::Asked => self.watch.check_of_late(),
+            Since::Waited => self.watch.check_now(),
+        }
     }
 
     async fn attest_program(&self, required: &program::Settings, since: Since) -> Result<(), Cause> {

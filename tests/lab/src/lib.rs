@@ -11,6 +11,7 @@
 
 mod audit;
 mod http;
+mod kube;
 mod postgres;
 mod rsyslog;
 mod server;
@@ -22,6 +23,7 @@ use std::process::{Command, Stdio};
 
 pub use audit::AuditFile;
 pub use http::{Answer, Client};
+pub use kube::{ApiServer, Cluster, Node, Ran, write_image};
 pub use postgres::{Postgres, SqlError};
 pub use rsyslog::{Logged, Rsyslog};
 pub use vault::Vault;
