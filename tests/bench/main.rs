@@ -2,8 +2,8 @@
 //!
 //! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
-//! program that is there already; `-- --only audit` measures the journal and its verifier alone, `-- --only attestation` what the
-//! levels cost.
+//! program that is there already; `-- --only audit` measures the journal, its verifier and reads beside a dead receiver alone,
+//! `-- --only attestation` what the levels cost.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
@@ -11,6 +11,7 @@ mod attestation;
 mod audit;
 mod binary;
 mod cgroup;
+mod blackhole;
 mod disk;
 mod load;
 mod machine;
@@ -47,7 +48,7 @@ struct Plan {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Parts {
     All,
-    /// The journal and its verifier.
+    /// The journal, its verifier, and reads beside a dead receiver.
     Audit,
     /// What the levels cost.
     Attestation,
@@ -105,6 +106,8 @@ fn main() -> Outcome<()> {
     table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
     if plan.parts == Parts::Audit {
         verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
+        let vault = Vault::start(&cores)?;
+        blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
         println!("{table}");
         return Ok(());
     }
@@ -119,6 +122,7 @@ fn main() -> Outcome<()> {
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
     attestation::measure(&plan, &agent, &mut table)?;
     drop(agent);
+    blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
     verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
     match Proxy::start(&cores, &vault)? {
         Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,
