@@ -66,8 +66,7 @@ pub(crate) fn install(cluster: &Cluster, helm: &Path, vault: &Vault) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("values.json");
     std::fs::write(&file, values(vault).to_string()).unwrap();
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/claviger");
-    let (chart, file) = (chart.display().to_string(), file.display().to_string());
+    let (chart, file) = (path(), file.display().to_string());
     cluster
         .helm(helm, &["install", "claviger", &chart, "--namespace", NAMESPACE, "--values", &file])
         .expect_success();
@@ -86,6 +85,29 @@ pub(crate) fn install(cluster: &Cluster, helm: &Path, vault: &Vault) {
         said = format!("{}{}", ran.out, ran.err);
     }
     panic!("nothing is injected: {said}");
+}
+
+/// What `helm template` makes of one of the chart's own apps, which has the sidecar of the library; as the app's object.
+pub(crate) fn render_app(helm: &Path, cluster: &Cluster, vault: &Vault, name: &str, app: &Value) -> Value {
+    let mut values = values(vault);
+    values["apps"] = json!({name: app});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), values.to_string()).unwrap();
+    let (chart, file) = (path(), file.path().display().to_string());
+    let line = ["template", "claviger", &chart, "--namespace", NAMESPACE, "--values", &file];
+    let only = ["--kube-version", "1.36.3", "--show-only", "templates/apps.yaml"];
+    let text = cluster.helm(helm, &[&line[..], &only].concat()).expect_success();
+    // kubectl reads the YAML for us.
+    let objects = cluster
+        .kubectl_with(&["create", "--dry-run=client", "-o", "json", "-f", "-"], &text)
+        .expect_success();
+    let objects = serde_json::Deserializer::from_str(&objects).into_iter::<Value>().map(Result::unwrap);
+    let mut objects = objects.flat_map(|one| one["items"].as_array().cloned().unwrap_or_else(|| vec![one]));
+    objects.find(|one| one["kind"] == app["kind"]).unwrap()
+}
+
+fn path() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/claviger").display().to_string()
 }
 
 /// A pod's template that asks for the sidecar of a profile, as a service account.

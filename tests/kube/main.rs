@@ -9,8 +9,10 @@
 )]
 
 mod accounts;
+mod admission;
 mod bench;
 mod chart;
+mod guard;
 mod logins;
 mod peers;
 mod pods;
