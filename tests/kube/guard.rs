@@ -170,3 +170,22 @@ fn a_pod_that_sees_the_nodes_processes_has_no_sidecar() {
     let said = cluster.rehearse(&pod).expect_failure();
     assert!(said.contains("hostPID shows the sidecar"), "{said}");
 }
+
+#[test]
+fn nobody_puts_another_image_into_a_running_sidecar() {
+    let Some(court) = court() else { return };
+    let cluster = court.cluster();
+    let mut pod = here(&asking());
+    pod["metadata"]["name"] = json!("running");
+    cluster.create(&pod).expect_success();
+    let set = |container: &str, image: &str| {
+        let image = format!("{container}={image}");
+        cluster.kubectl(&["-n", NAMESPACE, "set", "image", "pod/running", &image])
+    };
+    // The kubelet would start it in the sidecar's place, with the sidecar's token. The user's own is his.
+    let said = set("claviger", "evil.example/claviger:1").expect_failure();
+    assert!(said.contains("is not allowed (guard.allowedImages)"), "{said}");
+    set("app", "registry.example/app:2").expect_success();
+    let label = ["-n", NAMESPACE, "label", "pod", "running", "tier=web"];
+    cluster.kubectl(&label).expect_success();
+}
