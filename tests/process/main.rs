@@ -25,6 +25,7 @@ mod modes;
 mod reload;
 mod sockets;
 mod secrecy;
+mod shares;
 mod sandbox;
 mod attestor;
 mod health;

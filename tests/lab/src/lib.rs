@@ -10,6 +10,7 @@
 //! ```
 
 mod audit;
+mod collector;
 mod http;
 mod kube;
 mod postgres;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub use audit::AuditFile;
+pub use collector::{Collector, LogRecord};
 pub use http::{Answer, Client};
 pub use kube::{ApiServer, Cluster, Node, Ran, write_image};
 pub use postgres::{Postgres, SqlError};
