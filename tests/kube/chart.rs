@@ -20,6 +20,7 @@ pub(crate) fn namespaces(cluster: &Cluster, ca_file: &Path) {
         cluster.kubectl(&label).expect_success();
         let from = format!("--from-file=ca.crt={}", ca_file.display());
         cluster.kubectl(&["-n", name, "create", "configmap", "vault-ca", &from]).expect_success();
+        cluster.account(name, "probe");
     }
 }
 
@@ -75,7 +76,6 @@ pub(crate) fn install(cluster: &Cluster, helm: &Path, vault: &Vault) {
         template("true", "probe", pods::spec(&[pods::container("app", pods::USER, "true")])),
     );
     probe["metadata"]["namespace"] = json!(NAMESPACE);
-    cluster.account(NAMESPACE, "probe");
     let mut said = String::new();
     for _ in 0..100 {
         let ran = cluster.rehearse(&probe);

@@ -4,7 +4,7 @@
 use crate::{
     admission::{Court, asking, check_injected, court, here},
     bench::NAMESPACE,
-    pods::{STRANGER, USER, container},
+    pods::{self, STRANGER, USER, container},
 };
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn nobody_else_mounts_the_sidecars_token() {
 }
 
 #[test]
-fn an_ephemeral_container_does_not_mount_it_either() {
+fn an_ephemeral_container_mounts_nothing_of_the_sidecar_and_is_not_among_its_processes() {
     let Some(court) = court() else { return };
     let cluster = court.cluster();
     let mut pod = here(&asking());
@@ -55,22 +55,24 @@ fn an_ephemeral_container_does_not_mount_it_either() {
     // One that is there: the API server adds ephemeral containers to no other. Nobody runs it.
     cluster.create(&pod).expect_success();
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/debugged/ephemeralcontainers");
-    let add = |name: &str, mounts: Value| {
+    let add = |name: &str, key: &str, value: Value| {
         let mut pod = cluster.read(NAMESPACE, "pod/debugged").json();
-        let mut debugger = container(name, STRANGER, "true");
-        debugger.as_object_mut().unwrap().remove("resources");
-        debugger["volumeMounts"] = mounts;
+        let mut debugger = pods::ephemeral(name, STRANGER, "true");
+        debugger[key] = value;
         match pod["spec"]["ephemeralContainers"].as_array_mut() {
             Some(list) => list.push(debugger),
             None => pod["spec"]["ephemeralContainers"] = json!([debugger]),
         }
         cluster.kubectl_with(&["replace", "--raw", &path, "-f", "-"], &pod.to_string())
     };
-    add("harmless", json!([])).expect_success();
+    add("harmless", "targetContainerName", json!("app")).expect_success();
     for volume in ["claviger-token", "claviger-config", "claviger-journal", "claviger-socket-0"] {
-        let said = add("thief", json!([{"name": volume, "mountPath": "/stolen"}])).expect_failure();
+        let stolen = json!([{"name": volume, "mountPath": "/stolen"}]);
+        let said = add("thief", "volumeMounts", stolen).expect_failure();
         assert!(said.contains("is the sidecar's"), "{volume}: {said}");
     }
+    let said = add("guest", "targetContainerName", json!("claviger")).expect_failure();
+    assert!(said.contains("among the processes of the sidecar"), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::{
     bench::{Bench, NAMESPACE, Pod, bench},
     chart::{self, UNGUARDED},
     pods::{self, STRANGER, USER, container},
+    rig::until,
 };
 use lab::Ran;
 use serde_json::{Value, json};
@@ -79,18 +80,14 @@ fn a_client_cannot_take_the_socket_away_or_put_another_in_its_place() {
     assert!(removed.expect_failure().contains("Read-only file system"));
 }
 
-/// A pod as the injection makes it, with a container more that mounts `app`'s socket.
-fn with_thief(bench: &Bench, user: u32) -> Value {
-    let cluster = bench.node.cluster();
-    let mut asked =
-        pods::pod("thief", chart::template("true", "thief", pods::spec(&[container("app", USER, READ)])));
+/// A pod as the injection makes it, for another namespace.
+fn injected(bench: &Bench, name: &str) -> Value {
+    let spec = pods::spec(&[container("app", USER, READ)]);
+    let mut asked = pods::pod(name, chart::template("true", "probe", spec));
     asked["metadata"]["namespace"] = json!(NAMESPACE);
-    let mut pod = cluster.rehearse(&asked).json();
-    let mut thief = container("thief", user, READ);
-    thief["volumeMounts"] = pod["spec"]["containers"][0]["volumeMounts"].clone();
-    pod["spec"]["containers"].as_array_mut().unwrap().push(thief);
+    let mut pod = bench.node.cluster().rehearse(&asked).json();
     // What the API server adds, and what of the first namespace would not do in another.
-    pod["metadata"] = json!({"name": format!("thief-{user}"), "labels": pod["metadata"]["labels"]});
+    pod["metadata"] = json!({"name": name, "labels": pod["metadata"]["labels"]});
     for added in ["nodeName", "tolerations", "priority", "preemptionPolicy"] {
         pod["spec"].as_object_mut().unwrap().remove(added);
     }
@@ -98,10 +95,28 @@ fn with_thief(bench: &Bench, user: u32) -> Value {
     pod
 }
 
+/// The same with a container more that mounts `app`'s socket.
+fn with_thief(bench: &Bench, user: u32) -> Value {
+    let mut pod = injected(bench, &format!("thief-{user}"));
+    let mut thief = container("thief", user, READ);
+    thief["volumeMounts"] = pod["spec"]["containers"][0]["volumeMounts"].clone();
+    pod["spec"]["containers"].as_array_mut().unwrap().push(thief);
+    pod
+}
+
+/// Runs it where neither injector nor guard looks, until it is ready.
+fn run_unguarded(bench: &Bench, pod: &Value) {
+    let mut pod = pod.clone();
+    pod["metadata"]["namespace"] = json!(UNGUARDED);
+    bench.node.cluster().create(&pod).expect_success();
+    let name = format!("pod/{}", pod["metadata"]["name"].as_str().unwrap());
+    let wait = ["-n", UNGUARDED, "wait", "--for=condition=Ready", &name, "--timeout=120s"];
+    bench.node.cluster().kubectl(&wait).expect_success();
+}
+
 #[test]
 fn a_container_that_mounts_anothers_socket_is_refused_by_the_guard() {
     let Some(bench) = bench() else { return };
-    bench.account("thief");
     let mut pod = with_thief(bench, USER);
     pod["metadata"]["namespace"] = json!(NAMESPACE);
     let refused = bench.node.cluster().create(&pod).expect_failure();
@@ -111,19 +126,36 @@ fn a_container_that_mounts_anothers_socket_is_refused_by_the_guard() {
 #[test]
 fn where_nobody_guards_it_the_wrong_volume_serves_the_right_user_and_no_other() {
     let Some(bench) = bench() else { return };
-    let cluster = bench.node.cluster();
-    cluster.account(UNGUARDED, "thief");
     let read = |user: u32| {
-        let mut pod = with_thief(bench, user);
-        pod["metadata"]["namespace"] = json!(UNGUARDED);
-        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
-        cluster.create(&pod).expect_success();
-        let wait =
-            ["-n", UNGUARDED, "wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=120s"];
-        cluster.kubectl(&wait).expect_success();
-        cluster.kubectl(&["-n", UNGUARDED, "exec", &name, "-c", "thief", "--", "claviger", "get", "stripe"])
+        run_unguarded(bench, &with_thief(bench, user));
+        let name = format!("thief-{user}");
+        let exec = ["-n", UNGUARDED, "exec", &name, "-c", "thief", "--", "claviger", "get", "stripe"];
+        bench.node.cluster().kubectl(&exec)
     };
     // Level `process` knows a user, not a container: the mount was the boundary, and it is gone.
     assert_eq!(read(USER).expect_success(), "sk_live_1");
     assert_eq!(read(STRANGER).code, REFUSED);
+}
+
+#[test]
+fn where_nobody_guards_it_a_guest_of_the_agents_user_among_its_processes_reads_nothing_of_it() {
+    let Some(bench) = bench() else { return };
+    let cluster = bench.node.cluster();
+    run_unguarded(bench, &injected(bench, "visited"));
+    // Process 1 is the agent: what `kubectl debug --target=claviger` makes.
+    let script = "busybox cat /proc/1/root/var/run/secrets/claviger/token; busybox ls /proc/1/fd; \
+                  busybox cat /proc/1/environ; busybox head -c 1 /proc/1/mem; busybox cat /proc/1/comm; exec busybox sleep 3600";
+    let mut guest = pods::ephemeral("guest", 65_532, script);
+    guest["targetContainerName"] = json!("claviger");
+    let mut pod = cluster.read(UNGUARDED, "pod/visited").json();
+    pod["spec"]["ephemeralContainers"] = json!([guest]);
+    let path = format!("/api/v1/namespaces/{UNGUARDED}/pods/visited/ephemeralcontainers");
+    cluster.kubectl_with(&["replace", "--raw", &path, "-f", "-"], &pod.to_string()).expect_success();
+    // Its last line says that it got so far, and where it was.
+    let said = until("the guest's word", || {
+        let said = cluster.kubectl(&["-n", UNGUARDED, "logs", "visited", "-c", "guest"]).out;
+        said.contains("claviger\n").then_some(said)
+    });
+    assert_eq!(said.matches("Permission denied").count(), 4, "{said}");
+    assert_eq!(said.lines().count(), 5, "{said}");
 }

@@ -25,6 +25,13 @@ pub(crate) fn container(name: &str, user: u32, script: &str) -> Value {
     })
 }
 
+/// The same as one that is added to a pod that runs.
+pub(crate) fn ephemeral(name: &str, user: u32, script: &str) -> Value {
+    let mut container = container(name, user, script);
+    container.as_object_mut().unwrap().remove("resources");
+    container
+}
+
 /// A pod's spec of these containers.
 pub(crate) fn spec(containers: &[Value]) -> Value {
     json!({
