@@ -2,14 +2,17 @@
 //!
 //! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
-//! program that is there already; `-- --only audit` measures the journal and its verifier alone, `-- --only attestation` what the
-//! levels cost.
+//! program that is there already; `-- --only audit` measures the journal, its verifier and reads beside a dead receiver alone,
+//! `-- --only attestation` what the levels cost, `-- --only broker` what calls of upstreams cost.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
 mod attestation;
 mod audit;
 mod binary;
+mod blackhole;
+mod broker;
+mod cgroup;
 mod disk;
 mod load;
 mod machine;
@@ -46,10 +49,12 @@ struct Plan {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Parts {
     All,
-    /// The journal and its verifier.
+    /// The journal, its verifier, and reads beside a dead receiver.
     Audit,
     /// What the levels cost.
     Attestation,
+    /// What calls of upstreams cost.
+    Broker,
 }
 
 impl Plan {
@@ -58,6 +63,7 @@ impl Plan {
         let parts = match after("--only").map(String::as_str) {
             Some("audit") => Parts::Audit,
             Some("attestation") => Parts::Attestation,
+            Some("broker") => Parts::Broker,
             _ => Parts::All,
         };
         let full = Self {
@@ -80,6 +86,11 @@ impl Plan {
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some((_, [first, rest @ ..])) = arguments.split_first().filter(|(_, rest)| !rest.is_empty())
+        && first == broker::DIRECT
+    {
+        return broker::direct(rest);
+    }
     if !arguments.iter().any(|word| word == "--bench") {
         println!("nothing measured: this is for `cargo bench --bench agent`");
         return Ok(());
@@ -87,8 +98,16 @@ fn main() -> Outcome<()> {
     let plan = Plan::of(&arguments);
     let binaries = Binaries::build(plan.program.as_deref())?;
     let cores = Cores::choose()?;
+    let _own = cgroup::Own::enter()?;
     let mut table = Table::new(machine::describe(&binaries, &cores));
     binaries.measure(&mut table);
+    if plan.parts == Parts::Broker {
+        cores.put_load(std::process::id())?;
+        let vault = Vault::start(&cores)?;
+        broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+        println!("{table}");
+        return Ok(());
+    }
     if plan.parts == Parts::Attestation {
         cores.put_load(std::process::id())?;
         let vault = Vault::start(&cores)?;
@@ -103,6 +122,8 @@ fn main() -> Outcome<()> {
     table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
     if plan.parts == Parts::Audit {
         verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
+        let vault = Vault::start(&cores)?;
+        blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
         println!("{table}");
         return Ok(());
     }
@@ -117,6 +138,8 @@ fn main() -> Outcome<()> {
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
     attestation::measure(&plan, &agent, &mut table)?;
     drop(agent);
+    blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+    broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
     verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
     match Proxy::start(&cores, &vault)? {
         Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,

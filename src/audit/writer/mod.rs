@@ -188,6 +188,7 @@ impl Writer {
                 }
                 Ask::Adopt(adoption, ack) => {
                     let adopted = self.journal.adopt(&adoption.before, &adoption.events);
+                    self.synced();
                     let first = adoption.before.next();
                     self.unweighed.push(Name { chain: adoption.before.last.chain, first });
                     ack.send(adopted.map_err(Error::from)).unwrap_or_default();
