@@ -12,6 +12,7 @@ mod audit;
 mod binary;
 mod blackhole;
 mod disk;
+mod flood;
 mod load;
 mod machine;
 mod process;
@@ -106,6 +107,8 @@ fn main() -> Outcome<()> {
         verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
         let vault = Vault::start(&cores)?;
         blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+        let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
+        flood::measure(&plan, &agent, &mut table)?;
         println!("{table}");
         return Ok(());
     }
@@ -115,6 +118,7 @@ fn main() -> Outcome<()> {
     let idle = measure_idle(&plan, &agent, &mut table)?;
     let strict = measure_reads(&plan, &agent, &mut table, sync.p99)?;
     table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
+    flood::measure(&plan, &agent, &mut table)?;
     drop(agent);
     let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
