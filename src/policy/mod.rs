@@ -13,7 +13,7 @@ use crate::{
 };
 use rule::{AuditMode, Rule};
 use std::{collections::BTreeMap, sync::Arc};
-use upstream::{CallRule, Match, Target};
+use upstream::{CallRule, Match};
 
 /// The rules of one workload; may change while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,14 +87,14 @@ pub fn decide(policy: &Policy, peer: &Peer, secret: Option<&SecretName>) -> Resu
 pub fn decide_call(
     policy: &Policy,
     peer: &Peer,
-    target: &Target<'_>,
+    target: &upstream::Target<'_>,
 ) -> Result<(Permit, Option<u64>), Denial> {
     if *peer.workload() != policy.workload {
         return Err(Denial::NoRule);
     }
     for Call { rule, of } in &policy.calls {
         match of.matches(target) {
-            Match::Yes => return Ok((policy.permit(peer.process(), &of.secret, rule), of.calls_per_day)),
+            Match::Yes => return Ok((policy.permit(peer.process(), of.secret.clone(), rule), of.calls_per_day)),
             Match::Ambiguous => return Err(Denial::Ambiguous),
             Match::No => {}
         }
