@@ -119,6 +119,7 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             journal_oldest: self.journal.oldest().map(age),
+            checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),
         }
     }

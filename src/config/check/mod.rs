@@ -102,7 +102,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
     unbuilt::read(&mut root, context);
-    let audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
+    let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
     // A faulty mode was written down already: no rule is weaker than the weakest.
@@ -115,7 +115,8 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
     let sandbox = root.or("sandbox", Mode::default(), around::sandbox);
-    if let (Some(audit), Some(workloads)) = (&audit, &workloads) {
+    if let (Some(audit), Some(workloads)) = (&mut audit, &workloads) {
+        audit.workloads = workloads.len();
         strict_remote(&mut root, audit, workloads);
     }
     if let (Some(audit), Some(shutdown)) = (&audit, &shutdown) {
