@@ -4,7 +4,7 @@
 //! result, also when the client hangs up; one without a result was cut off by the end of the process: nobody knows.
 
 use super::{
-    Access, Arrival, Denied, Outcome, Reason, Refusal, Since, Type, Unaudited, Why, outcome::Called,
+    Access, Arrival, Denial, Outcome, Reason, Refusal, Since, Type, Unaudited, Why, outcome::Called,
 };
 use crate::{
     approval::{self, Grant},
@@ -127,7 +127,7 @@ impl Access {
         name: Option<&UpstreamName>,
         call: &mut Call,
     ) -> Result<Ready, Refusal> {
-        let name = name.ok_or(Denied::NoRule)?;
+        let name = name.ok_or(Denial::NoRule)?;
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         let target = Target {

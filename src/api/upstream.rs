@@ -4,7 +4,7 @@
 
 use super::{Content, Reply, Silence, answer};
 use crate::{
-    access::{Access, Arrival, Call, Called, Fault, Prefix, Reason, Wanted, canonical, request},
+    access::{Access, Arrival, UpstreamCall as Call, Called, Fault, Prefix, Reason, Wanted, canonical, request},
     name::UpstreamName,
     peer::Peer,
 };
