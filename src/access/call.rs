@@ -80,7 +80,13 @@ impl Access {
         loop {
             let Ready { upstream, grant, served, prepared } = ready;
             let pending = self
-                .intend(peer, (&about, attempt), (&upstream, &grant, &served), (&prepared, &call), arrival)
+                .intend_call(
+                    peer,
+                    (&about, attempt),
+                    (&upstream, &grant, &served),
+                    (&prepared, &call),
+                    arrival,
+                )
                 .await?;
             let refused = match prepared.send(&call).await {
                 Ok(reply) => return Ok(self.hand_on(peer, pending, reply, arrival)),
@@ -186,7 +192,7 @@ impl Access {
     }
 
     /// Puts the intent on disk: from here on there will be a result.
-    async fn intend(
+    async fn intend_call(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
         (about, attempt): (&UpstreamRef, u32),

@@ -142,7 +142,9 @@ pub fn decide_call(
     }
     for Call { rule, of } in &policy.calls {
         match of.matches(target) {
-            Match::Yes => return Ok((policy.permit(peer.process(), of.secret.clone(), rule), of.calls_per_day)),
+            Match::Yes => {
+                return Ok((policy.permit(peer.process(), of.secret.clone(), rule), of.calls_per_day));
+            }
             Match::Ambiguous => return Err(Denial::Ambiguous),
             Match::No => {}
         }

@@ -48,11 +48,7 @@ enum Subject {
 }
 
 /// All of them.
-pub(super) fn read(
-    leaf: &Leaf<'_>,
-    context: &Context<'_>,
-    around: &Around<'_>,
-) -> Option<Rules> {
+pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) -> Option<Rules> {
     let mut names = BTreeSet::new();
     let leaves = leaf.list()?;
     let read: Vec<Option<(Rule, Subject)>> =
@@ -94,7 +90,10 @@ fn readable(
     let gives = gives.or_else(|| forwards.iter().find(reads).map(|forward| &forward.rule));
     if let Some(other) = gives {
         leaf.problem(
-            format!("{} uses the secret {secret}, which the rule {} lets this workload read", rule.name, other.name),
+            format!(
+                "{} uses the secret {secret}, which the rule {} lets this workload read",
+                rule.name, other.name
+            ),
             "take it out of that rule, or write also_readable: true here if that is meant",
         );
     }
@@ -112,7 +111,6 @@ fn places(secret: &keeper::Settings) -> Vec<Path> {
         format!("{mount}/data{rest}")
     });
     std::iter::once(path.clone()).chain(with_data).filter_map(|path| Path::parse(&path).ok()).collect()
-}
 }
 
 fn rule(
