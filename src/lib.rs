@@ -24,6 +24,7 @@ pub mod access;
 pub mod policy;
 pub mod approval;
 pub mod keeper;
+pub mod broker;
 pub mod vault;
 pub mod audit;
 // -- around it

@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod call;
 mod limits;
 mod outcome;
 mod record;
@@ -10,6 +11,7 @@ mod record;
 use crate::{
     approval::{self, Grant},
     audit::Audit,
+    broker::Broker,
     keeper,
     name::{RuleName, SecretName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
@@ -29,16 +31,28 @@ use std::{
 use tokio::{net::UnixStream, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use outcome::{Answered, Done, Refusal, TurnedAway, Unaudited, Why};
+pub use call::Wanted;
+pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
     audit::event::{Outcome, Reason, Trace, Type},
+    broker::{
+        answer::Prefix,
+        call::Call,
+        fault::Fault,
+        request,
+        upstream::reply::{Aborted, ReplyBody},
+    },
     keeper::{
         Held, Served,
         value::{Content, LeaseTerms, Value},
     },
-    policy::wish::{Act, Form, Read, Wish},
+    policy::{
+        upstream::canonical,
+        wish::{Act, Form, Read, Wish},
+    },
 };
+use policy::Denial as Denied;
 
 /// What one workload's requests go through; shared by its connections.
 pub struct Access {
@@ -57,6 +71,8 @@ struct Rates {
     requests: Buckets,
     connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
+    /// The day, and how many calls it had.
+    days: BTreeMap<RuleName, (i64, u64)>,
 }
 
 /// What may change while running, taken over in one step so that no request sees half of a change.
@@ -73,6 +89,8 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Has the upstreams.
+    pub broker: Broker,
     /// Looks at what peers execute; `None` where no level needs that.
     pub attestor: Option<Attestor>,
     /// Takes the events.

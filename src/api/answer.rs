@@ -2,7 +2,7 @@
 //!
 //! Public text only: what failed inside goes to the log and the audit, not to the socket.
 
-use super::{Content, value};
+use super::{Content, upstream, value};
 use crate::{
     access::{Act, Answered, Done, Form, Held, Outcome, Read, Reason, TurnedAway, Unaudited, Why, Wish},
     clock,
@@ -72,6 +72,7 @@ fn status(reason: Reason) -> StatusCode {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::RateLimited | Reason::Connections | Reason::TooManyProcesses => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Upstream(fault) => upstream::status(fault),
         Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
         Reason::NotReady
@@ -158,6 +159,7 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             ("over the rule's requests_per_second; wait and ask again".to_owned(), Some(*wait))
         }
         Why::NoValue(error) => (no_value(why.reason()).to_owned(), Some(error.retry_after())),
+        Why::Call(fault) => (fault.to_string(), upstream::retry_after(*fault)),
         Why::NotOneField(names) => {
             (format!("text/plain needs a secret of one field; this one has: {}", names.join(", ")), None)
         }

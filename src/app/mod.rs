@@ -18,6 +18,7 @@ use crate::{
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
         sink::Sinks,
     },
+    broker::Broker,
     clock,
     config::{Config, Loaded, watch::Watch},
     peer::attestor::{self, Attestor},
@@ -141,7 +142,9 @@ impl Agent {
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (keeper, tracker) = (kept.keeper(), unfinished.clone());
-        let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
+        let broker = Broker::new().context("preparing the calls of upstreams")?;
+        let mut workloads =
+            Workloads::new((keeper, broker), attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
@@ -240,6 +243,7 @@ impl Agent {
             self.recorder.record(jump);
         }
         self.kept.turn();
+        self.workloads.sweep();
         self.ear.turn();
         self.look();
     }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::sink::SinkRef;
+pub use super::{call::UpstreamRef, sink::SinkRef};
 
 use crate::{
     clock::Timestamp,
@@ -40,6 +40,8 @@ pub struct Event {
     pub rule: Option<RuleRef>,
     /// What Vault said, if Vault was called.
     pub vault: Option<VaultRef>,
+    /// Which call of another API it is about.
+    pub upstream: Option<Box<UpstreamRef>>,
     /// Whether the value was in hand, and how old it was.
     pub cache: Option<Cache>,
     /// From the request's arrival to this event.
@@ -71,6 +73,7 @@ impl Event {
             resource: None,
             rule: None,
             vault: None,
+            upstream: None,
             cache: None,
             latency: None,
             agent: None,
@@ -80,11 +83,12 @@ impl Event {
         }
     }
 
-    /// Whether a secret leaves once this event is on disk. Such events may not use the room held back for the
+    /// Whether a secret leaves once this event is on disk, to the peer or to an upstream. Such events may not use the room held back for the
     /// agent's own events and for refusals.
     #[must_use]
     pub fn discloses(&self) -> bool {
-        self.outcome == Outcome::Allow && matches!(self.kind, Type::SecretRead | Type::SecretStaleServed)
+        self.outcome == Outcome::Allow
+            && matches!(self.kind, Type::SecretRead | Type::SecretStaleServed | Type::UpstreamIntent)
     }
 }
 
@@ -109,6 +113,9 @@ pub enum Type {
     SecretDenied,
     SecretAcked,
     SecretStaleServed,
+    UpstreamIntent,
+    UpstreamResult,
+    UpstreamDenied,
     LeaseRenewed,
     LeaseRevoked,
     AuditGap,
@@ -140,6 +147,9 @@ impl Type {
             Self::SecretDenied => "secret.denied.v1",
             Self::SecretAcked => "secret.acked.v1",
             Self::SecretStaleServed => "secret.stale_served.v1",
+            Self::UpstreamIntent => "upstream.intent.v1",
+            Self::UpstreamResult => "upstream.result.v1",
+            Self::UpstreamDenied => "upstream.denied.v1",
             Self::LeaseRenewed => "lease.renewed.v1",
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",

@@ -6,6 +6,7 @@ mod canonical;
 mod chain;
 pub mod checkpoint;
 mod escape;
+pub mod call;
 pub mod event;
 mod flood;
 pub mod handoff;

@@ -4,6 +4,7 @@
 
 use super::event::Outcome;
 use crate::{
+    broker::fault::Fault,
     peer::{Cause, program::Refusal},
     policy::Denial,
     vault::error::Class,
@@ -140,6 +141,8 @@ pub enum Reason {
     RolledBack,
     /// The journal is empty, and events of it are anchored in Vault.
     JournalMissing,
+    /// A call of another API was not made, or did not end well.
+    Upstream(Fault),
     /// Something of ours is broken.
     Internal,
 }
@@ -214,6 +217,7 @@ impl Reason {
             Self::SinkBehind => "sink_behind",
             Self::RolledBack => "rolled_back",
             Self::JournalMissing => "journal_missing",
+            Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }
     }
@@ -222,6 +226,7 @@ impl Reason {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
+            Self::Upstream(fault) if fault.is_refusal() => Outcome::Deny,
             Self::NoRule
             | Self::Uid
             | Self::Gid
@@ -320,6 +325,7 @@ impl From<&Denial> for Reason {
     fn from(denial: &Denial) -> Self {
         match denial {
             Denial::NoRule => Self::NoRule,
+            Denial::Ambiguous => Self::Upstream(Fault::BadQuery),
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::{
     Settings,
     chain::Position,
-    event::{Agg, Event, Outcome, Reason, Type},
+    event::{Agg, Event, Outcome, Type},
     pins::Hold,
     sink::Need,
 };
@@ -186,15 +186,14 @@ impl Shares {
 
 /// Whether the workload can bring about as many of these as it likes.
 fn is_asked_for(event: &Event) -> bool {
-    let by_request = [Type::SecretRead, Type::SecretStaleServed, Type::SecretAcked, Type::SecretDenied]
-        .contains(&event.kind);
-    by_request && event.outcome != Outcome::Deny && event.reason != Some(Reason::Undelivered)
+    let failed = [Type::SecretAcked, Type::SecretDenied, Type::UpstreamDenied].contains(&event.kind);
+    event.discloses() || (failed && event.outcome != Outcome::Deny)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{chain::ChainId, remote::tests::required};
+    use crate::audit::{chain::ChainId, event::Reason, remote::tests::required};
 
     fn settings(workloads: usize, sinks: &[&str]) -> Settings {
         let dir = std::path::Path::new("/nonexistent");
@@ -228,11 +227,14 @@ mod tests {
         let denied = Event { outcome: Outcome::Deny, kind: Type::SecretDenied, ..read("a") };
         let undelivered = Event { outcome: Outcome::Error, reason: Some(Reason::Undelivered), ..read("a") };
         let own = Event { workload: None, ..read("a") };
-        for event in [denied, undelivered, own] {
+        // Its intent is on record.
+        let result = Event { kind: Type::UpstreamResult, ..read("a") };
+        for event in [denied, undelivered, own, result] {
             assert_eq!(shares.refuse(&event), None, "{event:?}");
         }
         let failed = Event { outcome: Outcome::Error, kind: Type::SecretDenied, ..read("a") };
-        assert_eq!(shares.refuse(&failed), Some(Full::Again));
+        let called = Event { kind: Type::UpstreamIntent, ..read("a") };
+        assert_eq!([shares.refuse(&failed), shares.refuse(&called)], [Some(Full::Again), Some(Full::Again)]);
         shares.synced(at(2, 4));
         shares.synced(at(2, 9));
         shares.let_go(Hold::Everything);

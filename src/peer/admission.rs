@@ -57,7 +57,17 @@ impl Provers {
         self.attestor.as_ref().ok_or(Cause::Program(Refusal::AttestorFailed))
     }
 
+    /// The container that a process is in. One that has connected before is asked less.
     async fn container_of(&self, process: &Process) -> Result<Container, Cause> {
+        match self.containers.known(process) {
+            Some(known) if matches!(known.id(), ContainerId::Cgroup(_)) => {
+                known.check_holds(process).map(|()| known)
+            }
+            _ => self.find_container_of(process).await,
+        }
+    }
+
+    async fn find_container_of(&self, process: &Process) -> Result<Container, Cause> {
         match (Container::of(process, Facts::default()), &self.attestor) {
             (Err(Cause::Hidden), Some(attestor)) => {
                 let mount_namespace = Some(attestor.mount_namespace(process.as_fd()).await?);
@@ -124,7 +134,8 @@ impl Peer {
         if let (Some(container), Some(process)) = (&self.container, self.process()) {
             match container.id() {
                 ContainerId::Cgroup(_) => container.check_holds(process)?,
-                ContainerId::MountNamespace(_) if provers.container_of(process).await? == *container => {}
+                ContainerId::MountNamespace(_) if provers.find_container_of(process).await? == *container => {
+                }
                 ContainerId::MountNamespace(_) => return Err(Cause::Container),
             }
         }

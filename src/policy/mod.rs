@@ -4,6 +4,7 @@
 
 pub mod rate;
 pub mod rule;
+pub mod upstream;
 pub mod wish;
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
 };
 use rule::{AuditMode, Rule};
 use std::{collections::BTreeMap, sync::Arc};
+use upstream::{CallRule, Match, Target};
 
 /// The rules of one workload; may change while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Settings {
     pub workload: WorkloadName,
     /// In the order of the config; names are unique.
     pub rules: Vec<Rule>,
+    /// Those that allow calls of other APIs, in the order of the config; their names are unique among all.
+    pub calls: Vec<CallRule>,
     /// `sha256:` and the first 16 hex digits of the config's hash: the revision that events name.
     pub revision: String,
 }
@@ -31,6 +35,14 @@ pub struct Policy {
     revision: Arc<str>,
     rules: Vec<Arc<Rule>>,
     by_secret: BTreeMap<SecretName, Arc<Rule>>,
+    calls: Vec<Call>,
+}
+
+/// A rule that allows calls, its part that permits hold shared.
+#[derive(Debug)]
+struct Call {
+    rule: Arc<Rule>,
+    of: CallRule,
 }
 
 /// Proof that a rule matched. Only this module makes one.
@@ -49,6 +61,9 @@ pub enum Denial {
     /// No rule of the workload names it.
     #[error("no rule allows it")]
     NoRule,
+    /// What a rule looks at is there twice: whoever gets the request could look at the other one.
+    #[error("a part of the query that the rule looks at is there twice")]
+    Ambiguous,
 }
 
 /// Whether `peer` may have `secret`. `None` is a name that no secret can have; no rule names it either.
@@ -64,6 +79,29 @@ pub fn decide(policy: &Policy, peer: &Peer, secret: Option<&SecretName>) -> Resu
     Ok(policy.permit(peer.process(), name, rule))
 }
 
+/// Whether `peer` may call `target`, and how often a day. The permit is for using the upstream's secret, not for having it. The first
+/// rule in the order of the config that allows it is the one.
+///
+/// # Errors
+/// [`Denial`]; also for a peer of another workload.
+pub fn decide_call(
+    policy: &Policy,
+    peer: &Peer,
+    target: &Target<'_>,
+) -> Result<(Permit, Option<u64>), Denial> {
+    if *peer.workload() != policy.workload {
+        return Err(Denial::NoRule);
+    }
+    for Call { rule, of } in &policy.calls {
+        match of.matches(target) {
+            Match::Yes => return Ok((policy.permit(peer.process(), &of.secret, rule), of.calls_per_day)),
+            Match::Ambiguous => return Err(Denial::Ambiguous),
+            Match::No => {}
+        }
+    }
+    Err(Denial::NoRule)
+}
+
 /// Every permit that `peer` could have: what a list may show.
 pub fn permits<'a>(policy: &'a Policy, peer: &Peer) -> impl Iterator<Item = Permit> + use<'a> {
     let own = *peer.workload() == policy.workload;
@@ -72,11 +110,18 @@ pub fn permits<'a>(policy: &'a Policy, peer: &Peer) -> impl Iterator<Item = Perm
     policy.by_secret.iter().filter(move |_| own).map(permit)
 }
 
+impl Settings {
+    /// All rules: those for secrets, then those for calls.
+    pub fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().chain(self.calls.iter().map(|call| &call.rule))
+    }
+}
+
 impl Policy {
     /// Arranges `settings`. Where two rules name one secret, the first in the order of the config is the one.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        let Settings { workload, rules, revision } = settings;
+        let Settings { workload, rules, calls, revision } = settings;
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         let mut by_secret = BTreeMap::new();
         for rule in &rules {
@@ -84,12 +129,14 @@ impl Policy {
                 by_secret.entry(secret.clone()).or_insert_with(|| Arc::clone(rule));
             }
         }
-        Self { workload: workload.clone(), revision: revision.as_str().into(), rules, by_secret }
+        let call = |of: &CallRule| Call { rule: Arc::new(of.rule.clone()), of: of.clone() };
+        let calls = calls.iter().map(call).collect();
+        Self { workload: workload.clone(), revision: revision.as_str().into(), rules, by_secret, calls }
     }
 
-    /// The rules' names, in the order of the config.
+    /// The rules' names, in the order of the config; those of calls last.
     pub fn rules(&self) -> impl Iterator<Item = &RuleName> {
-        self.rules.iter().map(|rule| &rule.name)
+        self.rules.iter().chain(self.calls.iter().map(|call| &call.rule)).map(|rule| &rule.name)
     }
 
     fn permit(&self, process: Option<&Process>, secret: &SecretName, rule: &Arc<Rule>) -> Permit {
@@ -165,6 +212,7 @@ mod tests {
         Policy::of(&Settings {
             workload: WorkloadName::new("report-job").unwrap(),
             rules: vec![rule("database", &["orders-db"]), strict],
+            calls: Vec::new(),
             revision: "sha256:0011223344556677".into(),
         })
     }

@@ -3,7 +3,7 @@
 //! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
 //! program that is there already; `-- --only audit` measures the journal, its verifier and reads beside a dead receiver alone,
-//! `-- --only attestation` what the levels cost.
+//! `-- --only attestation` what the levels cost, `-- --only broker` what calls of upstreams cost.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
@@ -11,6 +11,8 @@ mod attestation;
 mod audit;
 mod binary;
 mod blackhole;
+mod broker;
+mod cgroup;
 mod disk;
 mod flood;
 mod load;
@@ -52,6 +54,8 @@ enum Parts {
     Audit,
     /// What the levels cost.
     Attestation,
+    /// What calls of upstreams cost.
+    Broker,
 }
 
 impl Plan {
@@ -60,6 +64,7 @@ impl Plan {
         let parts = match after("--only").map(String::as_str) {
             Some("audit") => Parts::Audit,
             Some("attestation") => Parts::Attestation,
+            Some("broker") => Parts::Broker,
             _ => Parts::All,
         };
         let full = Self {
@@ -82,6 +87,11 @@ impl Plan {
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some((_, [first, rest @ ..])) = arguments.split_first().filter(|(_, rest)| !rest.is_empty())
+        && first == broker::DIRECT
+    {
+        return broker::direct(rest);
+    }
     if !arguments.iter().any(|word| word == "--bench") {
         println!("nothing measured: this is for `cargo bench --bench agent`");
         return Ok(());
@@ -89,8 +99,16 @@ fn main() -> Outcome<()> {
     let plan = Plan::of(&arguments);
     let binaries = Binaries::build(plan.program.as_deref())?;
     let cores = Cores::choose()?;
+    let _own = cgroup::Own::enter()?;
     let mut table = Table::new(machine::describe(&binaries, &cores));
     binaries.measure(&mut table);
+    if plan.parts == Parts::Broker {
+        cores.put_load(std::process::id())?;
+        let vault = Vault::start(&cores)?;
+        broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+        println!("{table}");
+        return Ok(());
+    }
     if plan.parts == Parts::Attestation {
         cores.put_load(std::process::id())?;
         let vault = Vault::start(&cores)?;
@@ -104,11 +122,7 @@ fn main() -> Outcome<()> {
     let sync = disk::sync_latency(plan.syncs)?;
     table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
     if plan.parts == Parts::Audit {
-        verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
-        let vault = Vault::start(&cores)?;
-        blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
-        let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
-        flood::measure(&plan, &agent, &mut table)?;
+        measure_record(&plan, &binaries, &cores, &Vault::start(&cores)?, &mut table)?;
         println!("{table}");
         return Ok(());
     }
@@ -118,20 +132,33 @@ fn main() -> Outcome<()> {
     let idle = measure_idle(&plan, &agent, &mut table)?;
     let strict = measure_reads(&plan, &agent, &mut table, sync.p99)?;
     table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
-    flood::measure(&plan, &agent, &mut table)?;
     drop(agent);
     let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
     attestation::measure(&plan, &agent, &mut table)?;
     drop(agent);
-    blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
-    verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
+    broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+    measure_record(&plan, &binaries, &cores, &vault, &mut table)?;
     match Proxy::start(&cores, &vault)? {
         Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,
         None => table.note("vault proxy", "not measured: tests/lab/build vault"),
     }
     println!("{table}");
     Ok(())
+}
+
+/// The verifier, reads beside a dead receiver, a flood of refusals.
+fn measure_record(
+    plan: &Plan,
+    binaries: &Binaries,
+    cores: &Cores,
+    vault: &Vault,
+    table: &mut Table,
+) -> Outcome<()> {
+    let program = &binaries.program;
+    verify::measure(plan.events, program, cores, table)?;
+    blackhole::measure(plan, program, cores, vault, table)?;
+    flood::measure(plan, &Agent::start(program, cores, vault, Mode::Strict)?, table)
 }
 
 fn measure_start(

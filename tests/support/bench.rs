@@ -237,6 +237,11 @@ pub(crate) fn grant_to(ours: &tokio::net::UnixStream, level: Level, secret: &str
         audit: None,
         requests_per_second: None,
     };
-    let policy = Policy::of(&policy::Settings { workload, rules: vec![rule], revision: "sha256:0".into() });
+    let policy = Policy::of(&policy::Settings {
+        workload,
+        rules: vec![rule],
+        calls: Vec::new(),
+        revision: "sha256:0".into(),
+    });
     approval::obtain(policy::decide(&policy, &peer, Some(&name(secret))).unwrap())
 }

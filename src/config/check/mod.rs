@@ -4,6 +4,7 @@
 
 mod around;
 mod audit;
+mod calls;
 mod checkpoints;
 mod identities;
 mod program;
@@ -11,6 +12,7 @@ mod rules;
 mod secrets;
 mod sinks;
 mod unbuilt;
+mod upstreams;
 mod vault;
 mod workloads;
 
@@ -105,7 +107,10 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     });
     // A faulty mode was written down already: no rule is weaker than the weakest.
     let mode = audit.as_ref().map_or(AuditMode::BestEffort, |audit| audit.mode);
-    let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, mode));
+    let upstreams =
+        root.or("upstreams", Vec::new(), |leaf| upstreams::read(leaf, context, secrets.as_deref()));
+    let around = workloads::Around { mode, upstreams: upstreams.as_deref() };
+    let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, &around));
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
@@ -123,6 +128,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         vault: vault?,
         identities: identities?,
         secrets: secrets?,
+        upstreams: upstreams?,
         workloads: workloads?,
         audit: audit?,
         health: health?,
@@ -135,7 +141,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
 
 /// What waits for an acknowledgement needs somebody who can give it.
 fn strict_remote(root: &mut Map<'_>, audit: &crate::audit::Settings, workloads: &[Workload]) {
-    let rules = workloads.iter().flat_map(|workload| &workload.policy.rules);
+    let rules = workloads.iter().flat_map(|workload| workload.policy.all());
     let wanted =
         rules.filter_map(|rule| rule.audit).chain([audit.mode]).max() == Some(AuditMode::StrictRemote);
     let counts = |sink: &Sink| sink.required == Need::Required && sink.kind.is_remote();
@@ -178,6 +184,12 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
             &context.secrets,
             "no rule allows this secret",
             "remove it, or name it in a rule's secrets",
+        ),
+        (
+            "upstreams",
+            &context.upstreams,
+            "no rule allows calling this upstream",
+            "remove it, or name it in a rule's upstream",
         ),
     ] {
         let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };

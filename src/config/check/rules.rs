@@ -3,36 +3,85 @@
 //! Pure. The parts of a rule that are not built yet are read for their shape and refused.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, audit};
+use super::{
+    Context, audit,
+    calls::{self, Calls},
+};
 use crate::{
+    broker,
     listener::Limits,
     name::{NotAName, RuleName, SecretName},
     peer::{level::Level, process::Support},
-    policy::rule::{AuditMode, Rule},
+    policy::{
+        rule::{AuditMode, Rule},
+        upstream::CallRule,
+    },
 };
 use std::collections::BTreeSet;
 
+/// What the rules of one workload are read by.
+pub(super) struct Around<'a> {
+    pub(super) mode: AuditMode,
+    pub(super) limits: Option<&'a Limits>,
+    pub(super) level: Option<Level>,
+    pub(super) upstreams: Option<&'a [broker::Settings]>,
+}
+
+/// What a rule is about.
+enum Subject {
+    Secrets(Vec<SecretName>),
+    Calls(Calls),
+}
+
+/// Rules for secrets, and rules for calls.
 pub(super) fn read(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
-    mode: AuditMode,
-    limits: Option<&Limits>,
-    level: Option<Level>,
-) -> Option<Vec<Rule>> {
+    around: &Around<'_>,
+) -> Option<(Vec<Rule>, Vec<CallRule>)> {
     let mut names = BTreeSet::new();
-    let read: Vec<Option<Rule>> =
-        leaf.list()?.iter().map(|leaf| rule(leaf, context, mode, limits, level, &mut names)).collect();
-    read.into_iter().collect()
+    let leaves = leaf.list()?;
+    let read: Vec<Option<(Rule, Option<Calls>)>> =
+        leaves.iter().map(|leaf| rule(leaf, context, around, &mut names)).collect();
+    readable(&leaves, &read);
+    let (mut rules, mut calls) = (Vec::new(), Vec::new());
+    for read in read {
+        match read? {
+            (rule, None) => rules.push(rule),
+            (rule, Some(of)) => calls.push(of.of(rule)),
+        }
+    }
+    Some((rules, calls))
+}
+
+/// Who may read a key need not use it without holding it.
+fn readable(leaves: &[Leaf<'_>], read: &[Option<(Rule, Option<Calls>)>]) {
+    for (leaf, (rule, calls)) in
+        leaves.iter().zip(read).filter_map(|(leaf, read)| Some((leaf, read.as_ref()?)))
+    {
+        let Some(calls) = calls.as_ref().filter(|calls| !calls.also_readable) else { continue };
+        let reads = |(other, _): &&(Rule, Option<Calls>)| other.secrets.contains(calls.secret());
+        if let Some((other, _)) = read.iter().flatten().find(reads) {
+            leaf.problem(
+                format!(
+                    "{} uses the secret {}, which the rule {} lets this workload read",
+                    rule.name,
+                    calls.secret(),
+                    other.name
+                ),
+                "take it out of that rule, or write also_readable: true here if that is meant",
+            );
+        }
+    }
 }
 
 fn rule(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
-    mode: AuditMode,
-    limits: Option<&Limits>,
-    level: Option<Level>,
+    around: &Around<'_>,
     names: &mut BTreeSet<RuleName>,
-) -> Option<Rule> {
+) -> Option<(Rule, Option<Calls>)> {
+    let Around { mode, limits, level, .. } = *around;
     let mut map = leaf.map()?;
     let name = map.need("name", "what events call this rule", |leaf| {
         let name = leaf.name(RuleName::new)?;
@@ -42,7 +91,7 @@ fn rule(
         }
         Some(name)
     });
-    let secrets = subject(&mut map, context, level);
+    let subject = subject(&mut map, context, level, around.upstreams);
     let audit = map.given("audit", |leaf| {
         let asked = audit::mode(leaf)?;
         if asked < mode {
@@ -66,11 +115,20 @@ fn rule(
     });
     unbuilt(&mut map, context);
     map.finish();
-    Some(Rule { name: name?, secrets: secrets?, audit: audit?, requests_per_second: rate? })
+    let (secrets, calls) = match subject? {
+        Subject::Secrets(secrets) => (secrets, None),
+        Subject::Calls(calls) => (Vec::new(), Some(calls)),
+    };
+    Some((Rule { name: name?, secrets, audit: audit?, requests_per_second: rate? }, calls))
 }
 
 /// What the rule is about: one of `secrets`, `vault` and `upstream`.
-fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Option<Vec<SecretName>> {
+fn subject(
+    map: &mut Map<'_>,
+    context: &Context<'_>,
+    level: Option<Level>,
+    upstreams: Option<&[broker::Settings]>,
+) -> Option<Subject> {
     let secrets = map.find("secrets");
     let vault = map.find("vault");
     let upstream = map.find("upstream");
@@ -95,13 +153,13 @@ fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Op
         leaf.not_built("rules with `vault`");
         paths_of_vault(leaf);
     }
-    if let Some(leaf) = &upstream {
-        leaf.not_built("rules with `upstream`");
-        let _ = leaf.refers(&context.upstreams, any_name);
-        let _ = map.given("methods", |leaf| leaf.each(Leaf::text));
-        let _ = map.given("paths", |leaf| leaf.each(Leaf::text));
-        let _ = map.find("query");
-    }
+    let calls = match &upstream {
+        Some(leaf) => Some(calls::read(leaf, map, context, upstreams)),
+        None => {
+            not_of_calls(map);
+            None
+        }
+    };
     match [&secrets, &vault, &upstream].into_iter().flatten().count() {
         0 => map.leaf().problem("a rule without a subject", "write secrets: [NAME]"),
         1 => {}
@@ -110,7 +168,16 @@ fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Op
             .problem("a rule with more than one of secrets, vault and upstream", "make a rule of each"),
     }
     // None of what is not built becomes a rule; its problem was written down.
-    read?
+    read.map(|read| read.map(Subject::Secrets)).or(calls.map(|calls| calls.map(Subject::Calls)))?
+}
+
+/// Keys that say something of calls, where there are none.
+fn not_of_calls(map: &mut Map<'_>) {
+    for key in ["methods", "paths", "query", "calls_per_day", "also_readable"] {
+        if let Some(leaf) = map.find(key) {
+            leaf.problem(format!("{key} in a rule without `upstream`"), "write upstream: NAME, or remove it");
+        }
+    }
 }
 
 /// A token for each process, where the peer's level names no process.
@@ -143,15 +210,6 @@ fn unbuilt(map: &mut Map<'_>, context: &Context<'_>) {
     if let Some(leaf) = map.find("approval") {
         leaf.not_built("approvals");
         let _ = leaf.refers(&context.approvals, any_name);
-    }
-    if let Some(leaf) = map.find("calls_per_day") {
-        leaf.not_built("calls_per_day");
-        let _ = leaf.whole(1..=u64::MAX);
-    }
-    if let Some(leaf) = map.find("also_readable")
-        && leaf.flag() == Some(true)
-    {
-        leaf.not_built("also_readable");
     }
 }
 

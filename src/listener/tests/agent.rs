@@ -5,6 +5,7 @@
 use crate::{
     access::{Access, Observe, Outcome, Parts, Rules, Seen, Type},
     audit::{self, Audit},
+    broker::Broker,
     clock::Timestamp,
     keeper::{
         Held, Keeper, Shelf,
@@ -94,7 +95,12 @@ pub(super) fn rule(name: &str, secrets: &[&str]) -> Rule {
 }
 
 pub(super) fn policy_of(rules: Vec<Rule>) -> Policy {
-    Policy::of(&policy::Settings { workload: workload(), rules, revision: "sha256:0123456789abcdef".into() })
+    Policy::of(&policy::Settings {
+        workload: workload(),
+        rules,
+        calls: Vec::new(),
+        revision: "sha256:0123456789abcdef".into(),
+    })
 }
 
 pub(super) fn workload() -> WorkloadName {
@@ -164,6 +170,7 @@ impl Agent {
         let (stop, cut, unfinished) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let parts = Parts {
+            broker: Broker::new().unwrap(),
             attestor: None,
             keeper: Keeper::of(receivers.collect()),
             audit: audit.clone(),

@@ -48,7 +48,6 @@ async fn malformed_requests_get_the_right_status() {
             404,
             r#"{"errors":["no such route"],"reason":"bad_request","#,
         ),
-        (get("/upstreams/stripe/v1/charges"), 404, "no such route"),
         ("BREW /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "GET, HEAD only"),
         ("GET /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "POST only"),
         ("\0\0\0\0\r\n\r\n".to_owned(), 400, ""),

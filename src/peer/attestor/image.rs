@@ -47,6 +47,7 @@ pub(super) struct Candidate {
     pub(super) stamp: Stamp,
     name: String,
     trusted: bool,
+    terminal: bool,
 }
 
 /// A process that is held: by pidfd, by the memory it had, and by what tells one image from another.
@@ -85,7 +86,7 @@ impl Candidate {
     /// # Errors
     /// Why that cannot be.
     pub(super) fn new(pidfd: OwnedFd, settings: Settings) -> Result<Self, Refusal> {
-        let (held, executable) = Held::take(pidfd)?;
+        let (held, executable, terminal) = Held::take(pidfd)?;
         let failed = |_| Refusal::AttestorFailed;
         let told = executable.metadata().map_err(failed)?;
         let stamp = Stamp::of(&told);
@@ -97,27 +98,31 @@ impl Candidate {
         if told.nlink() == 0 || name.ends_with(" (deleted)") {
             return Err(Refusal::ExeDeleted);
         }
-        Ok(Self { held, settings, executable, stamp, name, trusted: memory::is_roots_own(&told) })
+        Ok(Self { held, settings, executable, stamp, name, trusted: memory::is_roots_own(&told), terminal })
     }
 
-    /// Judges what it executes, now that the digest of that is known; and looks whether it still executes it.
+    /// Whether it still executes what it did: to be asked where finding out its digest took a while.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        self.held.check_image().map(|_| ())
+    }
+
+    /// Judges what it executes, now that the digest of that is known.
     ///
     /// # Errors
     /// The first thing against it.
     pub(super) fn judge(self, digest: Hash) -> Result<Permitted, Refusal> {
-        let Self { held, settings, stamp, name, trusted, .. } = self;
-        let of_container_main = ancestry::ask(settings.ancestry, held.pid);
-        let terminal = held.check_image()?.terminal;
-        let facts = Facts {
-            digest,
-            name,
-            file: stamp.file,
-            trusted,
-            mappings: Vec::new(),
-            state: State::default(),
-            terminal,
-            of_container_main: of_container_main?,
-        };
+        let Self { held, settings, stamp, name, trusted, terminal, .. } = self;
+        let of_container_main = ancestry::ask(settings.ancestry, held.pid)?;
+        if of_container_main.is_some() {
+            // Numbers of processes were followed.
+            held.check_image()?;
+        }
+        let (mappings, state) = (Vec::new(), State::default());
+        let file = stamp.file;
+        let facts = Facts { digest, name, file, trusted, mappings, state, terminal, of_container_main };
         judge_image(&settings, &facts)?;
         Ok(Permitted { held, settings, facts })
     }
@@ -138,9 +143,7 @@ impl Permitted {
         if depth == Depth::Light {
             return judge_state(&self.settings, self.held.check()?);
         }
-        let looked = self.held.look_at_all(self.facts.file);
-        let stat = self.held.check_image()?;
-        let (mappings, state) = looked?;
+        let (stat, mappings, state) = self.held.check_all(self.facts.file)?;
         judge(&self.settings, &Facts { mappings, state, terminal: stat.terminal, ..self.facts.clone() })
     }
 }
@@ -149,20 +152,20 @@ impl Permitted {
 struct Look {
     pid: u32,
     files: Files,
-    image: Image,
+    stat: Stat,
     ids: LiveIds,
     executable: File,
 }
 
 impl Held {
-    /// Takes hold of a process, and opens its executable.
-    fn take(pidfd: OwnedFd) -> Result<(Self, File), Refusal> {
+    /// Takes hold of a process, and opens its executable; says whether it has a controlling terminal.
+    fn take(pidfd: OwnedFd) -> Result<(Self, File, bool), Refusal> {
         check_alive(pidfd.as_fd())?;
         let looked = Look::at(pidfd.as_fd());
         // If it lives now, its number was its own all the while.
         check_alive(pidfd.as_fd())?;
-        let Look { pid, files, image, ids, executable } = looked?;
-        Ok((Self { pidfd, pid, files, image, ids }, executable))
+        let Look { pid, files, stat, ids, executable } = looked?;
+        Ok((Self { pidfd, pid, files, image: stat.image, ids }, executable, stat.terminal))
     }
 
     /// That it lives, is the same image and has the same ids; and the state of its first thread.
@@ -172,13 +175,18 @@ impl Held {
         state
     }
 
-    /// What it may execute, and what holds of all its threads.
-    fn look_at_all(&self, own: FileId) -> Result<(Vec<Mapping>, State), Refusal> {
+    /// The same, and what it may execute, and what holds of all its threads.
+    fn check_all(&self, own: FileId) -> Result<(Stat, Vec<Mapping>, State), Refusal> {
         let Files { maps, pagemap, .. } = &self.files;
-        let mappings = memory::mappings(self.pid, maps, pagemap, own)?;
-        // One that is alone can start others at any time, and so can each of many.
-        let alone = self.files.stat()?.threads == 1;
-        Ok((mappings, if alone { self.files.state() } else { state_of_all(self.pid) }?))
+        let mappings = memory::mappings(self.pid, maps, pagemap, own);
+        let first = self.files.state();
+        let stat = self.check_image()?;
+        let (mappings, first) = (mappings?, first?);
+        if stat.threads == 1 {
+            return Ok((stat, mappings, first));
+        }
+        let all = state_of_all(self.pid);
+        Ok((self.check_image()?, mappings, all?))
     }
 
     /// That it lives, is the same image and has the same ids.
@@ -214,8 +222,8 @@ impl Look {
             Err(_) => return Err(Refusal::AttestorFailed),
         };
         let files = Files::of(pid)?;
-        let image = files.stat()?.image;
-        if !image.is_told() {
+        let stat = files.stat()?;
+        if !stat.image.is_told() {
             return Err(Refusal::ExeUnreadable);
         }
         let executable = File::open(format!("/proc/{pid}/exe")).map_err(|error| match error.kind() {
@@ -226,7 +234,7 @@ impl Look {
         if !files.have_memory()? {
             return Err(Refusal::ImageChanged);
         }
-        Ok(Self { pid, files, image, ids, executable })
+        Ok(Self { pid, files, stat, ids, executable })
     }
 }
 

@@ -278,7 +278,7 @@ impl Worker {
         let mut hashing = lock(&self.hashing);
         if let Some(digest) = hashing.cache.find(&stamp, Instant::now()) {
             drop(hashing);
-            return self.judge(id, candidate, digest);
+            return self.settle(id, candidate.judge(digest));
         }
         let Some(displaced) = hashing.make_room(&stamp) else {
             drop(hashing);
@@ -302,10 +302,6 @@ impl Worker {
         for (id, _) in displaced {
             self.settle(id, Err(Refusal::Timeout));
         }
-    }
-
-    fn judge(&self, id: Id, candidate: Candidate, digest: Hash) {
-        self.settle(id, candidate.judge(digest));
     }
 
     /// Keeps or forgets a process, and says so, unless nobody wants to know any more.
@@ -372,7 +368,7 @@ impl Worker {
         for (id, candidate) in waiting {
             self.step(thread);
             match digest {
-                Ok(digest) => self.judge(id, candidate, digest),
+                Ok(digest) => self.settle(id, candidate.check().and_then(|()| candidate.judge(digest))),
                 Err(refusal) => self.settle(id, Err(refusal)),
             }
         }

@@ -87,6 +87,15 @@ impl Containers {
         self.take_in(container, process.id(), lives(process))
     }
 
+    /// The container that uses the socket, if this process was taken in for it: whether it still is in it is to be asked of
+    /// [`Container::check_holds`].
+    #[must_use]
+    pub fn known(&self, process: &Process) -> Option<Container> {
+        let held = self.lock();
+        let held = held.as_ref().filter(|held| held.processes.contains_key(&process.id()))?;
+        Some(held.container.clone())
+    }
+
     /// Takes in a process of the container that uses the socket, and says whether `container` is that one. Nobody is kept out
     /// by this who was not before.
     ///
