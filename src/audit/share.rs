@@ -186,8 +186,12 @@ impl Shares {
 
 /// Whether the workload can bring about as many of these as it likes.
 fn is_asked_for(event: &Event) -> bool {
-    let failed = [Type::SecretAcked, Type::SecretDenied, Type::UpstreamDenied].contains(&event.kind);
-    event.discloses() || (failed && event.outcome != Outcome::Deny)
+    // What follows an intent is never refused: the intent is on record, and something was done.
+    let is_last = [Type::VaultResult, Type::UpstreamResult].contains(&event.kind);
+    let also =
+        [Type::SecretAcked, Type::SecretDenied, Type::VaultIntent, Type::VaultDenied, Type::UpstreamDenied];
+    let is_other = also.contains(&event.kind) && event.outcome != Outcome::Deny;
+    (event.discloses() && !is_last) || is_other
 }
 
 #[cfg(test)]
@@ -228,13 +232,16 @@ mod tests {
         let undelivered = Event { outcome: Outcome::Error, reason: Some(Reason::Undelivered), ..read("a") };
         let own = Event { workload: None, ..read("a") };
         // Its intent is on record.
-        let result = Event { kind: Type::UpstreamResult, ..read("a") };
-        for event in [denied, undelivered, own, result] {
+        let results = [Type::UpstreamResult, Type::VaultResult].map(|kind| Event { kind, ..read("a") });
+        for event in [denied, undelivered, own].into_iter().chain(results) {
             assert_eq!(shares.refuse(&event), None, "{event:?}");
         }
         let failed = Event { outcome: Outcome::Error, kind: Type::SecretDenied, ..read("a") };
-        let called = Event { kind: Type::UpstreamIntent, ..read("a") };
-        assert_eq!([shares.refuse(&failed), shares.refuse(&called)], [Some(Full::Again), Some(Full::Again)]);
+        let calls = [Type::UpstreamIntent, Type::VaultIntent, Type::VaultCalled];
+        let calls = calls.map(|kind| Event { kind, ..read("a") });
+        for event in std::iter::once(failed).chain(calls) {
+            assert_eq!(shares.refuse(&event), Some(Full::Again), "{event:?}");
+        }
         shares.synced(at(2, 4));
         shares.synced(at(2, 9));
         shares.let_go(Hold::Everything);

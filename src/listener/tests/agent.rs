@@ -98,6 +98,7 @@ pub(super) fn policy_of(rules: Vec<Rule>) -> Policy {
     Policy::of(&policy::Settings {
         workload: workload(),
         rules,
+        forwards: Vec::new(),
         calls: Vec::new(),
         revision: "sha256:0123456789abcdef".into(),
     })
@@ -172,6 +173,7 @@ impl Agent {
         let parts = Parts {
             broker: Broker::new().unwrap(),
             attestor: None,
+            forward: None,
             keeper: Keeper::of(receivers.collect()),
             audit: audit.clone(),
             observe: Arc::clone(&seen) as Arc<dyn Observe>,

@@ -44,7 +44,7 @@ async fn malformed_requests_get_the_right_status() {
         (get("/secrets/stripe?wait=1h"), 400, "at most 5m"),
         (get("/secrets/stripe?wait=1s&wait=2s"), 400, "twice"),
         (
-            get("/v1/secret/data/payments/stripe"),
+            get("/v2/secret/data/payments/stripe"),
             404,
             r#"{"errors":["no such route"],"reason":"bad_request","#,
         ),

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 22] = [
+const TYPES: [Type; 26] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -29,6 +29,10 @@ const TYPES: [Type; 22] = [
     Type::SecretDenied,
     Type::SecretAcked,
     Type::SecretStaleServed,
+    Type::VaultCalled,
+    Type::VaultIntent,
+    Type::VaultResult,
+    Type::VaultDenied,
     Type::LeaseRenewed,
     Type::LeaseRevoked,
     Type::AuditGap,
@@ -73,6 +77,7 @@ fn full(bare: &Event) -> Event {
         workload: Some(WorkloadName::new("report-job").unwrap()),
         identity: Some(IdentityName::new("reports").unwrap()),
         resource: Some(Resource {
+            operation: None,
             secret: Some(SecretName::new("stripe").unwrap()),
             kind: Some("kv"),
             path: Some("secret/payments/\"stripe\"\u{1}".into()),
