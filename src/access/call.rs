@@ -4,7 +4,7 @@
 //! result, also when the client hangs up; one without a result was cut off by the end of the process: nobody knows.
 
 use super::{
-    Access, Arrival, Denied, Outcome, Reason, Refusal, Since, Type, Unaudited, Why, outcome::Called,
+    Access, Arrival, Denial, Outcome, Reason, Refusal, Since, Type, Unaudited, Why, outcome::Called,
 };
 use crate::{
     approval::{self, Grant},
@@ -80,7 +80,13 @@ impl Access {
         loop {
             let Ready { upstream, grant, served, prepared } = ready;
             let pending = self
-                .intend(peer, (&about, attempt), (&upstream, &grant, &served), (&prepared, &call), arrival)
+                .intend_call(
+                    peer,
+                    (&about, attempt),
+                    (&upstream, &grant, &served),
+                    (&prepared, &call),
+                    arrival,
+                )
                 .await?;
             let refused = match prepared.send(&call).await {
                 Ok(reply) => return Ok(self.hand_on(peer, pending, reply, arrival)),
@@ -127,7 +133,7 @@ impl Access {
         name: Option<&UpstreamName>,
         call: &mut Call,
     ) -> Result<Ready, Refusal> {
-        let name = name.ok_or(Denied::NoRule)?;
+        let name = name.ok_or(Denial::NoRule)?;
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         let target = Target {
@@ -186,7 +192,7 @@ impl Access {
     }
 
     /// Puts the intent on disk: from here on there will be a result.
-    async fn intend(
+    async fn intend_call(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
         (about, attempt): (&UpstreamRef, u32),

@@ -1,6 +1,6 @@
 //! Requests on a workload's socket: from HTTP to a wish, and from what became of it to HTTP.
 //!
-//! Does not decide: `access` does. Vault's own API is not built yet.
+//! Does not decide: `access` does.
 
 mod answer;
 mod content;
@@ -9,6 +9,7 @@ mod request;
 mod trace;
 mod upstream;
 mod value;
+mod vault;
 
 use crate::{
     access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
@@ -123,6 +124,6 @@ fn reply(peer: &Peer, answered: Answered, only_head: bool) -> Reply {
         answered.delivered();
         return response.into();
     }
-    let owed = matches!(answered.outcome(), Ok(Done::Read(..))).then_some(answered);
+    let owed = matches!(answered.outcome(), Ok(Done::Read(..) | Done::Forwarded(..))).then_some(answered);
     Reply { response, owed }
 }

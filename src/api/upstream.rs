@@ -4,7 +4,9 @@
 
 use super::{Content, Reply, Silence, answer};
 use crate::{
-    access::{Access, Arrival, Call, Called, Fault, Prefix, Reason, Wanted, canonical, request},
+    access::{
+        Access, Arrival, Called, Fault, Prefix, Reason, UpstreamCall as Call, Wanted, canonical, request,
+    },
     name::UpstreamName,
     peer::Peer,
 };

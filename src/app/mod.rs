@@ -21,6 +21,7 @@ use crate::{
     broker::Broker,
     clock,
     config::{Config, Loaded, watch::Watch},
+    forward::Forward,
     peer::attestor::{self, Attestor},
     sandbox::{Dumpable, Inside},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
@@ -141,10 +142,10 @@ impl Agent {
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
-        let (keeper, tracker) = (kept.keeper(), unfinished.clone());
+        let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
         let broker = Broker::new().context("preparing the calls of upstreams")?;
-        let mut workloads =
-            Workloads::new((keeper, broker), attestor, audit.clone(), metrics.clone(), tracker, &stop);
+        let acts = (kept.keeper(), forward, broker);
+        let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());

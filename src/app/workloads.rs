@@ -8,6 +8,7 @@ use crate::{
     audit::Audit,
     broker::Broker,
     config::{Config, Workload},
+    forward::Forward,
     keeper::Keeper,
     listener::{HEAD, HEAD_OF_CALLS, Limits, Listener, Settings, Standing},
     name::WorkloadName,
@@ -43,7 +44,7 @@ struct Serving {
 
 impl Workloads {
     pub(super) fn new(
-        (keeper, broker): (Keeper, Broker),
+        (keeper, forward, broker): (Keeper, Forward, Broker),
         attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,
@@ -52,7 +53,9 @@ impl Workloads {
     ) -> Self {
         let stop = stop.token(Phase::Accept).clone();
         let observe = Arc::new(Counting(metrics));
-        let parts = Parts { keeper, broker, attestor, audit, observe, unfinished, stopping: stop.clone() };
+        let forward = Some(forward);
+        let stopping = stop.clone();
+        let parts = Parts { keeper, forward, broker, attestor, audit, observe, unfinished, stopping };
         Self {
             parts,
             stop,

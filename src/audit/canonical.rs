@@ -230,12 +230,14 @@ fn write_cache(pen: &mut Pen<'_>, cache: &Cache) {
 }
 
 fn write_resource(pen: &mut Pen<'_>, resource: &Resource, paths: Paths) {
-    let Resource { secret, kind, mount, path, field, version, lease_id_hash, fingerprint } = resource;
+    let Resource { secret, kind, mount, operation, path, field, version, lease_id_hash, fingerprint } =
+        resource;
     pen.text("field", field.as_deref());
     pen.text("fp", fingerprint.as_deref());
     pen.text("kind", *kind);
     pen.text("lease_id_hash", lease_id_hash.as_deref());
     pen.text("mount", mount.as_deref().filter(|_| paths == Paths::Clear));
+    pen.text("operation", *operation);
     match (paths, path) {
         (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
         (_, path) => pen.text("path", path.as_deref()),
@@ -535,6 +537,7 @@ mod tests {
         put(&mut resource, "version", source.version);
         put(&mut resource, "lease_id_hash", source.lease_id_hash);
         put(&mut resource, "kind", source.kind);
+        put(&mut resource, "operation", source.operation);
         let mut vault = Map::new();
         let source = event.vault.clone().unwrap();
         put(&mut vault, "addr", source.address);
@@ -605,7 +608,7 @@ mod tests {
             let [version, ttl, problems] = numbers;
             event.reason = (outcome != Outcome::Allow).then_some(Reason::NoRule);
             event.resource = Some(Resource {
-                secret: None, kind: Some("kv"), mount: j, path: a, field: b, version, lease_id_hash: c, fingerprint: k,
+                secret: None, kind: Some("kv"), mount: j, operation: Some("read"), path: a, field: b, version, lease_id_hash: c, fingerprint: k,
             });
             event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
             event.agent = Some(AgentFacts {

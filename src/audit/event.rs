@@ -88,7 +88,14 @@ impl Event {
     #[must_use]
     pub fn discloses(&self) -> bool {
         self.outcome == Outcome::Allow
-            && matches!(self.kind, Type::SecretRead | Type::SecretStaleServed | Type::UpstreamIntent)
+            && matches!(
+                self.kind,
+                Type::SecretRead
+                    | Type::SecretStaleServed
+                    | Type::VaultCalled
+                    | Type::VaultResult
+                    | Type::UpstreamIntent
+            )
     }
 }
 
@@ -113,6 +120,10 @@ pub enum Type {
     SecretDenied,
     SecretAcked,
     SecretStaleServed,
+    VaultCalled,
+    VaultIntent,
+    VaultResult,
+    VaultDenied,
     UpstreamIntent,
     UpstreamResult,
     UpstreamDenied,
@@ -147,6 +158,10 @@ impl Type {
             Self::SecretDenied => "secret.denied.v1",
             Self::SecretAcked => "secret.acked.v1",
             Self::SecretStaleServed => "secret.stale_served.v1",
+            Self::VaultCalled => "vault.called.v1",
+            Self::VaultIntent => "vault.intent.v1",
+            Self::VaultResult => "vault.result.v1",
+            Self::VaultDenied => "vault.denied.v1",
             Self::UpstreamIntent => "upstream.intent.v1",
             Self::UpstreamResult => "upstream.result.v1",
             Self::UpstreamDenied => "upstream.denied.v1",
@@ -290,6 +305,8 @@ pub struct Resource {
     pub kind: Option<&'static str>,
     /// The engine that has it, where Vault said which; left out with `audit.hash_paths`.
     pub mount: Option<String>,
+    /// What was to be done there, of a request to Vault's API: `read`, `list`, `write`, `patch`, `delete`.
+    pub operation: Option<&'static str>,
     /// Where it is in Vault; hashed with `audit.hash_paths`.
     pub path: Option<String>,
     /// One field of a kv secret.

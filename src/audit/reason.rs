@@ -15,6 +15,12 @@ use crate::{
 pub enum Reason {
     /// No rule of the workload names it, or it does not exist: the two answer alike.
     NoRule,
+    /// No rule can allow it.
+    NeverForwarded,
+    /// It asks for a wrapped answer.
+    Wrapped,
+    /// What came back had our own token in it.
+    OwnToken,
     /// The peer's uid may not use this socket.
     Uid,
     /// The peer's gid may not use this socket.
@@ -154,6 +160,9 @@ impl Reason {
     pub fn word(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
+            Self::NeverForwarded => "never_forwarded",
+            Self::Wrapped => "wrapped",
+            Self::OwnToken => "own_token",
             Self::Uid => "uid",
             Self::Gid => "gid",
             Self::Groups => "groups",
@@ -228,6 +237,9 @@ impl Reason {
         match self {
             Self::Upstream(fault) if fault.is_refusal() => Outcome::Deny,
             Self::NoRule
+            | Self::NeverForwarded
+            | Self::Wrapped
+            | Self::OwnToken
             | Self::Uid
             | Self::Gid
             | Self::Groups
@@ -326,6 +338,9 @@ impl From<&Denial> for Reason {
         match denial {
             Denial::NoRule => Self::NoRule,
             Denial::Ambiguous => Self::Upstream(Fault::BadQuery),
+            Denial::Never => Self::NeverForwarded,
+            Denial::Wrapped => Self::Wrapped,
+            Denial::Malformed(_) => Self::BadRequest,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, peer::level::Level, sandbox::Plan, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, policy, sandbox::Plan, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -139,11 +139,9 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
     changes.live(format!("{key}.peer"), &old.peer, peer);
     // Sockets come at the start, and stay.
     changes.restart(format!("{key}.rules (the sockets of upstreams)"), &old.upstreams, upstreams);
-    changes.live(
-        format!("{key}.rules"),
-        &(&old.policy.rules, &old.policy.calls),
-        &(&policy.rules, &policy.calls),
-    );
+    let policy::Settings { workload: _, rules, forwards, calls, revision: _ } = policy;
+    let before = (&old.policy.rules, &old.policy.forwards, &old.policy.calls);
+    changes.live(format!("{key}.rules"), &before, &(rules, forwards, calls));
 }
 
 fn journal(changes: &mut Changes, old: &Journal, new: &Journal) {

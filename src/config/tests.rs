@@ -205,12 +205,71 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
     check(
         EXAMPLE,
         &[
-            "workloads.report-job.rules[1].vault: line 33: not built yet: rules with `vault`; remove it",
             "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
             "approvals.two-people: line 41: not built yet: approvals; remove it",
             "rotations.webhook-key: line 43: not built yet: rotations; remove it",
         ],
     );
+}
+
+#[test]
+fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_a_token() {
+    const RIGHT: &str = "write it without /v1/ in front, + for one segment, * as the last one for any rest";
+    const NEVER: &str = "a path that is never sent on, since what is there could give out a token; remove it; what a client asks \
+                         about its own token is answered without a rule for it";
+    let one = |vault: &str| {
+        format!(
+            "identities: {{reports: {{method: kubernetes, role: reports}}}}\nworkloads: {{job: {{socket: {{path: /s}}, peer: \
+             {{uid: 1}}, rules: [{{name: a, vault: {vault}}}]}}}}\n"
+        )
+    };
+    let at = |key: &str, text: &str| format!("workloads.job.rules[0].vault{key}: line 2: {text}");
+    for (vault, expected) in [
+        ("{paths: [\"secret/data/+\", \"secret/metadata/*\"], methods: [GET, LIST, HEAD, PUT]}", vec![]),
+        (
+            "{paths: [\"auth/approle/role/app/secret-id\"], methods: [POST], namespace: platform/team, cache: \"off\"}",
+            vec![],
+        ),
+        ("{paths: [sys/mounts, \"sys/*\"], identity: reports}", vec![]),
+        ("{paths: []}", vec![at(".paths", "an empty list; name at least one")]),
+        ("{methods: [GET]}", vec![at(".paths", "missing; write paths: [\"secret/data/reports/+\"]")]),
+        (
+            "{paths: [\"a/*/b\"]}",
+            vec![at(".paths[0]", &format!("no pattern: * stands only as a whole last segment; {RIGHT}"))],
+        ),
+        (
+            "{paths: [/v1/secret]}",
+            vec![at(".paths[0]", &format!("no pattern: the path has an empty segment; {RIGHT}"))],
+        ),
+        ("{paths: [v1/secret]}", vec![at(".paths[0]", "a path with v1/ in front; leave v1/ out")]),
+        (
+            "{paths: [\"*\"]}",
+            vec![at(".paths[0]", "a pattern that names no mount; begin with the mount, as in secret/data/*")],
+        ),
+        ("{paths: [auth/token/lookup-self]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [\"cubbyhole/*\"]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [auth/approle/login]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [\"sys/wrapping/*\"]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [a], cache: kv}", vec![at(".cache", "not built yet: cache; remove it")]),
+        (
+            "{paths: [a], namespace: a//b}",
+            vec![at(".namespace", "no namespace; write its whole path, as in platform/team")],
+        ),
+    ] {
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&one(vault), &expected);
+    }
+    let two = |rules: &str| {
+        format!("{TWO}workloads: {{job: {{socket: {{path: /s}}, peer: {{uid: 1}}, rules: [{rules}]}}}}\n")
+    };
+    check(
+        &two("{name: a, vault: {paths: [x]}}"),
+        &[
+            "workloads.job.rules[0]: line 2: a rule with vault whose identity is not clear; write identity: NAME in its vault",
+        ],
+    );
+    let loaded = load(&two("{name: k, secrets: [stripe]}, {name: a, vault: {paths: [x]}}"));
+    assert_eq!(loaded.config.workloads[0].policy.forwards[0].identity.as_str(), "reports");
 }
 
 #[test]
@@ -1143,7 +1202,7 @@ fn what_a_person_should_look_at_is_a_warning() {
          \x20 all: {socket: {path: /t}}\n  any: {socket: {path: /u}, peer: {level: user}}\n\
          \x20 reach: {socket: {path: /v}, peer: {level: reach}}\n",
         &[
-            "identities.spare: line 3: no secret uses this identity; remove it, or name it in a secret",
+            "identities.spare: line 3: no secret and no rule uses this identity; remove it, or name it in a secret or a rule",
             "secrets.stripe.path: line 5: the path's second segment is data; leave it out, unless a folder has that name: how the engine is asked is found out by itself",
             "secrets.stripe.max_stale: line 5: max_stale is shorter than refresh: the value ends before it is looked at again; make it at least twice refresh",
             "secrets.spare: line 6: no rule allows this secret; remove it, or name it in a rule's secrets",

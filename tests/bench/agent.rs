@@ -104,7 +104,7 @@ pub(super) struct Agent {
     request: Vec<u8>,
     first_secret_after: Duration,
     folder: TempDir,
-    _journal: TempDir,
+    journal: TempDir,
 }
 
 impl Agent {
@@ -152,7 +152,7 @@ impl Agent {
             request: request(first),
             first_secret_after,
             folder,
-            _journal: journal,
+            journal,
         })
     }
 
@@ -181,6 +181,20 @@ impl Agent {
     /// A read of one value in hand.
     pub(super) fn request(&self) -> &[u8] {
         &self.request
+    }
+
+    /// A read of what no rule allows.
+    pub(super) fn forbidden(&self) -> Vec<u8> {
+        request("nothing")
+    }
+
+    /// What its journal takes on the disk of events: not the room that is set aside.
+    pub(super) fn journal_bytes(&self) -> Outcome<u64> {
+        let mut sum = 0;
+        for event in claviger::audit::journal::read(self.journal.path())? {
+            sum += event.1.len() as u64;
+        }
+        Ok(sum)
     }
 
     /// From exec to the answer with the first secret.

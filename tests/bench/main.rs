@@ -14,6 +14,7 @@ mod blackhole;
 mod broker;
 mod cgroup;
 mod disk;
+mod flood;
 mod load;
 mod machine;
 mod process;
@@ -124,6 +125,8 @@ fn main() -> Outcome<()> {
         verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
         let vault = Vault::start(&cores)?;
         blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+        let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
+        flood::measure(&plan, &agent, &mut table)?;
         println!("{table}");
         return Ok(());
     }
@@ -133,6 +136,7 @@ fn main() -> Outcome<()> {
     let idle = measure_idle(&plan, &agent, &mut table)?;
     let strict = measure_reads(&plan, &agent, &mut table, sync.p99)?;
     table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
+    flood::measure(&plan, &agent, &mut table)?;
     drop(agent);
     let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
     measure_reads(&plan, &agent, &mut table, sync.p99)?;

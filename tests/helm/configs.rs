@@ -69,28 +69,3 @@ fn certificates_in_the_values_stand_beside_the_config() {
     let objects = helm.renders(&values);
     assert_eq!(object(&objects, "ConfigMap", "claviger-config")["data"]["vault-ca.pem"], pem);
 }
-
-#[test]
-fn the_notes_are_the_commands_for_vault_of_exactly_these_values() {
-    let Some(helm) = Helm::find() else { return };
-    let line =
-        ["install", "claviger", crate::helm::CHART, "--dry-run=client", "--namespace", "team-a", "--values"];
-    let said = helm.prints(&[&line[..], &["helm/claviger/ci/full-values.yaml"]].concat());
-    let notes = said.split_once("\nNOTES:\n").unwrap().1;
-    for words in [
-        "claviger.io/inject: \"reports\"",
-        "vault policy write reports - <<'POLICY'",
-        "path \"secret/data/payments/stripe\" { capabilities = [\"read\"] }",
-        "path \"database/creds/orders\" { capabilities = [\"read\"] }",
-        "vault write auth/kubernetes/role/reports audience=vault token_policies=reports",
-        "bound_service_account_namespaces=team-a,team-b",
-        "bound_service_account_names=claviger-web",
-        "path \"auth/token/create\" { capabilities = [\"update\"] }",
-        "path \"pki/issue/web\" { capabilities = [\"update\"] }",
-        "vault write auth/jwt/role/nightly role_type=jwt user_claim=sub bound_audiences=vault",
-        "\"system:serviceaccount:team-a:*\", \"system:serviceaccount:team-b:*\"",
-        "helm test claviger --namespace team-a",
-    ] {
-        assert!(notes.contains(words), "{words}\nis not in\n{notes}");
-    }
-}

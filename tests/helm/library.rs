@@ -121,3 +121,24 @@ fn a_changed_job_is_another_job_since_none_can_be_changed() {
     assert_eq!(name(&values), name(&values));
     assert_ne!(name(&values), name(&values.replace("registry.example/job:1", "registry.example/job:2")));
 }
+
+#[test]
+fn the_longest_names_are_names_that_kubernetes_takes() {
+    let Some(helm) = Helm::find() else { return };
+    let longest = "n".repeat(20);
+    let values = example("full")
+        .replace("reports:\n    config", &format!("{longest}:\n    config"))
+        .replace("profile: reports", &format!("profile: {longest}"))
+        .replace("  nightly: {kind: CronJob", &format!("  {longest}: {{kind: CronJob"))
+        .replace("  once: {", &format!("  {}: {{", "o".repeat(20)));
+    let objects = helm.renders(&format!("{values}fullnameOverride: {}\n", "f".repeat(60)));
+    for object in objects {
+        let most = match object["kind"].as_str().unwrap() {
+            "CronJob" => 52,
+            "Service" | "Job" | "Pod" | "Deployment" => 63,
+            _ => 253,
+        };
+        let name = object["metadata"]["name"].as_str().unwrap();
+        assert!(name.len() <= most, "{} {name}", object["kind"]);
+    }
+}

@@ -12,6 +12,7 @@ mod helm;
 mod charts;
 mod values;
 mod configs;
+mod notes;
 mod monitors;
 mod library;
 mod cel;

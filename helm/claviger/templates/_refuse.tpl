@@ -6,6 +6,7 @@
 {{- end -}}
 {{- range $profile, $values := $profiles -}}
 {{- $at := ternary "" (printf "profiles.%s." $profile) (eq $profile "true") -}}
+{{- if hasKey $.Values.profiles "false" }}{{ fail "\n\nprofiles.false: the label claviger.io/inject: \"false\" asks for no sidecar; give the profile another name." }}{{ end -}}
 {{- if hasKey $.Values.profiles "true" }}{{ fail "\n\nprofiles.true: \"true\" is the profile without a name; its values stand at the top." }}{{ end -}}
 {{- if and $values.existingConfigMap $values.caBundle.pem }}{{ fail (printf "\n\n%scaBundle.pem: put it into the ConfigMap %s, under the key vault-ca.pem." $at $values.existingConfigMap) }}{{ end -}}
 {{- if and $values.existingConfigMap (hasKey (index $.Values.profiles $profile | default dict) "config") }}

@@ -3,13 +3,13 @@
 //! The event that says so is on disk before the segment has its name, so whoever reads the directory knows where each chain in
 //! it comes from. Killed in between, the segment is missing until the next start takes it over again.
 
-use super::{Fault, Journal, segment};
+use super::{Fault, Journal, recovery::end_of, segment};
 use crate::{
     audit::{
         chain::Chain,
-        event::{AgentFacts, Event, Outcome, Type},
+        event::{Event, Outcome, Type},
     },
-    crypto::{hex, sha256},
+    crypto::sha256,
 };
 use std::{io, sync::Arc};
 
@@ -29,12 +29,7 @@ impl Journal {
         self.note()?;
         self.settle()?;
         let mut event = Event::new(Type::AuditRecovered, Outcome::Allow, self.now);
-        event.agent = Some(AgentFacts {
-            chain: Some(after.last.chain.to_string()),
-            from_seq: Some(after.last.seq),
-            last_hash: Some(hex(&after.hash)),
-            ..AgentFacts::default()
-        });
+        event.agent = Some(end_of(&after));
         self.place(&event)?;
         self.settle()?;
         self.files.take_in(aside).map_err(Arc::new)

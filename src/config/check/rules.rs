@@ -6,13 +6,17 @@ use super::super::reader::{Leaf, Map};
 use super::{
     Context, audit,
     calls::{self, Calls},
+    forwards,
 };
 use crate::{
     broker,
+    keeper::{self, Kind},
     listener::Limits,
     name::{NotAName, RuleName, SecretName},
     peer::{level::Level, process::Support},
     policy::{
+        forward::{ForwardRule, Operation},
+        pattern::Path,
         rule::{AuditMode, Rule},
         upstream::CallRule,
     },
@@ -24,55 +28,89 @@ pub(super) struct Around<'a> {
     pub(super) mode: AuditMode,
     pub(super) limits: Option<&'a Limits>,
     pub(super) level: Option<Level>,
+    pub(super) secrets: Option<&'a [keeper::Settings]>,
     pub(super) upstreams: Option<&'a [broker::Settings]>,
+}
+
+/// The rules of one workload, by what they are about, each in the order of the config.
+#[derive(Default)]
+pub(super) struct Rules {
+    pub(super) rules: Vec<Rule>,
+    pub(super) forwards: Vec<ForwardRule>,
+    pub(super) calls: Vec<CallRule>,
 }
 
 /// What a rule is about.
 enum Subject {
     Secrets(Vec<SecretName>),
+    Vault(forwards::Part),
     Calls(Calls),
 }
 
-/// Rules for secrets, and rules for calls.
-pub(super) fn read(
-    leaf: &Leaf<'_>,
-    context: &Context<'_>,
-    around: &Around<'_>,
-) -> Option<(Vec<Rule>, Vec<CallRule>)> {
+/// All of them.
+pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) -> Option<Rules> {
     let mut names = BTreeSet::new();
     let leaves = leaf.list()?;
-    let read: Vec<Option<(Rule, Option<Calls>)>> =
+    let read: Vec<Option<(Rule, Subject)>> =
         leaves.iter().map(|leaf| rule(leaf, context, around, &mut names)).collect();
-    readable(&leaves, &read);
-    let (mut rules, mut calls) = (Vec::new(), Vec::new());
-    for read in read {
+    let (mut rules, mut parts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+    for (leaf, read) in leaves.iter().zip(read) {
         match read? {
-            (rule, None) => rules.push(rule),
-            (rule, Some(of)) => calls.push(of.of(rule)),
+            (rule, Subject::Secrets(secrets)) => rules.push(Rule { secrets, ..rule }),
+            (rule, Subject::Vault(part)) => parts.push((leaf, rule, part)),
+            (rule, Subject::Calls(of)) => calls.push((leaf, rule, of)),
         }
     }
-    Some((rules, calls))
+    let forward = |(leaf, rule, part): (_, _, forwards::Part)| part.of(leaf, rule, &rules, context);
+    let forwards: Vec<Option<ForwardRule>> = parts.into_iter().map(forward).collect();
+    let forwards: Vec<ForwardRule> = forwards.into_iter().collect::<Option<_>>()?;
+    for (leaf, rule, of) in calls.iter().filter(|(_, _, of)| !of.also_readable) {
+        readable(leaf, rule, of, (&rules, &forwards), around);
+    }
+    let calls = calls.into_iter().map(|(_, rule, of): (_, _, Calls)| of.of(rule)).collect();
+    Some(Rules { rules, forwards, calls })
 }
 
 /// Who may read a key need not use it without holding it.
-fn readable(leaves: &[Leaf<'_>], read: &[Option<(Rule, Option<Calls>)>]) {
-    for (leaf, (rule, calls)) in
-        leaves.iter().zip(read).filter_map(|(leaf, read)| Some((leaf, read.as_ref()?)))
-    {
-        let Some(calls) = calls.as_ref().filter(|calls| !calls.also_readable) else { continue };
-        let reads = |(other, _): &&(Rule, Option<Calls>)| other.secrets.contains(calls.secret());
-        if let Some((other, _)) = read.iter().flatten().find(reads) {
-            leaf.problem(
-                format!(
-                    "{} uses the secret {}, which the rule {} lets this workload read",
-                    rule.name,
-                    calls.secret(),
-                    other.name
-                ),
-                "take it out of that rule, or write also_readable: true here if that is meant",
-            );
-        }
+fn readable(
+    leaf: &Leaf<'_>,
+    rule: &Rule,
+    calls: &Calls,
+    (rules, forwards): (&[Rule], &[ForwardRule]),
+    around: &Around<'_>,
+) {
+    let secret = calls.secret();
+    let settings = around.secrets.and_then(|secrets| secrets.iter().find(|found| found.name == *secret));
+    let places = settings.map(places).unwrap_or_default();
+    let reads = |forward: &&ForwardRule| {
+        forward.operations.iter().any(|operation| matches!(operation, Operation::Read | Operation::Write))
+            && places.iter().any(|place| forward.paths.iter().any(|pattern| pattern.matches(place)))
+    };
+    let gives = rules.iter().find(|other| other.secrets.contains(secret));
+    let gives = gives.or_else(|| forwards.iter().find(reads).map(|forward| &forward.rule));
+    if let Some(other) = gives {
+        leaf.problem(
+            format!(
+                "{} uses the secret {secret}, which the rule {} lets this workload read",
+                rule.name, other.name
+            ),
+            "take it out of that rule, or write also_readable: true here if that is meant",
+        );
     }
+}
+
+/// Where in Vault's API a secret is read. Which of its first segments are the mount of an engine that keeps versions is not known:
+/// each may be.
+fn places(secret: &keeper::Settings) -> Vec<Path> {
+    let path = match &secret.kind {
+        Kind::Kv { path, .. } | Kind::Lease { path, .. } | Kind::Certificate { path, .. } => path,
+        Kind::Token { .. } => return Vec::new(),
+    };
+    let with_data = path.match_indices('/').map(|(at, _)| {
+        let (mount, rest) = path.split_at(at);
+        format!("{mount}/data{rest}")
+    });
+    std::iter::once(path.clone()).chain(with_data).filter_map(|path| Path::parse(&path).ok()).collect()
 }
 
 fn rule(
@@ -80,7 +118,7 @@ fn rule(
     context: &Context<'_>,
     around: &Around<'_>,
     names: &mut BTreeSet<RuleName>,
-) -> Option<(Rule, Option<Calls>)> {
+) -> Option<(Rule, Subject)> {
     let Around { mode, limits, level, .. } = *around;
     let mut map = leaf.map()?;
     let name = map.need("name", "what events call this rule", |leaf| {
@@ -115,11 +153,8 @@ fn rule(
     });
     unbuilt(&mut map, context);
     map.finish();
-    let (secrets, calls) = match subject? {
-        Subject::Secrets(secrets) => (secrets, None),
-        Subject::Calls(calls) => (Vec::new(), Some(calls)),
-    };
-    Some((Rule { name: name?, secrets, audit: audit?, requests_per_second: rate? }, calls))
+    let rule = Rule { name: name?, secrets: Vec::new(), audit: audit?, requests_per_second: rate? };
+    Some((rule, subject?))
 }
 
 /// What the rule is about: one of `secrets`, `vault` and `upstream`.
@@ -149,10 +184,7 @@ fn subject(
         }
         Some(names)
     });
-    if let Some(leaf) = &vault {
-        leaf.not_built("rules with `vault`");
-        paths_of_vault(leaf);
-    }
+    let forwards = vault.as_ref().map(|leaf| forwards::read(leaf, context));
     let calls = match &upstream {
         Some(leaf) => Some(calls::read(leaf, map, context, upstreams)),
         None => {
@@ -168,7 +200,11 @@ fn subject(
             .problem("a rule with more than one of secrets, vault and upstream", "make a rule of each"),
     }
     // None of what is not built becomes a rule; its problem was written down.
-    read.map(|read| read.map(Subject::Secrets)).or(calls.map(|calls| calls.map(Subject::Calls)))?
+    match (read, forwards, calls) {
+        (Some(secrets), ..) => secrets.map(Subject::Secrets),
+        (None, Some(forwards), _) => forwards.map(Subject::Vault),
+        (None, None, calls) => calls?.map(Subject::Calls),
+    }
 }
 
 /// Keys that say something of calls, where there are none.
@@ -191,19 +227,6 @@ fn no_process(leaf: &Leaf<'_>, name: &SecretName, level: Level, support: &Suppor
             .to_owned(),
     };
     leaf.problem(format!("{name} is a token for each process, and level {level} names no process"), &right);
-}
-
-fn paths_of_vault(leaf: &Leaf<'_>) {
-    let Some(mut map) = leaf.map() else { return };
-    let _ = map.need("paths", "[\"secret/data/reports/+\"]", |leaf| leaf.each(Leaf::text));
-    let _ = map.given("methods", |leaf| {
-        leaf.each(|leaf| {
-            leaf.word(&["GET", "LIST", "POST", "PUT", "PATCH", "DELETE", "HEAD"].map(|method| (method, ())))
-        })
-    });
-    let _ = map.given("namespace", Leaf::text);
-    let _ = map.find("cache");
-    map.finish();
 }
 
 fn unbuilt(map: &mut Map<'_>, context: &Context<'_>) {

@@ -3,10 +3,14 @@
 //! Pure. Makes no socket; that the configured peer could connect is worked out from the mode and our own ids.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, program, rules};
+use super::{
+    Context, program,
+    rules::{self, Rules},
+};
 use crate::{
     broker,
     config::{Environment, Workload},
+    keeper,
     listener::{self, Limits},
     name::{UpstreamName, WorkloadName},
     peer::{self, Strangers, level::Level, process::Support},
@@ -22,6 +26,8 @@ use std::{
 pub(super) struct Around<'a> {
     /// The config's own, or the weakest.
     pub(super) mode: AuditMode,
+    /// Where they could be read.
+    pub(super) secrets: Option<&'a [keeper::Settings]>,
     /// Where they could be read.
     pub(super) upstreams: Option<&'a [broker::Settings]>,
 }
@@ -59,11 +65,11 @@ fn workload(
         );
     }
     let level = peer.as_ref().map(|peer| peer.level);
-    let Around { mode, upstreams } = *around;
-    let by = rules::Around { mode, limits: limits.as_ref(), level, upstreams };
-    let rules = map.or("rules", (Vec::new(), Vec::new()), |leaf| rules::read(leaf, context, &by));
+    let Around { mode, secrets, upstreams } = *around;
+    let by = rules::Around { mode, limits: limits.as_ref(), level, secrets, upstreams };
+    let rules = map.or("rules", Rules::default(), |leaf| rules::read(leaf, context, &by));
     let (path, mode, sockets_dir) = socket?;
-    let (rules, calls) = rules?;
+    let Rules { rules, forwards, calls } = rules?;
     let upstreams = upstream_sockets(&mut map, &path, sockets_dir, &calls, sockets);
     map.finish();
     Some(Workload {
@@ -73,6 +79,7 @@ fn workload(
         policy: policy::Settings {
             workload: name.clone(),
             rules,
+            forwards,
             calls,
             revision: context.revision.to_owned(),
         },
