@@ -25,6 +25,7 @@ pub mod policy;
 pub mod approval;
 pub mod keeper;
 pub mod forward;
+pub mod broker;
 pub mod vault;
 pub mod audit;
 // -- around it

@@ -22,11 +22,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("approval", &["policy", "vault"]),
     ("keeper", &["approval", "peer", "vault"]),
     ("forward", &["approval", "policy", "vault"]),
-    ("audit", &["peer", "policy", "vault"]),
-    ("access", &["peer", "policy", "approval", "keeper", "forward", "audit"]),
+    ("broker", &["policy", "keeper"]),
+    ("audit", &["peer", "policy", "vault", "broker"]),
+    ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),
     ("api", &["access", "peer"]),
     ("listener", &["api", "access", "peer"]),
-    ("config", &["audit", "keeper", "listener", "peer", "policy", "sandbox", "telemetry", "vault"]),
+    ("config", &["audit", "broker", "keeper", "listener", "peer", "policy", "sandbox", "telemetry", "vault"]),
 ];
 
 /// Where the bytes of a secret may be looked at.
@@ -34,6 +35,7 @@ const MAY_EXPOSE: &[&str] = &[
     "secret/mod.rs",
     "api/value.rs",
     "audit/sink/credential.rs",
+    "broker/inject/material.rs",
     "keeper/fingerprint.rs",
     "keeper/kept.rs",
     "keeper/token.rs",
@@ -49,7 +51,7 @@ const SINKS_CLIENT: &str = "audit/sink/client.rs";
 
 /// What a request passes through. None of it may name a sink: what it cannot name it cannot wait for.
 const PATH: &[&str] =
-    &["listener", "api", "access", "peer", "policy", "approval", "keeper", "forward", "vault"];
+    &["listener", "api", "access", "peer", "policy", "approval", "keeper", "forward", "vault", "broker"];
 
 /// Lines of a file without its tests.
 const LONGEST: usize = 400;

@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod call;
 mod forward;
 mod leases;
 mod limits;
@@ -12,6 +13,7 @@ mod record;
 use crate::{
     approval::{self, Grant},
     audit::Audit,
+    broker::Broker,
     forward::Forward,
     keeper,
     name::{RuleName, SecretName, WorkloadName},
@@ -32,10 +34,18 @@ use std::{
 use tokio::{net::UnixStream, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use outcome::{Answered, Done, Refusal, TurnedAway, Unaudited, Why};
+pub use call::Wanted;
+pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
     audit::event::{Outcome, Reason, Trace, Type},
+    broker::{
+        answer::Prefix,
+        call::Call as UpstreamCall,
+        fault::Fault,
+        request,
+        upstream::reply::{Aborted, ReplyBody},
+    },
     forward::{Answer, Error as NotForwarded},
     keeper::{
         Held, Served,
@@ -45,6 +55,7 @@ pub use crate::{
         Bridge, Denial,
         forward::{Operation, Target},
         pattern::{Malformed, Path},
+        upstream::canonical,
         wish::{Act, Call, Form, Read, Wish},
     },
 };
@@ -67,6 +78,8 @@ struct Rates {
     requests: Buckets,
     connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
+    /// The day, and how many calls it had.
+    days: BTreeMap<RuleName, (i64, u64)>,
 }
 
 /// What may change while running, taken over in one step so that no request sees half of a change.
@@ -83,6 +96,8 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Has the upstreams.
+    pub broker: Broker,
     /// Sends requests on; `None` where nothing can be.
     pub forward: Option<Forward>,
     /// Looks at what peers execute; `None` where no level needs that.

@@ -6,11 +6,13 @@ use super::{Access, Arrival, Held, Reason, Served, Value, Wish};
 use crate::{
     approval::Grant,
     audit::{self, Receipt, event::RuleRef},
+    broker::{fault::Fault, upstream::reply::ReplyBody},
     forward, keeper,
     name::{RuleName, SecretName},
     peer::{self, Peer},
     policy::{Denial, forward::Forwarding},
 };
+use http::Response;
 use std::{sync::Arc, time::Duration};
 
 /// What was permitted and done.
@@ -54,6 +56,9 @@ pub enum Why {
     /// A bare value was asked for, and the secret has these fields.
     #[error("the secret has not one field")]
     NotOneField(Vec<String>),
+    /// A call of another API is not made, or has no answer that may be handed on.
+    #[error(transparent)]
+    Call(#[from] Fault),
     /// An ack of a generation that is neither the newest nor the one before it.
     #[error("generation {0} is not served")]
     OtherGeneration(u64),
@@ -82,6 +87,24 @@ pub(super) struct Unsent {
     settled: bool,
 }
 
+/// What became of a call; its event is on disk, and in the answer's case its intent: the result follows when the body ends.
+pub enum Called {
+    /// The upstream's answer, as the client may see it.
+    Answered {
+        /// With the body on its way.
+        response: Box<Response<ReplyBody>>,
+        /// The intent's id.
+        id: String,
+    },
+    /// It was not made, or there is no answer that may be handed on.
+    Refused {
+        /// Why.
+        why: Why,
+        /// The event's id.
+        id: String,
+    },
+}
+
 /// A refused peer, with the proof that the event is on disk.
 #[derive(Debug)]
 pub struct TurnedAway {
@@ -101,6 +124,12 @@ pub struct Unaudited {
 }
 
 impl Unaudited {
+    /// Whether it is this workload alone that has no room.
+    #[must_use]
+    pub fn is_of_workload(&self) -> bool {
+        matches!(self.source, audit::Error::ShareFull)
+    }
+
     /// Whether the event is on record all the same, and says that a value was given.
     pub(super) fn is_on_record(&self) -> bool {
         matches!(self.source, audit::Error::Unacknowledged)
@@ -205,6 +234,7 @@ impl Why {
                 keeper::Error::NoProcess(_) => Reason::LevelNotReached,
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
+            Self::Call(fault) => Reason::Upstream(*fault),
             Self::NotOneField(_) | Self::OtherGeneration(_) => Reason::BadRequest,
             Self::NotForwarded(error) => match &**error {
                 forward::Error::Tainted => Reason::OwnToken,

@@ -112,7 +112,7 @@ impl Access {
         Err(unaudited)
     }
 
-    fn mode(&self, event: &Event) -> AuditMode {
+    pub(super) fn mode(&self, event: &Event) -> AuditMode {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
@@ -201,7 +201,7 @@ fn container_ref(container: &Container) -> ContainerRef {
     ContainerRef { id: container.id().to_string(), name: container.name().map(str::to_owned) }
 }
 
-fn describe(event: &mut Event, value: &Value) {
+pub(super) fn describe(event: &mut Event, value: &Value) {
     event.resource = Some(Resource {
         secret: Some(value.name().clone()),
         kind: Some(value.kind()),

@@ -2,7 +2,7 @@
 //!
 //! Public text only: what failed inside goes to the log and the audit, not to the socket.
 
-use super::{Content, value};
+use super::{Content, upstream, value};
 use crate::{
     access::{
         Act, Answer, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason,
@@ -75,6 +75,7 @@ fn status(reason: Reason) -> StatusCode {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::RateLimited | Reason::Connections | Reason::TooManyProcesses => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Upstream(fault) => upstream::status(fault),
         Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense | Reason::OwnToken => StatusCode::BAD_GATEWAY,
         Reason::NotReady
@@ -185,6 +186,7 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             error => (not_forwarded(why.reason()).to_owned(), Some(error.retry_after())),
         },
         Why::Unrecorded(unaudited) => (NOT_ON_RECORD.to_owned(), Some(unaudited.retry_after)),
+        Why::Denied(denial @ Denial::Ambiguous) => (denial.to_string(), None),
         Why::Denied(Denial::NoRule | Denial::Never) => {
             let text = format!(
                 "no rule allows this, or there is no such secret; ask for the rule in workloads.{workload}.rules"
@@ -195,6 +197,7 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             ("over the rule's requests_per_second; wait and ask again".to_owned(), Some(*wait))
         }
         Why::NoValue(error) => (no_value(why.reason()).to_owned(), Some(error.retry_after())),
+        Why::Call(fault) => (fault.to_string(), upstream::retry_after(*fault)),
         Why::NotOneField(names) => {
             (format!("text/plain needs a secret of one field; this one has: {}", names.join(", ")), None)
         }
@@ -225,7 +228,12 @@ pub(super) fn rejected(turned_away: &TurnedAway) -> Response<Content> {
 /// What is answered when no event can be written: nothing, whatever was asked for.
 pub(super) fn unaudited(unaudited: &Unaudited) -> Response<Content> {
     let reason = Reason::AuditUnavailable;
-    error(status(reason), reason, NOT_ON_RECORD, None, Some(unaudited.retry_after))
+    let text = if unaudited.is_of_workload() {
+        "what this workload read fills its half of the audit journal until it is delivered, so nothing more is given out to it"
+    } else {
+        "the audit journal cannot be written, so nothing is given out"
+    };
+    error(status(reason), reason, text, None, Some(unaudited.retry_after))
 }
 
 /// What is answered to a request that is not understood.

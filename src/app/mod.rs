@@ -18,6 +18,7 @@ use crate::{
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
         sink::Sinks,
     },
+    broker::Broker,
     clock,
     config::{Config, Loaded, watch::Watch},
     forward::Forward,
@@ -142,7 +143,8 @@ impl Agent {
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let acts = (kept.keeper(), forward);
+        let broker = Broker::new().context("preparing the calls of upstreams")?;
+        let acts = (kept.keeper(), forward, broker);
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
@@ -242,6 +244,7 @@ impl Agent {
             self.recorder.record(jump);
         }
         self.kept.turn();
+        self.workloads.sweep();
         self.ear.turn();
         self.look();
     }

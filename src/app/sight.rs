@@ -74,7 +74,7 @@ fn leases(access: &Weak<Access>) -> u64 {
 pub(super) struct Gauging {
     keeper: Keeper,
     identities: Arc<ArcSwap<Identities>>,
-    sockets: Vec<(WorkloadName, Arc<Standing>)>,
+    sockets: Vec<(WorkloadName, Vec<Arc<Standing>>)>,
     accesses: Vec<(WorkloadName, Weak<Access>)>,
     vault: Vault,
     journal: Arc<audit::Stats>,
@@ -110,8 +110,8 @@ impl Gauging {
             }
         });
         let of = |number: fn(&Standing) -> &AtomicU64| {
-            let read = |(name, standing): &(WorkloadName, Arc<Standing>)| {
-                (name.clone(), number(standing).load(Ordering::Relaxed))
+            let read = |(name, standing): &(WorkloadName, Vec<Arc<Standing>>)| {
+                (name.clone(), standing.iter().map(|standing| number(standing).load(Ordering::Relaxed)).sum())
             };
             self.sockets.iter().map(read).collect()
         };
@@ -128,6 +128,7 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             journal_oldest: self.journal.oldest().map(age),
+            checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::sink::SinkRef;
+pub use super::{call::UpstreamRef, sink::SinkRef};
 
 use crate::{
     clock::Timestamp,
@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{net::SocketAddr, time::Duration};
 
-pub use super::reason::Reason;
+pub use super::{pod::Pod, reason::Reason};
 
 /// One event before it is numbered.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct Event {
     pub rule: Option<RuleRef>,
     /// What Vault said, if Vault was called.
     pub vault: Option<VaultRef>,
+    /// Which call of another API it is about.
+    pub upstream: Option<Box<UpstreamRef>>,
     /// Whether the value was in hand, and how old it was.
     pub cache: Option<Cache>,
     /// From the request's arrival to this event.
@@ -71,6 +73,7 @@ impl Event {
             resource: None,
             rule: None,
             vault: None,
+            upstream: None,
             cache: None,
             latency: None,
             agent: None,
@@ -80,14 +83,18 @@ impl Event {
         }
     }
 
-    /// Whether a secret leaves once this event is on disk. Such events may not use the room held back for the
+    /// Whether a secret leaves once this event is on disk, to the peer or to an upstream. Such events may not use the room held back for the
     /// agent's own events and for refusals.
     #[must_use]
     pub fn discloses(&self) -> bool {
         self.outcome == Outcome::Allow
             && matches!(
                 self.kind,
-                Type::SecretRead | Type::SecretStaleServed | Type::VaultCalled | Type::VaultResult
+                Type::SecretRead
+                    | Type::SecretStaleServed
+                    | Type::VaultCalled
+                    | Type::VaultResult
+                    | Type::UpstreamIntent
             )
     }
 }
@@ -117,6 +124,9 @@ pub enum Type {
     VaultIntent,
     VaultResult,
     VaultDenied,
+    UpstreamIntent,
+    UpstreamResult,
+    UpstreamDenied,
     LeaseRenewed,
     LeaseRevoked,
     AuditGap,
@@ -152,6 +162,9 @@ impl Type {
             Self::VaultIntent => "vault.intent.v1",
             Self::VaultResult => "vault.result.v1",
             Self::VaultDenied => "vault.denied.v1",
+            Self::UpstreamIntent => "upstream.intent.v1",
+            Self::UpstreamResult => "upstream.result.v1",
+            Self::UpstreamDenied => "upstream.denied.v1",
             Self::LeaseRenewed => "lease.renewed.v1",
             Self::LeaseRevoked => "lease.revoked.v1",
             Self::AuditGap => "audit.gap.v1",
@@ -216,37 +229,6 @@ pub struct ContainerRef {
     pub id: String,
     /// The last part of its cgroup's path, if it was read: a label that a runtime gave.
     pub name: Option<String>,
-}
-
-/// The pod that the agent is in, by the downward API; each is absent where nothing says it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pod {
-    /// The cluster's name, which only `source` holds.
-    pub cluster: Option<String>,
-    /// Namespace.
-    pub namespace: Option<String>,
-    /// The pod's name.
-    pub name: Option<String>,
-    /// The pod's uid.
-    pub uid: Option<String>,
-    /// The ServiceAccount.
-    pub service_account: Option<String>,
-    /// The node.
-    pub node: Option<String>,
-    /// What made the pod: a Deployment's name, say.
-    pub owner: Option<String>,
-}
-
-impl Pod {
-    /// The `source` of the pod's events, or none if the pod has no name.
-    #[must_use]
-    pub fn source(&self) -> Option<String> {
-        let Self { cluster, namespace, name, .. } = self;
-        let name = name.as_deref()?;
-        let before = [cluster, namespace].into_iter().flatten();
-        let path: Vec<&str> = before.map(String::as_str).chain([name, "claviger"]).collect();
-        Some(format!("urn:claviger:{}", path.join("/")))
-    }
 }
 
 /// What was said by somebody who need not speak UTF-8, as text: each byte that is no UTF-8 as `\xNN`.
@@ -407,15 +389,5 @@ mod tests {
         ] {
             assert_eq!(visible(bytes), text);
         }
-    }
-
-    #[test]
-    fn the_source_names_the_pod_and_leaves_out_what_is_unknown() {
-        let text = |text: &str| Some(text.to_owned());
-        let pod = Pod { name: text("api-7c9d"), node: text("n1"), ..Pod::default() };
-        assert_eq!(pod.source(), text("urn:claviger:api-7c9d/claviger"));
-        let pod = Pod { cluster: text("prod"), namespace: text("payments"), ..pod };
-        assert_eq!(pod.source(), text("urn:claviger:prod/payments/api-7c9d/claviger"));
-        assert_eq!(Pod { name: None, ..pod }.source(), None);
     }
 }

@@ -4,6 +4,7 @@
 
 use super::event::Outcome;
 use crate::{
+    broker::fault::Fault,
     peer::{Cause, program::Refusal},
     policy::Denial,
     vault::error::Class,
@@ -146,6 +147,8 @@ pub enum Reason {
     RolledBack,
     /// The journal is empty, and events of it are anchored in Vault.
     JournalMissing,
+    /// A call of another API was not made, or did not end well.
+    Upstream(Fault),
     /// Something of ours is broken.
     Internal,
 }
@@ -223,6 +226,7 @@ impl Reason {
             Self::SinkBehind => "sink_behind",
             Self::RolledBack => "rolled_back",
             Self::JournalMissing => "journal_missing",
+            Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }
     }
@@ -231,6 +235,7 @@ impl Reason {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
+            Self::Upstream(fault) if fault.is_refusal() => Outcome::Deny,
             Self::NoRule
             | Self::NeverForwarded
             | Self::Wrapped
@@ -332,6 +337,7 @@ impl From<&Denial> for Reason {
     fn from(denial: &Denial) -> Self {
         match denial {
             Denial::NoRule => Self::NoRule,
+            Denial::Ambiguous => Self::Upstream(Fault::BadQuery),
             Denial::Never => Self::NeverForwarded,
             Denial::Wrapped => Self::Wrapped,
             Denial::Malformed(_) => Self::BadRequest,

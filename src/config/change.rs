@@ -53,8 +53,19 @@ impl Changes {
 /// The keys that only a restart can change.
 pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, NeedsRestart> {
     // Taken apart, so that a new field cannot be forgotten.
-    let Config { vault, identities, secrets, workloads, audit, health, sandbox, shutdown, log, revision: _ } =
-        new;
+    let Config {
+        vault,
+        identities,
+        secrets,
+        upstreams,
+        workloads,
+        audit,
+        health,
+        sandbox,
+        shutdown,
+        log,
+        revision: _,
+    } = new;
     let mut changes = Changes::default();
     changes.live("vault", &old.vault, vault);
     for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
@@ -62,6 +73,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     }
     for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
         changes.live(format!("secrets.{name}"), &old, &new);
+    }
+    for (name, (old, new)) in pairs(&old.upstreams, upstreams, |upstream| upstream.name.clone()) {
+        changes.live(format!("upstreams.{name}"), &old, &new);
     }
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
         if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
@@ -117,15 +131,18 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
         changes.restart.push(format!("{key}.socket"));
         return;
     };
-    let Workload { listener, peer, policy } = new;
+    let Workload { listener, upstreams, peer, policy } = new;
     let listener::Settings { workload: _, path, mode, limits } = listener;
     changes.restart(format!("{key}.socket.path"), &old.listener.path, path);
     changes.restart(format!("{key}.socket.mode"), &old.listener.mode, mode);
     changes.live(format!("{key}.limits"), &old.listener.limits, limits);
     changes.live(format!("{key}.peer"), &old.peer, peer);
-    let policy::Settings { workload: _, rules, forwards, bridge, revision: _ } = policy;
+    // Sockets come at the start, and stay.
+    changes.restart(format!("{key}.rules (the sockets of upstreams)"), &old.upstreams, upstreams);
+    let policy::Settings { workload: _, rules, forwards, calls, bridge, revision: _ } = policy;
+    let before = (&old.policy.rules, &old.policy.forwards, &old.policy.calls);
+    changes.live(format!("{key}.rules"), &before, &(rules, forwards, calls));
     changes.live(format!("{key}.bridge"), &old.policy.bridge, bridge);
-    changes.live(format!("{key}.rules"), &(&old.policy.rules, &old.policy.forwards), &(rules, forwards));
 }
 
 fn journal(changes: &mut Changes, old: &Journal, new: &Journal) {

@@ -5,6 +5,7 @@
 pub mod task;
 pub mod value;
 mod certificate;
+mod doubt;
 pub mod fact;
 mod fingerprint;
 mod kept;

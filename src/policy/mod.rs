@@ -6,6 +6,7 @@ pub mod forward;
 pub mod pattern;
 pub mod rate;
 pub mod rule;
+pub mod upstream;
 pub mod wish;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
 use forward::{ForwardRule, Forwarding, Target};
 use rule::{AuditMode, Rule};
 use std::{collections::BTreeMap, sync::Arc};
+use upstream::{CallRule, Match};
 
 /// The rules of one workload; may change while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Settings {
     pub workload: WorkloadName,
     /// In the order of the config; names are unique.
     pub rules: Vec<Rule>,
+    /// Those that allow calls of other APIs, in the order of the config; their names are unique among all.
+    pub calls: Vec<CallRule>,
     /// Those that allow parts of Vault's API, in the order of the config; their names are unique among all.
     pub forwards: Vec<ForwardRule>,
     /// Whether it may have a bridge.
@@ -61,6 +65,14 @@ pub struct Policy {
     rules: Vec<Arc<Rule>>,
     by_secret: BTreeMap<SecretName, Arc<Rule>>,
     forwards: Vec<(Arc<Rule>, ForwardRule)>,
+    calls: Vec<Call>,
+}
+
+/// A rule that allows calls, its part that permits hold shared.
+#[derive(Debug)]
+struct Call {
+    rule: Arc<Rule>,
+    of: CallRule,
 }
 
 /// Proof that a rule matched, for one thing: a secret, or a request to Vault's API. Only this module makes one.
@@ -79,6 +91,9 @@ pub enum Denial {
     /// No rule of the workload names it.
     #[error("no rule allows it")]
     NoRule,
+    /// What a rule looks at is there twice: whoever gets the request could look at the other one.
+    #[error("a part of the query that the rule looks at is there twice")]
+    Ambiguous,
     /// No rule can allow it.
     #[error("no rule can allow it")]
     Never,
@@ -136,6 +151,31 @@ pub fn decide_forward(policy: &Policy, peer: &Peer, target: &Target) -> Result<P
     }
 }
 
+/// Whether `peer` may call `target`, and how often a day. The permit is for using the upstream's secret, not for having it. The first
+/// rule in the order of the config that allows it is the one.
+///
+/// # Errors
+/// [`Denial`]; also for a peer of another workload.
+pub fn decide_call(
+    policy: &Policy,
+    peer: &Peer,
+    target: &upstream::Target<'_>,
+) -> Result<(Permit, Option<u64>), Denial> {
+    if *peer.workload() != policy.workload {
+        return Err(Denial::NoRule);
+    }
+    for Call { rule, of } in &policy.calls {
+        match of.matches(target) {
+            Match::Yes => {
+                return Ok((policy.permit(peer.process(), of.secret.clone(), rule), of.calls_per_day));
+            }
+            Match::Ambiguous => return Err(Denial::Ambiguous),
+            Match::No => {}
+        }
+    }
+    Err(Denial::NoRule)
+}
+
 /// Every permit that `peer` could have: what a list may show.
 pub fn permits<'a>(policy: &'a Policy, peer: &Peer) -> impl Iterator<Item = Permit> + use<'a> {
     let own = *peer.workload() == policy.workload;
@@ -145,9 +185,10 @@ pub fn permits<'a>(policy: &'a Policy, peer: &Peer) -> impl Iterator<Item = Perm
 }
 
 impl Settings {
-    /// All rules: those of secrets, then those of Vault's API.
+    /// All rules: those for secrets, then those for Vault's API, then those for calls.
     pub fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().chain(self.forwards.iter().map(|forward| &forward.rule))
+        let forwards = self.forwards.iter().map(|forward| &forward.rule);
+        self.rules.iter().chain(forwards).chain(self.calls.iter().map(|call| &call.rule))
     }
 }
 
@@ -155,7 +196,7 @@ impl Policy {
     /// Arranges `settings`. Where two rules name one secret, the first in the order of the config is the one.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        let Settings { workload, rules, forwards, bridge, revision } = settings;
+        let Settings { workload, rules, forwards, calls, bridge, revision } = settings;
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         let mut by_secret = BTreeMap::new();
         for rule in &rules {
@@ -164,8 +205,10 @@ impl Policy {
             }
         }
         let forwards = forwards.iter().map(|of| (Arc::new(of.rule.clone()), of.clone())).collect();
+        let call = |of: &CallRule| Call { rule: Arc::new(of.rule.clone()), of: of.clone() };
+        let calls = calls.iter().map(call).collect();
         let (workload, revision, bridge) = (workload.clone(), revision.as_str().into(), *bridge);
-        Self { workload, revision, bridge, rules, by_secret, forwards }
+        Self { workload, revision, bridge, rules, by_secret, forwards, calls }
     }
 
     /// Whether its workload may have a bridge.
@@ -174,9 +217,11 @@ impl Policy {
         self.bridge
     }
 
-    /// The rules' names, in the order of the config; those of Vault's API last.
+    /// The rules' names, in the order of the config; those of Vault's API and of calls last.
     pub fn rules(&self) -> impl Iterator<Item = &RuleName> {
-        self.rules.iter().chain(self.forwards.iter().map(|(rule, _)| rule)).map(|rule| &rule.name)
+        let forwards = self.forwards.iter().map(|(rule, _)| rule);
+        let calls = self.calls.iter().map(|call| &call.rule);
+        self.rules.iter().chain(forwards).chain(calls).map(|rule| &rule.name)
     }
 
     fn permit<T>(&self, process: Option<&Process>, subject: T, rule: &Arc<Rule>) -> Permit<T> {
@@ -262,6 +307,7 @@ mod tests {
             rules: vec![rule("database", &["orders-db"]), strict],
             forwards: Vec::new(),
             bridge: Bridge::Deny,
+            calls: Vec::new(),
             revision: "sha256:0011223344556677".into(),
         })
     }

@@ -17,6 +17,7 @@ mod receivers;
 #[path = "../support/process.rs"]
 mod support;
 
+mod clock;
 mod config;
 mod run;
 mod kill;
@@ -25,6 +26,7 @@ mod modes;
 mod reload;
 mod sockets;
 mod secrecy;
+mod shares;
 mod sandbox;
 mod attestor;
 mod health;
@@ -33,6 +35,7 @@ mod sinks;
 mod handoff;
 mod audit;
 mod own;
+mod trust;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {

@@ -2,6 +2,7 @@
 //!
 //! Every wait has a limit, and no child outlives the value that started it. Does not look into the agent: what it knows
 //! comes from the sockets, the streams and the files.
+#![allow(dead_code, clippy::allow_attributes, reason = "not every test binary needs all of it")]
 
 use devvault::{DevVault, RoleSettings, Server};
 use nix::{
@@ -16,7 +17,8 @@ use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
@@ -195,12 +197,19 @@ impl Config {
     }
 }
 
-/// Every event of the journal in `dir`, which must be whole.
+/// Every event of the journal in `dir`, which must be whole: at once when nobody writes to it, and between two
+/// records, within the limit, when an agent does.
 pub(crate) fn events_in(dir: &Path) -> Vec<Value> {
-    let mut reader = claviger::audit::journal::read(dir).unwrap();
-    let events = reader.by_ref().map(|(_, bytes)| serde_json::from_slice(&bytes).unwrap()).collect();
-    assert!(reader.failed().is_none() && reader.skipped() == 0, "the journal is not whole");
-    events
+    let give_up = Instant::now() + LIMIT;
+    loop {
+        let mut reader = claviger::audit::journal::read(dir).unwrap();
+        let events = reader.by_ref().map(|(_, bytes)| serde_json::from_slice(&bytes).unwrap()).collect();
+        if reader.failed().is_none() && reader.skipped() == 0 {
+            return events;
+        }
+        assert!(Instant::now() < give_up, "the journal is not whole");
+        thread::park_timeout(Duration::from_millis(10));
+    }
 }
 
 /// Runs a command to its end, which must come within the limit.
@@ -306,6 +315,12 @@ impl Agent {
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
+    }
+
+    /// Whether what was opened since there were `before` is closed again, but for the few that the agent may need for itself:
+    /// a way to Vault, a segment that a sink reads.
+    pub(crate) fn is_back_to(&self, before: usize) -> bool {
+        self.descriptors() <= before + 8
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod around;
 mod audit;
+mod calls;
 mod checkpoints;
 mod forwards;
 mod identities;
@@ -12,6 +13,7 @@ mod rules;
 mod secrets;
 mod sinks;
 mod unbuilt;
+mod upstreams;
 mod vault;
 mod workloads;
 
@@ -143,17 +145,21 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
     unbuilt::read(&mut root, context);
-    let audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
+    let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
     // A faulty mode was written down already: no rule is weaker than the weakest.
     let mode = audit.as_ref().map_or(AuditMode::BestEffort, |audit| audit.mode);
-    let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, mode));
+    let upstreams =
+        root.or("upstreams", Vec::new(), |leaf| upstreams::read(leaf, context, secrets.as_deref()));
+    let around = workloads::Around { mode, secrets: secrets.as_deref(), upstreams: upstreams.as_deref() };
+    let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, &around));
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
     let sandbox = root.or("sandbox", Mode::default(), around::sandbox);
-    if let (Some(audit), Some(workloads)) = (&audit, &workloads) {
+    if let (Some(audit), Some(workloads)) = (&mut audit, &workloads) {
+        audit.workloads = workloads.len();
         strict_remote(&mut root, audit, workloads);
     }
     if let (Some(audit), Some(shutdown)) = (&audit, &shutdown) {
@@ -165,6 +171,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         vault: vault?,
         identities: identities?,
         secrets: secrets?,
+        upstreams: upstreams?,
         workloads: workloads?,
         audit: audit?,
         health: health?,
@@ -220,6 +227,12 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
             &context.secrets,
             "no rule allows this secret",
             "remove it, or name it in a rule's secrets",
+        ),
+        (
+            "upstreams",
+            &context.upstreams,
+            "no rule allows calling this upstream",
+            "remove it, or name it in a rule's upstream",
         ),
     ] {
         let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };
