@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::{call::UpstreamRef, sink::SinkRef};
+pub use super::{call::UpstreamRef, flood::Agg, sink::SinkRef};
 
 use crate::{
     clock::Timestamp,
@@ -283,17 +283,6 @@ pub struct Trace {
     pub id: [u8; 16],
     /// The caller's span.
     pub span: [u8; 8],
-}
-
-/// Refusals that were counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agg {
-    /// How many.
-    pub count: u64,
-    /// When the first one was.
-    pub first: Timestamp,
-    /// When the last one was.
-    pub last: Timestamp,
 }
 
 /// What was asked for or changed.
