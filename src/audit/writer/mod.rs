@@ -166,32 +166,14 @@ impl Writer {
         for ask in batch.drain(..) {
             match ask {
                 Ask::Record(event, mode, ack) => {
-                    let seq = match self.shares.refuse(&event) {
-                        Some(full) => {
-                            say(&full);
-                            Err(Error::ShareFull)
-                        }
-                        None => self.append(&event).map_err(Error::from),
-                    };
-                    waiting.push(Waiting { ack, mode, seq });
+                    waiting.push(Waiting { ack, mode, seq: self.admit(&event) });
                 }
                 Ask::Flush(ack) => flushes.push(ack),
                 Ask::Close(ack) => close = Some(ack),
-                Ask::Apply(settings) => {
-                    self.journal.apply(&settings);
-                    self.shares.apply(&settings);
-                }
+                Ask::Apply(settings) => self.apply(&settings),
                 Ask::Loose(taken) => loose = Some(taken),
-                Ask::Tidy => {
-                    self.journal.tidy();
-                    self.shares.let_go(self.journal.pins().hold());
-                }
-                Ask::Adopt(adoption, ack) => {
-                    let adopted = self.journal.adopt(&adoption.before, &adoption.events);
-                    let first = adoption.before.next();
-                    self.unweighed.push(Name { chain: adoption.before.last.chain, first });
-                    ack.send(adopted.map_err(Error::from)).unwrap_or_default();
-                }
+                Ask::Tidy => self.tidy(),
+                Ask::Adopt(adoption, ack) => ack.send(self.adopt(&adoption)).unwrap_or_default(),
             }
         }
         let wrote = self.journal.write();
