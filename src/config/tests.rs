@@ -1626,7 +1626,7 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
     check(
         &calling(&settings, RULE).replace("/run/job/claviger.sock", "/run/job/api.sock"),
         &[
-            "workloads.job: line 8: api would have the socket of line 10: /run/job/api.sock; give each workload a directory of its own, \
+            "workloads.job: line 9: api would have the socket of line 10: /run/job/api.sock; give each workload a directory of its own, \
            or write socket: {sockets_dir: …}",
         ],
     );
