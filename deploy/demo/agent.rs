@@ -59,10 +59,13 @@ pub(crate) async fn start(
     let mut config = config(server, prepared, people, [&report_job, &billing_agent])?;
     let ca = people.agent.file(home, "api-ca.pem", &api.ca)?;
     // The key that report-job reads is one that billing-agent may use.
-    config["upstreams"] = json!({"billing-api": {
+    let upstreams = json!({"billing-api": {
         "url": format!("https://{}", api.address), "ca_file": ca, "allow_cidrs": ["127.0.0.0/8"],
         "inject": {"secret": "stripe", "header": "Authorization", "format": "Bearer {}"},
     }});
+    if let Some(config) = config.as_object_mut() {
+        config.insert("upstreams".to_owned(), upstreams);
+    }
     let file = people.agent.file(home, "config.yaml", &serde_json::to_string_pretty(&config)?)?;
     let log = home.join("agent.log");
     let arguments = ["run", "--config", file.to_str().context("a folder whose name is no text")?];
@@ -110,7 +113,7 @@ fn config(
     let mut billing = workload(billing_agent, people.billing_agent, "hooks", &["webhook"]);
     let charges =
         json!({"name": "charges", "upstream": "billing-api", "methods": ["POST"], "paths": ["v1/charges"]});
-    if let Some(rules) = billing["rules"].as_array_mut() {
+    if let Some(rules) = billing.pointer_mut("/rules").and_then(serde_json::Value::as_array_mut) {
         rules.push(charges);
     }
     Ok(json!({
