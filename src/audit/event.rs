@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::{call::UpstreamRef, flood::Agg, sink::SinkRef};
+pub use super::{call::UpstreamRef, flood::Agg, pod::Pod, sink::SinkRef};
 
 use crate::{
     clock::Timestamp,
@@ -229,37 +229,6 @@ pub struct ContainerRef {
     pub id: String,
     /// The last part of its cgroup's path, if it was read: a label that a runtime gave.
     pub name: Option<String>,
-}
-
-/// The pod that the agent is in, by the downward API; each is absent where nothing says it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pod {
-    /// The cluster's name, which only `source` holds.
-    pub cluster: Option<String>,
-    /// Namespace.
-    pub namespace: Option<String>,
-    /// The pod's name.
-    pub name: Option<String>,
-    /// The pod's uid.
-    pub uid: Option<String>,
-    /// The ServiceAccount.
-    pub service_account: Option<String>,
-    /// The node.
-    pub node: Option<String>,
-    /// What made the pod: a Deployment's name, say.
-    pub owner: Option<String>,
-}
-
-impl Pod {
-    /// The `source` of the pod's events, or none if the pod has no name.
-    #[must_use]
-    pub fn source(&self) -> Option<String> {
-        let Self { cluster, namespace, name, .. } = self;
-        let name = name.as_deref()?;
-        let before = [cluster, namespace].into_iter().flatten();
-        let path: Vec<&str> = before.map(String::as_str).chain([name, "claviger"]).collect();
-        Some(format!("urn:claviger:{}", path.join("/")))
-    }
 }
 
 /// What was said by somebody who need not speak UTF-8, as text: each byte that is no UTF-8 as `\xNN`.

@@ -14,6 +14,7 @@ pub mod journal;
 mod loose;
 pub mod note;
 mod pen;
+mod pod;
 mod pins;
 mod queue;
 mod reason;

@@ -1582,7 +1582,7 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
         ),
         (
             "methods: [get], paths: [v1]",
-            "methods[0]: line 12: \"get\" is not known here; did you mean GET? It is one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "methods[0]: line 12: \"get\" is not known here; write one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         ),
         (
             "methods: [GET], paths: [a*]",
@@ -1602,6 +1602,17 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
         ],
     );
     check(&reads.replace(RULE, "methods: [GET], paths: [v1], also_readable: true"), &[]);
+    // By Vault's own API, too, whichever part of the path the mount is.
+    for (path, given) in
+        [("secret/data/key", true), ("secret/*", true), ("secret/data/+", true), ("secret/data/other", false)]
+    {
+        let vault = format!("{{name: tree, vault: {{paths: [\"{path}\"]}}}}, {{name: calls,");
+        let text = calling(&settings, RULE).replace("{name: calls,", &vault);
+        let said = "workloads.job.rules[2]: line 12: calls uses the secret key, which the rule tree lets this workload read; take it \
+                    out of that rule, or write also_readable: true here if that is meant";
+        let expected: Vec<&str> = given.then_some(said).into_iter().collect();
+        check(&text, &expected);
+    }
     let loaded = load(&calling(&settings, RULE)).config;
     let sockets: Vec<_> =
         loaded.workloads[0].upstreams.values().map(|path| path.display().to_string()).collect();
@@ -1615,7 +1626,7 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
     check(
         &calling(&settings, RULE).replace("/run/job/claviger.sock", "/run/job/api.sock"),
         &[
-            "workloads.job: line 8: api would have the socket of line 10: /run/job/api.sock; give each workload a directory of its own, \
+            "workloads.job: line 9: api would have the socket of line 10: /run/job/api.sock; give each workload a directory of its own, \
            or write socket: {sockets_dir: …}",
         ],
     );
