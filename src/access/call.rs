@@ -92,9 +92,7 @@ impl Access {
                 Ok(reply) => return Ok(self.hand_on(peer, pending, reply, arrival)),
                 Err(refused) => refused,
             };
-            let rule = pending.event.rule.clone();
-            let id = pending.intent.clone();
-            let fault = refused.fault;
+            let (rule, id, fault) = (pending.event.rule.clone(), pending.intent.clone(), refused.fault);
             let again = fault == Fault::CredentialRejected && attempt == 1 && call.is_repeatable();
             let newer = if again { self.newer(&upstream, &grant, &served).await } else { None };
             if fault == Fault::CredentialRejected && !again && upstream.may_refetch() {
