@@ -19,7 +19,7 @@ const REFUSED: Option<i32> = Some(3);
 
 /// A pod of three containers: `app`, who may read; `twin`, the same user at a socket of its own; `stranger`, another user at
 /// a socket that is for `app`'s.
-fn trio() -> Option<&'static Pod<'static>> {
+pub(crate) fn trio() -> Option<&'static Pod<'static>> {
     static TRIO: OnceLock<Option<Pod<'static>>> = OnceLock::new();
     let start = || {
         let containers = [("app", USER), ("twin", USER), ("stranger", STRANGER)];
