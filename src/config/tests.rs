@@ -1207,7 +1207,6 @@ fn what_a_person_should_look_at_is_a_warning() {
             "secrets.stripe.max_stale: line 5: max_stale is shorter than refresh: the value ends before it is looked at again; make it at least twice refresh",
             "secrets.spare: line 6: no rule allows this secret; remove it, or name it in a rule's secrets",
             "workloads.job.peer.uid: line 10: 10001 is our own uid: such a process can read our credential files and journal; give the workload another uid (runAsUser)",
-            "workloads.job.bridge: line 12: bridge has no effect yet: there is no bridge that would obey it; remove it, or leave it for later",
             "workloads.job.rules[0].requests_per_second: line 13: more than the workload's limits.requests_per_second; the smaller of the two counts: lower it",
             "workloads.all: line 14: no peer: every process that reaches the socket may ask; write peer: {uid: …, gid: …}, or level: reach if that is meant",
             "workloads.any.peer: line 15: no uid, gid or groups: every process that reaches the socket may ask; write uid: …, or level: reach if that is meant",
