@@ -26,6 +26,8 @@ pub mod approval;
 pub mod keeper;
 pub mod vault;
 pub mod audit;
+// -- work that no request started
+pub mod rotation;
 // -- around it
 pub mod app;
 pub mod config;

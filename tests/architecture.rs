@@ -22,6 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("approval", &["policy", "vault"]),
     ("keeper", &["approval", "peer", "vault"]),
     ("audit", &["peer", "policy", "vault"]),
+    ("rotation", &["keeper", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "audit"]),
     ("api", &["access", "peer"]),
     ("listener", &["api", "access", "peer"]),
