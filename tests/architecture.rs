@@ -26,7 +26,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("access", &["peer", "policy", "approval", "keeper", "audit"]),
     ("api", &["access", "peer"]),
     ("listener", &["api", "access", "peer"]),
-    ("config", &["audit", "keeper", "listener", "peer", "policy", "sandbox", "telemetry", "vault"]),
+    (
+        "config",
+        &["audit", "keeper", "listener", "peer", "policy", "rotation", "sandbox", "telemetry", "vault"],
+    ),
 ];
 
 /// Where the bytes of a secret may be looked at.
@@ -37,6 +40,8 @@ const MAY_EXPOSE: &[&str] = &[
     "keeper/fingerprint.rs",
     "keeper/kept.rs",
     "keeper/token.rs",
+    "rotation/document.rs",
+    "rotation/object.rs",
     "vault/endpoint.rs",
     "vault/login.rs",
     "vault/mod.rs",

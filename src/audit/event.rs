@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::sink::SinkRef;
+pub use super::{reason::Reason, rotated::RotationRef, sink::SinkRef};
 
 use crate::{
     clock::Timestamp,
@@ -12,8 +12,6 @@ use crate::{
     policy::rule::AuditMode,
 };
 use std::{net::SocketAddr, time::Duration};
-
-pub use super::reason::Reason;
 
 /// One event before it is numbered.
 #[derive(Debug, Clone)]
@@ -53,6 +51,8 @@ pub struct Event {
     pub sink: Option<SinkRef>,
     /// What the peer says that its request belongs to.
     pub trace: Option<Trace>,
+    /// Which run of which rotation it is about.
+    pub rotation: Option<Box<RotationRef>>,
 }
 
 impl Event {
@@ -77,6 +77,7 @@ impl Event {
             agg: None,
             sink: None,
             trace: None,
+            rotation: None,
         }
     }
 
@@ -117,6 +118,15 @@ pub enum Type {
     AuditSinkUp,
     AuditDlq,
     AuditCheckpoint,
+    RotationStarted,
+    RotationTakenOver,
+    RotationSet,
+    RotationPromoted,
+    RotationGraceEnded,
+    RotationRevoked,
+    RotationSkipped,
+    RotationFailed,
+    RotationOrphaned,
 }
 
 impl Type {
@@ -148,6 +158,15 @@ impl Type {
             Self::AuditSinkUp => "audit.sink.up.v1",
             Self::AuditDlq => "audit.dlq.v1",
             Self::AuditCheckpoint => "audit.checkpoint.v1",
+            Self::RotationStarted => "rotation.started.v1",
+            Self::RotationTakenOver => "rotation.taken_over.v1",
+            Self::RotationSet => "rotation.set.v1",
+            Self::RotationPromoted => "rotation.promoted.v1",
+            Self::RotationGraceEnded => "rotation.grace_ended.v1",
+            Self::RotationRevoked => "rotation.revoked.v1",
+            Self::RotationSkipped => "rotation.skipped.v1",
+            Self::RotationFailed => "rotation.failed.v1",
+            Self::RotationOrphaned => "rotation.orphaned.v1",
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod note;
 mod pen;
 mod pins;
 mod queue;
+mod rotated;
 mod reason;
 mod remote;
 pub mod sink;

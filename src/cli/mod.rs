@@ -11,6 +11,7 @@ mod exit;
 mod get;
 mod probe;
 mod reading;
+mod rotation;
 mod run;
 mod terminal;
 mod version;
@@ -60,6 +61,7 @@ enum Command {
     Whoami(whoami::Args),
     Probe(probe::Args),
     Audit(audit::Args),
+    Rotation(rotation::Args),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
@@ -109,6 +111,7 @@ impl Command {
             Self::Whoami(args) => whoami::run(&args),
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
+            Self::Rotation(args) => rotation::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
         }

@@ -53,8 +53,19 @@ impl Changes {
 /// The keys that only a restart can change.
 pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, NeedsRestart> {
     // Taken apart, so that a new field cannot be forgotten.
-    let Config { vault, identities, secrets, workloads, audit, health, sandbox, shutdown, log, revision: _ } =
-        new;
+    let Config {
+        vault,
+        identities,
+        secrets,
+        workloads,
+        rotations,
+        audit,
+        health,
+        sandbox,
+        shutdown,
+        log,
+        revision: _,
+    } = new;
     let mut changes = Changes::default();
     changes.live("vault", &old.vault, vault);
     for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
@@ -71,6 +82,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
             changes.restart.push(format!("workloads.{name}.peer.level"));
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
+    }
+    for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
+        changes.live(format!("rotations.{name}"), &old, &new);
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);

@@ -21,7 +21,7 @@ pub use problem::{Problem, Rejected};
 use crate::{
     audit, crypto, keeper, listener, peer,
     policy::{self, rule::AuditMode},
-    sandbox, shutdown, telemetry, vault,
+    rotation, sandbox, shutdown, telemetry, vault,
 };
 use std::{
     fs::File,
@@ -40,6 +40,8 @@ pub struct Config {
     pub secrets: Vec<keeper::Settings>,
     /// `workloads`, by name.
     pub workloads: Vec<Workload>,
+    /// `rotations`, by name.
+    pub rotations: Vec<rotation::Settings>,
     /// `audit`.
     pub audit: audit::Settings,
     /// `health`.

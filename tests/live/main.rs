@@ -20,6 +20,7 @@ mod own;
 mod pem;
 mod record;
 mod rig;
+mod rotation;
 mod syslog;
 mod tls;
 mod upkeep;

@@ -7,7 +7,9 @@ mod audit;
 mod checkpoints;
 mod identities;
 mod program;
+mod rotations;
 mod rules;
+mod schedule;
 mod secrets;
 mod sinks;
 mod unbuilt;
@@ -100,6 +102,9 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
     unbuilt::read(&mut root, context);
+    let rotations = root.or("rotations", Vec::new(), |leaf| {
+        rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
+    });
     let audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
@@ -123,6 +128,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         identities: identities?,
         secrets: secrets?,
         workloads: workloads?,
+        rotations: rotations?,
         audit: audit?,
         health: health?,
         sandbox: sandbox?,
