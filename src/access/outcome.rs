@@ -93,6 +93,12 @@ pub struct Unaudited {
 }
 
 impl Unaudited {
+    /// Whether it is this workload alone that has no room.
+    #[must_use]
+    pub fn is_of_workload(&self) -> bool {
+        matches!(self.source, audit::Error::ShareFull)
+    }
+
     /// Whether the event is on record all the same, and says that a value was given.
     pub(super) fn is_on_record(&self) -> bool {
         matches!(self.source, audit::Error::Unacknowledged)

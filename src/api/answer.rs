@@ -188,7 +188,11 @@ pub(super) fn rejected(turned_away: &TurnedAway) -> Response<Content> {
 /// What is answered when no event can be written: nothing, whatever was asked for.
 pub(super) fn unaudited(unaudited: &Unaudited) -> Response<Content> {
     let reason = Reason::AuditUnavailable;
-    let text = "the audit journal cannot be written, so nothing is given out";
+    let text = if unaudited.is_of_workload() {
+        "what this workload read fills its half of the audit journal until it is delivered, so nothing more is given out to it"
+    } else {
+        "the audit journal cannot be written, so nothing is given out"
+    };
     error(status(reason), reason, text, None, Some(unaudited.retry_after))
 }
 

@@ -130,6 +130,7 @@ impl Gauging {
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
             journal_oldest: self.journal.oldest().map(age),
+            checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),
         }
     }

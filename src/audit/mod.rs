@@ -18,6 +18,7 @@ mod queue;
 mod rotated;
 mod reason;
 mod remote;
+mod share;
 pub mod sink;
 mod stats;
 pub mod tree;
@@ -57,6 +58,9 @@ pub struct Settings {
     pub journal: Journal,
     /// Where events go on to.
     pub sinks: Vec<sink::Settings>,
+    /// How many workloads share the journal: of more than one, none may hold more than half of what the required sinks have
+    /// not taken.
+    pub workloads: usize,
     /// `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
     pub source: String,
     /// The pod that the agent is in, which every event names; the config does not know it.
@@ -129,6 +133,9 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
+    /// The workload's events that the required sinks have not taken fill its half of the journal.
+    #[error("the workload's events fill its half of the audit journal")]
+    ShareFull,
     /// The event is on disk, and no receiver elsewhere acknowledged it in time.
     #[error("the event was not acknowledged elsewhere in time")]
     Unacknowledged,
@@ -159,7 +166,7 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable { .. } | Self::Unacknowledged => Some(Duration::from_secs(1)),
+            Self::Unavailable { .. } | Self::ShareFull | Self::Unacknowledged => Some(Duration::from_secs(1)),
             Self::Closed | Self::Directory { .. } | Self::Open { .. } => None,
         }
     }
@@ -203,7 +210,8 @@ impl Audit {
         let journal = journal::Journal::open(disk, settings, Arc::clone(&stats)).map_err(failed)?;
         let (chain, pins) = (journal.chain(), journal.pins());
         let (queue, tail) = (Arc::new(Queue::new()), Arc::new(Tail::new(chain)));
-        let writer = Writer::new(journal, Arc::clone(&queue), Arc::clone(&tail), observe, lock);
+        let writer = Writer::new(journal, settings, (Arc::clone(&queue), Arc::clone(&tail)), observe, lock)
+            .map_err(failed)?;
         thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
         let mode = AtomicU8::new(settings.mode as u8);
         let max = settings.journal.max_size;
@@ -216,8 +224,8 @@ impl Audit {
     /// waits for nobody elsewhere.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::Closed`] after the end,
-    /// [`Error::Unacknowledged`]. Nothing may be disclosed then.
+    /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::ShareFull`], [`Error::Closed`] after
+    /// the end, [`Error::Unacknowledged`]. Nothing may be disclosed then.
     pub async fn record(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
         if mode == AuditMode::BestEffort {
             let left = self.0.queue.leave(Box::new(event));

@@ -19,7 +19,7 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-fn settings(dir: &Path) -> Settings {
+pub(super) fn settings(dir: &Path) -> Settings {
     Settings {
         mode: AuditMode::Strict,
         journal: Journal {
@@ -29,6 +29,7 @@ fn settings(dir: &Path) -> Settings {
             retain: Duration::ZERO,
         },
         sinks: Vec::new(),
+        workloads: 1,
         source: "urn:claviger:test".into(),
         pod: None,
         hash_paths: false,

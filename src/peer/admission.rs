@@ -57,7 +57,17 @@ impl Provers {
         self.attestor.as_ref().ok_or(Cause::Program(Refusal::AttestorFailed))
     }
 
+    /// The container that a process is in. One that has connected before is asked less.
     async fn container_of(&self, process: &Process) -> Result<Container, Cause> {
+        match self.containers.known(process) {
+            Some(known) if matches!(known.id(), ContainerId::Cgroup(_)) => {
+                known.check_holds(process).map(|()| known)
+            }
+            _ => self.find_container_of(process).await,
+        }
+    }
+
+    async fn find_container_of(&self, process: &Process) -> Result<Container, Cause> {
         match (Container::of(process, Facts::default()), &self.attestor) {
             (Err(Cause::Hidden), Some(attestor)) => {
                 let mount_namespace = Some(attestor.mount_namespace(process.as_fd()).await?);
@@ -83,8 +93,7 @@ impl Peer {
             self.program = Some(Program { image, required: Arc::clone(required) });
         }
         let container = provers.container_of(&process).await?;
-        // Last, since a peer that is refused for something else must keep nobody out.
-        let pinned = provers.containers.admit(&container, &process)?;
+        let pinned = self.pin(provers, &container, &process).await?;
         self.container = Some(container);
         self.level = if self.program.is_some() { Level::Program } else { Level::Container };
         self.check(settings)?;
@@ -93,6 +102,23 @@ impl Peer {
             Pinned::First | Pinned::Same => None,
             Pinned::Anew { before, .. } => Some(Repinned { before }),
         })
+    }
+
+    /// Last, since a peer that is refused for something else must keep nobody out: before a program takes the socket for its
+    /// container, all of it is looked at, and not only after its nonce has come back.
+    async fn pin(
+        &self,
+        provers: &Provers,
+        container: &Container,
+        process: &Process,
+    ) -> Result<Pinned, Cause> {
+        if provers.containers.join(container, process)? {
+            return Ok(Pinned::Same);
+        }
+        if let Some(program) = &self.program {
+            program.image.check(Depth::Full).await?;
+        }
+        provers.containers.admit(container, process)
     }
 
     /// Asks everything that can have changed since it connected: whether it still may use the socket under these settings, and
@@ -108,11 +134,15 @@ impl Peer {
         if let (Some(container), Some(process)) = (&self.container, self.process()) {
             match container.id() {
                 ContainerId::Cgroup(_) => container.check_holds(process)?,
-                ContainerId::MountNamespace(_) if provers.container_of(process).await? == *container => {}
+                ContainerId::MountNamespace(_) if provers.find_container_of(process).await? == *container => {
+                }
                 ContainerId::MountNamespace(_) => return Err(Cause::Container),
             }
         }
-        self.watch.check_now()
+        match since {
+            Since::Asked => self.watch.check_of_late(),
+            Since::Waited => self.watch.check_now(),
+        }
     }
 
     async fn attest_program(&self, required: &program::Settings, since: Since) -> Result<(), Cause> {

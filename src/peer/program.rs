@@ -217,7 +217,7 @@ pub struct Facts {
 }
 
 /// What `/proc/PID/status` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State {
     /// Whether one of its threads is traced.
     pub traced: bool,
@@ -263,18 +263,14 @@ pub enum Backing {
 pub fn judge(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
     judge_image(settings, facts)?;
     judge_mappings(settings, facts)?;
-    judge_state(settings, facts.state)?;
-    if settings.tty == Allowance::Deny && facts.terminal {
-        return Err(Refusal::Tty);
-    }
-    if settings.ancestry == Ancestry::ContainerMain && facts.of_container_main != Some(true) {
-        return Err(Refusal::Ancestry);
-    }
-    Ok(())
+    judge_state(settings, facts.state)
 }
 
-/// What the file it executes must be, before it is worth looking further.
-fn judge_image(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
+/// What it executes must be, and how it came to, before it is worth looking further: whatever stays while the image does.
+///
+/// # Errors
+/// The first [`Refusal`] against it.
+pub fn judge_image(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
     if !settings.exe_sha256.contains(&facts.digest) {
         return Err(Refusal::Digest);
     }
@@ -285,6 +281,12 @@ fn judge_image(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
     let is_steerable = steerable::is_program(&facts.name) || facts.mappings.iter().any(brings_an_interpreter);
     if settings.steerable == Allowance::Deny && is_steerable {
         return Err(Refusal::Steerable);
+    }
+    if settings.tty == Allowance::Deny && facts.terminal {
+        return Err(Refusal::Tty);
+    }
+    if settings.ancestry == Ancestry::ContainerMain && facts.of_container_main != Some(true) {
+        return Err(Refusal::Ancestry);
     }
     Ok(())
 }

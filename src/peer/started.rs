@@ -3,19 +3,40 @@
 //! No identity: a tick is 10 ms, and two processes that had one number one after the other can have the same. What names a
 //! process is its pidfd.
 
-use super::process::Process;
-use std::{fs::File, io::Read as _};
+use super::process::{Process, ProcessId};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    os::unix::fs::FileExt as _,
+    sync::{Mutex, PoisonError},
+};
 
-/// More than `/proc/PID/stat` ever has.
-const LONGEST: u64 = 4096;
+/// More than `/proc/PID/stat` ever has; the kernel gives it whole to whoever has room for it.
+const LONGEST: usize = 4096;
+/// Those who connected last, and will again: a process starts once.
+static LAST: Mutex<VecDeque<(ProcessId, u64)>> = Mutex::new(VecDeque::new());
+/// How many are remembered.
+const MOST: usize = 16;
 
 /// Clock ticks from boot to the start of `process`, whose number is `pid` (proc(5), field 22 of `stat`). `None` where `/proc`
 /// does not say it, or where the process has ended and its number may be another's.
 pub(super) fn of(process: &Process, pid: i32) -> Option<u64> {
-    let mut text = Vec::with_capacity(512);
-    File::open(format!("/proc/{pid}/stat")).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
+    let last = || LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, started)) = last().iter().find(|(id, _)| *id == process.id()) {
+        return Some(*started);
+    }
+    let started = read(process, pid)?;
+    let mut last = last();
+    last.truncate(MOST - 1);
+    last.push_front((process.id(), started));
+    Some(started)
+}
+
+fn read(process: &Process, pid: i32) -> Option<u64> {
+    let mut text = [0; LONGEST];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read_at(&mut text, 0).ok()?;
     process.check_alive().ok()?;
-    ticks(&text)
+    ticks(text.get(..length)?)
 }
 
 fn ticks(stat: &[u8]) -> Option<u64> {
@@ -48,7 +69,9 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let expected = ticks(&std::fs::read("/proc/self/stat").unwrap());
         assert!(expected.is_some());
+        assert_eq!(read(&ourselves, i32::MAX), None);
         assert_eq!(of(&ourselves, pid), expected);
-        assert_eq!(of(&ourselves, i32::MAX), None);
+        // By now it is known.
+        assert_eq!(of(&ourselves, i32::MAX), expected);
     }
 }

@@ -11,7 +11,9 @@ use super::{
 use std::{
     io,
     os::fd::AsFd,
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{Interest, ReadBuf},
@@ -27,6 +29,34 @@ pub struct Watch {
     real: (u32, u32),
     level: Level,
     process: Option<Process>,
+    checked: Checked,
+}
+
+/// How old the last look at the process may be when it has just asked: what it asked is then read, decided and put on record,
+/// and whether it lives is asked once more before anything is written.
+const LATE: Duration = Duration::from_millis(1);
+
+/// When the process was looked at last.
+#[derive(Debug)]
+struct Checked {
+    began: Instant,
+    /// In microseconds after that.
+    last: AtomicU64,
+}
+
+impl Checked {
+    fn now() -> Self {
+        Self { began: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn again(&self) {
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(0);
+        self.last.store(micros, Ordering::Relaxed);
+    }
+
+    fn is_late(&self) -> bool {
+        self.began.elapsed().saturating_sub(Duration::from_micros(self.last.load(Ordering::Relaxed))) > LATE
+    }
 }
 
 /// Why a chunk was not taken.
@@ -47,7 +77,13 @@ impl From<Cause> for Fault {
 impl Watch {
     /// Below level `process`: there is no process to hold.
     pub(super) fn ids(level: Level, ids: (u32, u32)) -> Self {
-        Self { effective: ids, real: ids, level: level.min(Level::User), process: None }
+        Self {
+            effective: ids,
+            real: ids,
+            level: level.min(Level::User),
+            process: None,
+            checked: Checked::now(),
+        }
     }
 
     /// At level `process` and above: holds the connector, whose ids are still those of when it connected.
@@ -58,7 +94,13 @@ impl Watch {
         let process = Process::connector(stream.as_fd())?;
         let told = kernel::live_ids(process.as_fd()).map_err(Cause::Unknown)?;
         let real = told.map_or(ids, |told| told.real);
-        let watch = Self { effective: ids, real, level: Level::Process, process: Some(process) };
+        let watch = Self {
+            effective: ids,
+            real,
+            level: Level::Process,
+            process: Some(process),
+            checked: Checked::now(),
+        };
         if told.is_some_and(|told| told.effective != ids) {
             return Err(Cause::Drift);
         }
@@ -121,6 +163,7 @@ impl Watch {
                 return Err(Cause::Writer);
             }
             self.check_effective(process)?;
+            self.checked.again();
         }
         if chunk.ids == Some(self.real) { Ok(()) } else { Err(Cause::Drift) }
     }
@@ -129,6 +172,15 @@ impl Watch {
     fn check_effective(&self, process: &Process) -> Result<(), Cause> {
         let ids = kernel::live_ids(process.as_fd()).map_err(Cause::Unknown)?;
         if ids.is_some_and(|ids| ids.effective != self.effective) { Err(Cause::Drift) } else { Ok(()) }
+    }
+
+    /// As [`Self::check_now`], if the last chunk is older than a millisecond: as a request is that waited behind another one,
+    /// but not one that has just come. Whether it lives is then for [`Self::check_alive`].
+    ///
+    /// # Errors
+    /// As [`Self::check_now`].
+    pub(super) fn check_of_late(&self) -> Result<(), Cause> {
+        if self.checked.is_late() { self.check_now() } else { Ok(()) }
     }
 
     /// Asks the kernel, at this moment, whether the process lives and is what it was; below level `process` nothing is known of
@@ -192,6 +244,20 @@ mod tests {
         let peer = identify(&ours, &settings, &workload).unwrap();
         assert_eq!((peer.level(), peer.process().is_some()), (level, level == Level::Process));
         (peer, ours, theirs)
+    }
+
+    #[test]
+    fn a_request_that_has_waited_behind_another_is_looked_at_again() {
+        let hour = Duration::from_secs(3600);
+        let mut checked =
+            Checked { began: Instant::now().checked_sub(hour).unwrap(), last: AtomicU64::new(0) };
+        assert!(checked.is_late());
+        // As if no time passed from here on.
+        checked.again();
+        checked.began += Duration::from_secs(1);
+        assert!(!checked.is_late());
+        checked.began -= Duration::from_secs(2);
+        assert!(checked.is_late());
     }
 
     async fn receive(watch: &Watch, stream: &UnixStream) -> Result<usize, Fault> {

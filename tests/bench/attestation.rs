@@ -10,12 +10,14 @@ use super::{
 };
 use std::time::Duration;
 
-/// How often each level has its turn; the middle one counts.
-const TURNS: usize = 5;
+/// How often each level has its turn, in the order of the levels; the middle one of the differences within a turn counts, since
+/// a machine is not as fast now as it was a second ago.
+const TURNS: usize = 25;
 
 /// Adds a row for fresh connections and one for a kept one, for each level above `user`.
 pub(super) fn measure(plan: &Plan, agent: &Agent, table: &mut Table) -> Outcome<()> {
-    let span = (plan.warm / 2, plan.load / 3);
+    let turn = |all: Duration| all / u32::try_from(TURNS).unwrap_or(u32::MAX);
+    let span = (turn(plan.warm), turn(plan.load * 3));
     let kept = |level: Level| {
         load::kept(&agent.socket_of(level), agent.request(), first(level), span, agent.process())
     };
@@ -33,6 +35,13 @@ fn first(level: Level) -> First {
     }
 }
 
+/// What one turn of one level cost, in microseconds.
+#[derive(Clone, Copy)]
+struct Cost {
+    cpu: f64,
+    wall: f64,
+}
+
 /// `goals` are those of the levels above `user`, in microseconds.
 fn rows(
     table: &mut Table,
@@ -40,22 +49,21 @@ fn rows(
     goals: [Option<u64>; 2],
     mut run: impl FnMut(Level) -> Outcome<Load>,
 ) -> Outcome<()> {
-    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    let mut turns = Vec::with_capacity(TURNS);
     for _ in 0..TURNS {
-        for (level, took) in Level::ALL.into_iter().zip(&mut took) {
-            let load = run(level)?;
-            took.push((load.cpu_each(), load.times.p50));
-        }
+        let mut cost = |level| {
+            run(level).map(|load| Cost { cpu: micros(load.cpu_each()), wall: micros(load.times.p50) })
+        };
+        turns.push((cost(Level::User)?, [cost(Level::Process)?, cost(Level::Program)?]));
     }
-    let [user, others @ ..] = took.map(|took| {
-        let (cpu, wall) = took.into_iter().unzip();
-        (middle(cpu), middle(wall))
-    });
-    for ((level, (cpu, wall)), goal) in Level::ALL.into_iter().skip(1).zip(others).zip(goals) {
-        let more = cpu - user.0;
+    let user = middle(turns.iter().map(|(user, _)| user.cpu));
+    for (at, goal) in goals.into_iter().enumerate() {
+        let Some(level) = Level::ALL.get(at + 1) else { continue };
+        let costs = || turns.iter().filter_map(|(user, others)| Some((user, others.get(at)?)));
+        let more = middle(costs().map(|(user, other)| other.cpu - user.cpu));
+        let wall = middle(costs().map(|(user, other)| other.wall - user.wall));
         let what = format!("level {}, {what}", level.word());
-        let times = format!("p50 {wall:.0} us, {:.0} at user", user.1);
-        let text = format!("{more:+.1} us CPU ({cpu:.1}, {:.1} at user); {times}", user.0);
+        let text = format!("{more:+.1} us CPU beside {user:.1} at user; p50 {wall:+.1} us");
         match goal {
             Some(goal) => {
                 table.goal(&what, &text, &format!("<= {goal} us"), Bound::AtMost(more, goal as f64));
@@ -66,8 +74,13 @@ fn rows(
     Ok(())
 }
 
-/// The middle one, in microseconds.
-fn middle(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times.get(TURNS / 2).map(|time| time.as_secs_f64() * 1e6).unwrap_or_default()
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// The middle one.
+fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

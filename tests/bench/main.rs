@@ -10,6 +10,7 @@ mod agent;
 mod attestation;
 mod audit;
 mod binary;
+mod cgroup;
 mod disk;
 mod load;
 mod machine;
@@ -87,6 +88,7 @@ fn main() -> Outcome<()> {
     let plan = Plan::of(&arguments);
     let binaries = Binaries::build(plan.program.as_deref())?;
     let cores = Cores::choose()?;
+    let _own = cgroup::Own::enter()?;
     let mut table = Table::new(machine::describe(&binaries, &cores));
     binaries.measure(&mut table);
     if plan.parts == Parts::Attestation {

@@ -83,6 +83,7 @@ pub(super) fn settings(dir: &Path, mode: AuditMode) -> Settings {
         mode,
         journal: Journal { dir: dir.to_owned(), max_size: 4 << 30, segment: 4 << 20, retain: Duration::ZERO },
         sinks: Vec::new(),
+        workloads: 1,
         source: "urn:claviger:payments-api-7c9d/claviger".into(),
         hash_paths: false,
         pod: None,

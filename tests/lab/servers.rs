@@ -2,10 +2,10 @@
 //! claviger takes no part here; what claviger does with these servers is tested in `tests/live`.
 #![expect(clippy::indexing_slicing, reason = "a missing field of an answer must fail the test")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lab::{Postgres, Vault};
+use lab::{ApiServer, Node, Postgres, Vault};
 use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -122,6 +122,75 @@ fn a_dynamic_database_user_logs_in_until_its_lease_is_revoked() {
 fn wrong_sql_is_an_error_with_the_servers_words() {
     let Some(postgres) = Postgres::start() else { return };
     assert!(postgres.query("select nothing from nowhere").unwrap_err().to_string().contains("nowhere"));
+}
+
+/// Whom the API server takes `token` for when it is asked for `audience`.
+fn reviewed(cluster: &lab::Cluster, token: &str, audience: &str) -> Value {
+    let review = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+        "spec": {"token": token, "audiences": [audience]},
+    });
+    cluster.create(&review).json()["status"]["user"]["username"].clone()
+}
+
+#[test]
+#[ignore = "the suite kube starts the same servers; `tests/run long` runs it"]
+fn an_api_server_knows_a_token_of_its_own_by_its_audience() {
+    let Some(api) = ApiServer::start() else { return };
+    let cluster = api.cluster();
+    cluster.namespace("tenant");
+    cluster.account("tenant", "job");
+    let token = cluster.token("tenant", "job", "vault");
+    assert_eq!(reviewed(cluster, &token, "vault"), "system:serviceaccount:tenant:job");
+    assert_eq!(reviewed(cluster, &token, "other"), Value::Null);
+    assert_eq!(reviewed(cluster, &format!("{token}x"), "vault"), Value::Null);
+}
+
+/// A pod that ends well at once runs to its end.
+fn runs_a_pod(node: &Node) {
+    let cluster = node.cluster();
+    let busybox = lab::require("busybox").expect("a shell for the image");
+    let folder = tempfile::tempdir().expect("a folder for the image");
+    let archive = folder.path().join("busybox.tar");
+    lab::write_image(&archive, "node.local/busybox:1", &[(&busybox, "bin/busybox")]);
+    node.import(&archive);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hello"},
+        "spec": {"restartPolicy": "Never", "containers": [{
+            "name": "main", "image": "node.local/busybox:1", "args": ["echo", "hello"], "imagePullPolicy": "Never",
+        }]},
+    });
+    cluster.create(&pod).expect_success();
+    let wait = ["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/hello", "--timeout=60s"];
+    cluster.kubectl(&wait).expect_success();
+    assert_eq!(cluster.kubectl(&["logs", "hello"]).expect_success(), "hello\n");
+}
+
+/// What a node has on the machine while it runs: its link and its cgroup, by the number in its addresses.
+fn traces(number: u8) -> Vec<PathBuf> {
+    let cgroup = format!("claviger-lab-{number}");
+    let mut places = vec![Path::new("/sys/class/net").join(format!("claviger{number}"))];
+    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"] {
+        places.push(Path::new(root).join(&cgroup));
+    }
+    places.retain(|place| place.exists());
+    places
+}
+
+#[test]
+#[ignore = "two nodes take 2 GB and half a minute; `tests/run long` runs it"]
+fn two_nodes_run_pods_side_by_side_and_leave_nothing_behind() {
+    let Some(first) = Node::start() else { return };
+    let Some(second) = Node::start() else { return };
+    let numbers = [&first, &second].map(|node| node.machine().octets()[1]);
+    assert_ne!(numbers[0], numbers[1]);
+    runs_a_pod(&first);
+    runs_a_pod(&second);
+    assert!(numbers.iter().all(|number| traces(*number).len() >= 2), "{numbers:?}");
+    drop(first);
+    second.cluster().kubectl(&["get", "--raw", "/readyz"]).expect_success();
+    drop(second);
+    assert_eq!(numbers.map(traces), [Vec::<PathBuf>::new(), Vec::new()]);
 }
 
 #[test]

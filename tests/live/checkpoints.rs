@@ -75,6 +75,8 @@ fn run(vault: &Vault, agent: Agent) -> Stopped {
     agent.value("stripe");
     agent.ready();
     let before = vault.root().get(&anchor_path()).status;
+    let metric = "audit_checkpoint_age_seconds ";
+    assert!(agent.health("/metrics").text.lines().any(|line| line.starts_with(metric)));
     agent.event("audit.checkpoint.v1", |_| true);
     until("an anchor", || (before == 200 || vault.root().get(&anchor_path()).status == 200).then_some(()));
     let stopped = agent.stop();

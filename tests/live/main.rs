@@ -15,6 +15,7 @@ mod database;
 mod exit;
 mod fingerprint;
 mod logins;
+mod otlp;
 mod outages;
 mod own;
 mod pem;

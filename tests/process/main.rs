@@ -25,6 +25,7 @@ mod modes;
 mod reload;
 mod sockets;
 mod secrecy;
+mod shares;
 mod sandbox;
 mod attestor;
 mod health;
@@ -33,6 +34,7 @@ mod sinks;
 mod handoff;
 mod audit;
 mod own;
+mod trust;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.
 fn skip(why: &str) {

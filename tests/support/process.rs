@@ -207,7 +207,7 @@ pub(crate) fn events_in(dir: &Path) -> Vec<Value> {
             return events;
         }
         assert!(Instant::now() < give_up, "the journal is not whole");
-        thread::sleep(Duration::from_millis(10));
+        thread::park_timeout(Duration::from_millis(10));
     }
 }
 

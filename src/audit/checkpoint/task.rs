@@ -93,6 +93,7 @@ impl Checkpoints {
         observe: impl Fn(Type, Outcome) + Send + Sync + 'static,
     ) -> io::Result<(Self, Task)> {
         let origin = format!("{source}/{}", audit.chain());
+        audit.0.stats.signed_at(clock::since_boot());
         let (sender, asks) = mpsc::unbounded_channel();
         let now = Instant::now();
         let place = settings.anchor.as_ref().map(|place: &Place| (place.mount.clone(), place.of(source)));
@@ -282,6 +283,7 @@ impl Task {
         let event = Event::new(Type::AuditCheckpoint, Outcome::Allow, clock::now());
         let facts = AgentFacts { signed: Some(Box::new(signed.clone())), ..AgentFacts::default() };
         self.record(Event { agent: Some(facts), ..event }).await?;
+        self.audit.0.stats.signed_at(clock::since_boot());
         self.signed.push_back((checkpoint.size, checkpoint.head));
         if self.signed.len() > REMEMBERED {
             self.signed.pop_front();

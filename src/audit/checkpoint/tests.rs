@@ -29,6 +29,7 @@ fn settings(dir: &Path) -> AuditSettings {
         mode: AuditMode::Strict,
         journal: Journal { dir: dir.to_owned(), max_size: 8 << 20, segment: 1 << 20, retain: Duration::ZERO },
         sinks: Vec::new(),
+        workloads: 1,
         source: SOURCE.into(),
         pod: None,
         hash_paths: false,

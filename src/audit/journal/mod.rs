@@ -9,6 +9,7 @@ mod files;
 mod recovery;
 pub(super) mod segment;
 pub(super) mod walk;
+mod weigh;
 
 pub use walk::{Reader, read};
 
@@ -30,6 +31,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+pub(super) use weigh::weigh;
 
 /// Why the journal cannot be written, shared by all who wait.
 pub(super) type Fault = Arc<io::Error>;

@@ -96,6 +96,7 @@ impl Bench {
                 retain: Duration::ZERO,
             },
             sinks: Vec::new(),
+            workloads: 1,
             source: "urn:claviger:test".into(),
             pod: None,
             hash_paths: false,

@@ -6,7 +6,7 @@
 
 use super::{
     outlet::{Code, Failure, Verdict},
-    settings::{Receiver, Tls},
+    settings::Receiver,
 };
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Certificate, Identity, redirect, retry, tls};
@@ -18,6 +18,10 @@ use zeroize::Zeroizing;
 const LARGEST_ANSWER: usize = 64 * 1024;
 /// A certificate file's cap, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// What to do where the system has no trust roots, as in an image FROM scratch.
+pub(super) const NO_ROOTS: &str = "the system's trust roots, since ca_file is not given (name the receiver's CA there, or \
+                                   mount a bundle and name it in SSL_CERT_FILE)";
 
 /// One receiver.
 pub(super) struct Client {
@@ -71,7 +75,7 @@ impl Client {
     ) -> Result<Answer, Verdict> {
         let client = match self.inner.take() {
             Some(client) => client,
-            None => build(&self.to.tls, self.to.timeout).map_err(|why| Verdict::failed("credential", why))?,
+            None => build(&self.to).map_err(|why| Verdict::failed("credential", why))?,
         };
         let answer = ask(&client, url, headers, body).await?;
         if answer.status < 400 {
@@ -101,7 +105,8 @@ async fn ask(
     Ok(Answer { status, after, body })
 }
 
-fn build(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, String> {
+fn build(to: &Receiver) -> Result<reqwest::Client, String> {
+    let (tls, timeout) = (&to.tls, to.timeout);
     let mut builder = reqwest::Client::builder()
         .redirect(redirect::Policy::none())
         .retry(retry::never())
@@ -118,6 +123,9 @@ fn build(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, String> {
             return Err(unusable("there is no certificate in it".into()));
         }
         builder = builder.tls_certs_only(roots);
+    } else if to.url.scheme() == "http" {
+        // As to Vault: without TLS the system's roots are not looked for.
+        builder = builder.tls_certs_only([]);
     }
     if let Some(pair) = &tls.client_cert {
         let mut pem = read(&pair.cert_file)?;
@@ -127,7 +135,10 @@ fn build(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, String> {
             .map_err(|error| format!("using {}: {}", pair.cert_file.display(), chain(&error)))?;
         builder = builder.identity(identity);
     }
-    builder.build().map_err(|error| format!("the TLS settings: {}", chain(&error)))
+    builder.build().map_err(|error| match tls.ca_file {
+        Some(_) => format!("the TLS settings: {}", chain(&error)),
+        None => format!("{NO_ROOTS}: {}", chain(&error)),
+    })
 }
 
 /// Reads a certificate or key.

@@ -158,7 +158,7 @@ async fn connect(settings: &settings::Syslog) -> io::Result<Line> {
 fn tls(settings: &settings::Tls) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder();
     let builder = match &settings.ca_file {
-        None => builder.with_platform_verifier().map_err(|error| format!("the system's roots: {error}"))?,
+        None => builder.with_platform_verifier().map_err(|error| format!("{}: {error}", client::NO_ROOTS))?,
         Some(file) => {
             let unusable = |why: &dyn std::fmt::Display| format!("using {}: {why}", file.display());
             let mut roots = RootCertStore::empty();

@@ -28,6 +28,7 @@ fn settings(dir: &Path) -> Settings {
             retain: Duration::ZERO,
         },
         sinks: Vec::new(),
+        workloads: 1,
         source: "urn:claviger:host/claviger".into(),
         pod: None,
         hash_paths: false,

@@ -44,6 +44,8 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         mode: mode?,
         journal: journal?,
         sinks,
+        // Whoever reads the workloads knows.
+        workloads: 0,
         source,
         pod: None,
         hash_paths: hash_paths?,

@@ -105,7 +105,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let rotations = root.or("rotations", Vec::new(), |leaf| {
         rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
     });
-    let audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
+    let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
     // A faulty mode was written down already: no rule is weaker than the weakest.
@@ -115,7 +115,8 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
     let sandbox = root.or("sandbox", Mode::default(), around::sandbox);
-    if let (Some(audit), Some(workloads)) = (&audit, &workloads) {
+    if let (Some(audit), Some(workloads)) = (&mut audit, &workloads) {
+        audit.workloads = workloads.len();
         strict_remote(&mut root, audit, workloads);
     }
     if let (Some(audit), Some(shutdown)) = (&audit, &shutdown) {

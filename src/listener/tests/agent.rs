@@ -113,6 +113,7 @@ fn journal(directory: &TempDir) -> audit::Settings {
             retain: Duration::ZERO,
         },
         sinks: Vec::new(),
+        workloads: 1,
         source: "urn:claviger:test".into(),
         pod: None,
         hash_paths: false,

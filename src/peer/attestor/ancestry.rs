@@ -4,7 +4,7 @@
 //! itself stayed. Works in a PID namespace that the containers of a pod share, where each container's first process has no
 //! parent that can be seen.
 
-use super::{image::read, texts};
+use super::{image::read_of, texts};
 use crate::peer::program::{Ancestry, Refusal};
 use std::fs;
 
@@ -57,11 +57,11 @@ fn first_ancestor(pid: u32, cgroup: &[u8]) -> Result<Option<u32>, Refusal> {
 }
 
 fn stat_of(pid: u32) -> Result<texts::Stat, Refusal> {
-    let text = read(pid, "stat").map_err(|_| Refusal::Ancestry)?;
+    let text = read_of(pid, "stat").map_err(|_| Refusal::Ancestry)?;
     texts::stat(&text).ok_or(Refusal::Ancestry)
 }
 
 fn cgroup_of(pid: u32) -> Result<Vec<u8>, Refusal> {
-    let text = read(pid, "cgroup").map_err(|_| Refusal::Ancestry)?;
+    let text = read_of(pid, "cgroup").map_err(|_| Refusal::Ancestry)?;
     Ok(texts::cgroup(&text).to_vec())
 }

@@ -2,7 +2,7 @@
 //!
 //! No task of its own: whoever waits for an answer takes in those of others too.
 
-use super::wire::{ANSWER, Answer, Depth, Id, Request};
+use super::wire::{ANSWER, Answer, Depth, Id, MOST_DROPPED, Request};
 use crate::{
     crypto::Hash,
     peer::{
@@ -29,6 +29,8 @@ use std::{
 };
 use tokio::{io::unix::AsyncFd, sync::oneshot, time::timeout};
 
+/// How many images are dropped before the attestor is told: each message wakes it. It can hold many times as many.
+const DROPPED: usize = 16;
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_millis(250);
 
@@ -55,7 +57,7 @@ struct Inner {
 struct State {
     last: Id,
     waiting: HashMap<Id, oneshot::Sender<Result<u64, Refusal>>>,
-    /// Those that need not be held any more, and that could not be said yet.
+    /// Those that need not be held any more, and of which that was not said yet.
     dropped: Vec<Id>,
     gone: bool,
 }
@@ -170,8 +172,13 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        self.attestor.0.state().dropped.push(self.id);
-        self.attestor.0.say_dropped();
+        let mut state = self.attestor.0.state();
+        state.dropped.push(self.id);
+        let many = state.dropped.len() >= DROPPED;
+        drop(state);
+        if many {
+            self.attestor.0.say_dropped();
+        }
     }
 }
 
@@ -190,7 +197,6 @@ impl Inner {
         let packet = request.encode().ok_or(Refusal::AttestorFailed)?;
         // The death of an earlier worker is not this request's.
         self.take_in();
-        self.say_dropped();
         let (answered, answer) = oneshot::channel();
         self.state().waiting.insert(id, answered);
         let _waits = Waits { inner: self, id };
@@ -260,10 +266,12 @@ impl Inner {
 
     fn say_dropped(&self) {
         let mut state = self.state();
-        while let Some(id) = state.dropped.pop() {
-            let sent = Request::Drop(id).encode().map(|packet| self.send(&packet, None));
+        while !state.dropped.is_empty() {
+            let rest = state.dropped.len().saturating_sub(MOST_DROPPED);
+            let ids = state.dropped.split_off(rest);
+            let sent = Request::Drop(ids.clone()).encode().map(|packet| self.send(&packet, None));
             if sent == Some(Err(Errno::EAGAIN)) {
-                state.dropped.push(id);
+                state.dropped.extend(ids);
                 return;
             }
         }

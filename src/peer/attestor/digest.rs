@@ -1,4 +1,4 @@
-//! Digests of executables, and which of them are remembered for how long. Pure but for [`hash`] and [`Stamp::of`].
+//! Digests of executables, and which of them are remembered for how long. Pure but for [`hash`].
 //!
 //! Never goes by a path. Knows no processes.
 
@@ -8,7 +8,7 @@ use crate::{
 };
 use nix::sys::stat::{major, minor};
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     time::{Duration, Instant, SystemTime},
@@ -41,19 +41,15 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Of an open file, now.
-    ///
-    /// # Errors
-    /// What statx(2) says.
-    pub(super) fn of(file: &File) -> io::Result<Self> {
-        let told = file.metadata()?;
-        Ok(Self {
+    /// Of an open file, as the kernel has just told it.
+    pub(super) fn of(told: &Metadata) -> Self {
+        Self {
             file: FileId { major: major(told.dev()), minor: minor(told.dev()), inode: told.ino() },
             size: told.size(),
             modified: (told.mtime(), told.mtime_nsec()),
             changed: (told.ctime(), told.ctime_nsec()),
             born: told.created().ok(),
-        })
+        }
     }
 
     /// Its size in bytes.
@@ -97,7 +93,7 @@ pub(super) fn hash(file: &File, stamp: &Stamp, mut moved: impl FnMut()) -> Resul
         }
         moved();
     }
-    let after = Stamp::of(file).map_err(|_| Refusal::AttestorFailed)?;
+    let after = Stamp::of(&file.metadata().map_err(|_| Refusal::AttestorFailed)?);
     if after == *stamp && at == stamp.size { Ok(hash.finish()) } else { Err(Refusal::ImageChanged) }
 }
 
@@ -224,13 +220,13 @@ mod tests {
         let text = vec![7; PART + 3];
         file.write_all(&text).unwrap();
         let open = File::open(file.path()).unwrap();
-        let stamp = Stamp::of(&open).unwrap();
+        let stamp = Stamp::of(&open.metadata().unwrap());
         let mut parts = 0;
         assert_eq!(hash(&open, &stamp, || parts += 1), Ok(sha256(&text)));
         assert_eq!(parts, 2);
         file.write_all(b"more").unwrap();
         assert_eq!(hash(&open, &stamp, || {}), Err(Refusal::ImageChanged));
         fs::File::create(file.path()).unwrap().set_len(LARGEST + 1).unwrap();
-        assert_eq!(hash(&open, &Stamp::of(&open).unwrap(), || {}), Err(Refusal::ExeTooBig));
+        assert_eq!(hash(&open, &Stamp::of(&open.metadata().unwrap()), || {}), Err(Refusal::ExeTooBig));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     crypto::Hash,
     peer::{
         kernel::{self, LiveIds},
-        program::{Facts, Refusal, Settings, State, judge, judge_state},
+        program::{Facts, FileId, Mapping, Refusal, Settings, State, judge, judge_image, judge_state},
     },
 };
 use nix::{
@@ -23,7 +23,7 @@ use nix::{
 };
 use std::{
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::{FileExt as _, MetadataExt as _},
@@ -31,7 +31,7 @@ use std::{
 };
 
 /// The largest text of `/proc` that is read: that of about 40,000 pieces of memory.
-const LARGEST: u64 = 4 << 20;
+const LARGEST: usize = 4 << 20;
 /// The most threads that are looked at.
 const THREADS: usize = 4096;
 
@@ -47,6 +47,7 @@ pub(super) struct Candidate {
     pub(super) stamp: Stamp,
     name: String,
     trusted: bool,
+    terminal: bool,
 }
 
 /// A process that is held: by pidfd, by the memory it had, and by what tells one image from another.
@@ -54,13 +55,24 @@ pub(super) struct Candidate {
 struct Held {
     pidfd: OwnedFd,
     pid: u32,
-    // Reads nothing any more once that memory is gone, as after execve(2).
-    maps: File,
+    files: Files,
     image: Image,
     ids: LiveIds,
 }
 
-/// A process that executes a permitted program.
+/// The files of `/proc` that are read again and again. Each is the process's own as long as it is open, whoever has its number.
+#[derive(Debug)]
+struct Files {
+    // Nothing can be read of these two any more once that memory is gone, as after execve(2).
+    maps: File,
+    pagemap: File,
+    stat: File,
+    // Of its first thread.
+    status: File,
+}
+
+/// A process that executes a permitted program, from a file that is as it must be. What it has in its memory, and what holds of
+/// its threads, is for [`Self::check`].
 #[derive(Debug)]
 pub(super) struct Permitted {
     held: Held,
@@ -74,10 +86,10 @@ impl Candidate {
     /// # Errors
     /// Why that cannot be.
     pub(super) fn new(pidfd: OwnedFd, settings: Settings) -> Result<Self, Refusal> {
-        let (held, executable) = Held::take(pidfd)?;
+        let (held, executable, terminal) = Held::take(pidfd)?;
         let failed = |_| Refusal::AttestorFailed;
         let told = executable.metadata().map_err(failed)?;
-        let stamp = Stamp::of(&executable).map_err(failed)?;
+        let stamp = Stamp::of(&told);
         if fstatfs(&executable).map_err(|_| Refusal::AttestorFailed)?.filesystem_type() == FUSE {
             return Err(Refusal::ExeUnreadable);
         }
@@ -86,29 +98,32 @@ impl Candidate {
         if told.nlink() == 0 || name.ends_with(" (deleted)") {
             return Err(Refusal::ExeDeleted);
         }
-        Ok(Self { held, settings, executable, stamp, name, trusted: memory::is_roots_own(&told) })
+        Ok(Self { held, settings, executable, stamp, name, trusted: memory::is_roots_own(&told), terminal })
     }
 
-    /// Judges it, now that the digest of its executable is known; and looks whether it still is what it was.
+    /// Whether it still executes what it did: to be asked where finding out its digest took a while.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        self.held.check_image().map(|_| ())
+    }
+
+    /// Judges what it executes, now that the digest of that is known.
     ///
     /// # Errors
     /// The first thing against it.
     pub(super) fn judge(self, digest: Hash) -> Result<Permitted, Refusal> {
-        let Self { held, settings, stamp, name, trusted, .. } = self;
-        let (file, pid) = (stamp.file, held.pid);
-        // What says no already needs no further look.
-        if !settings.exe_sha256.contains(&digest) {
+        let Self { held, settings, stamp, name, trusted, terminal, .. } = self;
+        let of_container_main = ancestry::ask(settings.ancestry, held.pid)?;
+        if of_container_main.is_some() {
+            // Numbers of processes were followed.
             held.check_image()?;
-            return Err(Refusal::Digest);
         }
-        let looked = memory::mappings(pid, file)
-            .and_then(|mappings| Ok((mappings, state_of_all(pid)?, ancestry::ask(settings.ancestry, pid)?)));
-        let terminal = held.check_image()?.terminal;
-        let (mappings, state, of_container_main) = looked?;
+        let (mappings, state) = (Vec::new(), State::default());
+        let file = stamp.file;
         let facts = Facts { digest, name, file, trusted, mappings, state, terminal, of_container_main };
-        judge(&settings, &facts)?;
-        // What was seen of its memory is looked at anew each time.
-        let facts = Facts { mappings: Vec::new(), ..facts };
+        judge_image(&settings, &facts)?;
         Ok(Permitted { held, settings, facts })
     }
 }
@@ -128,40 +143,50 @@ impl Permitted {
         if depth == Depth::Light {
             return judge_state(&self.settings, self.held.check()?);
         }
-        let pid = self.held.pid;
-        let looked =
-            memory::mappings(pid, self.facts.file).and_then(|mappings| Ok((mappings, state_of_all(pid)?)));
-        self.held.check_image()?;
-        let (mappings, state) = looked?;
-        judge(&self.settings, &Facts { mappings, state, ..self.facts.clone() })
+        let (stat, mappings, state) = self.held.check_all(self.facts.file)?;
+        judge(&self.settings, &Facts { mappings, state, terminal: stat.terminal, ..self.facts.clone() })
     }
 }
 
 /// What is found when a process is taken hold of.
 struct Look {
     pid: u32,
-    maps: File,
-    image: Image,
+    files: Files,
+    stat: Stat,
     ids: LiveIds,
     executable: File,
 }
 
 impl Held {
-    /// Takes hold of a process, and opens its executable.
-    fn take(pidfd: OwnedFd) -> Result<(Self, File), Refusal> {
+    /// Takes hold of a process, and opens its executable; says whether it has a controlling terminal.
+    fn take(pidfd: OwnedFd) -> Result<(Self, File, bool), Refusal> {
         check_alive(pidfd.as_fd())?;
         let looked = Look::at(pidfd.as_fd());
         // If it lives now, its number was its own all the while.
         check_alive(pidfd.as_fd())?;
-        let Look { pid, maps, image, ids, executable } = looked?;
-        Ok((Self { pidfd, pid, maps, image, ids }, executable))
+        let Look { pid, files, stat, ids, executable } = looked?;
+        Ok((Self { pidfd, pid, files, image: stat.image, ids }, executable, stat.terminal))
     }
 
     /// That it lives, is the same image and has the same ids; and the state of its first thread.
     fn check(&self) -> Result<State, Refusal> {
-        let state = state(&format!("/proc/{}/status", self.pid));
+        let state = self.files.state();
         self.check_image()?;
         state
+    }
+
+    /// The same, and what it may execute, and what holds of all its threads.
+    fn check_all(&self, own: FileId) -> Result<(Stat, Vec<Mapping>, State), Refusal> {
+        let Files { maps, pagemap, .. } = &self.files;
+        let mappings = memory::mappings(self.pid, maps, pagemap, own);
+        let first = self.files.state();
+        let stat = self.check_image()?;
+        let (mappings, first) = (mappings?, first?);
+        if stat.threads == 1 {
+            return Ok((stat, mappings, first));
+        }
+        let all = state_of_all(self.pid);
+        Ok((self.check_image()?, mappings, all?))
     }
 
     /// That it lives, is the same image and has the same ids.
@@ -173,8 +198,8 @@ impl Held {
     }
 
     fn look(&self) -> Result<Stat, Refusal> {
-        let readable = is_readable(&self.maps)?;
-        let stat = stat(self.pid)?;
+        let readable = self.files.have_memory()?;
+        let stat = self.files.stat()?;
         if !readable || stat.image != self.image {
             return Err(Refusal::ImageChanged);
         }
@@ -196,9 +221,9 @@ impl Look {
             }
             Err(_) => return Err(Refusal::AttestorFailed),
         };
-        let maps = File::open(format!("/proc/{pid}/maps")).map_err(|error| unreadable(&error))?;
-        let image = stat(pid)?.image;
-        if !image.is_told() {
+        let files = Files::of(pid)?;
+        let stat = files.stat()?;
+        if !stat.image.is_told() {
             return Err(Refusal::ExeUnreadable);
         }
         let executable = File::open(format!("/proc/{pid}/exe")).map_err(|error| match error.kind() {
@@ -206,10 +231,35 @@ impl Look {
             io::ErrorKind::NotFound => Refusal::ExeUnreadable,
             _ => unreadable(&error),
         })?;
-        if !is_readable(&maps)? {
+        if !files.have_memory()? {
             return Err(Refusal::ImageChanged);
         }
-        Ok(Self { pid, maps, image, ids, executable })
+        Ok(Self { pid, files, stat, ids, executable })
+    }
+}
+
+impl Files {
+    fn of(pid: u32) -> Result<Self, Refusal> {
+        let open = |name| File::open(format!("/proc/{pid}/{name}")).map_err(|error| unreadable(&error));
+        Ok(Self {
+            maps: open("maps")?,
+            pagemap: open("pagemap")?,
+            stat: open("stat")?,
+            status: open("status")?,
+        })
+    }
+
+    /// Whether the memory is there that was pinned.
+    fn have_memory(&self) -> Result<bool, Refusal> {
+        self.maps.read_at(&mut [0], 0).map(|read| read == 1).map_err(|error| unreadable(&error))
+    }
+
+    fn stat(&self) -> Result<Stat, Refusal> {
+        texts::stat(&read(&self.stat)?).ok_or(Refusal::AttestorFailed)
+    }
+
+    fn state(&self) -> Result<State, Refusal> {
+        texts::status(&read(&self.status)?).ok_or(Refusal::AttestorFailed)
     }
 }
 
@@ -248,46 +298,48 @@ pub(super) fn unreadable(error: &io::Error) -> Refusal {
     }
 }
 
-/// One byte of memory that was pinned.
-fn is_readable(maps: &File) -> Result<bool, Refusal> {
-    maps.read_at(&mut [0], 0).map(|read| read == 1).map_err(|error| unreadable(&error))
-}
-
 /// A text of `/proc/PID`.
 ///
 /// # Errors
+/// As [`read`].
+pub(super) fn read_of(pid: u32, name: &str) -> Result<Vec<u8>, Refusal> {
+    read(&File::open(format!("/proc/{pid}/{name}")).map_err(|error| unreadable(&error))?)
+}
+
+/// A text of `/proc`, from its beginning.
+///
+/// # Errors
 /// Why it cannot be read; [`Refusal::AttestorFailed`] if it is too long.
-pub(super) fn read(pid: u32, name: &str) -> Result<Vec<u8>, Refusal> {
-    read_path(&format!("/proc/{pid}/{name}"))
-}
-
-fn read_path(path: &str) -> Result<Vec<u8>, Refusal> {
-    let mut text = Vec::with_capacity(4096);
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
-    file.take(LARGEST).read_to_end(&mut text).map_err(|error| unreadable(&error))?;
-    if (text.len() as u64) < LARGEST { Ok(text) } else { Err(Refusal::AttestorFailed) }
-}
-
-fn stat(pid: u32) -> Result<Stat, Refusal> {
-    texts::stat(&read(pid, "stat")?).ok_or(Refusal::AttestorFailed)
-}
-
-fn state(path: &str) -> Result<State, Refusal> {
-    texts::status(&read_path(path)?).ok_or(Refusal::AttestorFailed)
+pub(super) fn read(file: &File) -> Result<Vec<u8>, Refusal> {
+    let (mut text, mut end) = (vec![0; 8 << 10], 0);
+    loop {
+        let room = text.get_mut(end..).unwrap_or_default();
+        match file.read_at(room, end as u64).map_err(|error| unreadable(&error))? {
+            0 => break,
+            read => end += read,
+        }
+        if end == text.len() {
+            text.resize(end * 2, 0);
+        }
+        if end > LARGEST {
+            return Err(Refusal::AttestorFailed);
+        }
+    }
+    text.truncate(end);
+    Ok(text)
 }
 
 /// What holds of all its threads: each can be traced alone, and have a filter alone.
 fn state_of_all(pid: u32) -> Result<State, Refusal> {
-    let folder = format!("/proc/{pid}/task");
     let mut all = State { traced: false, no_new_privs: true, filtered: true };
     let mut threads = 0;
-    for thread in fs::read_dir(&folder).map_err(|error| unreadable(&error))? {
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| unreadable(&error))? {
         let thread = thread.map_err(|error| unreadable(&error))?.file_name();
         let Some(thread) = thread.to_str() else { return Err(Refusal::AttestorFailed) };
-        let one = match state(&format!("{folder}/{thread}/status")) {
+        let one = match read_of(pid, &format!("task/{thread}/status")) {
             // This one has ended.
             Err(Refusal::PidNotVisible) => continue,
-            one => one?,
+            text => texts::status(&text?).ok_or(Refusal::AttestorFailed)?,
         };
         all.traced |= one.traced;
         all.no_new_privs &= one.no_new_privs;

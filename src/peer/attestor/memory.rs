@@ -28,10 +28,9 @@ pub(super) const FUSE: FsType = FsType(0x6573_5546);
 /// The most pages of one piece of code that are looked at: 4 GiB where a page is 4 KiB.
 const MOST_PAGES: u64 = 1 << 20;
 
-/// What it may execute. That its memory is the one that was pinned must be checked afterwards.
-pub(super) fn mappings(pid: u32, own: FileId) -> Result<Vec<Mapping>, Refusal> {
-    let rows = texts::executable(&read(pid, "maps")?).ok_or(Refusal::AttestorFailed)?;
-    let pagemap = File::open(format!("/proc/{pid}/pagemap")).map_err(|error| unreadable(&error))?;
+/// What may be executed of this memory. That it is still the process's must be checked afterwards.
+pub(super) fn mappings(pid: u32, maps: &File, pagemap: &File, own: FileId) -> Result<Vec<Mapping>, Refusal> {
+    let rows = texts::executable(&read(maps)?).ok_or(Refusal::AttestorFailed)?;
     let backed = |row: texts::Row| {
         let backing = match row.file {
             // The same for all, at the end of all addresses: nobody can write it.
@@ -45,7 +44,7 @@ pub(super) fn mappings(pid: u32, own: FileId) -> Result<Vec<Mapping>, Refusal> {
                 Backing::File { id, path: row.path, trusted }
             }
         };
-        let modified = backing != Backing::Nothing && is_modified(&pagemap, &row.addresses)?;
+        let modified = backing != Backing::Nothing && is_modified(pagemap, &row.addresses)?;
         Ok(Some(Mapping { backing, modified, writable: row.writable }))
     };
     rows.into_iter().map(backed).filter_map(Result::transpose).collect()

@@ -94,11 +94,17 @@ async fn answers(attestor: &Attestor) {
     sleeper.end();
 }
 
+/// What it finds of all there is to a program: its image, and what it has in its memory.
+async fn all_of(attestor: &Attestor, pidfd: OwnedFd, settings: &Settings) -> Result<Image, Refusal> {
+    let image = attestor.pin(pidfd.as_fd(), settings).await?;
+    image.check(Depth::Full).await.map(|()| image)
+}
+
 /// What it answers in time, if not at once.
 async fn answer(attestor: &Attestor, running: &Running, settings: &Settings) -> Result<Image, Refusal> {
     let begun = Instant::now();
     loop {
-        match attestor.pin(running.pidfd().as_fd(), settings).await {
+        match all_of(attestor, running.pidfd(), settings).await {
             Err(Refusal::Timeout) if begun.elapsed() < PATIENCE => {}
             found => return found,
         }
@@ -244,14 +250,14 @@ async fn the_permitted_program_is_permitted_and_stays_so() {
     }
     let (attestor, program) = (attestor().await, Program::copy("/bin/sleep"));
     let mut running = program.start();
-    let image = attestor.pin(running.pidfd().as_fd(), &program.settings()).await.unwrap();
+    let image = all_of(&attestor, running.pidfd(), &program.settings()).await.unwrap();
     for _ in 0..100 {
         assert_eq!(image.check(Depth::Light).await, Ok(()));
         assert_eq!(image.check(Depth::Full).await, Ok(()));
     }
     running.end();
     assert_eq!(image.check(Depth::Light).await, Err(Refusal::PeerExited));
-    refused(attestor.pin(pidfd_of_the_dead().as_fd(), &program.settings()).await, Refusal::PeerExited);
+    refused(all_of(&attestor, pidfd_of_the_dead(), &program.settings()).await, Refusal::PeerExited);
 }
 
 fn pidfd_of_the_dead() -> OwnedFd {
@@ -269,9 +275,9 @@ async fn another_program_is_refused() {
     let (attestor, program) = (attestor().await, Program::copy("/bin/sleep"));
     let settings = program.settings();
     let other = Running::start(Command::new("/bin/sleep").arg("1000"));
-    refused(attestor.pin(other.pidfd().as_fd(), &settings).await, Refusal::Digest);
+    refused(all_of(&attestor, other.pidfd(), &settings).await, Refusal::Digest);
     let nobody = Settings { exe_sha256: vec![], ..settings };
-    refused(attestor.pin(program.start().pidfd().as_fd(), &nobody).await, Refusal::Digest);
+    refused(all_of(&attestor, program.start().pidfd(), &nobody).await, Refusal::Digest);
 }
 
 #[tokio::test]
@@ -284,7 +290,7 @@ async fn a_file_that_is_rewritten_or_renamed_over_after_a_grant_is_refused() {
     program.settle();
     let mut running = program.start();
     for _ in 0..2 {
-        attestor.pin(running.pidfd().as_fd(), &settings).await.unwrap();
+        all_of(&attestor, running.pidfd(), &settings).await.unwrap();
     }
     running.end();
     // As large as before, and as old as before.
@@ -295,12 +301,12 @@ async fn a_file_that_is_rewritten_or_renamed_over_after_a_grant_is_refused() {
     file.set_modified(modified).unwrap();
     drop(file);
     let mut running = program.start();
-    refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::Digest);
+    refused(all_of(&attestor, running.pidfd(), &settings).await, Refusal::Digest);
     running.end();
     let other = Program::copy("/bin/sleep");
     other.append(b"three");
     fs::rename(&other.path, &program.path).unwrap();
-    refused(attestor.pin(program.start().pidfd().as_fd(), &settings).await, Refusal::Digest);
+    refused(all_of(&attestor, program.start().pidfd(), &settings).await, Refusal::Digest);
 }
 
 #[tokio::test]
@@ -311,14 +317,14 @@ async fn a_program_whose_file_is_deleted_or_not_roots_own_is_refused() {
     let (attestor, program) = (attestor().await, Program::copy("/bin/sleep"));
     let (settings, running) = (program.settings(), program.start());
     fs::set_permissions(&program.path, Permissions::from_mode(0o775)).unwrap();
-    refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::MappingNotAllowed);
+    refused(all_of(&attestor, running.pidfd(), &settings).await, Refusal::MappingNotAllowed);
     fs::set_permissions(&program.path, Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::chown(&program.path, Some(1000), None).unwrap();
-    refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::MappingNotAllowed);
+    refused(all_of(&attestor, running.pidfd(), &settings).await, Refusal::MappingNotAllowed);
     std::os::unix::fs::chown(&program.path, Some(0), None).unwrap();
-    attestor.pin(running.pidfd().as_fd(), &settings).await.unwrap();
+    all_of(&attestor, running.pidfd(), &settings).await.unwrap();
     fs::remove_file(&program.path).unwrap();
-    refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::ExeDeleted);
+    refused(all_of(&attestor, running.pidfd(), &settings).await, Refusal::ExeDeleted);
 }
 
 #[tokio::test]
@@ -331,7 +337,7 @@ async fn a_process_that_becomes_another_program_is_no_longer_the_one_that_was_pi
     let mut running = Running::start(
         command.args(["-c", "read line; exec \"$0\" -c 'read line; read line'"]).arg(&program.path),
     );
-    let image = attestor.pin(running.pidfd().as_fd(), &program.settings()).await.unwrap();
+    let image = all_of(&attestor, running.pidfd(), &program.settings()).await.unwrap();
     assert_eq!(image.check(Depth::Full).await, Ok(()));
     let before = fs::read(running.proc("cmdline")).unwrap();
     writeln!(running.0.stdin.as_ref().unwrap()).unwrap();
@@ -362,13 +368,13 @@ async fn a_library_from_elsewhere_is_refused_though_the_program_is_permitted() {
     let is_loaded =
         |path: &Path| fs::read_to_string(running.proc("maps")).unwrap().contains(path.to_str().unwrap());
     wait_until("the library", || is_loaded(&library));
-    refused(attestor.pin(running.pidfd().as_fd(), &program.settings()).await, Refusal::MappingNotAllowed);
+    refused(all_of(&attestor, running.pidfd(), &program.settings()).await, Refusal::MappingNotAllowed);
     // Where it is allowed, it must be root's own.
     let mut settings = program.settings();
     settings.allow_prefix.push(program.folder.path().into());
-    attestor.pin(running.pidfd().as_fd(), &settings).await.unwrap();
+    all_of(&attestor, running.pidfd(), &settings).await.unwrap();
     fs::set_permissions(&library, Permissions::from_mode(0o646)).unwrap();
-    refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::MappingNotAllowed);
+    refused(all_of(&attestor, running.pidfd(), &settings).await, Refusal::MappingNotAllowed);
 }
 
 #[tokio::test]
@@ -378,14 +384,14 @@ async fn code_that_is_changed_or_brought_in_is_seen() {
     }
     let (attestor, program) = (attestor().await, Program::copy("/bin/sleep"));
     let running = program.start();
-    let image = attestor.pin(running.pidfd().as_fd(), &program.settings()).await.unwrap();
+    let image = all_of(&attestor, running.pidfd(), &program.settings()).await.unwrap();
     let maps = fs::read_to_string(running.proc("maps")).unwrap();
     let code = maps.lines().find(|line| line.contains("r-xp") && line.contains("payments")).unwrap();
     let address = u64::from_str_radix(code.split('-').next().unwrap(), 16).unwrap();
     let memory = OpenOptions::new().write(true).open(running.proc("mem")).unwrap();
     memory.write_all_at(&[0xcc], address + 0x100).unwrap();
     assert_eq!(image.check(Depth::Full).await, Err(Refusal::TextModified));
-    refused(attestor.pin(running.pidfd().as_fd(), &program.settings()).await, Refusal::TextModified);
+    refused(all_of(&attestor, running.pidfd(), &program.settings()).await, Refusal::TextModified);
 }
 
 #[tokio::test]
@@ -404,9 +410,9 @@ async fn memory_that_no_file_backs_may_not_be_executed_unless_that_is_allowed() 
     let running = program.start();
     let maps = || fs::read_to_string(running.proc("maps")).unwrap();
     wait_until("its memory", || maps().contains("rwxp"));
-    refused(attestor.pin(running.pidfd().as_fd(), &program.settings()).await, Refusal::AnonExec);
+    refused(all_of(&attestor, running.pidfd(), &program.settings()).await, Refusal::AnonExec);
     let allowed = Settings { anon_exec: Allowance::Allow, ..program.settings() };
-    attestor.pin(running.pidfd().as_fd(), &allowed).await.unwrap();
+    all_of(&attestor, running.pidfd(), &allowed).await.unwrap();
 }
 
 #[tokio::test]
@@ -417,13 +423,13 @@ async fn a_traced_process_is_refused_for_as_long_as_it_is_traced() {
     }
     let (attestor, program) = (attestor().await, Program::copy("/bin/sleep"));
     let running = program.start();
-    let image = attestor.pin(running.pidfd().as_fd(), &program.settings()).await.unwrap();
+    let image = all_of(&attestor, running.pidfd(), &program.settings()).await.unwrap();
     ptrace::attach(running.pid()).unwrap();
     waitpid(running.pid(), None).unwrap();
     assert_eq!(image.check(Depth::Light).await, Err(Refusal::Traced));
-    refused(attestor.pin(running.pidfd().as_fd(), &program.settings()).await, Refusal::Traced);
+    refused(all_of(&attestor, running.pidfd(), &program.settings()).await, Refusal::Traced);
     ptrace::detach(running.pid(), None).unwrap();
-    attestor.pin(running.pidfd().as_fd(), &program.settings()).await.unwrap();
+    all_of(&attestor, running.pidfd(), &program.settings()).await.unwrap();
 }
 
 #[tokio::test]
@@ -434,14 +440,14 @@ async fn what_is_required_beside_the_program_is_asked_of_the_kernel() {
     let (attestor, program) = (attestor().await, Program::copy("/bin/sleep"));
     let (running, settings) = (program.start(), program.settings());
     let privileges = Settings { no_new_privs: true, ..settings.clone() };
-    refused(attestor.pin(running.pidfd().as_fd(), &privileges).await, Refusal::NoNewPrivs);
+    refused(all_of(&attestor, running.pidfd(), &privileges).await, Refusal::NoNewPrivs);
     let filter = Settings { seccomp: true, ..settings.clone() };
-    refused(attestor.pin(running.pidfd().as_fd(), &filter).await, Refusal::Seccomp);
+    refused(all_of(&attestor, running.pidfd(), &filter).await, Refusal::Seccomp);
     let main = Settings { ancestry: Ancestry::ContainerMain, ..settings };
-    refused(attestor.pin(running.pidfd().as_fd(), &main).await, Refusal::Ancestry);
+    refused(all_of(&attestor, running.pidfd(), &main).await, Refusal::Ancestry);
     let tame = Running::start(Command::new("setpriv").arg("--no-new-privs").arg(&program.path).arg("1000"));
     program.is_executed_by(tame.pid());
-    attestor.pin(tame.pidfd().as_fd(), &privileges).await.unwrap();
+    all_of(&attestor, tame.pidfd(), &privileges).await.unwrap();
 }
 
 #[tokio::test]
@@ -454,9 +460,9 @@ async fn an_attestor_without_the_right_to_look_refuses() {
     let (attestor, program) = (attestor_by(command).await, Program::copy("/bin/sleep"));
     let settings = program.settings();
     let start = |uid, gid| Running::start(Command::new(&program.path).arg("1000").uid(uid).gid(gid));
-    attestor.pin(start(NOBODY, NOBODY).pidfd().as_fd(), &settings).await.unwrap();
+    all_of(&attestor, start(NOBODY, NOBODY).pidfd(), &settings).await.unwrap();
     for (uid, gid) in [(NOBODY, 1000), (1000, NOBODY), (0, 0)] {
-        refused(attestor.pin(start(uid, gid).pidfd().as_fd(), &settings).await, Refusal::ExeUnreadable);
+        refused(all_of(&attestor, start(uid, gid).pidfd(), &settings).await, Refusal::ExeUnreadable);
         assert_eq!(
             attestor.mount_namespace(start(uid, gid).pidfd().as_fd()).await,
             Err(Refusal::PidNotVisible)
@@ -464,7 +470,7 @@ async fn an_attestor_without_the_right_to_look_refuses() {
     }
     // Whose image may not be read is not dumpable.
     fs::set_permissions(&program.path, Permissions::from_mode(0o711)).unwrap();
-    refused(attestor.pin(start(NOBODY, NOBODY).pidfd().as_fd(), &settings).await, Refusal::ExeUnreadable);
+    refused(all_of(&attestor, start(NOBODY, NOBODY).pidfd(), &settings).await, Refusal::ExeUnreadable);
 }
 
 /// Why the attestor is a process of its own: in any sandbox by Landlock, whatever that allows, it sees nobody outside.
@@ -475,7 +481,7 @@ async fn an_attestor_in_a_sandbox_is_blind_and_refuses() {
     }
     let (attestor, program) = (attestor_by(layer("blinded_process")).await, Program::copy("/bin/sleep"));
     let running = program.start();
-    refused(attestor.pin(running.pidfd().as_fd(), &program.settings()).await, Refusal::ExeUnreadable);
+    refused(all_of(&attestor, running.pidfd(), &program.settings()).await, Refusal::ExeUnreadable);
     assert_eq!(attestor.mount_namespace(running.pidfd().as_fd()).await, Err(Refusal::PidNotVisible));
 }
 
@@ -489,7 +495,7 @@ async fn a_process_outside_our_pid_namespace_is_refused() {
     command.arg(std::env::current_exe().unwrap()).args(arguments("first_process"));
     let (attestor, program) = (attestor_by(command).await, Program::copy("/bin/sleep"));
     let running = program.start();
-    refused(attestor.pin(running.pidfd().as_fd(), &program.settings()).await, Refusal::PidNotVisible);
+    refused(all_of(&attestor, running.pidfd(), &program.settings()).await, Refusal::PidNotVisible);
 }
 
 #[tokio::test]
@@ -514,13 +520,13 @@ async fn only_what_descends_from_the_first_process_of_its_container_does_so() {
     let mut command = enter(&std::env::current_exe().unwrap());
     command.args(arguments("first_process"));
     let attestor = attestor_by(command).await;
-    attestor.pin(pidfd_of(child).as_fd(), &settings).await.unwrap();
+    all_of(&attestor, pidfd_of(child), &settings).await.unwrap();
     // As `kubectl exec` enters.
     let entered = Running::start(enter(&program.path).arg("1000"));
     let entered = child_of(entered.0.id());
     program.is_executed_by(entered);
-    refused(attestor.pin(pidfd_of(entered).as_fd(), &settings).await, Refusal::Ancestry);
-    attestor.pin(pidfd_of(entered).as_fd(), &program.settings()).await.unwrap();
+    refused(all_of(&attestor, pidfd_of(entered), &settings).await, Refusal::Ancestry);
+    all_of(&attestor, pidfd_of(entered), &program.settings()).await.unwrap();
     kill(entered, Signal::SIGKILL).unwrap();
 }
 
@@ -543,7 +549,7 @@ async fn a_worker_that_dies_fails_what_it_had_and_another_takes_over() {
     }
     let (attestor, program) = (attestor().await, Program::copy("/bin/sleep"));
     let (running, settings) = (program.start(), program.settings());
-    let image = attestor.pin(running.pidfd().as_fd(), &settings).await.unwrap();
+    let image = all_of(&attestor, running.pidfd(), &settings).await.unwrap();
     let worker = worker_of(&attestor);
     freeze(worker);
     let pidfd = running.pidfd();
@@ -554,7 +560,7 @@ async fn a_worker_that_dies_fails_what_it_had_and_another_takes_over() {
     answers(&attestor).await;
     assert_ne!(worker_of(&attestor), worker);
     assert_eq!(image.check(Depth::Light).await, Err(Refusal::AttestorFailed));
-    attestor.pin(running.pidfd().as_fd(), &settings).await.unwrap();
+    all_of(&attestor, running.pidfd(), &settings).await.unwrap();
     assert!(attestor.is_running());
 }
 
@@ -569,7 +575,7 @@ async fn a_worker_that_does_not_answer_is_a_refusal_and_what_it_says_later_count
     let (running, settings) = (program.start(), program.settings());
     let worker = worker_of(&attestor);
     freeze(worker);
-    refused(attestor.pin(running.pidfd().as_fd(), &settings).await, Refusal::Timeout);
+    refused(all_of(&attestor, running.pidfd(), &settings).await, Refusal::Timeout);
     kill(worker, Signal::SIGCONT).unwrap();
     let other = Running::start(Command::new("/bin/sleep").arg("1000"));
     refused(answer(&attestor, &other, &settings).await, Refusal::Digest);

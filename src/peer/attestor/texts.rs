@@ -12,6 +12,8 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     /// Whether it has a controlling terminal.
     pub(super) terminal: bool,
+    /// How many threads it has; one that has ended counts as long as it is the first.
+    pub(super) threads: u64,
     /// Which image it executes.
     pub(super) image: Image,
 }
@@ -45,6 +47,7 @@ pub(super) fn stat(text: &[u8]) -> Option<Stat> {
     Some(Stat {
         parent: number(4)?.try_into().ok()?,
         terminal: fields.get(7 - 3)?.parse::<i32>().ok()? != 0,
+        threads: number(20)?,
         image: Image {
             started: number(22)?,
             start_code: number(26)?,
@@ -154,6 +157,7 @@ mod tests {
         let expected = Stat {
             parent: 4,
             terminal: true,
+            threads: 20,
             image: Image { started: 22, start_code: 26, start_stack: 28, arg_start: 48 },
         };
         for name in ["sleep", "a) R 1 (b", "", ") S 1 2 3", "\n"] {

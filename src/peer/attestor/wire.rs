@@ -10,6 +10,8 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 /// The longest request: the most digests and the most and longest prefixes, with room.
 pub(super) const LONGEST: usize = 8192;
+/// The most ids that are dropped by one request.
+pub(super) const MOST_DROPPED: usize = 64;
 /// Every answer has this length.
 pub(super) const ANSWER: usize = 17;
 
@@ -23,8 +25,8 @@ pub(super) enum Request {
     Pin(Id, Settings),
     /// Whether the held one still is.
     Again(Id, Id, Depth),
-    /// It need not be held any more. Has no answer.
-    Drop(Id),
+    /// They need not be held any more. Has no answer.
+    Drop(Vec<Id>),
     /// In which mount namespace the process is, whose pidfd comes with it.
     MountNamespace(Id),
 }
@@ -60,18 +62,21 @@ impl Request {
     /// The packet; `None` for settings that are larger than the config allows.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let (kind, id) = match self {
-            Self::Pin(id, _) => (PIN, id),
-            Self::Again(id, _, Depth::Light) => (LIGHT, id),
-            Self::Again(id, _, Depth::Full) => (FULL, id),
-            Self::Drop(id) => (DROP, id),
-            Self::MountNamespace(id) => (MOUNT, id),
+            Self::Pin(id, _) => (PIN, *id),
+            Self::Again(id, _, Depth::Light) => (LIGHT, *id),
+            Self::Again(id, _, Depth::Full) => (FULL, *id),
+            // Has no name, since it has no answer: here stands how many they are.
+            Self::Drop(ids) => (DROP, ids.len().try_into().ok()?),
+            Self::MountNamespace(id) => (MOUNT, *id),
         };
         let mut packet = vec![kind];
         packet.extend(id.to_ne_bytes());
         match self {
             Self::Pin(_, settings) => append(&mut packet, settings)?,
             Self::Again(_, image, _) => packet.extend(image.to_ne_bytes()),
-            Self::Drop(_) | Self::MountNamespace(_) => {}
+            Self::Drop(ids) if ids.len() > MOST_DROPPED => return None,
+            Self::Drop(ids) => packet.extend(ids.iter().flat_map(|id| id.to_ne_bytes())),
+            Self::MountNamespace(_) => {}
         }
         Some(packet)
     }
@@ -85,7 +90,7 @@ impl Request {
             PIN => Self::Pin(id, rest.settings()?),
             LIGHT => Self::Again(id, rest.number()?, Depth::Light),
             FULL => Self::Again(id, rest.number()?, Depth::Full),
-            DROP => Self::Drop(id),
+            DROP => Self::Drop(rest.ids(id)?),
             MOUNT => Self::MountNamespace(id),
             _ => return None,
         };
@@ -166,6 +171,11 @@ impl<'a> Rest<'a> {
         Some(u64::from_ne_bytes(self.take(8)?.try_into().ok()?))
     }
 
+    fn ids(&mut self, count: u64) -> Option<Vec<Id>> {
+        let count = usize::try_from(count).ok().filter(|count| *count <= MOST_DROPPED)?;
+        (0..count).map(|_| self.number()).collect()
+    }
+
     fn flag(&mut self) -> Option<bool> {
         match self.byte()? {
             0 => Some(false),
@@ -234,7 +244,8 @@ mod tests {
             Request::Pin(u64::MAX, other),
             Request::Again(8, 7, Depth::Light),
             Request::Again(9, 7, Depth::Full),
-            Request::Drop(7),
+            Request::Drop(vec![7]),
+            Request::Drop((0..64).collect()),
             Request::MountNamespace(3),
         ] {
             let mut packet = request.encode().unwrap();
@@ -246,6 +257,7 @@ mod tests {
             assert_eq!(Request::decode(&packet), None, "{request:?}");
         }
         assert_eq!(Request::decode(&[99; 9]), None);
+        assert_eq!(Request::Drop((0..65).collect()).encode(), None);
     }
 
     #[test]

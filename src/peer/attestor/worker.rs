@@ -17,7 +17,10 @@ use crate::{
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{MsgFlags, send},
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        socket::{MsgFlags, send},
+    },
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -40,8 +43,8 @@ const HASHERS: usize = 2;
 const QUEUE: usize = 64;
 /// The most processes that are held.
 const MOST: u64 = 1024;
-/// Descriptors a held process takes: its pidfd and its memory's; and one for its executable while that is hashed.
-const DESCRIPTORS: u64 = 3;
+/// Descriptors a held process takes: its pidfd, four files of `/proc`, and one for its executable while that is hashed.
+const DESCRIPTORS: u64 = 6;
 /// After how long without a step a thread is taken for stuck.
 const STUCK: Duration = Duration::from_secs(5);
 /// How often that is looked at, in milliseconds.
@@ -49,7 +52,7 @@ const WATCH: u16 = 500;
 
 struct Worker {
     socket: OwnedFd,
-    /// Whoever holds it takes the next request. So each request is known to `held` before the one after it.
+    /// Whoever holds it takes the next request, without waiting. So each request is known to `held` before the one after it.
     turn: Mutex<Box<[u8]>>,
     held: Mutex<HashMap<Id, Slot>>,
     most: usize,
@@ -58,6 +61,14 @@ struct Worker {
     /// When each thread took its last step, if it is not idle.
     steps: Mutex<HashMap<usize, Instant>>,
     failed: AtomicBool,
+}
+
+/// What a thread that serves finds.
+enum Next {
+    Request(Request, Option<OwnedFd>),
+    Nothing,
+    /// The agent has ended.
+    Ended,
 }
 
 enum Slot {
@@ -77,16 +88,16 @@ struct Hashing {
 /// Which file is hashed next. Strangers may have many large ones hashed: by the one order a small one does not wait for them, by
 /// the other none waits forever.
 #[derive(Clone, Copy)]
-enum Next {
+enum Order {
     Smallest,
     Oldest,
 }
 
 impl Hashing {
-    fn next(&mut self, next: Next) -> Option<(Stamp, File)> {
-        let at = match next {
-            Next::Oldest => 0,
-            Next::Smallest => {
+    fn next(&mut self, order: Order) -> Option<(Stamp, File)> {
+        let at = match order {
+            Order::Oldest => 0,
+            Order::Smallest => {
                 let sizes = self.queue.iter().map(|(stamp, _)| stamp.size());
                 sizes.enumerate().min_by_key(|(_, size)| *size)?.0
             }
@@ -182,42 +193,58 @@ impl Worker {
     }
 
     fn serve(&self, thread: usize) {
-        while let Some((request, passed)) = self.next() {
-            self.step(thread);
-            self.answer(request, passed);
-            self.rest(thread);
+        // One each, of which a packet wakes one that waits (EPOLLEXCLUSIVE): the others sleep on.
+        let Ok(waiting) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return };
+        let wanted = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, 0);
+        if waiting.add(self.socket.as_fd(), wanted).is_err() {
+            return;
+        }
+        loop {
+            match self.next() {
+                Next::Request(request, passed) => {
+                    self.step(thread);
+                    self.answer(request, passed);
+                    self.rest(thread);
+                }
+                Next::Nothing => match waiting.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE) {
+                    Ok(_) | Err(nix::Error::EINTR) => {}
+                    Err(_) => return,
+                },
+                Next::Ended => return,
+            }
         }
     }
 
-    /// The next request, with what was passed; `None` when the agent has ended.
-    fn next(&self) -> Option<(Request, Option<OwnedFd>)> {
+    /// What the agent asks next, with what was passed. Does not wait.
+    fn next(&self) -> Next {
         let mut room = lock(&self.turn);
         loop {
-            let mut asked = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut asked, PollTimeout::NONE) {
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(_) => return None,
-            }
             let (length, passed) = match kernel::receive_passed(self.socket.as_fd(), &mut room) {
-                Ok((0, _)) => return None,
+                Ok((0, _)) => return Next::Ended,
                 Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // One that did not fit is not answered.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
-                Err(_) => return None,
+                Err(_) => return Next::Ended,
             };
             match room.get(..length).and_then(Request::decode) {
-                Some(Request::Drop(id)) => drop(lock(&self.held).remove(&id)),
+                Some(Request::Drop(ids)) => {
+                    let mut held = lock(&self.held);
+                    let dropped: Vec<_> = ids.iter().filter_map(|id| held.remove(id)).collect();
+                    drop(held);
+                    drop(dropped);
+                }
                 Some(Request::Pin(id, settings)) => {
                     let mut held = lock(&self.held);
                     if held.len() < self.most {
                         held.insert(id, Slot::Pending);
-                        return Some((Request::Pin(id, settings), passed.into_iter().next()));
+                        return Next::Request(Request::Pin(id, settings), passed.into_iter().next());
                     }
                     drop(held);
                     self.send(id, Err(Refusal::AttestorFailed));
                 }
-                Some(request) => return Some((request, passed.into_iter().next())),
+                Some(request) => return Next::Request(request, passed.into_iter().next()),
                 None => {}
             }
         }
@@ -251,7 +278,7 @@ impl Worker {
         let mut hashing = lock(&self.hashing);
         if let Some(digest) = hashing.cache.find(&stamp, Instant::now()) {
             drop(hashing);
-            return self.judge(id, candidate, digest);
+            return self.settle(id, candidate.judge(digest));
         }
         let Some(displaced) = hashing.make_room(&stamp) else {
             drop(hashing);
@@ -277,10 +304,6 @@ impl Worker {
         }
     }
 
-    fn judge(&self, id: Id, candidate: Candidate, digest: Hash) {
-        self.settle(id, candidate.judge(digest));
-    }
-
     /// Keeps or forgets a process, and says so, unless nobody wants to know any more.
     fn settle(&self, id: Id, judged: Result<Permitted, Refusal>) {
         let mut held = lock(&self.held);
@@ -301,7 +324,7 @@ impl Worker {
     }
 
     fn hash(&self, thread: usize) {
-        let order = if thread == THREADS { Next::Smallest } else { Next::Oldest };
+        let order = if thread == THREADS { Order::Smallest } else { Order::Oldest };
         loop {
             let mut hashing = lock(&self.hashing);
             let (stamp, file) = loop {
@@ -345,7 +368,7 @@ impl Worker {
         for (id, candidate) in waiting {
             self.step(thread);
             match digest {
-                Ok(digest) => self.judge(id, candidate, digest),
+                Ok(digest) => self.settle(id, candidate.check().and_then(|()| candidate.judge(digest))),
                 Err(refusal) => self.settle(id, Err(refusal)),
             }
         }
@@ -372,7 +395,7 @@ mod tests {
         for size in sizes {
             let file = tempfile::tempfile().unwrap();
             file.set_len(size).unwrap();
-            let stamp = Stamp::of(&file).unwrap();
+            let stamp = Stamp::of(&file.metadata().unwrap());
             hashing.waiting.insert(stamp.clone(), Vec::new());
             hashing.queue.push_back((stamp, file));
         }
@@ -387,11 +410,11 @@ mod tests {
     fn a_small_file_waits_for_no_large_one_and_a_large_one_not_forever() {
         let mut hashing = queue([5, 3, 9, 3]);
         let mut next = |order| hashing.next(order).map(|(stamp, _)| stamp.size());
-        assert_eq!(next(Next::Smallest), Some(3));
-        assert_eq!(next(Next::Oldest), Some(5));
-        assert_eq!(next(Next::Smallest), Some(3));
-        assert_eq!(next(Next::Smallest), Some(9));
-        assert_eq!((next(Next::Smallest), next(Next::Oldest)), (None, None));
+        assert_eq!(next(Order::Smallest), Some(3));
+        assert_eq!(next(Order::Oldest), Some(5));
+        assert_eq!(next(Order::Smallest), Some(3));
+        assert_eq!(next(Order::Smallest), Some(9));
+        assert_eq!((next(Order::Smallest), next(Order::Oldest)), (None, None));
     }
 
     #[test]

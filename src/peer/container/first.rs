@@ -84,8 +84,31 @@ impl Containers {
     /// # Errors
     /// [`Cause::Container`] while a process of another container lives; [`Cause::Exited`]; [`Cause::Crowded`].
     pub fn admit(&self, container: &Container, process: &Process) -> Result<Pinned, Cause> {
-        let held = process.clone();
-        self.take_in(container, process.id(), move || !matches!(held.check_alive(), Err(Cause::Exited)))
+        self.take_in(container, process.id(), lives(process))
+    }
+
+    /// The container that uses the socket, if this process was taken in for it: whether it still is in it is to be asked of
+    /// [`Container::check_holds`].
+    #[must_use]
+    pub fn known(&self, process: &Process) -> Option<Container> {
+        let held = self.lock();
+        let held = held.as_ref().filter(|held| held.processes.contains_key(&process.id()))?;
+        Some(held.container.clone())
+    }
+
+    /// Takes in a process of the container that uses the socket, and says whether `container` is that one. Nobody is kept out
+    /// by this who was not before.
+    ///
+    /// # Errors
+    /// [`Cause::Exited`]; [`Cause::Crowded`].
+    pub fn join(&self, container: &Container, process: &Process) -> Result<bool, Cause> {
+        let mut held = self.lock();
+        let Some(held) = held.as_mut().filter(|held| held.container == *container) else { return Ok(false) };
+        let lives = lives(process);
+        if !lives() {
+            return Err(Cause::Exited);
+        }
+        held.join(process.id(), Box::new(lives), self.most).map(|()| true)
     }
 
     fn take_in(
@@ -118,6 +141,11 @@ impl Containers {
     fn lock(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lives(process: &Process) -> impl Fn() -> bool + Send + 'static {
+    let held = process.clone();
+    move || !matches!(held.check_alive(), Err(Cause::Exited))
 }
 
 impl Held {

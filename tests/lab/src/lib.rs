@@ -10,7 +10,9 @@
 //! ```
 
 mod audit;
+mod collector;
 mod http;
+mod kube;
 mod postgres;
 mod rsyslog;
 mod server;
@@ -21,7 +23,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub use audit::AuditFile;
+pub use collector::{Collector, LogRecord};
 pub use http::{Answer, Client};
+pub use kube::{ApiServer, Cluster, Node, Ran, write_image};
 pub use postgres::{Postgres, SqlError};
 pub use rsyslog::{Logged, Rsyslog};
 pub use vault::Vault;

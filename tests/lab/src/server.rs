@@ -130,6 +130,11 @@ impl Server {
         .unwrap_or_else(|| panic!("{} was not ready within {LIMIT:?}; its log:\n{}", self.name, self.log()))
     }
 
+    /// What it was started as.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// All that it wrote to its standard output and error.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap_or_default()).into_owned()

@@ -54,6 +54,11 @@ impl Vault {
         Vault::start_as(Kind::DevTls)
     }
 
+    /// The same on another address of this machine, which its certificate names too: for pods, which reach no loopback of ours.
+    pub fn start_tls_at(address: Ipv4Addr) -> Option<Vault> {
+        Vault::start_at(Kind::DevTls, address)
+    }
+
     /// Starts one with its storage on disk: [`Vault::stop`] and [`Vault::restart`] keep its tokens, leases and data.
     pub fn start_durable() -> Option<Vault> {
         Vault::start_as(Kind::Durable)
@@ -67,11 +72,15 @@ impl Vault {
     }
 
     fn start_as(kind: Kind) -> Option<Vault> {
+        Vault::start_at(kind, Ipv4Addr::LOCALHOST)
+    }
+
+    fn start_at(kind: Kind, address: Ipv4Addr) -> Option<Vault> {
         let program = require_or_skip("vault")?;
         // A free port may be taken by somebody else before Vault has it.
         let mut log = String::new();
         for _ in 0..3 {
-            match Vault::launch(&program, kind) {
+            match Vault::launch(&program, kind, address) {
                 Ok(vault) => return Some(vault),
                 Err(ended) if ended.contains("address already in use") => log = ended,
                 Err(ended) => panic!("vault ended at its start; its log:\n{ended}"),
@@ -80,16 +89,15 @@ impl Vault {
         panic!("vault found no free port three times; its log:\n{log}")
     }
 
-    fn launch(program: &Path, kind: Kind) -> Result<Vault, String> {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let plain = local(free_port());
+    fn launch(program: &Path, kind: Kind, address: Ipv4Addr) -> Result<Vault, String> {
+        let plain = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut vault = Vault {
             server: None,
             folder: Folder::make("vault", RunAs::Same),
             program: program.to_owned(),
             kind,
             plain,
-            tls: (kind == Kind::DevTls).then(|| local(free_port())),
+            tls: (kind == Kind::DevTls).then(|| SocketAddr::from((address, free_port()))),
             root_token: format!("lab-root-{}-{}", std::process::id(), plain.port()),
             unseal_key: String::new(),
         };
@@ -119,6 +127,7 @@ impl Vault {
         }
         if self.kind == Kind::DevTls {
             command.arg("-dev-tls").arg(format!("-dev-tls-cert-dir={}", self.folder.path().display()));
+            command.arg(format!("-dev-tls-san={}", self.addr().ip()));
         }
         if self.kind != Kind::Dev {
             command.arg(format!("-config={}", self.config_file().display()));

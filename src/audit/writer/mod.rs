@@ -2,18 +2,24 @@
 //!
 //! Does not decide what is refused or retried: the journal does.
 
+mod accounts;
+
 use super::{
-    Error, Receipt,
-    event::{Agg, Event, Outcome, Reason, Type},
-    flood::{Floods, Verdict},
-    journal::{Fault, Journal},
+    Error, Receipt, Settings,
+    chain::Position,
+    flood::Floods,
+    journal::{Fault, Journal, Name, walk::list},
     loose::Taken,
     queue::{Ack, Ask, Heed, Queue},
+    share::Shares,
     sink::tail::Tail,
 };
 use crate::policy::rule::AuditMode;
+use accounts::{dropped, say};
 use std::{
     fs::File,
+    io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,6 +40,10 @@ pub(super) struct Writer {
     tail: Arc<Tail>,
     observe: Box<dyn Fn(Duration) + Send>,
     floods: Floods,
+    shares: Shares,
+    /// Segments of earlier chains whose events no share counts yet.
+    unweighed: Vec<Name>,
+    dir: PathBuf,
     started: Instant,
     dirty_since: Option<Instant>,
     /// When the disk was last looked after.
@@ -46,7 +56,7 @@ pub(super) struct Writer {
 struct Waiting {
     ack: Ack<Receipt>,
     mode: AuditMode,
-    seq: Result<u64, Fault>,
+    seq: Result<u64, Error>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -58,23 +68,28 @@ enum Turn {
 impl Writer {
     pub(super) fn new(
         journal: Journal,
-        queue: Arc<Queue>,
-        tail: Arc<Tail>,
+        settings: &Settings,
+        (queue, tail): (Arc<Queue>, Arc<Tail>),
         observe: Box<dyn Fn(Duration) + Send>,
         lock: File,
-    ) -> Self {
-        let (floods, now) = (Floods::default(), Instant::now());
-        Self {
+    ) -> io::Result<Self> {
+        let dir = settings.journal.dir.clone();
+        let mut unweighed = list(&dir)?;
+        unweighed.retain(|name| name.chain != journal.chain());
+        Ok(Self {
             journal,
             queue,
             tail,
             observe,
-            floods,
-            started: now,
+            floods: Floods::default(),
+            shares: Shares::new(settings),
+            unweighed,
+            dir,
+            started: Instant::now(),
             dirty_since: None,
-            tried: now,
+            tried: Instant::now(),
             lock: Some(lock),
-        }
+        })
     }
 
     /// Works until the journal is closed.
@@ -88,8 +103,14 @@ impl Writer {
         if self.floods.due().is_some_and(|due| due <= self.started.elapsed()) {
             self.report_floods();
         }
+        if self.shares.due().is_some_and(|due| due <= self.started.elapsed()) {
+            self.report_dropped();
+        }
         let heed = if self.journal.is_writable() { Heed::All } else { Heed::AsksOnly };
         self.queue.take(batch, Some(Instant::now()), heed);
+        if batch.is_empty() && self.weigh_one() {
+            return Turn::Again;
+        }
         if batch.is_empty() && self.journal.check_one() {
             self.tail.publish(self.journal.synced());
             return Turn::Again;
@@ -122,7 +143,8 @@ impl Writer {
         let now = Instant::now();
         let retry = (!self.journal.is_writable()).then(|| self.tried.checked_add(RETRY)).flatten();
         let owed = self.queue.owes_answers().then(|| now.checked_add(PASS_ON)).flatten();
-        let counts = self.floods.due().and_then(|due| self.started.checked_add(due));
+        let counts = self.floods.due().into_iter().chain(self.shares.due()).min();
+        let counts = counts.and_then(|due| self.started.checked_add(due));
         [sync, retry, owed, counts].into_iter().flatten().min()
     }
 
@@ -144,15 +166,30 @@ impl Writer {
         for ask in batch.drain(..) {
             match ask {
                 Ask::Record(event, mode, ack) => {
-                    waiting.push(Waiting { ack, mode, seq: self.append(&event) });
+                    let seq = match self.shares.refuse(&event) {
+                        Some(full) => {
+                            say(&full);
+                            Err(Error::ShareFull)
+                        }
+                        None => self.append(&event).map_err(Error::from),
+                    };
+                    waiting.push(Waiting { ack, mode, seq });
                 }
                 Ask::Flush(ack) => flushes.push(ack),
                 Ask::Close(ack) => close = Some(ack),
-                Ask::Apply(settings) => self.journal.apply(&settings),
+                Ask::Apply(settings) => {
+                    self.journal.apply(&settings);
+                    self.shares.apply(&settings);
+                }
                 Ask::Loose(taken) => loose = Some(taken),
-                Ask::Tidy => self.journal.tidy(),
+                Ask::Tidy => {
+                    self.journal.tidy();
+                    self.shares.let_go(self.journal.pins().hold());
+                }
                 Ask::Adopt(adoption, ack) => {
                     let adopted = self.journal.adopt(&adoption.before, &adoption.events);
+                    let first = adoption.before.next();
+                    self.unweighed.push(Name { chain: adoption.before.last.chain, first });
                     ack.send(adopted.map_err(Error::from)).unwrap_or_default();
                 }
             }
@@ -170,6 +207,7 @@ impl Writer {
         let mut done = if asked || due || wrote.is_err() { self.settle(started) } else { Ok(()) };
         if done.is_err() {
             self.floods.taken_back(self.journal.synced());
+            self.shares.taken_back(self.journal.synced());
         }
         self.answer(waiting, &done);
         // After those that wait: it is kept whatever happens to them.
@@ -199,6 +237,7 @@ impl Writer {
             );
         }
         self.report_floods();
+        self.report_dropped();
         let closed = self.journal.close();
         self.synced();
         // All ends before the answer, so that whoever hears it may open the journal again.
@@ -228,6 +267,12 @@ impl Writer {
             && let Some(event) = taken.events.front()
         {
             self.journal.keep();
+            if let Some(full) = self.shares.refuse(event) {
+                say(&full);
+                self.shares.drop_one(event.time, self.started.elapsed());
+                taken.events.pop_front();
+                continue;
+            }
             match self.append(event) {
                 Ok(_) => drop(taken.events.pop_front()),
                 Err(fault) => refused = Some(fault),
@@ -253,37 +298,6 @@ impl Writer {
         }
     }
 
-    /// Gives the number under which it, or one that is equal but for its time, is on record.
-    fn append(&mut self, event: &Event) -> Result<u64, Fault> {
-        if let Verdict::Counted(seq) = self.floods.admit(event, self.started.elapsed()) {
-            return Ok(seq);
-        }
-        let seq = self.journal.append(event)?;
-        self.floods.written(event, seq);
-        Ok(seq)
-    }
-
-    /// Puts on record how many refusals were counted. A count that does not reach the disk is kept.
-    fn report_floods(&mut self) {
-        let (started, now) = (Instant::now(), self.started.elapsed());
-        let (mut appended, mut left) = (Vec::new(), Vec::new());
-        self.journal.begin();
-        for owed in self.floods.take(now) {
-            match if left.is_empty() { self.journal.append(&owed.event()).ok() } else { None } {
-                Some(seq) => appended.push((seq, owed)),
-                None => left.push(owed),
-            }
-        }
-        if appended.is_empty() && left.is_empty() {
-            return;
-        }
-        // Whether it worked, the numbers say.
-        let _ = self.settle(started);
-        let synced = self.journal.synced();
-        left.extend(appended.into_iter().filter(|(seq, _)| *seq > synced).map(|(_, owed)| owed));
-        self.floods.restore(left, now);
-    }
-
     fn end(&self) {
         self.queue.close();
         self.queue.pass_on();
@@ -307,7 +321,9 @@ impl Writer {
         if !self.journal.is_dirty() || !self.journal.is_writable() {
             self.dirty_since = None;
         }
-        self.tail.publish(self.journal.synced());
+        let end = Position { chain: self.journal.chain(), seq: self.journal.synced() };
+        self.shares.synced(end);
+        self.tail.publish(end.seq);
     }
 
     /// Once answered, an event cannot be taken back, and neither can those before it.
@@ -333,18 +349,12 @@ impl Writer {
                 (Ok(own), _) if own <= seq => Ok(Receipt { chain, seq: own }),
                 (Ok(_), Some(fault)) => Err(Error::from(Arc::clone(fault))),
                 (Ok(_), None) => Err(Error::Closed),
-                (Err(fault), _) => Err(Error::from(fault)),
+                (Err(error), _) => Err(error),
             };
             (one.ack, answer)
         });
         self.queue.answer(answers.collect());
     }
-}
-
-/// The event that says how many were dropped, and when.
-fn dropped(lost: Agg) -> Event {
-    let event = Event::new(Type::AuditGap, Outcome::Error, lost.last);
-    Event { reason: Some(Reason::Dropped), agg: Some(lost), ..event }
 }
 
 /// However the thread ends, nobody is left waiting.
