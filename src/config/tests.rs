@@ -1072,7 +1072,7 @@ fn a_rotation_says_what_and_when_and_slips_are_found() {
         ),
         (
             format!("{whole}, {cron}, min_interval: 39s"),
-            ".min_interval: line 1: 39s is less than 40s; write 40s to 365d",
+            ".min_interval: line 1: 39s is out of range; write 40s to 365d",
         ),
         (
             format!("{whole}, schedule: {{cron: \"*/2 * * * *\", tz: UTC}}"),

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(lines[0], "  November 2026");
         assert_eq!(lines[1], "  Mo  Tu  We  Th  Fr  Sa  Su");
         assert_eq!(lines[2].trim_end(), "                           1");
-        assert_eq!(lines[6].trim_end(), "   23  24  25  26  27  28  29*");
-        assert_eq!(lines[7], "   30");
+        assert_eq!(lines[6].trim_end(), "  23  24  25  26  27  28  29*");
+        assert_eq!(lines[7], "  30");
     }
 }
