@@ -4,13 +4,13 @@
 //! step hands the next a value that cannot be had otherwise, so a forgotten step does not compile:
 //!
 //! ```text
-//! listener -> peer -> policy -> approval -> keeper -> audit -> answer
-//! validate    permit            approve     act       record   confirm
+//! listener -> peer -> policy -> approval -> keeper | forward -> audit -> answer
+//! validate    permit            approve     act                 record   confirm
 //! ```
 //!
 //! [`listener`] accepts on the workload's socket; [`peer`] takes from the kernel who is at the other end; [`policy`]
 //! turns a wish into a [`policy::Permit`] or a reason against it; [`approval`] turns the permit into a
-//! [`approval::Grant`]; [`keeper`] gives the value that it keeps fresh; [`audit`] puts the event on disk and gives a
+//! [`approval::Grant`]; [`keeper`] gives the value that it keeps fresh, or [`forward`] sends a request on to Vault; [`audit`] puts the event on disk and gives a
 //! [`audit::Receipt`]; only with that receipt does [`api`] render an answer. [`access`] is this line as one function.
 //!
 //! The crate does not write secrets to files or to environment variables, and its Vault token never leaves
@@ -24,6 +24,8 @@ pub mod access;
 pub mod policy;
 pub mod approval;
 pub mod keeper;
+pub mod forward;
+pub mod broker;
 pub mod vault;
 pub mod audit;
 // -- work that no request started

@@ -61,6 +61,8 @@ names! {
     SinkName;
     /// One thing that is rotated: a key of `rotations`.
     RotationName;
+    /// One other API: a key of `upstreams`.
+    UpstreamName;
 }
 
 fn is_name(text: &str) -> bool {

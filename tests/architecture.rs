@@ -21,14 +21,27 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("policy", &["peer"]),
     ("approval", &["policy", "vault"]),
     ("keeper", &["approval", "peer", "vault"]),
-    ("audit", &["peer", "policy", "vault"]),
+    ("forward", &["approval", "policy", "vault"]),
+    ("broker", &["policy", "keeper"]),
+    ("audit", &["peer", "policy", "vault", "broker"]),
     ("rotation", &["keeper", "vault"]),
-    ("access", &["peer", "policy", "approval", "keeper", "audit"]),
+    ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),
     ("api", &["access", "peer"]),
     ("listener", &["api", "access", "peer"]),
     (
         "config",
-        &["audit", "keeper", "listener", "peer", "policy", "rotation", "sandbox", "telemetry", "vault"],
+        &[
+            "audit",
+            "broker",
+            "keeper",
+            "listener",
+            "peer",
+            "policy",
+            "rotation",
+            "sandbox",
+            "telemetry",
+            "vault",
+        ],
     ),
 ];
 
@@ -37,6 +50,7 @@ const MAY_EXPOSE: &[&str] = &[
     "secret/mod.rs",
     "api/value.rs",
     "audit/sink/credential.rs",
+    "broker/inject/material.rs",
     "keeper/fingerprint.rs",
     "keeper/kept.rs",
     "keeper/token.rs",
@@ -45,6 +59,7 @@ const MAY_EXPOSE: &[&str] = &[
     "vault/endpoint.rs",
     "vault/login.rs",
     "vault/mod.rs",
+    "vault/passage.rs",
 ];
 
 /// The one file outside `vault` that may name the HTTP library: sinks post events to receivers that are not Vault, and
@@ -52,7 +67,8 @@ const MAY_EXPOSE: &[&str] = &[
 const SINKS_CLIENT: &str = "audit/sink/client.rs";
 
 /// What a request passes through. None of it may name a sink: what it cannot name it cannot wait for.
-const PATH: &[&str] = &["listener", "api", "access", "peer", "policy", "approval", "keeper", "vault"];
+const PATH: &[&str] =
+    &["listener", "api", "access", "peer", "policy", "approval", "keeper", "forward", "vault", "broker"];
 
 /// Lines of a file without its tests.
 const LONGEST: usize = 400;

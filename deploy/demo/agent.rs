@@ -6,6 +6,7 @@ use crate::{
     events::Line,
     people::{People, Person},
     prepare::Prepared,
+    upstream::Upstream,
     vault::Server,
 };
 use anyhow::{Context as _, Result, bail};
@@ -45,12 +46,23 @@ pub(crate) struct Agent {
 }
 
 /// Writes its files and starts it.
-pub(crate) async fn start(server: &Server, prepared: &Prepared, people: &People) -> Result<Agent> {
+pub(crate) async fn start(
+    server: &Server,
+    prepared: &Prepared,
+    people: &People,
+    api: &Upstream,
+) -> Result<Agent> {
     let home = server.home.path();
     let run = people.agent.folder(home, "run")?;
     let sockets = [people.agent.folder(&run, "report-job")?, people.agent.folder(&run, "billing-agent")?];
     let [report_job, billing_agent] = sockets.map(|folder| folder.join("claviger.sock"));
-    let config = config(server, prepared, people, [&report_job, &billing_agent])?;
+    let mut config = config(server, prepared, people, [&report_job, &billing_agent])?;
+    let ca = people.agent.file(home, "api-ca.pem", &api.ca)?;
+    // The key that report-job reads is one that billing-agent may use.
+    config["upstreams"] = json!({"billing-api": {
+        "url": format!("https://{}", api.address), "ca_file": ca, "allow_cidrs": ["127.0.0.0/8"],
+        "inject": {"secret": "stripe", "header": "Authorization", "format": "Bearer {}"},
+    }});
     let file = people.agent.file(home, "config.yaml", &serde_json::to_string_pretty(&config)?)?;
     let log = home.join("agent.log");
     let arguments = ["run", "--config", file.to_str().context("a folder whose name is no text")?];
@@ -95,6 +107,12 @@ fn config(
             "rules": [{"name": rule, "secrets": secrets}],
         })
     };
+    let mut billing = workload(billing_agent, people.billing_agent, "hooks", &["webhook"]);
+    let charges =
+        json!({"name": "charges", "upstream": "billing-api", "methods": ["POST"], "paths": ["v1/charges"]});
+    if let Some(rules) = billing["rules"].as_array_mut() {
+        rules.push(charges);
+    }
     Ok(json!({
         "vault": vault,
         "identities": prepared.identities(&role_id, &secret_id),
@@ -102,7 +120,7 @@ fn config(
         "workloads": {
             "report-job":
                 workload(report_job, people.report_job, "keys", &["stripe", prepared.dynamic_secret()]),
-            "billing-agent": workload(billing_agent, people.billing_agent, "hooks", &["webhook"]),
+            "billing-agent": billing,
         },
         "audit": {"journal": {"dir": people.agent.folder(home, "audit")?}},
         "health": {"listen": "127.0.0.1:0"},

@@ -11,6 +11,7 @@ mod people;
 mod prepare;
 mod scenes;
 mod screen;
+mod upstream;
 mod vault;
 
 use anyhow::{Context as _, Result};
@@ -27,6 +28,8 @@ use vault::Server;
 
 /// The first argument that makes this program claviger itself.
 const AS_CLAVIGER: &str = "--as-claviger";
+/// The one that makes it a program that calls an API: behind it stand a socket and a path.
+const AS_CALLER: &str = "--as-caller";
 /// All of it takes 7 s, or 20 s with a Vault elsewhere; on a busy machine it may take longer, and then it must end all the same.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -36,6 +39,19 @@ fn main() -> ExitCode {
         return claviger::cli::main(std::iter::once(OsString::from("claviger")).chain(line)).into();
     }
     let screen = Screen::new();
+    if line.next_if(|first| first == AS_CALLER).is_some() {
+        let words: Vec<String> = line.filter_map(|word| word.into_string().ok()).collect();
+        return match words.as_slice() {
+            [socket, path] => match upstream::call(socket, path) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    screen.fail(&format!("{error:#}"));
+                    ExitCode::FAILURE
+                }
+            },
+            _ => ExitCode::from(2),
+        };
+    }
     if line.next().is_some() {
         screen.fail("this program takes no arguments; VAULT_ADDR and VAULT_TOKEN choose a Vault of yours");
         return ExitCode::from(2);
@@ -82,7 +98,8 @@ async fn act(screen: &Screen, server: &Server, prepared: &mut Prepared) -> Resul
     prepared.make().await.context("preparing Vault")?;
     screen.head("prepared", prepared.said());
     let people = people::find(&server.home).await.context("choosing who is who")?;
-    let mut agent = agent::start(server, prepared, &people).await.context("starting the agent")?;
+    let api = upstream::start().await?;
+    let mut agent = agent::start(server, prepared, &people, &api).await.context("starting the agent")?;
     screen.head("agent", &agent.said(&people));
     let shown = scenes::all(screen, &mut agent, prepared, &people).await;
     if shown.is_err() {

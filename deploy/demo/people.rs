@@ -73,13 +73,22 @@ async fn works(person: Person) -> bool {
 impl Person {
     /// A process of this person's that is claviger with these arguments.
     pub(crate) fn claviger(self, arguments: &[&str]) -> Command {
+        self.program(&[&[crate::AS_CLAVIGER], arguments].concat())
+    }
+
+    fn program(self, arguments: &[&str]) -> Command {
         // By this name, since another uid may not reach the folder in which this program lies.
         let mut command = Command::new("/proc/self/exe");
-        command.arg(crate::AS_CLAVIGER).args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
         if self.changes == Changes::Uid {
             command.uid(self.uid).gid(self.gid);
         }
         command
+    }
+
+    /// A process of this person's that calls an API over `socket`.
+    pub(crate) fn caller(self, socket: &str, path: &str) -> Command {
+        self.program(&[crate::AS_CALLER, socket, path])
     }
 
     /// Makes a folder of this person's below `home`, which others may pass through but not read.

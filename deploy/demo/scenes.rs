@@ -28,6 +28,7 @@ pub(crate) async fn all(
 ) -> Result<()> {
     permitted(screen, agent, people).await?;
     refused(screen, agent, people).await?;
+    used(screen, agent, people).await?;
     renewed(screen, agent, prepared, people).await?;
     token_renewed(screen, agent).await?;
     agent.stop().await?;
@@ -68,10 +69,27 @@ async fn refused(screen: &Screen, agent: &Agent, people: &People) -> Result<()> 
     Ok(())
 }
 
+async fn used(screen: &Screen, agent: &mut Agent, people: &People) -> Result<()> {
+    screen.title("3. That workload calls an API with the key that it could not read");
+    let socket = agent.billing_agent.to_str().context("a folder whose name is no text")?;
+    let path = "/upstreams/billing-api/v1/charges";
+    let output = people.billing_agent.caller(socket, path).output().await.context("starting a process")?;
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let who = format!("billing-agent, uid {}", people.billing_agent.uid);
+    screen.typed(&who, &format!("POST {path}"));
+    ensure!(output.status.success(), "it was not called: {out}{}", String::from_utf8_lossy(&output.stderr));
+    let masked = format!("\"authorization\":\"Bearer {}\"", "*".repeat(API_KEY.len()));
+    ensure!(out.contains("\"did\":\"POST /v1/charges\"") && out.contains(&masked), "another answer: {out}");
+    screen.line(&out);
+    screen.line("the API had the key, and said so; what it gave back of it is masked on the way");
+    agent.event(|line| line.is("upstream.result")).await?;
+    Ok(())
+}
+
 async fn renewed(screen: &Screen, agent: &mut Agent, prepared: &Prepared, people: &People) -> Result<()> {
     screen.title(match prepared.dynamic() {
-        Dynamic::DatabaseLogin => "3. A dynamic lease is renewed before it ends, and stays the same login",
-        Dynamic::ChildToken => "3. A child token is renewed before it ends, and stays the same token",
+        Dynamic::DatabaseLogin => "4. A dynamic lease is renewed before it ends, and stays the same login",
+        Dynamic::ChildToken => "4. A child token is renewed before it ends, and stays the same token",
     });
     let secret = prepared.dynamic_secret();
     // Only the fields that may be shown: the password is compared, not printed.
@@ -95,7 +113,7 @@ async fn renewed(screen: &Screen, agent: &mut Agent, prepared: &Prepared, people
 }
 
 async fn token_renewed(screen: &Screen, agent: &mut Agent) -> Result<()> {
-    screen.title("4. The agent's own token is renewed; no workload ever sees it");
+    screen.title("5. The agent's own token is renewed; no workload ever sees it");
     let line = agent.event(|line| line.is("auth.renew")).await?;
     ensure!(line.text_at("/outcome") == "allow", "the renewal failed: {}", line.text);
     let seconds = line.number_at("/vault/ttl").context("the event has no ttl")?;
@@ -105,13 +123,15 @@ async fn token_renewed(screen: &Screen, agent: &mut Agent) -> Result<()> {
 
 /// The events of everything above, each once, in the order of the journal.
 fn on_record(screen: &Screen, agent: &Agent, prepared: &Prepared, people: &People) -> Result<()> {
-    screen.title("5. All of it is on record, in a journal on disk before the answer was sent");
+    screen.title("6. All of it is on record, in a journal on disk before the answer was sent");
     let secret = prepared.dynamic_secret();
     let mut wanted: Vec<(&str, Option<&str>)> = vec![
         ("agent.started", None),
         ("auth.login", None),
         ("secret.read", Some("stripe")),
         ("secret.denied", None),
+        ("upstream.intent", Some("stripe")),
+        ("upstream.result", Some("stripe")),
         ("secret.read", Some(secret)),
         ("lease.renewed", Some(secret)),
         ("auth.renew", None),

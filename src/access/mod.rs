@@ -3,6 +3,8 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod call;
+mod forward;
 mod limits;
 mod outcome;
 mod record;
@@ -10,6 +12,8 @@ mod record;
 use crate::{
     approval::{self, Grant},
     audit::Audit,
+    broker::Broker,
+    forward::Forward,
     keeper,
     name::{RuleName, SecretName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
@@ -29,15 +33,30 @@ use std::{
 use tokio::{net::UnixStream, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use outcome::{Answered, Done, Refusal, TurnedAway, Unaudited, Why};
+pub use call::Wanted;
+pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
     audit::event::{Outcome, Reason, Trace, Type},
+    broker::{
+        answer::Prefix,
+        call::Call as UpstreamCall,
+        fault::Fault,
+        request,
+        upstream::reply::{Aborted, ReplyBody},
+    },
+    forward::{Answer, Error as NotForwarded},
     keeper::{
         Held, Served,
         value::{Content, LeaseTerms, Value},
     },
-    policy::wish::{Act, Form, Read, Wish},
+    policy::{
+        Denial,
+        forward::{Operation, Target},
+        pattern::{Malformed, Path},
+        upstream::canonical,
+        wish::{Act, Call, Form, Read, Wish},
+    },
 };
 
 /// What one workload's requests go through; shared by its connections.
@@ -57,6 +76,8 @@ struct Rates {
     requests: Buckets,
     connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
+    /// The day, and how many calls it had.
+    days: BTreeMap<RuleName, (i64, u64)>,
 }
 
 /// What may change while running, taken over in one step so that no request sees half of a change.
@@ -73,6 +94,10 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Has the upstreams.
+    pub broker: Broker,
+    /// Sends requests on; `None` where nothing can be.
+    pub forward: Option<Forward>,
     /// Looks at what peers execute; `None` where no level needs that.
     pub attestor: Option<Attestor>,
     /// Takes the events.
@@ -176,7 +201,10 @@ impl Access {
         wish: Wish,
         arrival: Arrival,
     ) -> Result<Answered, Unaudited> {
-        let outcome = self.attempt(peer, &wish).await;
+        let outcome = match self.attempt(peer, &wish, arrival).await {
+            Err(Refusal { why: Why::Unrecorded(unaudited), .. }) => return Err(unaudited),
+            outcome => outcome,
+        };
         if let Err(Refusal { why: Why::Rejected(cause), .. }) = &outcome {
             self.disown(peer, cause);
         }
@@ -192,9 +220,11 @@ impl Access {
         Ok(Answered { unsent, receipt })
     }
 
-    async fn attempt(&self, peer: &Peer, wish: &Wish) -> Result<Done, Refusal> {
-        let Wish::Secret { name, act } = wish else {
-            return Ok(Done::Listed(self.list(peer).await?));
+    async fn attempt(self: &Arc<Self>, peer: &Peer, wish: &Wish, arrival: Arrival) -> Result<Done, Refusal> {
+        let (name, act) = match wish {
+            Wish::List => return Ok(Done::Listed(self.list(peer).await?)),
+            Wish::Vault(call) => return self.forward(peer, call, arrival).await,
+            Wish::Secret { name, act } => (name, act),
         };
         let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
@@ -221,7 +251,7 @@ impl Access {
         Ok(policy::decide(&rules.policy, peer, name)?)
     }
 
-    fn within_rate(&self, permit: &Permit) -> Result<(), Refusal> {
+    fn within_rate<T>(&self, permit: &Permit<T>) -> Result<(), Refusal> {
         let Some(per_second) = permit.requests_per_second() else { return Ok(()) };
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = rates.rules.entry(permit.rule().clone()).or_default();
@@ -293,7 +323,7 @@ impl Access {
         }
     }
 
-    fn refuse(&self, permit: &Permit, why: Why) -> Refusal {
+    fn refuse<T>(&self, permit: &Permit<T>, why: Why) -> Refusal {
         Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
 }

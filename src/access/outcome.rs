@@ -6,11 +6,13 @@ use super::{Access, Arrival, Held, Reason, Served, Value, Wish};
 use crate::{
     approval::Grant,
     audit::{self, Receipt, event::RuleRef},
-    keeper,
+    broker::{fault::Fault, upstream::reply::ReplyBody},
+    forward, keeper,
     name::{RuleName, SecretName},
     peer::{self, Peer},
-    policy::Denial,
+    policy::{Denial, forward::Forwarding},
 };
+use http::Response;
 use std::{sync::Arc, time::Duration};
 
 /// What was permitted and done.
@@ -24,6 +26,8 @@ pub enum Done {
     Unchanged(Grant, Served),
     /// The peer says that it uses this value's generation.
     Acked(Grant, Arc<Value>),
+    /// What Vault said to a request that was sent on.
+    Forwarded(Grant<Forwarding>, forward::Answer),
 }
 
 /// What was not done.
@@ -52,9 +56,18 @@ pub enum Why {
     /// A bare value was asked for, and the secret has these fields.
     #[error("the secret has not one field")]
     NotOneField(Vec<String>),
+    /// A call of another API is not made, or has no answer that may be handed on.
+    #[error(transparent)]
+    Call(#[from] Fault),
     /// An ack of a generation that is neither the newest nor the one before it.
     #[error("generation {0} is not served")]
     OtherGeneration(u64),
+    /// A request was not sent on, or its answer may not come back.
+    #[error("there is no answer of Vault")]
+    NotForwarded(#[source] Box<forward::Error>),
+    /// What it would have changed could not be put on record before.
+    #[error("the intent is not on record")]
+    Unrecorded(#[source] Unaudited),
 }
 
 /// An answer with the proof that its event is on disk. Only `Access::answer` makes one. Holding one with a value obliges to
@@ -72,6 +85,24 @@ pub(super) struct Unsent {
     pub(super) outcome: Result<Done, Refusal>,
     pub(super) arrival: Arrival,
     settled: bool,
+}
+
+/// What became of a call; its event is on disk, and in the answer's case its intent: the result follows when the body ends.
+pub enum Called {
+    /// The upstream's answer, as the client may see it.
+    Answered {
+        /// With the body on its way.
+        response: Box<Response<ReplyBody>>,
+        /// The intent's id.
+        id: String,
+    },
+    /// It was not made, or there is no answer that may be handed on.
+    Refused {
+        /// Why.
+        why: Why,
+        /// The event's id.
+        id: String,
+    },
 }
 
 /// A refused peer, with the proof that the event is on disk.
@@ -148,7 +179,7 @@ impl Unsent {
         outcome: Result<Done, Refusal>,
         arrival: Arrival,
     ) -> Self {
-        let settled = !matches!(outcome, Ok(Done::Read(..)));
+        let settled = !matches!(outcome, Ok(Done::Read(..) | Done::Forwarded(..)));
         Self { access: Arc::clone(access), peer: Arc::clone(peer), wish, outcome, arrival, settled }
     }
 
@@ -162,12 +193,17 @@ impl Unsent {
             Ok(Done::Read(grant, _) | Done::Unchanged(grant, _) | Done::Acked(grant, _)) => {
                 Some(grant.permit().rule())
             }
+            Ok(Done::Forwarded(grant, _)) => Some(grant.permit().rule()),
             Err(refusal) => refusal.rule.as_ref().map(|rule| &rule.name),
         }
     }
 
     pub(super) fn reason(&self) -> Option<Reason> {
-        self.outcome.as_ref().err().map(|refusal| refusal.why.reason())
+        match &self.outcome {
+            Ok(Done::Forwarded(_, answer)) => super::forward::reason(answer.status),
+            Ok(_) => None,
+            Err(refusal) => Some(refusal.why.reason()),
+        }
     }
 }
 
@@ -198,7 +234,13 @@ impl Why {
                 keeper::Error::NoProcess(_) => Reason::LevelNotReached,
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
+            Self::Call(fault) => Reason::Upstream(*fault),
             Self::NotOneField(_) | Self::OtherGeneration(_) => Reason::BadRequest,
+            Self::NotForwarded(error) => match &**error {
+                forward::Error::Tainted => Reason::OwnToken,
+                error => error.class().map_or(Reason::NotReady, Reason::from),
+            },
+            Self::Unrecorded(_) => Reason::AuditUnavailable,
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{
     Access, Arrival, Done, Outcome, Reason, Refusal, Seen, TurnedAway, Type, Unaudited, Value, Why, Wish,
-    outcome::Unsent,
+    forward, outcome::Unsent,
 };
 use crate::{
     audit::{
@@ -62,8 +62,10 @@ impl Access {
     /// Puts on record that a value, whose read is on record already, did not reach its client.
     pub(super) fn undelivered(&self, unsent: &Unsent) {
         let mut event = self.event(&unsent.peer, &unsent.wish, &unsent.outcome, unsent.arrival);
-        (event.kind, event.outcome, event.reason) =
-            (Type::SecretRead, Outcome::Error, Some(Reason::Undelivered));
+        if !matches!(unsent.wish, Wish::Vault(_)) {
+            event.kind = Type::SecretRead;
+        }
+        (event.outcome, event.reason) = (Outcome::Error, Some(Reason::Undelivered));
         self.observe(Some(&unsent.peer), unsent.rule(), event.reason, None);
         let (audit, mode) = (self.parts.audit.clone(), self.mode(&event));
         let observe = Arc::clone(&self.parts.observe);
@@ -110,7 +112,7 @@ impl Access {
         Err(unaudited)
     }
 
-    fn mode(&self, event: &Event) -> AuditMode {
+    pub(super) fn mode(&self, event: &Event) -> AuditMode {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
@@ -146,6 +148,10 @@ impl Access {
         if let Wish::Secret { name, .. } = wish {
             event.resource = Some(Resource { secret: name.clone(), ..Resource::default() });
         }
+        if let Wish::Vault(call) = wish {
+            event.kind = Type::VaultCalled;
+            forward::describe(&mut event, call, None);
+        }
         match outcome {
             Ok(Done::Listed(_)) => {}
             Ok(Done::Read(grant, served) | Done::Unchanged(grant, served)) => {
@@ -161,9 +167,17 @@ impl Access {
                 event.rule = Some(self.rule_ref(grant.permit()));
                 describe(&mut event, value);
             }
+            Ok(Done::Forwarded(grant, answer)) => {
+                event.rule = Some(self.rule_ref(grant.permit()));
+                if let Wish::Vault(call) = wish {
+                    forward::answered(&mut event, call, grant, answer);
+                }
+            }
             Err(refusal) => {
-                event.kind = match refusal.why {
-                    Why::Rejected(_) => Type::PeerRejected,
+                event.kind = match (wish, &refusal.why) {
+                    (_, Why::Rejected(_)) => Type::PeerRejected,
+                    (Wish::Vault(call), Why::NotForwarded(_)) => forward::kind(call),
+                    (Wish::Vault(_), _) => Type::VaultDenied,
                     _ => Type::SecretDenied,
                 };
                 event.reason = Some(refusal.why.reason());
@@ -174,7 +188,7 @@ impl Access {
         event
     }
 
-    pub(super) fn rule_ref(&self, permit: &Permit) -> RuleRef {
+    pub(super) fn rule_ref<T>(&self, permit: &Permit<T>) -> RuleRef {
         RuleRef {
             name: permit.rule().clone(),
             revision: permit.revision().to_owned(),
@@ -187,10 +201,11 @@ fn container_ref(container: &Container) -> ContainerRef {
     ContainerRef { id: container.id().to_string(), name: container.name().map(str::to_owned) }
 }
 
-fn describe(event: &mut Event, value: &Value) {
+pub(super) fn describe(event: &mut Event, value: &Value) {
     event.resource = Some(Resource {
         secret: Some(value.name().clone()),
         kind: Some(value.kind()),
+        operation: None,
         path: value.path().map(str::to_owned),
         field: value.field().map(str::to_owned),
         version: Some(value.generation()),

@@ -2,9 +2,12 @@
 //!
 //! Public text only: what failed inside goes to the log and the audit, not to the socket.
 
-use super::{Content, value};
+use super::{Content, upstream, value};
 use crate::{
-    access::{Act, Answered, Done, Form, Held, Outcome, Read, Reason, TurnedAway, Unaudited, Why, Wish},
+    access::{
+        Act, Answer, Answered, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason, TurnedAway,
+        Unaudited, Why, Wish,
+    },
     clock,
     name::{RuleName, SecretName, WorkloadName},
     peer::{Cause, Peer, level::Level},
@@ -72,8 +75,9 @@ fn status(reason: Reason) -> StatusCode {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::RateLimited | Reason::Connections | Reason::TooManyProcesses => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Upstream(fault) => upstream::status(fault),
         Reason::VaultDenied => StatusCode::FORBIDDEN,
-        Reason::VaultNonsense => StatusCode::BAD_GATEWAY,
+        Reason::VaultNonsense | Reason::OwnToken => StatusCode::BAD_GATEWAY,
         Reason::NotReady
         | Reason::VaultAway
         | Reason::VaultSealed
@@ -86,6 +90,19 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         refused if refused.outcome() == Outcome::Deny => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+const NOT_ON_RECORD: &str = "the audit journal cannot be written, so nothing is given out";
+
+/// What a client reads about a request that Vault did not answer.
+fn not_forwarded(reason: Reason) -> &'static str {
+    match reason {
+        Reason::VaultNonsense => "Vault's answer is too large, or makes no sense",
+        Reason::VaultInvalid => "the request cannot be sent to Vault as it is",
+        Reason::NotReady => "the identity has no token yet",
+        Reason::VaultAway => "Vault cannot be reached, or gave no answer in time; a write may have been done",
+        reason => no_value(reason),
     }
 }
 
@@ -121,6 +138,7 @@ pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response
     };
     match done {
         Done::Listed(secrets) => json(&List { secrets: secrets.iter().map(line).collect() }),
+        Done::Forwarded(_, answer) => forwarded(answer),
         Done::Acked(_, value) => json(&Acked { name: value.name().as_str(), generation: value.generation() }),
         Done::Unchanged(_, served) => {
             let mut response = plain_response(StatusCode::NOT_MODIFIED, Bytes::new(), JSON);
@@ -144,11 +162,32 @@ pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response
     }
 }
 
+/// What Vault said, as it said it.
+fn forwarded(answer: &Answer) -> Response<Content> {
+    let mut response = Response::new(Content::new(answer.body.clone()));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = answer.headers.clone();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// What is answered to a wish that was not fulfilled.
 pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) -> Response<Content> {
     let (text, retry) = match why {
         Why::Rejected(cause) => (format!("{cause}; ask for it in workloads.{workload}.peer"), None),
-        Why::Denied(_) => {
+        Why::Denied(Denial::Malformed(malformed)) => (malformed.0.to_owned(), None),
+        Why::Denied(Denial::Wrapped) => {
+            ("answers are not wrapped here; ask without X-Vault-Wrap-TTL".to_owned(), None)
+        }
+        Why::NotForwarded(error) => match &**error {
+            NotForwarded::Tainted => {
+                ("there was a token in Vault's answer, so nothing of it is given".to_owned(), None)
+            }
+            error => (not_forwarded(why.reason()).to_owned(), Some(error.retry_after())),
+        },
+        Why::Unrecorded(unaudited) => (NOT_ON_RECORD.to_owned(), Some(unaudited.retry_after)),
+        Why::Denied(denial @ Denial::Ambiguous) => (denial.to_string(), None),
+        Why::Denied(Denial::NoRule | Denial::Never) => {
             let text = format!(
                 "no rule allows this, or there is no such secret; ask for the rule in workloads.{workload}.rules"
             );
@@ -158,6 +197,7 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             ("over the rule's requests_per_second; wait and ask again".to_owned(), Some(*wait))
         }
         Why::NoValue(error) => (no_value(why.reason()).to_owned(), Some(error.retry_after())),
+        Why::Call(fault) => (fault.to_string(), upstream::retry_after(*fault)),
         Why::NotOneField(names) => {
             (format!("text/plain needs a secret of one field; this one has: {}", names.join(", ")), None)
         }

@@ -1,28 +1,29 @@
 //! Requests on a workload's socket: from HTTP to a wish, and from what became of it to HTTP.
 //!
-//! Does not decide: `access` does. Vault's own API and the upstreams are not built yet.
+//! Does not decide: `access` does.
 
 mod answer;
+mod content;
 mod native;
 mod request;
 mod trace;
+mod upstream;
 mod value;
+mod vault;
 
 use crate::{
     access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
     peer::Peer,
 };
 use answer::Bad;
-use bytes::Bytes;
 use http::{Method, Request, Response, header, header::HeaderValue};
-use http_body_util::Full;
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use native::Asked;
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A whole body in one piece; wiped when dropped if it holds a value.
-pub type Content = Full<Bytes>;
+pub use content::Content;
+pub use upstream::Root;
 
 /// In it the peer sends back the nonce of `/challenge`.
 const NONCE: &str = "claviger-nonce";
@@ -46,24 +47,23 @@ impl From<Response<Content>> for Reply {
     }
 }
 
-/// Answers one request of `peer`, whose body may have `limit` bytes.
+/// Answers one request of `peer` on a socket with this root. The body of one that is for a native route may have `limit` bytes.
 ///
 /// # Errors
 /// [`Silence`]; that there is a reason for it is on record.
-pub async fn serve<B>(
+pub async fn serve(
     access: &Arc<Access>,
     peer: &Arc<Peer>,
-    limit: u64,
-    request: Request<B>,
-) -> Result<Reply, Silence>
-where
-    B: Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+    (root, limit): (&Root, u64),
+    request: Request<Incoming>,
+) -> Result<Reply, Silence> {
     let arrival = Arrival { at: Instant::now(), trace: trace::read(request.headers()) };
     let only_head = request.method() == Method::HEAD;
     if let Some(echo) = request.headers().get(NONCE) {
         peer.challenge().hear(echo.as_bytes());
+    }
+    if let Some(meant) = upstream::meant(root, request.uri().path()) {
+        return upstream::serve(access, peer, meant, request, arrival).await;
     }
     Ok(match native::read(request, limit).await {
         Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrival).await {
@@ -124,6 +124,6 @@ fn reply(peer: &Peer, answered: Answered, only_head: bool) -> Reply {
         answered.delivered();
         return response.into();
     }
-    let owed = matches!(answered.outcome(), Ok(Done::Read(..))).then_some(answered);
+    let owed = matches!(answered.outcome(), Ok(Done::Read(..) | Done::Forwarded(..))).then_some(answered);
     Reply { response, owed }
 }

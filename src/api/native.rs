@@ -5,6 +5,7 @@
 use super::{
     answer::Bad,
     request::{self, Route},
+    vault,
 };
 use crate::{
     access::{Act, Wish},
@@ -39,6 +40,9 @@ where
     let (head, body) = request.into_parts();
     if content_length(&head.headers).is_some_and(|length| length > limit) {
         return Err(Bad::TooLarge(limit));
+    }
+    if head.uri.path().starts_with(vault::ROOT) {
+        return vault::read(head, body, limit).await.map(Asked::Wish);
     }
     match request::route(&head.uri)? {
         Route::Secrets => {
@@ -77,6 +81,22 @@ fn content_length(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// A body of at most `limit` bytes.
+pub(super) async fn whole<B>(body: B, limit: u64) -> Result<Bytes, Bad>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let cap = usize::try_from(limit).unwrap_or(usize::MAX);
+    let body = std::pin::pin!(Limited::new(body, cap));
+    match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Bad::TooLarge(limit)),
+        Ok(Err(_)) => Err(Bad::request("the body is malformed or cut off")),
+        Err(_) => Err(Bad::request("the body did not come in time")),
+    }
+}
+
 /// The body of an ack: `{"generation": N}`, `{}` or nothing.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,14 +109,7 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let cap = usize::try_from(limit).unwrap_or(usize::MAX);
-    let body = std::pin::pin!(Limited::new(body, cap));
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(Bad::TooLarge(limit)),
-        Ok(Err(_)) => return Err(Bad::request("the body is malformed or cut off")),
-        Err(_) => return Err(Bad::request("the body did not come in time")),
-    };
+    let bytes = whole(body, limit).await?;
     let acknowledgement = if bytes.is_empty() {
         Acknowledgement::default()
     } else {

@@ -19,8 +19,10 @@ use crate::{
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
         sink::Sinks,
     },
+    broker::Broker,
     clock,
     config::{Config, Loaded, watch::Watch},
+    forward::Forward,
     peer::attestor::{self, Attestor},
     sandbox::{Dumpable, Inside},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
@@ -141,8 +143,10 @@ impl Agent {
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
-        let (keeper, tracker) = (kept.keeper(), unfinished.clone());
-        let mut workloads = Workloads::new(keeper, attestor, audit.clone(), metrics.clone(), tracker, &stop);
+        let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
+        let broker = Broker::new().context("preparing the calls of upstreams")?;
+        let acts = (kept.keeper(), forward, broker);
+        let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
@@ -242,6 +246,7 @@ impl Agent {
             self.recorder.record(jump);
         }
         self.kept.turn();
+        self.workloads.sweep();
         self.ear.turn();
         self.look();
     }

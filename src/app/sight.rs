@@ -70,7 +70,7 @@ pub(super) fn stopping() -> Reason {
 pub(super) struct Gauging {
     keeper: Keeper,
     identities: Arc<ArcSwap<Identities>>,
-    sockets: Vec<(WorkloadName, Arc<Standing>)>,
+    sockets: Vec<(WorkloadName, Vec<Arc<Standing>>)>,
     vault: Vault,
     journal: Arc<audit::Stats>,
     sinks: Lags,
@@ -112,8 +112,8 @@ impl Gauging {
             }
         });
         let of = |number: fn(&Standing) -> &AtomicU64| {
-            let read = |(name, standing): &(WorkloadName, Arc<Standing>)| {
-                (name.clone(), number(standing).load(Ordering::Relaxed))
+            let read = |(name, standing): &(WorkloadName, Vec<Arc<Standing>>)| {
+                (name.clone(), standing.iter().map(|standing| number(standing).load(Ordering::Relaxed)).sum())
             };
             self.sockets.iter().map(read).collect()
         };

@@ -4,10 +4,13 @@
 
 use crate::{
     access::{Access, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
+    api::Root,
     audit::Audit,
+    broker::Broker,
     config::{Config, Workload},
+    forward::Forward,
     keeper::Keeper,
-    listener::{Limits, Listener, Standing},
+    listener::{HEAD, HEAD_OF_CALLS, Limits, Listener, Settings, Standing},
     name::WorkloadName,
     peer::attestor::Attestor,
     policy::Policy,
@@ -35,11 +38,13 @@ struct Serving {
     access: Arc<Access>,
     limits: Arc<ArcSwap<Limits>>,
     standing: Arc<Standing>,
+    /// Those of the sockets of its upstreams.
+    upstreams: Vec<Arc<Standing>>,
 }
 
 impl Workloads {
     pub(super) fn new(
-        keeper: Keeper,
+        (keeper, forward, broker): (Keeper, Forward, Broker),
         attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,
@@ -48,7 +53,9 @@ impl Workloads {
     ) -> Self {
         let stop = stop.token(Phase::Accept).clone();
         let observe = Arc::new(Counting(metrics));
-        let parts = Parts { keeper, attestor, audit, observe, unfinished, stopping: stop.clone() };
+        let forward = Some(forward);
+        let stopping = stop.clone();
+        let parts = Parts { keeper, forward, broker, attestor, audit, observe, unfinished, stopping };
         Self {
             parts,
             stop,
@@ -60,22 +67,36 @@ impl Workloads {
 
     /// Binds every socket of `config`.
     pub(super) fn bind(&mut self, config: &Config) -> anyhow::Result<()> {
+        self.parts.broker.replace(&config.upstreams);
         for workload in &config.workloads {
             let name = &workload.listener.workload;
             let access = Arc::new(Access::new(name.clone(), rules(workload), self.parts.clone()));
             let limits = Arc::new(ArcSwap::from_pointee(workload.listener.limits));
-            let listener = Listener::bind(&workload.listener, Arc::clone(&limits), Arc::clone(&access))
-                .with_context(|| format!("binding workloads.{name}.socket"))?;
+            let head = if workload.upstreams.is_empty() { HEAD } else { HEAD_OF_CALLS };
+            let root = (Root::Workload, head);
+            let listener =
+                Listener::bind_root(&workload.listener, root, Arc::clone(&limits), Arc::clone(&access))
+                    .with_context(|| format!("binding workloads.{name}.socket"))?;
             let standing = listener.standing();
+            let mut upstreams = Vec::new();
+            for (upstream, path) in &workload.upstreams {
+                let settings = Settings { path: path.clone(), ..workload.listener.clone() };
+                let root = (Root::Upstream(upstream.clone()), HEAD_OF_CALLS);
+                let own = Listener::bind_root(&settings, root, Arc::clone(&limits), Arc::clone(&access))
+                    .with_context(|| format!("binding the socket of {upstream} of workloads.{name}"))?;
+                upstreams.push(own.standing());
+                self.listeners.spawn(own.run(self.stop.clone(), self.cut.clone()));
+            }
             tracing::info!(workload = %name, level = %workload.peer.level, "serving");
             self.listeners.spawn(listener.run(self.stop.clone(), self.cut.clone()));
-            self.serving.insert(name.clone(), Serving { access, limits, standing });
+            self.serving.insert(name.clone(), Serving { access, limits, standing, upstreams });
         }
         Ok(())
     }
 
     /// Takes over the rules, peers and limits of a changed config; sockets stay as they are.
     pub(super) fn take_over(&self, config: &Config) {
+        self.parts.broker.replace(&config.upstreams);
         for workload in &config.workloads {
             if let Some(serving) = self.serving.get(&workload.listener.workload) {
                 serving.access.replace(rules(workload));
@@ -84,19 +105,30 @@ impl Workloads {
         }
     }
 
+    /// Closes connections to upstreams that have waited too long.
+    pub(super) fn sweep(&self) {
+        self.parts.broker.sweep();
+    }
+
     /// No, if there was an attestor and it has ended.
     pub(super) fn attestor_runs(&self) -> bool {
         self.parts.attestor.as_ref().is_none_or(Attestor::is_running)
     }
 
-    /// How each socket stands.
-    pub(super) fn sockets(&self) -> Vec<(WorkloadName, Arc<Standing>)> {
-        self.serving.iter().map(|(name, serving)| (name.clone(), Arc::clone(&serving.standing))).collect()
+    /// How the sockets of each workload stand.
+    pub(super) fn sockets(&self) -> Vec<(WorkloadName, Vec<Arc<Standing>>)> {
+        let all = |(name, serving): (&WorkloadName, &Serving)| {
+            let all = std::iter::once(&serving.standing).chain(&serving.upstreams).cloned().collect();
+            (name.clone(), all)
+        };
+        self.serving.iter().map(all).collect()
     }
 
     /// The workloads whose socket was removed or replaced and could not be bound again.
     pub(super) fn lost(&self) -> impl Iterator<Item = &WorkloadName> {
-        let lost = |serving: &Serving| serving.standing.lost.load(Ordering::Relaxed);
+        let is_lost = |standing: &Arc<Standing>| standing.lost.load(Ordering::Relaxed);
+        let lost =
+            move |serving: &Serving| is_lost(&serving.standing) || serving.upstreams.iter().any(is_lost);
         self.serving.iter().filter(move |(_, serving)| lost(serving)).map(|(name, _)| name)
     }
 

@@ -6,17 +6,19 @@ use crate::{name::SecretName, policy::Permit};
 
 /// Proof that a permit needed no approval, or has it. Only this module makes one.
 #[derive(Debug)]
-pub struct Grant {
-    permit: Permit,
+pub struct Grant<T = SecretName> {
+    permit: Permit<T>,
+}
+
+impl<T> Grant<T> {
+    /// The permit that was granted.
+    #[must_use]
+    pub fn permit(&self) -> &Permit<T> {
+        &self.permit
+    }
 }
 
 impl Grant {
-    /// The permit that was granted.
-    #[must_use]
-    pub fn permit(&self) -> &Permit {
-        &self.permit
-    }
-
     /// The secret that may be fetched.
     #[must_use]
     pub fn secret(&self) -> &SecretName {
@@ -26,6 +28,6 @@ impl Grant {
 
 /// Turns a permit into a grant.
 #[must_use]
-pub fn obtain(permit: Permit) -> Grant {
+pub fn obtain<T>(permit: Permit<T>) -> Grant<T> {
     Grant { permit }
 }

@@ -7,7 +7,7 @@ use super::{
     chain::Chain,
     event::{
         Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
-        Trace, Type, VaultRef,
+        Trace, Type, UpstreamRef, VaultRef,
     },
     pen::{Caps, Pen, whole},
     rotated::write_rotation,
@@ -77,6 +77,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         resource,
         rule,
         vault,
+        upstream,
         cache,
         latency,
         agent,
@@ -117,6 +118,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("trace", trace.as_ref(), write_trace);
     pen.bare("truncated", caps.original.map(|_| true));
     pen.quoted("type", kind.word());
+    pen.object("upstream", upstream.as_deref(), |pen, call| write_upstream(pen, call, frame.paths));
     pen.object("vault", vault.as_ref(), write_vault);
     pen.text("workload", workload.as_ref().map(|name| name.as_str()));
     pen.close();
@@ -231,12 +233,14 @@ fn write_cache(pen: &mut Pen<'_>, cache: &Cache) {
 }
 
 fn write_resource(pen: &mut Pen<'_>, resource: &Resource, paths: Paths) {
-    let Resource { secret, kind, mount, path, field, version, lease_id_hash, fingerprint } = resource;
+    let Resource { secret, kind, mount, operation, path, field, version, lease_id_hash, fingerprint } =
+        resource;
     pen.text("field", field.as_deref());
     pen.text("fp", fingerprint.as_deref());
     pen.text("kind", *kind);
     pen.text("lease_id_hash", lease_id_hash.as_deref());
     pen.text("mount", mount.as_deref().filter(|_| paths == Paths::Clear));
+    pen.text("operation", *operation);
     match (paths, path) {
         (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
         (_, path) => pen.text("path", path.as_deref()),
@@ -258,6 +262,43 @@ fn write_sink(pen: &mut Pen<'_>, sink: &SinkRef) {
     pen.number("events", *events);
     pen.quoted("name", name);
     pen.number("of", *of);
+}
+
+fn write_upstream(pen: &mut Pen<'_>, call: &UpstreamRef, paths: Paths) {
+    let hex = |pen: &mut Pen<'_>, key, hash: &Option<crate::crypto::Hash>| {
+        if let Some(hash) = hash {
+            pen.hex(key, "", hash);
+        }
+    };
+    if let Some(address) = call.address {
+        pen.quoted("addr", address);
+    }
+    pen.number("attempt", call.attempt.map(u64::from));
+    hex(pen, "body_hmac", &call.body_hmac);
+    pen.list("dropped", &call.dropped);
+    pen.text("end", call.end);
+    pen.number("first_byte_us", call.first_byte_us);
+    pen.text("intent", call.intent.as_deref());
+    pen.object("masked", Some(&call.masked).filter(|masked| !masked.is_empty()), |pen, masked| {
+        for (form, times) in masked {
+            pen.number(form, Some(*times));
+        }
+    });
+    pen.text("method", call.method.as_deref());
+    pen.text("name", call.name.as_ref().map(|name| name.as_str()));
+    match (paths, &call.path) {
+        (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
+        (_, path) => pen.text("path", path.as_deref()),
+    }
+    pen.list("query", &call.query);
+    hex(pen, "query_hmac", &call.query_hmac);
+    pen.number("received", call.received);
+    pen.text("redirect", call.redirect.as_deref());
+    pen.number("sent", call.sent);
+    pen.text("slot", call.slot);
+    hex(pen, "spki", &call.spki);
+    pen.number("status", call.status.map(u64::from));
+    pen.text("tls", call.tls);
 }
 
 fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
@@ -499,6 +540,7 @@ mod tests {
         put(&mut resource, "version", source.version);
         put(&mut resource, "lease_id_hash", source.lease_id_hash);
         put(&mut resource, "kind", source.kind);
+        put(&mut resource, "operation", source.operation);
         let mut vault = Map::new();
         let source = event.vault.clone().unwrap();
         put(&mut vault, "addr", source.address);
@@ -569,7 +611,7 @@ mod tests {
             let [version, ttl, problems] = numbers;
             event.reason = (outcome != Outcome::Allow).then_some(Reason::NoRule);
             event.resource = Some(Resource {
-                secret: None, kind: Some("kv"), mount: j, path: a, field: b, version, lease_id_hash: c, fingerprint: k,
+                secret: None, kind: Some("kv"), mount: j, operation: Some("read"), path: a, field: b, version, lease_id_hash: c, fingerprint: k,
             });
             event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
             event.agent = Some(AgentFacts {

@@ -2,7 +2,7 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::{reason::Reason, rotated::RotationRef, sink::SinkRef};
+pub use super::{call::UpstreamRef, kind::Type, reason::Reason, rotated::RotationRef, sink::SinkRef};
 
 use crate::{
     clock::Timestamp,
@@ -38,6 +38,8 @@ pub struct Event {
     pub rule: Option<RuleRef>,
     /// What Vault said, if Vault was called.
     pub vault: Option<VaultRef>,
+    /// Which call of another API it is about.
+    pub upstream: Option<Box<UpstreamRef>>,
     /// Whether the value was in hand, and how old it was.
     pub cache: Option<Cache>,
     /// From the request's arrival to this event.
@@ -71,6 +73,7 @@ impl Event {
             resource: None,
             rule: None,
             vault: None,
+            upstream: None,
             cache: None,
             latency: None,
             agent: None,
@@ -81,93 +84,19 @@ impl Event {
         }
     }
 
-    /// Whether a secret leaves once this event is on disk. Such events may not use the room held back for the
+    /// Whether a secret leaves once this event is on disk, to the peer or to an upstream. Such events may not use the room held back for the
     /// agent's own events and for refusals.
     #[must_use]
     pub fn discloses(&self) -> bool {
-        self.outcome == Outcome::Allow && matches!(self.kind, Type::SecretRead | Type::SecretStaleServed)
-    }
-}
-
-/// The types that are built; the names are a stable interface. There is none for a peer that is admitted: each of its
-/// accesses says who it is, and one event more would double what a fresh connection writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is its own name; `word` spells it")]
-pub enum Type {
-    AgentStarted,
-    AgentStopped,
-    AgentClockJump,
-    ConfigLoaded,
-    ConfigRejected,
-    AuthLogin,
-    AuthRenew,
-    AuthRevoke,
-    AuthFailed,
-    PeerRejected,
-    PeerExited,
-    PeerRepinned,
-    SecretRead,
-    SecretDenied,
-    SecretAcked,
-    SecretStaleServed,
-    LeaseRenewed,
-    LeaseRevoked,
-    AuditGap,
-    AuditRecovered,
-    AuditSinkDown,
-    AuditSinkUp,
-    AuditDlq,
-    AuditCheckpoint,
-    RotationStarted,
-    RotationTakenOver,
-    RotationSet,
-    RotationPromoted,
-    RotationGraceEnded,
-    RotationRevoked,
-    RotationSkipped,
-    RotationFailed,
-    RotationOrphaned,
-}
-
-impl Type {
-    /// The event's `type`: dotted, and ending in its version.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::AgentStarted => "agent.started.v1",
-            Self::AgentStopped => "agent.stopped.v1",
-            Self::AgentClockJump => "agent.clock_jump.v1",
-            Self::ConfigLoaded => "config.loaded.v1",
-            Self::ConfigRejected => "config.rejected.v1",
-            Self::AuthLogin => "auth.login.v1",
-            Self::AuthRenew => "auth.renew.v1",
-            Self::AuthRevoke => "auth.revoke.v1",
-            Self::AuthFailed => "auth.failed.v1",
-            Self::PeerRejected => "peer.rejected.v1",
-            Self::PeerExited => "peer.exited.v1",
-            Self::PeerRepinned => "peer.repinned.v1",
-            Self::SecretRead => "secret.read.v1",
-            Self::SecretDenied => "secret.denied.v1",
-            Self::SecretAcked => "secret.acked.v1",
-            Self::SecretStaleServed => "secret.stale_served.v1",
-            Self::LeaseRenewed => "lease.renewed.v1",
-            Self::LeaseRevoked => "lease.revoked.v1",
-            Self::AuditGap => "audit.gap.v1",
-            Self::AuditRecovered => "audit.recovered.v1",
-            Self::AuditSinkDown => "audit.sink.down.v1",
-            Self::AuditSinkUp => "audit.sink.up.v1",
-            Self::AuditDlq => "audit.dlq.v1",
-            Self::AuditCheckpoint => "audit.checkpoint.v1",
-            Self::RotationStarted => "rotation.started.v1",
-            Self::RotationTakenOver => "rotation.taken_over.v1",
-            Self::RotationSet => "rotation.set.v1",
-            Self::RotationPromoted => "rotation.promoted.v1",
-            Self::RotationGraceEnded => "rotation.grace_ended.v1",
-            Self::RotationRevoked => "rotation.revoked.v1",
-            Self::RotationSkipped => "rotation.skipped.v1",
-            Self::RotationFailed => "rotation.failed.v1",
-            Self::RotationOrphaned => "rotation.orphaned.v1",
-        }
+        self.outcome == Outcome::Allow
+            && matches!(
+                self.kind,
+                Type::SecretRead
+                    | Type::SecretStaleServed
+                    | Type::VaultCalled
+                    | Type::VaultResult
+                    | Type::UpstreamIntent
+            )
     }
 }
 
@@ -299,6 +228,8 @@ pub struct Resource {
     pub kind: Option<&'static str>,
     /// The engine that has it, where Vault said which; left out with `audit.hash_paths`.
     pub mount: Option<String>,
+    /// What was to be done there, of a request to Vault's API: `read`, `list`, `write`, `patch`, `delete`.
+    pub operation: Option<&'static str>,
     /// Where it is in Vault; hashed with `audit.hash_paths`.
     pub path: Option<String>,
     /// One field of a kv secret.

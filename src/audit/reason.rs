@@ -4,6 +4,7 @@
 
 use super::event::Outcome;
 use crate::{
+    broker::fault::Fault,
     peer::{Cause, program::Refusal},
     policy::Denial,
     vault::error::Class,
@@ -14,6 +15,12 @@ use crate::{
 pub enum Reason {
     /// No rule of the workload names it, or it does not exist: the two answer alike.
     NoRule,
+    /// No rule can allow it.
+    NeverForwarded,
+    /// It asks for a wrapped answer.
+    Wrapped,
+    /// What came back had our own token in it.
+    OwnToken,
     /// The peer's uid may not use this socket.
     Uid,
     /// The peer's gid may not use this socket.
@@ -158,6 +165,8 @@ pub enum Reason {
     MinInterval,
     /// A slot came too soon after another of its group.
     Group,
+    /// A call of another API was not made, or did not end well.
+    Upstream(Fault),
     /// Something of ours is broken.
     Internal,
 }
@@ -169,6 +178,9 @@ impl Reason {
     pub fn word(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
+            Self::NeverForwarded => "never_forwarded",
+            Self::Wrapped => "wrapped",
+            Self::OwnToken => "own_token",
             Self::Uid => "uid",
             Self::Gid => "gid",
             Self::Groups => "groups",
@@ -241,6 +253,7 @@ impl Reason {
             Self::Blackout => "blackout",
             Self::MinInterval => "min_interval",
             Self::Group => "group",
+            Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }
     }
@@ -249,7 +262,11 @@ impl Reason {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
+            Self::Upstream(fault) if fault.is_refusal() => Outcome::Deny,
             Self::NoRule
+            | Self::NeverForwarded
+            | Self::Wrapped
+            | Self::OwnToken
             | Self::Uid
             | Self::Gid
             | Self::Groups
@@ -347,6 +364,10 @@ impl From<&Denial> for Reason {
     fn from(denial: &Denial) -> Self {
         match denial {
             Denial::NoRule => Self::NoRule,
+            Denial::Ambiguous => Self::Upstream(Fault::BadQuery),
+            Denial::Never => Self::NeverForwarded,
+            Denial::Wrapped => Self::Wrapped,
+            Denial::Malformed(_) => Self::BadRequest,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, peer::level::Level, sandbox::Plan, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, policy, sandbox::Plan, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -57,6 +57,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         vault,
         identities,
         secrets,
+        upstreams,
         workloads,
         rotations,
         audit,
@@ -73,6 +74,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     }
     for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
         changes.live(format!("secrets.{name}"), &old, &new);
+    }
+    for (name, (old, new)) in pairs(&old.upstreams, upstreams, |upstream| upstream.name.clone()) {
+        changes.live(format!("upstreams.{name}"), &old, &new);
     }
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
         if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
@@ -131,13 +135,17 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
         changes.restart.push(format!("{key}.socket"));
         return;
     };
-    let Workload { listener, peer, policy } = new;
+    let Workload { listener, upstreams, peer, policy } = new;
     let listener::Settings { workload: _, path, mode, limits } = listener;
     changes.restart(format!("{key}.socket.path"), &old.listener.path, path);
     changes.restart(format!("{key}.socket.mode"), &old.listener.mode, mode);
     changes.live(format!("{key}.limits"), &old.listener.limits, limits);
     changes.live(format!("{key}.peer"), &old.peer, peer);
-    changes.live(format!("{key}.rules"), &old.policy.rules, &policy.rules);
+    // Sockets come at the start, and stay.
+    changes.restart(format!("{key}.rules (the sockets of upstreams)"), &old.upstreams, upstreams);
+    let policy::Settings { workload: _, rules, forwards, calls, revision: _ } = policy;
+    let before = (&old.policy.rules, &old.policy.forwards, &old.policy.calls);
+    changes.live(format!("{key}.rules"), &before, &(rules, forwards, calls));
 }
 
 fn journal(changes: &mut Changes, old: &Journal, new: &Journal) {

@@ -19,11 +19,14 @@ pub use environment::Environment;
 pub use problem::{Problem, Rejected};
 
 use crate::{
-    audit, crypto, keeper, listener, peer,
+    audit, broker, crypto, keeper, listener,
+    name::UpstreamName,
+    peer,
     policy::{self, rule::AuditMode},
     rotation, sandbox, shutdown, telemetry, vault,
 };
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
@@ -38,6 +41,8 @@ pub struct Config {
     pub identities: Vec<vault::login::Settings>,
     /// `secrets`, by name.
     pub secrets: Vec<keeper::Settings>,
+    /// `upstreams`, by name.
+    pub upstreams: Vec<broker::Settings>,
     /// `workloads`, by name.
     pub workloads: Vec<Workload>,
     /// `rotations`, by name.
@@ -61,6 +66,8 @@ pub struct Config {
 pub struct Workload {
     /// Its socket and limits.
     pub listener: listener::Settings,
+    /// The sockets of the upstreams that it may call.
+    pub upstreams: BTreeMap<UpstreamName, PathBuf>,
     /// Who may connect.
     pub peer: peer::Settings,
     /// What it may ask for.
@@ -94,7 +101,7 @@ impl Config {
     /// Whether some answers must wait for the journal: whether it can be written then matters to readiness.
     #[must_use]
     pub fn needs_journal(&self) -> bool {
-        let rules = self.workloads.iter().flat_map(|workload| &workload.policy.rules);
+        let rules = self.workloads.iter().flat_map(|workload| workload.policy.all());
         let modes = rules.filter_map(|rule| rule.audit).chain([self.audit.mode]);
         modes.max() > Some(AuditMode::BestEffort)
     }

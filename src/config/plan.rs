@@ -55,6 +55,15 @@ impl Config {
         for workload in &self.workloads {
             let (name, path) = (&workload.listener.workload, workload.listener.path.clone());
             add(&format_args!("workloads.{name}.socket.path"), Need::Socket(path));
+            for path in workload.upstreams.values() {
+                add(&format_args!("workloads.{name}.socket.sockets_dir"), Need::Socket(path.clone()));
+            }
+        }
+        for upstream in &self.upstreams {
+            add(&format_args!("upstreams.{}.url", upstream.name), Need::Connect(upstream.base.port()));
+            if let Some(file) = &upstream.ca_file {
+                add(&format_args!("upstreams.{}.ca_file", upstream.name), Need::Read(file.clone()));
+            }
         }
         add(&"health.listen", Need::Bind(self.health.listen.port()));
         needs

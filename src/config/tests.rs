@@ -205,13 +205,70 @@ fn of_the_designs_example_only_what_is_not_built_is_refused() {
     check(
         EXAMPLE,
         &[
-            "upstreams.stripe-api: line 23: not built yet: upstreams; remove it",
-            "workloads.report-job.rules[1].vault: line 33: not built yet: rules with `vault`; remove it",
             "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
-            "workloads.billing-agent.rules[0].upstream: line 39: not built yet: rules with `upstream`; remove it",
             "approvals.two-people: line 41: not built yet: approvals; remove it",
         ],
     );
+}
+
+#[test]
+fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_a_token() {
+    const RIGHT: &str = "write it without /v1/ in front, + for one segment, * as the last one for any rest";
+    const NEVER: &str = "a path that is never sent on, since what is there could give out a token; remove it; what a client asks \
+                         about its own token is answered without a rule for it";
+    let one = |vault: &str| {
+        format!(
+            "identities: {{reports: {{method: kubernetes, role: reports}}}}\nworkloads: {{job: {{socket: {{path: /s}}, peer: \
+             {{uid: 1}}, rules: [{{name: a, vault: {vault}}}]}}}}\n"
+        )
+    };
+    let at = |key: &str, text: &str| format!("workloads.job.rules[0].vault{key}: line 2: {text}");
+    for (vault, expected) in [
+        ("{paths: [\"secret/data/+\", \"secret/metadata/*\"], methods: [GET, LIST, HEAD, PUT]}", vec![]),
+        (
+            "{paths: [\"auth/approle/role/app/secret-id\"], methods: [POST], namespace: platform/team, cache: \"off\"}",
+            vec![],
+        ),
+        ("{paths: [sys/mounts, \"sys/*\"], identity: reports}", vec![]),
+        ("{paths: []}", vec![at(".paths", "an empty list; name at least one")]),
+        ("{methods: [GET]}", vec![at(".paths", "missing; write paths: [\"secret/data/reports/+\"]")]),
+        (
+            "{paths: [\"a/*/b\"]}",
+            vec![at(".paths[0]", &format!("no pattern: * stands only as a whole last segment; {RIGHT}"))],
+        ),
+        (
+            "{paths: [/v1/secret]}",
+            vec![at(".paths[0]", &format!("no pattern: the path has an empty segment; {RIGHT}"))],
+        ),
+        ("{paths: [v1/secret]}", vec![at(".paths[0]", "a path with v1/ in front; leave v1/ out")]),
+        (
+            "{paths: [\"*\"]}",
+            vec![at(".paths[0]", "a pattern that names no mount; begin with the mount, as in secret/data/*")],
+        ),
+        ("{paths: [auth/token/lookup-self]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [\"cubbyhole/*\"]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [auth/approle/login]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [\"sys/wrapping/*\"]}", vec![at(".paths[0]", NEVER)]),
+        ("{paths: [a], cache: kv}", vec![at(".cache", "not built yet: cache; remove it")]),
+        (
+            "{paths: [a], namespace: a//b}",
+            vec![at(".namespace", "no namespace; write its whole path, as in platform/team")],
+        ),
+    ] {
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&one(vault), &expected);
+    }
+    let two = |rules: &str| {
+        format!("{TWO}workloads: {{job: {{socket: {{path: /s}}, peer: {{uid: 1}}, rules: [{rules}]}}}}\n")
+    };
+    check(
+        &two("{name: a, vault: {paths: [x]}}"),
+        &[
+            "workloads.job.rules[0]: line 2: a rule with vault whose identity is not clear; write identity: NAME in its vault",
+        ],
+    );
+    let loaded = load(&two("{name: k, secrets: [stripe]}, {name: a, vault: {paths: [x]}}"));
+    assert_eq!(loaded.config.workloads[0].policy.forwards[0].identity.as_str(), "reports");
 }
 
 #[test]
@@ -315,7 +372,7 @@ fn types_are_strict() {
         ("sandbox: none\n", "sandbox: line 1: \"none\" is not known here; write one of on, required, off"),
         (
             "colour: red\n",
-            "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, upstreams, approvals, rotations, audit, workloads, health, shutdown, log, sandbox",
+            "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, approvals, rotations, audit, upstreams, workloads, health, shutdown, log, sandbox",
         ),
     ] {
         check(text, &[expected]);
@@ -553,8 +610,8 @@ fn a_socket_must_be_made_and_reached() {
             "mode: line 2: not a file mode; write three octal digits after a zero, in quotes, as in \"0666\"",
         ),
         (
-            "path: /s, sockets_dir: /t".to_owned(),
-            "sockets_dir: line 2: not built yet: upstreams, and so their sockets; remove it",
+            "path: /s, sockets_dir: t".to_owned(),
+            "sockets_dir: line 2: a path that is not absolute; write it from / on",
         ),
     ] {
         check(
@@ -746,11 +803,11 @@ fn rules_name_what_there_is() {
         ),
         (
             "[{name: a, secrets: [stripe], calls_per_day: 5}]",
-            "rules[0].calls_per_day: line 1: not built yet: calls_per_day; remove it",
+            "rules[0].calls_per_day: line 1: calls_per_day in a rule without `upstream`; write upstream: NAME, or remove it",
         ),
         (
             "[{name: a, secrets: [stripe], also_readable: true}]",
-            "rules[0].also_readable: line 1: not built yet: also_readable; remove it",
+            "rules[0].also_readable: line 1: also_readable in a rule without `upstream`; write upstream: NAME, or remove it",
         ),
         (
             "[{name: a, secret: [stripe], secrets: [stripe]}]",
@@ -1122,21 +1179,17 @@ fn a_rotation_says_what_and_when_and_slips_are_found() {
 #[test]
 fn what_is_not_built_is_read_all_the_same() {
     check(
-        "upstreams: {api: {url: https://a, inject: {secret: strip, hedder: X}}}\n\
-         approvals: {two: {kind: signed, approvers: {lead: {entity: x}}}}\n\
+        "approvals: {two: {kind: signed, approvers: {lead: {entity: x}}}}\n\
          rotations: {k: {kind: single, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
-            "upstreams.api: line 1: not built yet: upstreams; remove it",
-            "upstreams.api.inject.secret: line 1: there is no secret \"strip\"; did you mean \"stripe\"?",
-            "upstreams.api.inject.hedder: line 1: unknown key \"hedder\"; did you mean header?",
-            "approvals.two: line 2: not built yet: approvals; remove it",
-            "approvals.two.store: line 2: missing; write store: {mount: kv, path: approvals}",
-            "approvals.two.approvers.lead.entity: line 2: unknown key \"entity\"; known here: entity_id, ssh_key",
-            "rotations.k.schedule.crn: line 3: unknown key \"crn\"; did you mean cron?",
-            "rotations.k.schedule: line 3: neither cron with tz, nor every alone; write one of the two",
-            "rotations.k.revoke_when: line 3: not built yet: revoke_when: acked and both; remove it",
-            "rotations.k.revoke_when: line 3: acks are awaited, but not of how many; write consumers: N",
-            "rotations.k: line 3: not built yet: rotations of kind single; remove it",
+            "approvals.two: line 1: not built yet: approvals; remove it",
+            "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
+            "approvals.two.approvers.lead.entity: line 1: unknown key \"entity\"; known here: entity_id, ssh_key",
+            "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
+            "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
+            "rotations.k.revoke_when: line 2: not built yet: revoke_when: acked and both; remove it",
+            "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
+            "rotations.k: line 2: not built yet: rotations of kind single; remove it",
         ],
     );
 }
@@ -1246,7 +1299,7 @@ fn what_a_person_should_look_at_is_a_warning() {
          \x20 all: {socket: {path: /t}}\n  any: {socket: {path: /u}, peer: {level: user}}\n\
          \x20 reach: {socket: {path: /v}, peer: {level: reach}}\n",
         &[
-            "identities.spare: line 3: no secret uses this identity; remove it, or name it in a secret",
+            "identities.spare: line 3: no secret and no rule uses this identity; remove it, or name it in a secret or a rule",
             "secrets.stripe.path: line 5: the path's second segment is data; leave it out, unless a folder has that name: how the engine is asked is found out by itself",
             "secrets.stripe.max_stale: line 5: max_stale is shorter than refresh: the value ends before it is looked at again; make it at least twice refresh",
             "secrets.spare: line 6: no rule allows this secret; remove it, or name it in a rule's secrets",
@@ -1484,4 +1537,183 @@ proptest! {
             prop_assert!(!rejected.to_string().contains("cannot say why"), "{rejected}\n{text}");
         }
     }
+}
+
+/// A config whose one upstream is `settings`, and whose workload may call it by `rule`.
+fn calling(settings: &str, rule: &str) -> String {
+    format!(
+        "secrets:\n  own: {{identity: reports, kind: token, policies: [a], per_process: true}}\n  \
+         cert: {{identity: reports, kind: certificate, path: pki/issue/a}}\n  \
+         key: {{identity: reports, kind: kv, path: secret/key, field: k}}\n  \
+         pair: {{identity: reports, kind: kv, path: secret/pair}}\n\
+         upstreams:\n  api: {settings}\n\
+         workloads:\n  job:\n    socket: {{path: /run/job/claviger.sock}}\n    peer: {{uid: 1}}\n    \
+         rules: [{{name: own, secrets: [own, cert]}}, {{name: calls, upstream: api, {rule}}}]\n"
+    )
+}
+
+const INJECT: &str = "inject: {secret: key, header: X-Key}";
+const RULE: &str = "methods: [GET], paths: [v1]";
+
+#[test]
+fn an_upstream_is_reached_by_https_at_an_address_that_may_be_called() {
+    let with = |text: &str| format!("{{url: https://a.example, {INJECT}, {text}}}");
+    let url = |text: &str| format!("{{url: \"{text}\", {INJECT}}}");
+    let no_url = "url: line 7: not a URL of https with nothing but host, port and path; write https://api.example.com, or \
+                  https://example.com/api/v3";
+    let no_address = "url: line 7: an address that may not be called; write a name, or put the address into allow_cidrs: \
+                      [ADDRESS/32], which cannot allow link-local and metadata addresses";
+    for (settings, expected) in [
+        (
+            url("http://a"),
+            "url: line 7: http: the key could be read on the way; write https://…, or insecure_http: true",
+        ),
+        (url("https://u:p@a"), no_url),
+        (url("https://a/?k=v"), no_url),
+        (url("ftp://a"), no_url),
+        (url("https://10.0.0.1"), no_address),
+        (url("https://127.0.0.1"), no_address),
+        (
+            format!("{{url: \"https://169.254.169.254\", allow_cidrs: [169.254.0.0/16], {INJECT}}}"),
+            no_address,
+        ),
+        (
+            with("allow_cidrs: [10.0.0.1/8]"),
+            "allow_cidrs[0]: line 7: not a range of addresses; write ADDRESS/BITS, as in 10.20.0.0/16, without bits behind the prefix",
+        ),
+        (with("decode: [gzip]"), "decode: line 7: not built yet: decoding of upstreams' answers; remove it"),
+        (
+            with("client_cert: cert"),
+            "client_cert: line 7: not built yet: client certificates for upstreams; remove it",
+        ),
+        (
+            with("pins: [\"sha256/AAAA\"]"),
+            "pins[0]: line 7: not a pin; write sha256/ and the SHA-256 of the server's public key as base64",
+        ),
+        (
+            with("pins: [\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]"),
+            "pins: line 7: fewer than two pins; pin the key in use and one more, or its next change locks you out",
+        ),
+    ] {
+        check(&calling(&settings, RULE), &[&format!("upstreams.api.{expected}")]);
+    }
+}
+
+#[test]
+fn a_key_is_put_into_one_place_that_it_fits() {
+    let inject = |text: &str| format!("{{url: https://a.example, inject: {{{text}}}}}");
+    for (settings, expected) in [
+        (
+            inject("secret: key"),
+            "inject: line 7: no slot for the key; write one of header, basic, query, body",
+        ),
+        (
+            inject("secret: key, header: X, query: k"),
+            "inject: line 7: more than one slot for the key; write one of header, basic, query, body",
+        ),
+        (
+            inject("secret: key, sigv4: {}"),
+            "inject.sigv4: line 7: not built yet: signing by sigv4; remove it",
+        ),
+        (
+            inject("secret: key, header: Host"),
+            "inject.header: line 7: a header that frames or routes the message; write the header that the API reads its key from",
+        ),
+        (
+            inject("secret: key, header: X, format: Bearer"),
+            "inject.format: line 7: not a format with one {} in it; write {} where the key goes, as in \"Bearer {}\"",
+        ),
+        (
+            inject("secret: own, header: X"),
+            "inject.secret: line 7: a token for each process: an upstream has one key for all; remove per_process, or name another secret",
+        ),
+        (
+            inject("secret: cert, header: X"),
+            "inject.secret: line 7: a certificate is no key for a header; name a secret of another kind",
+        ),
+        (
+            inject("secret: key, basic: {user: a, password: b}"),
+            "inject.secret: line 7: basic needs a user and a password, and this secret has one value; name a kv secret without `field`",
+        ),
+        (
+            inject("secret: key, body: {json: a}"),
+            "inject.body.json: line 7: not a way to a member of an object; write a JSON pointer, as in /client_secret or /auth/key",
+        ),
+    ] {
+        check(&calling(&settings, RULE), &[&format!("upstreams.api.{expected}")]);
+    }
+}
+
+#[test]
+fn an_upstream_may_be_all_of_this() {
+    let with = |text: &str| format!("{{url: https://a.example, {INJECT}, {text}}}");
+    for settings in [
+        "{url: https://a.example, inject: {secret: pair, basic: {user: a, password: b}}}".to_owned(),
+        format!("{{url: \"http://a\", insecure_http: true, {INJECT}}}"),
+        format!("{{url: \"https://127.0.0.1:1\", allow_cidrs: [127.0.0.1], {INJECT}}}"),
+        with(
+            "headers: {allow: [X-A]}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
+        ),
+    ] {
+        check(&calling(&settings, RULE), &[]);
+    }
+    check(
+        &calling(&with("ca_file: /ca.pem"), RULE)
+            .replace("api:", "claviger:")
+            .replace("upstream: api", "upstream: claviger"),
+        &[
+            "upstreams.claviger: line 7: an upstream of the name claviger; choose another: claviger.sock is the workload's own socket",
+        ],
+    );
+}
+
+#[test]
+fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
+    let settings = format!("{{url: https://a.example, {INJECT}}}");
+    let at = "workloads.job.rules[1]";
+    for (rule, expected) in [
+        ("paths: [v1]", "methods: line 12: missing; write methods: [GET]"),
+        (
+            "methods: [GET]",
+            "paths: line 12: missing; write paths: [\"v1/charges\", \"v1/charges/+/refunds\"]",
+        ),
+        (
+            "methods: [get], paths: [v1]",
+            "methods[0]: line 12: \"get\" is not known here; did you mean GET? It is one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        ),
+        (
+            "methods: [GET], paths: [a*]",
+            "paths[0]: line 12: a path that no request can have; write segments as they are sent, `+` for any one of them, and `*` only as the last for any rest",
+        ),
+        ("methods: [GET], paths: [v1], query: {a: []}", ""),
+    ] {
+        let found = parse(&document(&calling(&settings, rule)), &environment()).unwrap_err().to_string();
+        assert!(found.contains(&format!("{at}.{expected}")) || expected.is_empty(), "{rule}: {found}");
+    }
+    let reads = calling(&settings, RULE).replace("secrets: [own, cert]", "secrets: [own, cert, key]");
+    check(
+        &reads,
+        &[
+            "workloads.job.rules[1]: line 12: calls uses the secret key, which the rule own lets this workload read; take it out of \
+           that rule, or write also_readable: true here if that is meant",
+        ],
+    );
+    check(&reads.replace(RULE, "methods: [GET], paths: [v1], also_readable: true"), &[]);
+    let loaded = load(&calling(&settings, RULE)).config;
+    let sockets: Vec<_> =
+        loaded.workloads[0].upstreams.values().map(|path| path.display().to_string()).collect();
+    assert_eq!(sockets, ["/run/job/api.sock"]);
+    let elsewhere =
+        calling(&settings, RULE).replace("claviger.sock}", "claviger.sock, sockets_dir: /run/api}");
+    assert_eq!(
+        load(&elsewhere).config.workloads[0].upstreams.values().next().unwrap().display().to_string(),
+        "/run/api/api.sock"
+    );
+    check(
+        &calling(&settings, RULE).replace("/run/job/claviger.sock", "/run/job/api.sock"),
+        &[
+            "workloads.job: line 8: api would have the socket of line 10: /run/job/api.sock; give each workload a directory of its own, \
+           or write socket: {sockets_dir: …}",
+        ],
+    );
 }

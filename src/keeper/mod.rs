@@ -6,6 +6,7 @@ pub mod task;
 pub mod value;
 mod again;
 mod certificate;
+mod doubt;
 pub mod fact;
 mod fingerprint;
 mod kept;

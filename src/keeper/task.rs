@@ -167,11 +167,14 @@ impl Task {
         self.current.as_ref().is_none_or(due)
     }
 
-    /// Lets a waiting workload bring the next attempt forward, if there is nothing in hand and one is being waited for.
+    /// Lets a workload bring the next attempt forward: it waits for the first value, or the one in hand is doubted.
     fn hurry(&mut self) -> bool {
         let now = Instant::now();
-        let rested = self.tried.at.is_none_or(|at| at + NUDGE_PAUSE <= now);
-        let hurry = self.current.is_none() && rested && self.tried.next > now;
+        let rested = self.tried.at.map_or(now, |at| at + NUDGE_PAUSE).max(now);
+        if let Some(kept) = self.current.as_mut() {
+            return kept.doubt(rested);
+        }
+        let hurry = rested == now && self.tried.next > now;
         if hurry {
             self.tried.next = now;
         }

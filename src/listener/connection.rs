@@ -26,8 +26,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a request's head may take to come in, and so how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How large a request's head may be, in bytes.
-const HEAD: usize = 8192;
 /// How long, and how many bytes, a refused peer may go on sending, so that it gets to read why.
 const PARTING: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 /// How long a refused peer may take to ask. HTTP clients (hyper, Go's) take an answer that comes before their request for
@@ -81,7 +79,7 @@ async fn answer(
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(HEAD)
+            .max_buf_size(shared.head)
             .auto_date_header(false)
             .half_close(false)
             .serve_connection(TokioIo::new(wire), service);
@@ -123,7 +121,7 @@ async fn respond(
         return Ok(api::over_rate(&shared.access, peer, wait).map(Tracked::free));
     }
     let api::Reply { response, owed: answer } =
-        api::serve(&shared.access, peer, limits.body, request).await?;
+        api::serve(&shared.access, peer, (&shared.root, limits.body), request).await?;
     Ok(match answer {
         Some(answer) => response.map(|body| Tracked::owing(body, answer, owed)),
         None => response.map(Tracked::free),
@@ -134,7 +132,8 @@ async fn respond(
 /// is closed with unread bytes makes the client see a reset instead of the answer.
 async fn part(mut stream: UnixStream, response: Response<api::Content>) -> std::io::Result<()> {
     let (head, body) = response.into_parts();
-    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes);
+    // Ours is whole.
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let mut text = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status, body.len()).into_bytes();
     for (name, value) in &head.headers {
         text.extend_from_slice(name.as_str().as_bytes());

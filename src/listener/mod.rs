@@ -13,7 +13,7 @@ mod room;
 mod socket;
 mod wire;
 
-use crate::{access::Access, name::WorkloadName};
+use crate::{access::Access, api::Root, name::WorkloadName};
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit};
 use room::Room;
@@ -40,6 +40,11 @@ pub use socket::Error;
 /// The longest file name of a socket in a directory of any depth, in bytes. It is bound as `/proc/self/fd/N/NAME` in 107 bytes
 /// (`sun_path`, unix(7)): 14 before N, at most 7 digits of N (the kernel's `nr_open` is 1048576), a slash.
 pub const LONGEST_NAME: usize = 107 - 14 - 7 - 1;
+
+/// How large a request's head may be, in bytes.
+pub const HEAD: usize = 8192;
+/// The same, where calls of other APIs come in: cookies and signatures are dropped, but they are sent.
+pub const HEAD_OF_CALLS: usize = 32 * 1024;
 
 /// How often the socket file is looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -107,6 +112,9 @@ pub struct Standing {
 struct Shared {
     access: Arc<Access>,
     limits: Arc<ArcSwap<Limits>>,
+    root: Root,
+    /// The largest head of a request, in bytes.
+    head: usize,
 }
 
 impl Listener {
@@ -119,9 +127,22 @@ impl Listener {
         limits: Arc<ArcSwap<Limits>>,
         access: Arc<Access>,
     ) -> Result<Self, Error> {
+        Self::bind_root(settings, (Root::Workload, HEAD), limits, access)
+    }
+
+    /// The same, for a socket with another root, or with another limit for the head of a request.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_root(
+        settings: &Settings,
+        (root, head): (Root, usize),
+        limits: Arc<ArcSwap<Limits>>,
+        access: Arc<Access>,
+    ) -> Result<Self, Error> {
         let Settings { workload: _, path, mode, limits: _ } = settings;
         let socket = Socket::bind(path, *mode)?;
-        let shared = Shared { access, limits };
+        let shared = Shared { access, limits, root, head };
         let (shared, room) = (Arc::new(shared), Room::default());
         Ok(Self { socket, held_back: None, mode: *mode, shared, room, standing: Arc::default() })
     }

@@ -4,7 +4,7 @@
 //! not the peer's on, nothing is read or written any more.
 
 use crate::{
-    access::Answered,
+    access::{Aborted, Answered},
     api,
     peer::{Cause, Fault, Peer},
 };
@@ -74,7 +74,7 @@ impl Tracked {
 
 impl Body for Tracked {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Aborted;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -2,16 +2,21 @@
 //!
 //! Pure. Does not know whether a secret has a value, and never sees one.
 
+pub mod forward;
+pub mod pattern;
 pub mod rate;
 pub mod rule;
+pub mod upstream;
 pub mod wish;
 
 use crate::{
     name::{RuleName, SecretName, WorkloadName},
     peer::{Peer, process::Process},
 };
+use forward::{ForwardRule, Forwarding, Target};
 use rule::{AuditMode, Rule};
 use std::{collections::BTreeMap, sync::Arc};
+use upstream::{CallRule, Match};
 
 /// The rules of one workload; may change while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,10 @@ pub struct Settings {
     pub workload: WorkloadName,
     /// In the order of the config; names are unique.
     pub rules: Vec<Rule>,
+    /// Those that allow calls of other APIs, in the order of the config; their names are unique among all.
+    pub calls: Vec<CallRule>,
+    /// Those that allow parts of Vault's API, in the order of the config; their names are unique among all.
+    pub forwards: Vec<ForwardRule>,
     /// `sha256:` and the first 16 hex digits of the config's hash: the revision that events name.
     pub revision: String,
 }
@@ -31,14 +40,23 @@ pub struct Policy {
     revision: Arc<str>,
     rules: Vec<Arc<Rule>>,
     by_secret: BTreeMap<SecretName, Arc<Rule>>,
+    forwards: Vec<(Arc<Rule>, ForwardRule)>,
+    calls: Vec<Call>,
 }
 
-/// Proof that a rule matched. Only this module makes one.
+/// A rule that allows calls, its part that permits hold shared.
 #[derive(Debug)]
-pub struct Permit {
+struct Call {
+    rule: Arc<Rule>,
+    of: CallRule,
+}
+
+/// Proof that a rule matched, for one thing: a secret, or a request to Vault's API. Only this module makes one.
+#[derive(Debug)]
+pub struct Permit<T = SecretName> {
     workload: WorkloadName,
     process: Option<Process>,
-    secret: SecretName,
+    subject: T,
     rule: Arc<Rule>,
     revision: Arc<str>,
 }
@@ -49,6 +67,18 @@ pub enum Denial {
     /// No rule of the workload names it.
     #[error("no rule allows it")]
     NoRule,
+    /// What a rule looks at is there twice: whoever gets the request could look at the other one.
+    #[error("a part of the query that the rule looks at is there twice")]
+    Ambiguous,
+    /// No rule can allow it.
+    #[error("no rule can allow it")]
+    Never,
+    /// It asks for its answer to be wrapped, which would take it out of our sight.
+    #[error("answers are not wrapped")]
+    Wrapped,
+    /// It could mean one thing to us and another to Vault.
+    #[error(transparent)]
+    Malformed(#[from] pattern::Malformed),
 }
 
 /// Whether `peer` may have `secret`. `None` is a name that no secret can have; no rule names it either.
@@ -61,22 +91,88 @@ pub fn decide(policy: &Policy, peer: &Peer, secret: Option<&SecretName>) -> Resu
     }
     let (name, rule) =
         secret.and_then(|secret| policy.by_secret.get_key_value(secret)).ok_or(Denial::NoRule)?;
-    Ok(policy.permit(peer.process(), name, rule))
+    Ok(policy.permit(peer.process(), name.clone(), rule))
+}
+
+/// Whether `peer` may do `target` in Vault. The first rule in the order of the config that allows it is the one. What is asked about
+/// the token itself is answered to whoever has a rule in that namespace, and never sent.
+///
+/// # Errors
+/// [`Denial`]; also for a peer of another workload.
+pub fn decide_forward(policy: &Policy, peer: &Peer, target: &Target) -> Result<Permit<Forwarding>, Denial> {
+    if *peer.workload() != policy.workload {
+        return Err(Denial::NoRule);
+    }
+    let permit = |(rule, of): &(Arc<Rule>, ForwardRule), path, own| {
+        let (identity, namespace) = (of.identity.clone(), of.namespace.clone());
+        let subject = Forwarding { identity, namespace, operation: target.operation, path, own };
+        policy.permit(peer.process(), subject, rule)
+    };
+    let own = policy.forwards.iter().find_map(|rule| {
+        let path = rule.1.within(target)?;
+        let own = forward::own(target.operation, &path)?;
+        Some(permit(rule, path, Some(own)))
+    });
+    if let Some(own) = own {
+        return Ok(own);
+    }
+    if forward::is_never(target.path.as_str()) {
+        return Err(Denial::Never);
+    }
+    let allowed = policy.forwards.iter().find_map(|rule| Some(permit(rule, rule.1.allows(target)?, None)));
+    // Without the namespace it is looked at once more.
+    match allowed {
+        Some(permit) if forward::is_never(permit.subject.path.as_str()) => Err(Denial::Never),
+        allowed => allowed.ok_or(Denial::NoRule),
+    }
+}
+
+/// Whether `peer` may call `target`, and how often a day. The permit is for using the upstream's secret, not for having it. The first
+/// rule in the order of the config that allows it is the one.
+///
+/// # Errors
+/// [`Denial`]; also for a peer of another workload.
+pub fn decide_call(
+    policy: &Policy,
+    peer: &Peer,
+    target: &upstream::Target<'_>,
+) -> Result<(Permit, Option<u64>), Denial> {
+    if *peer.workload() != policy.workload {
+        return Err(Denial::NoRule);
+    }
+    for Call { rule, of } in &policy.calls {
+        match of.matches(target) {
+            Match::Yes => {
+                return Ok((policy.permit(peer.process(), of.secret.clone(), rule), of.calls_per_day));
+            }
+            Match::Ambiguous => return Err(Denial::Ambiguous),
+            Match::No => {}
+        }
+    }
+    Err(Denial::NoRule)
 }
 
 /// Every permit that `peer` could have: what a list may show.
 pub fn permits<'a>(policy: &'a Policy, peer: &Peer) -> impl Iterator<Item = Permit> + use<'a> {
     let own = *peer.workload() == policy.workload;
     let process = peer.process().cloned();
-    let permit = move |(name, rule)| policy.permit(process.as_ref(), name, rule);
+    let permit = move |(name, rule): (&SecretName, _)| policy.permit(process.as_ref(), name.clone(), rule);
     policy.by_secret.iter().filter(move |_| own).map(permit)
+}
+
+impl Settings {
+    /// All rules: those for secrets, then those for Vault's API, then those for calls.
+    pub fn all(&self) -> impl Iterator<Item = &Rule> {
+        let forwards = self.forwards.iter().map(|forward| &forward.rule);
+        self.rules.iter().chain(forwards).chain(self.calls.iter().map(|call| &call.rule))
+    }
 }
 
 impl Policy {
     /// Arranges `settings`. Where two rules name one secret, the first in the order of the config is the one.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        let Settings { workload, rules, revision } = settings;
+        let Settings { workload, rules, forwards, calls, revision } = settings;
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         let mut by_secret = BTreeMap::new();
         for rule in &rules {
@@ -84,19 +180,25 @@ impl Policy {
                 by_secret.entry(secret.clone()).or_insert_with(|| Arc::clone(rule));
             }
         }
-        Self { workload: workload.clone(), revision: revision.as_str().into(), rules, by_secret }
+        let forwards = forwards.iter().map(|of| (Arc::new(of.rule.clone()), of.clone())).collect();
+        let call = |of: &CallRule| Call { rule: Arc::new(of.rule.clone()), of: of.clone() };
+        let calls = calls.iter().map(call).collect();
+        let (workload, revision) = (workload.clone(), revision.as_str().into());
+        Self { workload, revision, rules, by_secret, forwards, calls }
     }
 
-    /// The rules' names, in the order of the config.
+    /// The rules' names, in the order of the config; those of Vault's API and of calls last.
     pub fn rules(&self) -> impl Iterator<Item = &RuleName> {
-        self.rules.iter().map(|rule| &rule.name)
+        let forwards = self.forwards.iter().map(|(rule, _)| rule);
+        let calls = self.calls.iter().map(|call| &call.rule);
+        self.rules.iter().chain(forwards).chain(calls).map(|rule| &rule.name)
     }
 
-    fn permit(&self, process: Option<&Process>, secret: &SecretName, rule: &Arc<Rule>) -> Permit {
+    fn permit<T>(&self, process: Option<&Process>, subject: T, rule: &Arc<Rule>) -> Permit<T> {
         Permit {
             workload: self.workload.clone(),
             process: process.cloned(),
-            secret: secret.clone(),
+            subject,
             rule: Arc::clone(rule),
             revision: Arc::clone(&self.revision),
         }
@@ -104,6 +206,20 @@ impl Policy {
 }
 
 impl Permit {
+    /// What may be had.
+    #[must_use]
+    pub fn secret(&self) -> &SecretName {
+        &self.subject
+    }
+}
+
+impl<T> Permit<T> {
+    /// What it is for.
+    #[must_use]
+    pub fn subject(&self) -> &T {
+        &self.subject
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn workload(&self) -> &WorkloadName {
@@ -114,12 +230,6 @@ impl Permit {
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
-    }
-
-    /// What may be had.
-    #[must_use]
-    pub fn secret(&self) -> &SecretName {
-        &self.secret
     }
 
     /// The rule that matched.
@@ -165,6 +275,8 @@ mod tests {
         Policy::of(&Settings {
             workload: WorkloadName::new("report-job").unwrap(),
             rules: vec![rule("database", &["orders-db"]), strict],
+            forwards: Vec::new(),
+            calls: Vec::new(),
             revision: "sha256:0011223344556677".into(),
         })
     }

@@ -2,8 +2,11 @@
 //!
 //! Pure. Says nothing about whether it may be had.
 
+use super::{forward::Target, pattern::Malformed};
 use crate::name::SecretName;
-use std::time::Duration;
+use bytes::Bytes;
+use http::HeaderMap;
+use std::{fmt, time::Duration};
 
 /// What a peer asks for.
 #[derive(Debug)]
@@ -17,6 +20,32 @@ pub enum Wish {
         /// What to do with it.
         act: Act,
     },
+    /// Something of Vault's own API.
+    Vault(Box<Call>),
+}
+
+/// A request in Vault's own API.
+pub struct Call {
+    /// What is to be done, or why that is not clear.
+    pub target: Result<Target, Malformed>,
+    /// What was asked for, as far as an event may show it.
+    pub shown: String,
+    /// Encoded anew, without its `?` and without `list`.
+    pub query: Option<String>,
+    /// HEAD instead of GET.
+    pub head_only: bool,
+    /// That the answer is asked to be wrapped.
+    pub wrapped: bool,
+    /// Those that may go on.
+    pub headers: HeaderMap,
+    /// Empty for none.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("shown", &self.shown).finish_non_exhaustive()
+    }
 }
 
 /// What a peer asks to do with a secret.

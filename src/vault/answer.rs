@@ -107,11 +107,11 @@ pub(super) fn skew_ms(headers: &HeaderMap) -> Option<i64> {
     Some(theirs.as_millisecond() - clock::now().as_millisecond())
 }
 
-fn is_sealed(said: &str) -> bool {
+pub(super) fn is_sealed(said: &str) -> bool {
     said.contains("sealed") || said.contains("not initialized")
 }
 
-fn location(headers: &HeaderMap, address: &Url) -> Option<Url> {
+pub(super) fn location(headers: &HeaderMap, address: &Url) -> Option<Url> {
     address.join(headers.get(header::LOCATION)?.to_str().ok()?).ok()
 }
 
@@ -150,6 +150,7 @@ mod tests {
             status,
             headers: HeaderMap::from_iter([(header::RETRY_AFTER, "7".parse().unwrap())]),
             body: Zeroizing::new(body.as_bytes().to_vec()),
+            room: None,
         };
         let address = Url::parse("http://127.0.0.1:8200").unwrap();
         let got = match judge(reply, &Request::read("secret/x"), &address) {

@@ -190,7 +190,8 @@ impl Keepalive {
         // A token that is replaced at once, whatever the server grants, must not be replaced in a loop.
         self.next_login = now + Duration::from_secs(1);
         let released = Arc::clone(&self.released);
-        let login = Login::new(fresh.token, self.logins, fresh.origin, term.end(), released);
+        let login =
+            Login::new((fresh.token, fresh.accessor), self.logins, fresh.origin, term.end(), released);
         let due = term.due(self.terms.overlap(), crypto::chance());
         tracing::info!(identity = %self.settings.name, ttl_s = fresh.ttl.as_secs(), "logged in");
         let ttl = (!fresh.ttl.is_zero()).then_some(fresh.ttl);

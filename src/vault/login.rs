@@ -115,6 +115,7 @@ impl Method {
 /// A token that was just got, and what is known of it.
 pub(super) struct Fresh {
     pub(super) token: SecretValue,
+    pub(super) accessor: Option<SecretValue>,
     pub(super) ttl: Duration,
     pub(super) renewable: bool,
     pub(super) origin: Origin,
@@ -183,8 +184,10 @@ fn fresh(answer: &Answer) -> Result<Fresh, Error> {
     if token.is_empty() {
         return Err(answer.nonsense("a login with an empty token"));
     }
+    let accessor = std::mem::take(&mut auth.accessor);
     Ok(Fresh {
         token,
+        accessor: Some(SecretValue::new(accessor)).filter(|accessor| !accessor.is_empty()),
         ttl: Duration::from_secs(auth.lease_duration),
         renewable: auth.renewable,
         origin: if auth.token_type == "batch" { Origin::Batch } else { Origin::Login },
@@ -204,6 +207,8 @@ async fn adopt(vault: &Vault, token: SecretValue) -> Result<Fresh, Error> {
         renewable: bool,
         #[serde(default)]
         entity_id: String,
+        #[serde(default)]
+        accessor: String,
     }
     let answer = vault.send_as(&Account::Upkeep, Some(&token), &Request::lookup_self()?).await?;
     let envelope = answer.envelope()?;
@@ -212,6 +217,7 @@ async fn adopt(vault: &Vault, token: SecretValue) -> Result<Fresh, Error> {
         serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))?;
     Ok(Fresh {
         token,
+        accessor: Some(SecretValue::new(lookup.accessor)).filter(|accessor| !accessor.is_empty()),
         ttl: Duration::from_secs(lookup.ttl),
         renewable: lookup.renewable,
         origin: Origin::File,

@@ -11,6 +11,7 @@ pub mod error;
 pub mod keepalive;
 pub mod limiter;
 pub mod login;
+pub mod passage;
 pub mod renewal;
 mod report;
 pub mod session;
@@ -91,6 +92,8 @@ struct Inner {
     limiter: Limiter,
     connect: Box<Connect>,
     skew_ms: AtomicI64,
+    /// For answers that are passed on.
+    room: Arc<tokio::sync::Semaphore>,
 }
 
 /// The addresses, and which one is used: it stays until it fails.
@@ -110,6 +113,15 @@ fn over_budget(doing: &str, Exhausted(wait): Exhausted) -> Error {
     Error::new(Class::Budget, doing, "too many calls to Vault caused by this workload").after(Some(wait))
 }
 
+/// The token as a header that no log shows.
+fn token_header(token: &SecretValue, doing: &str) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::from_str(token.expose());
+    let mut value =
+        value.map_err(|_| Error::new(Class::Credential, doing, "the token is no header value"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 impl Vault {
     /// The way that `settings` describe, over the network.
     ///
@@ -127,7 +139,8 @@ impl Vault {
         let limiter = Limiter::new(settings.budget, Instant::now());
         let credentials = Credentials::read(&settings)?;
         let routes = ArcSwap::from_pointee(Routes::new(settings, credentials, &*connect)?);
-        Ok(Self { inner: Arc::new(Inner { routes, limiter, connect, skew_ms: AtomicI64::new(0) }) })
+        let (skew_ms, room) = (AtomicI64::new(0), passage::room());
+        Ok(Self { inner: Arc::new(Inner { routes, limiter, connect, skew_ms, room }) })
     }
 
     /// Takes over changed settings from the next call on.
@@ -342,11 +355,7 @@ impl Routes {
             headers.insert("x-vault-namespace", value);
         }
         if let Some(token) = token {
-            let mut value = HeaderValue::from_str(token.expose()).map_err(|_| {
-                Error::new(Class::Credential, &*request.doing, "the token is no header value")
-            })?;
-            value.set_sensitive(true);
-            headers.insert("x-vault-token", value);
+            headers.insert("x-vault-token", token_header(token, &request.doing)?);
         }
         Ok(wired)
     }

@@ -26,6 +26,7 @@ pub struct Session {
 /// One login's token. Its keeper holds the login itself, which is no claim.
 pub(super) struct Login {
     pub(super) token: SecretValue,
+    pub(super) accessor: Option<SecretValue>,
     pub(super) number: u64,
     pub(super) origin: Origin,
     pub(super) ends: watch::Sender<Option<Instant>>,
@@ -36,14 +37,14 @@ pub(super) struct Login {
 impl Login {
     /// A login whose token ends at `end`; `released` hears when its last claim is dropped.
     pub(super) fn new(
-        token: SecretValue,
+        (token, accessor): (SecretValue, Option<SecretValue>),
         number: u64,
         origin: Origin,
         end: Option<Instant>,
         released: Arc<Notify>,
     ) -> Arc<Self> {
         let (ends, claims) = (watch::Sender::new(end), AtomicU64::new(0));
-        Arc::new(Self { token, number, origin, ends, claims, released })
+        Arc::new(Self { token, accessor, number, origin, ends, claims, released })
     }
 
     /// A claim on it.
@@ -183,6 +184,11 @@ impl Session {
 
     pub(super) fn token(&self) -> &SecretValue {
         &self.login.token
+    }
+
+    /// What names its token without being it; a batch token has none.
+    pub(super) fn accessor(&self) -> Option<&SecretValue> {
+        self.login.accessor.as_ref()
     }
 }
 

@@ -11,11 +11,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use reqwest::{Certificate, Identity, dns, redirect, retry, tls};
 use std::{fs, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 use zeroize::Zeroizing;
 
 /// The largest answer that is read, in bytes: Vault's own limit of a request is 32 MiB, a secret of 4 MiB is absurd.
 pub const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+/// The longest that a request which is passed on may take.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 /// A credential file's cap, in bytes.
 pub const LARGEST_FILE: u64 = 1024 * 1024;
 
@@ -27,6 +30,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The body, wiped when dropped.
     pub body: Zeroizing<Vec<u8>>,
+    /// What it takes of the room for answers that are held, if it is bounded.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Why nothing came back. The texts hold no header and no body.
@@ -43,11 +48,16 @@ pub enum Lost {
 /// One way to one address. A trait, so that a property test can stand a random server in for the network.
 pub trait Wire: Send + Sync + 'static {
     /// Sends `request` once and reads the whole answer.
-    fn send(
-        &self,
-        request: http::Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Reply, Lost>> + Send + '_>>;
+    fn send(&self, request: http::Request<Bytes>) -> Sending<'_>;
+
+    /// The same for a request of a workload, of which there may be many at a time; its answer takes its bytes from `room`.
+    fn pass(&self, request: http::Request<Bytes>, _room: Arc<Semaphore>) -> Sending<'_> {
+        self.send(request)
+    }
 }
+
+/// A request on its way.
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Reply, Lost>> + Send + 'a>>;
 
 /// Makes the wire to one address; called again whenever a certificate changed.
 pub type Connect = dyn Fn(&Settings, &Url, &Credentials) -> Result<Arc<dyn Wire>, Error> + Send + Sync;
@@ -110,7 +120,8 @@ pub fn connect(
         .no_proxy()
         .timeout(settings.timeout)
         .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
-        .pool_max_idle_per_host(1)
+        // Upkeep needs one; more are there for a while after workloads used them.
+        .pool_max_idle_per_host(64)
         .pool_idle_timeout(Duration::from_secs(30))
         .tls_version_min(tls::Version::TLS_1_2);
     if let Some(ca) = &credentials.ca {
@@ -167,24 +178,47 @@ struct Http {
 }
 
 impl Wire for Http {
-    fn send(
-        &self,
-        request: http::Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Reply, Lost>> + Send + '_>> {
+    fn send(&self, request: http::Request<Bytes>) -> Sending<'_> {
         Box::pin(async move {
             let request = reqwest::Request::try_from(request).map_err(|error| Lost::Unsent(chain(&error)))?;
-            let mut response = self.client.execute(request).await.map_err(lost)?;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let mut body = Zeroizing::new(Vec::new());
-            while let Some(chunk) = response.chunk().await.map_err(lost)? {
-                if body.len() + chunk.len() > LARGEST_ANSWER {
-                    return Err(Lost::TooLarge);
-                }
-                append(&mut body, &chunk);
-            }
-            Ok(Reply { status, headers, body })
+            exchange(&self.client, request, None).await
         })
     }
+
+    fn pass(&self, request: http::Request<Bytes>, room: Arc<Semaphore>) -> Sending<'_> {
+        Box::pin(async move {
+            let request = reqwest::Request::try_from(request);
+            let mut request = request.map_err(|error| Lost::Unsent(chain(&error)))?;
+            // Its deadline is another one than that of our own calls.
+            *request.timeout_mut() = Some(DEADLINE);
+            exchange(&self.client, request, Some(room)).await
+        })
+    }
+}
+
+async fn exchange(
+    client: &reqwest::Client,
+    request: reqwest::Request,
+    room: Option<Arc<Semaphore>>,
+) -> Result<Reply, Lost> {
+    let mut response = client.execute(request).await.map_err(lost)?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let (mut body, mut taken) = (Zeroizing::new(Vec::new()), None);
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if body.len() + chunk.len() > LARGEST_ANSWER {
+            return Err(Lost::TooLarge);
+        }
+        if let Some(room) = &room {
+            let bytes = u32::try_from(chunk.len()).map_err(|_| Lost::TooLarge)?;
+            let more = Arc::clone(room).try_acquire_many_owned(bytes).map_err(|_| Lost::TooLarge)?;
+            match &mut taken {
+                None => taken = Some(more),
+                Some(taken) => OwnedSemaphorePermit::merge(taken, more),
+            }
+        }
+        append(&mut body, &chunk);
+    }
+    Ok(Reply { status, headers, body, room: taken })
 }
 
 /// As `extend_from_slice`, but a buffer that is outgrown is wiped before it is given back.

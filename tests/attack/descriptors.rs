@@ -21,10 +21,8 @@ async fn passed_descriptors_are_refused_and_use_up_nothing() {
         let told = attack(&Part::PassDescriptors(attacked.socket(), permitted(), 50)).await;
         told.got_silence();
         // The last connection may be on its way out.
-        until("the descriptors of before", || async {
-            (attacked.agent.descriptors() <= before).then_some(())
-        })
-        .await;
+        until("the descriptors of before", || async { (attacked.agent.is_back_to(before)).then_some(()) })
+            .await;
         let record = attacked.record().await;
         if told.text.lines().any(|line| line == "EPERM") {
             // The kernel refuses them to the sender (Linux 6.16): the agent sees nothing but the end.

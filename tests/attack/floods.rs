@@ -130,8 +130,7 @@ async fn a_flood_of_another_user_uses_up_no_descriptors_of_an_agent_that_may_hav
         attack(&ask(&attacked)).await.got_the_secret();
     }
     drop(flood);
-    until("the descriptors of before", || async { (attacked.agent.descriptors() <= before).then_some(()) })
-        .await;
+    until("the descriptors of before", || async { (attacked.agent.is_back_to(before)).then_some(()) }).await;
     assert!(
         !attacked.agent.stderr().contains("accepting a connection failed"),
         "{}",

@@ -113,7 +113,7 @@ async fn in_a_pod_passed_descriptors_use_up_nothing_of_the_agent() {
         let told = pod.attack(Part::PassDescriptors(pod.socket(), permitted(), 20)).await;
         told.got_silence();
         until("the descriptors of before", || async {
-            (pod.attacked.agent.descriptors() <= before).then_some(())
+            (pod.attacked.agent.is_back_to(before)).then_some(())
         })
         .await;
         // From Linux 6.16 the kernel refuses them to the sender.

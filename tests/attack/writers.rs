@@ -129,7 +129,6 @@ async fn attacks_leave_no_descriptor_behind() {
         attack(&Part::ChildAsks(attacked.socket(), permitted())).await.got_silence();
         attack(&Part::LeaveBehind(attacked.socket(), permitted(), Before::Answered)).await.got_silence();
     }
-    until("the descriptors of before", || async { (attacked.agent.descriptors() <= before).then_some(()) })
-        .await;
+    until("the descriptors of before", || async { (attacked.agent.is_back_to(before)).then_some(()) }).await;
     assert!(!attacked.record().await.is_empty());
 }

@@ -8,6 +8,7 @@ use super::{
 use claviger::crypto::{hex, sha256};
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -27,6 +28,31 @@ impl Mode {
         match self {
             Self::Strict => "strict",
             Self::Buffered => "buffered",
+        }
+    }
+}
+
+/// Where its events go on to.
+#[derive(Clone, Copy)]
+pub(super) enum Sinks {
+    /// Standard output, as without a word about it.
+    Default,
+    /// The same, and a journal that holds all events of a long run.
+    Roomy,
+    /// With such a journal, a required receiver beside it that never answers.
+    BlackHole(SocketAddr),
+}
+
+impl Sinks {
+    /// What the config says behind the journal's directory.
+    fn text(self) -> String {
+        match self {
+            Self::Default => "}".into(),
+            Self::Roomy => ", max_size: 2GiB}".into(),
+            Self::BlackHole(address) => format!(
+                ", max_size: 2GiB}}, sinks: {{console: {{kind: stdout}}, siem: {{kind: http, url: \"http://{address}/\", \
+                 required: true}}}}"
+            ),
         }
     }
 }
@@ -78,17 +104,28 @@ pub(super) struct Agent {
     request: Vec<u8>,
     first_secret_after: Duration,
     folder: TempDir,
-    _journal: TempDir,
+    journal: TempDir,
 }
 
 impl Agent {
     /// Starts one whose folders are new, and waits until it has all its secrets.
     pub(super) fn start(program: &Path, cores: &Cores, vault: &Vault, mode: Mode) -> Outcome<Self> {
+        Self::start_with(program, cores, vault, mode, Sinks::Default)
+    }
+
+    /// The same with these sinks.
+    pub(super) fn start_with(
+        program: &Path,
+        cores: &Cores,
+        vault: &Vault,
+        mode: Mode,
+        sinks: Sinks,
+    ) -> Outcome<Self> {
         // Paths of sockets are short; journals lie on a disk.
         let folder = tempfile::tempdir()?;
         let journal = tempfile::tempdir_in(disk::folder())?;
         let (config, socket) = (folder.path().join("config.yaml"), Level::User.socket(folder.path()));
-        fs::write(&config, config_of(vault, mode, folder.path(), journal.path())?)?;
+        fs::write(&config, config_of(vault, mode, sinks, (folder.path(), journal.path()))?)?;
         let mut command = cores.measured(program);
         command.arg("run").arg("--config").arg(&config);
         let log = folder.path().join("log");
@@ -115,7 +152,7 @@ impl Agent {
             request: request(first),
             first_secret_after,
             folder,
-            _journal: journal,
+            journal,
         })
     }
 
@@ -146,6 +183,20 @@ impl Agent {
         &self.request
     }
 
+    /// A read of what no rule allows.
+    pub(super) fn forbidden(&self) -> Vec<u8> {
+        request("nothing")
+    }
+
+    /// What its journal takes on the disk of events: not the room that is set aside.
+    pub(super) fn journal_bytes(&self) -> Outcome<u64> {
+        let mut sum = 0;
+        for event in claviger::audit::journal::read(self.journal.path())? {
+            sum += event.1.len() as u64;
+        }
+        Ok(sum)
+    }
+
     /// From exec to the answer with the first secret.
     pub(super) fn first_secret_after(&self) -> Duration {
         self.first_secret_after
@@ -156,7 +207,7 @@ fn request(name: &str) -> Vec<u8> {
     format!("GET /secrets/{name} HTTP/1.1\r\nHost: claviger\r\n\r\n").into_bytes()
 }
 
-fn config_of(vault: &Vault, mode: Mode, folder: &Path, journal: &Path) -> Outcome<String> {
+fn config_of(vault: &Vault, mode: Mode, sinks: Sinks, (folder, journal): (&Path, &Path)) -> Outcome<String> {
     let uid = nix::unistd::geteuid();
     let mut workloads = String::new();
     for level in Level::ALL {
@@ -183,13 +234,14 @@ secrets:
   web: {{identity: bench, kind: certificate, path: pki/issue/web, params: {{common_name: web.internal}}}}
   ci: {{identity: bench, kind: token, policies: [default], ttl: 15m}}
 workloads:{workloads}
-audit: {{mode: {mode}, journal: {{dir: {journal}}}}}
+audit: {{mode: {mode}, journal: {{dir: {journal}{sinks}}}
 health: {{listen: \"127.0.0.1:0\"}}
 ",
         url = vault.url(),
         role_id = vault.credential("role_id").display(),
         secret_id = vault.credential("secret_id").display(),
         mode = mode.word(),
+        sinks = sinks.text(),
         journal = journal.display(),
     ))
 }

@@ -79,6 +79,8 @@ struct Connection {
     stream: UnixStream,
     sent: Instant,
     answer: Vec<u8>,
+    /// The only status that is an answer.
+    wanted: u16,
 }
 
 impl Connection {
@@ -115,7 +117,7 @@ impl Connection {
             return Err("a connection was closed under load".into());
         }
         self.answer.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let whole = is_whole(&self.answer)?;
+        let whole = is_whole(&self.answer, self.wanted)?;
         if whole {
             self.answer.clear();
         }
@@ -123,12 +125,12 @@ impl Connection {
     }
 }
 
-/// Whether `answer` has all of its body. Only 200 is an answer.
-fn is_whole(answer: &[u8]) -> Outcome<bool> {
+/// Whether `answer` has all of its body.
+fn is_whole(answer: &[u8], wanted: u16) -> Outcome<bool> {
     let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(false) };
     let (head, rest) = answer.split_at(end);
-    if !head.starts_with(b"HTTP/1.1 200") {
-        return Err(format!("not a 200 under load: {:?}", String::from_utf8_lossy(answer)).into());
+    if !head.starts_with(format!("HTTP/1.1 {wanted}").as_bytes()) {
+        return Err(format!("not a {wanted} under load: {:?}", String::from_utf8_lossy(answer)).into());
     }
     let head = std::str::from_utf8(head)?;
     let length = head.lines().find_map(|line| {
@@ -155,7 +157,7 @@ fn connect(socket: &Path, count: usize) -> io::Result<Vec<Connection>> {
     let connection = |_| {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        Ok(Connection { stream, sent: Instant::now(), answer: Vec::new() })
+        Ok(Connection { stream, sent: Instant::now(), answer: Vec::new(), wanted: 200 })
     };
     (0..count).map(connection).collect()
 }
@@ -169,6 +171,19 @@ pub(super) fn run(
     process: &Process,
 ) -> Outcome<Load> {
     run_on(connect(socket, count)?, request, (warm, span), process)
+}
+
+/// The same, where each request is refused with 403.
+pub(super) fn refused(
+    socket: &Path,
+    request: &[u8],
+    count: usize,
+    spans: (Duration, Duration),
+    process: &Process,
+) -> Outcome<Load> {
+    let mut connections = connect(socket, count)?;
+    connections.iter_mut().for_each(|connection| connection.wanted = 403);
+    run_on(connections, request, spans, process)
 }
 
 /// The same on one connection, of which the first request is asked like this.

@@ -2,16 +2,19 @@
 //!
 //! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
-//! program that is there already; `-- --only audit` measures the journal and its verifier alone, `-- --only attestation` what the
-//! levels cost.
+//! program that is there already; `-- --only audit` measures the journal, its verifier and reads beside a dead receiver alone,
+//! `-- --only attestation` what the levels cost, `-- --only broker` what calls of upstreams cost.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
 mod attestation;
 mod audit;
 mod binary;
+mod blackhole;
+mod broker;
 mod cgroup;
 mod disk;
+mod flood;
 mod load;
 mod machine;
 mod process;
@@ -47,10 +50,12 @@ struct Plan {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Parts {
     All,
-    /// The journal and its verifier.
+    /// The journal, its verifier, and reads beside a dead receiver.
     Audit,
     /// What the levels cost.
     Attestation,
+    /// What calls of upstreams cost.
+    Broker,
 }
 
 impl Plan {
@@ -59,6 +64,7 @@ impl Plan {
         let parts = match after("--only").map(String::as_str) {
             Some("audit") => Parts::Audit,
             Some("attestation") => Parts::Attestation,
+            Some("broker") => Parts::Broker,
             _ => Parts::All,
         };
         let full = Self {
@@ -81,6 +87,11 @@ impl Plan {
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some((_, [first, rest @ ..])) = arguments.split_first().filter(|(_, rest)| !rest.is_empty())
+        && first == broker::DIRECT
+    {
+        return broker::direct(rest);
+    }
     if !arguments.iter().any(|word| word == "--bench") {
         println!("nothing measured: this is for `cargo bench --bench agent`");
         return Ok(());
@@ -91,6 +102,13 @@ fn main() -> Outcome<()> {
     let _own = cgroup::Own::enter()?;
     let mut table = Table::new(machine::describe(&binaries, &cores));
     binaries.measure(&mut table);
+    if plan.parts == Parts::Broker {
+        cores.put_load(std::process::id())?;
+        let vault = Vault::start(&cores)?;
+        broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+        println!("{table}");
+        return Ok(());
+    }
     if plan.parts == Parts::Attestation {
         cores.put_load(std::process::id())?;
         let vault = Vault::start(&cores)?;
@@ -105,6 +123,10 @@ fn main() -> Outcome<()> {
     table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
     if plan.parts == Parts::Audit {
         verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
+        let vault = Vault::start(&cores)?;
+        blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+        let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
+        flood::measure(&plan, &agent, &mut table)?;
         println!("{table}");
         return Ok(());
     }
@@ -114,11 +136,14 @@ fn main() -> Outcome<()> {
     let idle = measure_idle(&plan, &agent, &mut table)?;
     let strict = measure_reads(&plan, &agent, &mut table, sync.p99)?;
     table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
+    flood::measure(&plan, &agent, &mut table)?;
     drop(agent);
     let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
     measure_reads(&plan, &agent, &mut table, sync.p99)?;
     attestation::measure(&plan, &agent, &mut table)?;
     drop(agent);
+    blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+    broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
     verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
     match Proxy::start(&cores, &vault)? {
         Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,

@@ -109,6 +109,7 @@ pub(super) fn event() -> Outcome<Event> {
         container: None,
     });
     event.resource = Some(Resource {
+        operation: None,
         secret: Some(SecretName::new("stripe")?),
         kind: Some("kv"),
         mount: Some("secret".into()),

@@ -11,13 +11,14 @@ use std::{fs, os::unix::fs::symlink, path::Path, sync::OnceLock};
 
 const LOGIN: &str = "auth/kubernetes/login";
 
-struct Pair {
-    api: ApiServer,
-    vault: Vault,
+/// Both, and the trust between them.
+pub(crate) struct Pair {
+    pub(crate) api: ApiServer,
+    pub(crate) vault: Vault,
 }
 
 /// One API server and one Vault that trusts it, for all tests here; each has namespaces and roles of its own.
-fn pair() -> Option<&'static Pair> {
+pub(crate) fn pair() -> Option<&'static Pair> {
     static PAIR: OnceLock<Option<Pair>> = OnceLock::new();
     let start = || {
         let (api, vault) = (ApiServer::start()?, Vault::start()?);

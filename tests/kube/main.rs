@@ -9,7 +9,15 @@
 )]
 
 mod accounts;
+mod admission;
+mod bench;
+mod chart;
+mod guard;
 mod logins;
+mod peers;
+mod pods;
 #[path = "../live/rig.rs"]
 #[expect(dead_code, reason = "shared with the tests on Vault alone, which use more of it")]
 mod rig;
+mod runs;
+mod upkeep;

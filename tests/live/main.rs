@@ -14,6 +14,7 @@ mod checkpoints;
 mod database;
 mod exit;
 mod fingerprint;
+mod handoff;
 mod logins;
 mod otlp;
 mod outages;

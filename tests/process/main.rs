@@ -17,6 +17,7 @@ mod receivers;
 #[path = "../support/process.rs"]
 mod support;
 
+mod clock;
 mod config;
 mod run;
 mod kill;

@@ -104,6 +104,9 @@ async fn a_flood_of_refusals_hurts_no_permitted_read_and_is_counted_exactly() {
     assert_eq!(counted, 4 * EACH as u64);
     // Fifty at once, ten a second, one count a second.
     assert!(refused.len() <= 50 + 11 * (seconds + 1), "{} in {seconds} s", refused.len());
+    // Which is less than 1 MiB a minute.
+    let longest = refused.iter().map(|event| event.to_string().len()).max().unwrap();
+    assert!(11 * 60 * (longest + 8) < 1024 * 1024, "{longest} bytes");
     let allowed = events.iter().filter(|event| event["type"] == "secret.read.v1" && event["agg"].is_null());
     assert_eq!(allowed.count(), reads, "each read has an event of its own");
 }

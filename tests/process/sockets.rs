@@ -202,10 +202,10 @@ async fn a_thousand_connections_at_once_leave_nothing_behind() {
     assert_eq!(agent.stop().await, Some(0));
 }
 
-/// Waits until the agent has no more descriptors open than that; says which are, if that does not come.
+/// Waits until the agent has as few descriptors open as before; says which are, if that does not come.
 async fn back_to(agent: &Agent, before: usize) {
     let back = async {
-        while agent.descriptors() > before {
+        while !agent.is_back_to(before) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

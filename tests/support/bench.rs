@@ -41,6 +41,7 @@ impl Wire for DevWire {
                 status: parts.status.as_u16(),
                 headers: parts.headers,
                 body: Zeroizing::new(body.to_vec()),
+                room: None,
             })
         })
     }
@@ -237,6 +238,12 @@ pub(crate) fn grant_to(ours: &tokio::net::UnixStream, level: Level, secret: &str
         audit: None,
         requests_per_second: None,
     };
-    let policy = Policy::of(&policy::Settings { workload, rules: vec![rule], revision: "sha256:0".into() });
+    let policy = Policy::of(&policy::Settings {
+        workload,
+        rules: vec![rule],
+        forwards: Vec::new(),
+        calls: Vec::new(),
+        revision: "sha256:0".into(),
+    });
     approval::obtain(policy::decide(&policy, &peer, Some(&name(secret))).unwrap())
 }

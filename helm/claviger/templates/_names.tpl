@@ -1,9 +1,10 @@
+{{- /* Cut, so that a Service of a profile and a CronJob of an app, of 20 characters each, still have names that Kubernetes takes. */ -}}
 {{- define "claviger.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | trunc 30 | trimSuffix "-" }}
 {{- else -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
-{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 30 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 

@@ -6,6 +6,7 @@
 {{- end -}}
 {{- range $profile, $values := $profiles -}}
 {{- $at := ternary "" (printf "profiles.%s." $profile) (eq $profile "true") -}}
+{{- if hasKey $.Values.profiles "false" }}{{ fail "\n\nprofiles.false: the label claviger.io/inject: \"false\" asks for no sidecar; give the profile another name." }}{{ end -}}
 {{- if hasKey $.Values.profiles "true" }}{{ fail "\n\nprofiles.true: \"true\" is the profile without a name; its values stand at the top." }}{{ end -}}
 {{- if and $values.existingConfigMap $values.caBundle.pem }}{{ fail (printf "\n\n%scaBundle.pem: put it into the ConfigMap %s, under the key vault-ca.pem." $at $values.existingConfigMap) }}{{ end -}}
 {{- if and $values.existingConfigMap (hasKey (index $.Values.profiles $profile | default dict) "config") }}
@@ -43,6 +44,9 @@
 {{- if not (hasKey $profiles $profile) }}{{ fail (printf "\n\napps.%s.profile: there is no profile %q; there are: %s." $name $profile (keys $profiles | sortAlpha | join ", ")) }}{{ end -}}
 {{- $names := list }}{{ range $app.containers }}{{ $names = append $names .name }}{{ end -}}
 {{- range $app.clients }}{{ if not (has . $names) }}{{ fail (printf "\n\napps.%s.clients: there is no container %q; there are: %s." $name . (join ", " $names)) }}{{ end }}{{ end -}}
+{{- $placement := (index $profiles $profile).sidecar.placement -}}
+{{- $after := list }}{{ range $app.initContainers }}{{ $after = append $after (printf "after:%s" .name) }}{{ end -}}
+{{- if not (has $placement (concat (list "first" "last") $after)) }}{{ fail (printf "\n\napps.%s: sidecar.placement is %s, but there is no init container %s here. If a webhook adds it later, give a profile without this placement to the app, or label a workload of your own." $name $placement (trimPrefix "after:" $placement)) }}{{ end -}}
 {{- if and (eq $app.kind "CronJob") (not $app.schedule) }}{{ fail (printf "\n\napps.%s.schedule is missing: when does the CronJob run?" $name) }}{{ end -}}
 {{- end -}}
 {{- end -}}

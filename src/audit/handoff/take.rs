@@ -4,13 +4,13 @@ use super::{Error, Handoff, HeldPart, part};
 use crate::{
     audit::{
         chain::{ChainId, Position},
-        journal::walk::list,
+        journal::walk::{Walk, list},
         queue::{Adoption, Ask, lock},
         sink,
     },
     vault::error::{Class, Error as VaultError},
 };
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, time::Duration};
 use tokio::{
     sync::oneshot,
     time::{MissedTickBehavior, interval, sleep},
@@ -25,6 +25,35 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Before a call that failed is made again.
 const REST: Duration = Duration::from_millis(500);
 
+/// How far the chains of our journal's directory go, once asked.
+#[derive(Default)]
+struct Here(BTreeMap<ChainId, Option<u64>>);
+
+impl Here {
+    /// The last event of `chain`; `None` if nothing of it is here.
+    fn end(&mut self, dir: &Path, chain: ChainId) -> io::Result<Option<u64>> {
+        if let Some(known) = self.0.get(&chain) {
+            return Ok(*known);
+        }
+        let names = list(dir)?;
+        let newest = names.iter().rev().find(|name| name.chain == chain);
+        let end = match newest {
+            None => None,
+            Some(newest) => {
+                let mut walk = Walk::new(dir, Some(newest.before().last));
+                let whole = Position { chain, seq: u64::MAX };
+                let mut end = newest.before().last.seq;
+                while walk.next(&names, Some(whole))?.is_some() {
+                    end = walk.last().map_or(end, |last| last.seq);
+                }
+                Some(end)
+            }
+        };
+        self.0.insert(chain, end);
+        Ok(end)
+    }
+}
+
 impl Handoff {
     /// Takes every part below the shared path into the journal. Waits for the identity's login. Must end before the sinks
     /// begin: they read forwards only. Gives the number of events taken.
@@ -33,7 +62,7 @@ impl Handoff {
     /// Vault refuses, or the journal takes no more: what is not taken stays in Vault.
     pub async fn take(&self, sinks: &[sink::Settings]) -> Result<u64, Error> {
         let own = self.audit.chain();
-        let local: BTreeSet<ChainId> = list(&self.audit.0.dir)?.iter().map(|name| name.chain).collect();
+        let mut here = Here::default();
         let delivered = self.delivered(sinks)?;
         let mut taken = 0_u64;
         for path in self.parts(own).await? {
@@ -42,13 +71,14 @@ impl Handoff {
                 tracing::warn!(path, "what is handed over in Vault is no part of a journal; it stays there");
                 continue;
             };
+            let mut new = Vec::new();
+            for run in &runs {
+                let end = here.end(&self.audit.0.dir, run.after.last.chain)?;
+                new.push(end.is_none_or(|end| run.after.last.seq > end));
+            }
             // A sink that has gone on to a later chain never comes back.
-            let is_late = |run: &part::Run| {
-                let chain = run.after.last.chain;
-                !local.contains(&chain)
-                    && (chain >= own || delivered.is_some_and(|place| place.chain > chain))
-            };
-            if runs.iter().any(is_late) {
+            let is_late = |chain: ChainId| chain >= own || delivered.is_some_and(|place| place.chain > chain);
+            if runs.iter().zip(&new).any(|(run, is_new)| *is_new && is_late(run.after.last.chain)) {
                 tracing::warn!(
                     path,
                     "events of an earlier agent stay in Vault: our sinks have gone on already"
@@ -56,12 +86,13 @@ impl Handoff {
                 continue;
             }
             let mut spans = Vec::new();
-            for run in runs {
+            for (run, is_new) in runs.into_iter().zip(new) {
                 let part::Run { before, after, events } = run;
                 spans.push((before.last, after.last));
-                if !local.contains(&before.last.chain) {
+                if is_new {
                     taken = taken.saturating_add(events.len() as u64);
                     self.adopt(Adoption { before, events }).await?;
+                    here.0.insert(after.last.chain, Some(after.last.seq));
                 }
             }
             lock(&self.held.0).push(HeldPart { path, runs: spans });

@@ -55,6 +55,13 @@ struct Active {
     standing: Standing,
 }
 
+/// A file of whole records that is no segment yet; a start removes it.
+pub(super) struct Aside {
+    name: Name,
+    file: PathBuf,
+    size: u64,
+}
+
 #[derive(PartialEq, Eq)]
 enum Standing {
     Named,
@@ -235,12 +242,13 @@ impl Files {
         Ok(())
     }
 
-    /// Keeps `records` of an earlier chain, which continue `before`, as a segment of their own, unless they are there.
-    pub(super) fn adopt(&mut self, before: &Chain, records: &[u8]) -> io::Result<()> {
+    /// Writes `records` of an earlier chain, which continue `before`, into a file that is no segment yet; `None` if there is a
+    /// segment that begins as they do.
+    pub(super) fn set_aside(&mut self, before: &Chain, records: &[u8]) -> io::Result<Option<Aside>> {
         let name = Name { chain: before.last.chain, first: before.next() };
         let (path, aside) = (self.dir.join(name.file()), self.dir.join(format!("{}.tmp", name.file())));
         if path.exists() {
-            return Ok(());
+            return Ok(None);
         }
         let size = segment::HEADER.saturating_add(records.len()) as u64;
         self.retire(size)?;
@@ -249,7 +257,14 @@ impl Files {
         self.disk.write(&file, &segment::header(before), 0)?;
         self.disk.write(&file, records, segment::HEADER as u64)?;
         self.disk.sync(&file)?;
-        self.disk.rename(&aside, &path)?;
+        Ok(Some(Aside { name, file: aside, size }))
+    }
+
+    /// Keeps what was set aside as a segment of its own.
+    pub(super) fn take_in(&mut self, aside: Aside) -> io::Result<()> {
+        let Aside { name, file, size } = aside;
+        let path = self.dir.join(name.file());
+        self.disk.rename(&file, &path)?;
         self.disk.sync_dir(&self.dir)?;
         let at = self.kept.iter().take_while(|kept| kept.name().is_some_and(|other| other < name)).count();
         self.kept.insert(at, Kept { path, size, sealed: clock::now() });

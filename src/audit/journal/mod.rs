@@ -3,6 +3,7 @@
 //! What is appended waits in `unsynced` until `settle` has it on disk, so a disk that fails once loses nothing: the
 //! file that failed is given up, and what waits is written again to a new one. One owner, no thread, no queue.
 
+mod adopt;
 mod crc32c;
 pub(super) mod disk;
 mod files;
@@ -151,18 +152,6 @@ impl Journal {
             self.files.restock();
         }
         self.show();
-    }
-
-    /// Takes in `events` of an earlier chain, which continue `before`: for the sinks, before they begin.
-    pub(super) fn adopt(&mut self, before: &Chain, events: &[Vec<u8>]) -> Result<(), Fault> {
-        let mut records = Vec::new();
-        for event in events {
-            let start = segment::begin(&mut records);
-            records.extend_from_slice(event);
-            segment::finish(&mut records, start)
-                .ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        }
-        self.files.adopt(before, &records).map_err(Arc::new)
     }
 
     /// Starts a batch: from here on a failure takes back what is appended, until [`Journal::keep`].

@@ -36,13 +36,18 @@ impl Last {
             Ending::Cut => Event::new(Type::AuditRecovered, Outcome::Error, now),
         };
         event.reason = (self.ending == Ending::Cut).then_some(Reason::Crash);
-        event.agent = Some(AgentFacts {
-            chain: Some(self.chain.last.chain.to_string()),
-            from_seq: Some(self.chain.last.seq),
-            last_hash: Some(hex(&self.chain.hash)),
-            ..AgentFacts::default()
-        });
+        event.agent = Some(end_of(&self.chain));
         event
+    }
+}
+
+/// What `audit.recovered` says of where `chain` ended.
+pub(super) fn end_of(chain: &Chain) -> AgentFacts {
+    AgentFacts {
+        chain: Some(chain.last.chain.to_string()),
+        from_seq: Some(chain.last.seq),
+        last_hash: Some(hex(&chain.hash)),
+        ..AgentFacts::default()
     }
 }
 

@@ -29,7 +29,7 @@ pub use format::Format;
 pub use outlet::Code;
 pub use settings::{Kind, Need, Settings};
 
-use super::Audit;
+use super::{Audit, queue::lock};
 use crate::name::SinkName;
 use courier::Tell;
 use outlet::Outlet;
@@ -37,7 +37,7 @@ use runner::{Control, Make, Source};
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -58,15 +58,18 @@ struct Running {
 }
 
 /// How many events wait for each sink; readable while the sinks run.
-#[derive(Clone, Default)]
-pub struct Lags(Arc<Mutex<BTreeMap<SinkName, Arc<Control>>>>, Option<Arc<tail::Tail>>);
+#[derive(Clone)]
+pub struct Lags {
+    running: Arc<Mutex<BTreeMap<SinkName, Arc<Control>>>>,
+    tail: Arc<tail::Tail>,
+}
 
 impl Lags {
     /// Each sink, and how many events of the journal it has not delivered.
     #[must_use]
     pub fn read(&self) -> Vec<(SinkName, u64)> {
-        let end = self.1.as_ref().map_or(0, |tail| tail.end().position.seq);
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = self.tail.end().position.seq;
+        let running = lock(&self.running);
         running.iter().map(|(name, control)| (name.clone(), control.lag(end))).collect()
     }
 }
@@ -84,7 +87,7 @@ impl Sinks {
     #[must_use]
     pub fn new(audit: &Audit, tell: impl Fn(Fact) + Send + Sync + 'static) -> Self {
         let audit = audit.source();
-        let lags = Lags(Arc::default(), Some(Arc::clone(&audit.tail)));
+        let lags = Lags { running: Arc::default(), tail: Arc::clone(&audit.tail) };
         Self { audit, tell: Arc::new(tell), running: BTreeMap::new(), lags, tasks: JoinSet::new() }
     }
 
@@ -106,7 +109,7 @@ impl Sinks {
             }
         }
         let controls = self.running.iter().map(|(name, run)| (name.clone(), Arc::clone(&run.control)));
-        *self.lags.0.lock().unwrap_or_else(PoisonError::into_inner) = controls.collect();
+        *lock(&self.lags.running) = controls.collect();
     }
 
     /// Has sinks that write to files open them anew: what SIGHUP asks for.

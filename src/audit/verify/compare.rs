@@ -26,6 +26,10 @@ impl Judge {
         let mut before: BTreeMap<Vec<u8>, ChainId> = BTreeMap::new();
         let chains: Vec<ChainId> = self.chains.keys().copied().collect();
         for chain in chains {
+            if let Some((said, by)) = self.adopted.get(&chain).copied() {
+                self.compare_adopted(chain, said, by, &mut endings);
+                continue;
+            }
             let Some(source) = self.chains.get(&chain).map(|state| state.source.clone()) else { continue };
             let last = before.insert(source, chain);
             self.compare(chain, last, &mut endings);
@@ -198,6 +202,33 @@ impl Judge {
                 self.note(format!("{chain} begins with event {first}: older ones are not here"));
             }
             (None, None) => {}
+        }
+    }
+
+    /// What was taken over from another agent: it belongs to no row of starts here, and goes as far as `by` says, or farther
+    /// where its own agent's record is here too.
+    fn compare_adopted(
+        &mut self,
+        chain: ChainId,
+        said: Continued,
+        by: ChainId,
+        endings: &mut BTreeMap<ChainId, Ending>,
+    ) {
+        let Some(state) = self.chains.get(&chain) else { return };
+        let (first, last, before) = (state.first, state.last, state.continues);
+        if last <= said.seq {
+            endings.insert(chain, Ending::SealedBySuccessor);
+            self.end(by, said);
+        }
+        match before {
+            Some(before) if self.chains.contains_key(&before.chain) => self.end(chain, before),
+            Some(before) => self.note(format!("{chain} continues {}, which is not here", before.chain)),
+            None if first > 1 => {
+                self.note(format!(
+                    "{chain} begins with event {first}: {by} took over what was not delivered"
+                ));
+            }
+            None => {}
         }
     }
 

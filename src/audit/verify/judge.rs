@@ -5,7 +5,7 @@
 use super::{
     Terms,
     chain::{Repeats, State, Step, Wrong},
-    fact::{self, Declared},
+    fact::{self, Continued, Declared},
     input::Sees,
     line::Line,
     report::{Finding, Verdict},
@@ -34,6 +34,8 @@ pub(super) struct Judge {
     /// Chains whose repeats are remembered, the newest last.
     open: Vec<ChainId>,
     pub(super) declared: BTreeMap<ChainId, Vec<Declared>>,
+    /// Chains that agents took over from others, how far, and who says so.
+    pub(super) adopted: BTreeMap<ChainId, (Continued, ChainId)>,
     pub(super) findings: Vec<Finding>,
     pub(super) worst: BTreeMap<ChainId, Verdict>,
     pub(super) verdict: Verdict,
@@ -53,6 +55,7 @@ impl Judge {
             current: None,
             open: Vec::new(),
             declared: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             findings: Vec::new(),
             worst: BTreeMap::new(),
             verdict: Verdict::Good,
@@ -213,8 +216,20 @@ impl Judge {
                     None,
                 ),
             },
-            b"audit.recovered.v1" if seq == 1 => match fact::continued(line.agent) {
-                Some(continued) => self.with(chain, |state| state.continues = Some(continued)),
+            b"audit.recovered.v1" => match fact::continued(line.agent) {
+                Some(continued) if seq == 1 => self.with(chain, |state| state.continues = Some(continued)),
+                // Its agent took over what another one left.
+                Some(continued) if continued.chain < chain => {
+                    let known = self.adopted.entry(continued.chain).or_insert((continued, chain));
+                    if known.0.seq < continued.seq {
+                        *known = (continued, chain);
+                    }
+                    self.with(chain, |state| state.is_stopped = false);
+                }
+                Some(continued) => {
+                    let what = format!("it takes over {}, which is no earlier chain", continued.chain);
+                    self.add(Verdict::Altered, Some(chain), Some(seq), what, None);
+                }
                 None => self.add(
                     Verdict::Altered,
                     Some(chain),

@@ -5,12 +5,12 @@
 mod accounts;
 
 use super::{
-    Error, Receipt, Settings,
+    Error, Event, Receipt, Settings,
     chain::Position,
     flood::Floods,
     journal::{Fault, Journal, Name, walk::list},
     loose::Taken,
-    queue::{Ack, Ask, Heed, Queue},
+    queue::{Ack, Adoption, Ask, Heed, Queue},
     share::Shares,
     sink::tail::Tail,
 };
@@ -166,13 +166,7 @@ impl Writer {
         for ask in batch.drain(..) {
             match ask {
                 Ask::Record(event, mode, ack) => {
-                    let seq = match self.shares.refuse(&event) {
-                        Some(full) => {
-                            say(&full);
-                            Err(Error::ShareFull)
-                        }
-                        None => self.append(&event).map_err(Error::from),
-                    };
+                    let seq = self.take(&event);
                     waiting.push(Waiting { ack, mode, seq });
                 }
                 Ask::Flush(ack) => flushes.push(ack),
@@ -186,12 +180,7 @@ impl Writer {
                     self.journal.tidy();
                     self.shares.let_go(self.journal.pins().hold());
                 }
-                Ask::Adopt(adoption, ack) => {
-                    let adopted = self.journal.adopt(&adoption.before, &adoption.events);
-                    let first = adoption.before.next();
-                    self.unweighed.push(Name { chain: adoption.before.last.chain, first });
-                    ack.send(adopted.map_err(Error::from)).unwrap_or_default();
-                }
+                Ask::Adopt(adoption, ack) => ack.send(self.adopt(&adoption)).unwrap_or_default(),
             }
         }
         let wrote = self.journal.write();
@@ -225,6 +214,23 @@ impl Writer {
             Some(ack) => self.close(ack),
             None => Turn::Again,
         }
+    }
+
+    /// Puts an event into the journal's buffer, unless its workload has had its share.
+    fn take(&mut self, event: &Event) -> Result<u64, Error> {
+        if let Some(full) = self.shares.refuse(event) {
+            say(&full);
+            return Err(Error::ShareFull);
+        }
+        self.append(event).map_err(Error::from)
+    }
+
+    fn adopt(&mut self, adoption: &Adoption) -> Result<(), Error> {
+        let adopted = self.journal.adopt(&adoption.before, &adoption.events);
+        self.synced();
+        let first = adoption.before.next();
+        self.unweighed.push(Name { chain: adoption.before.last.chain, first });
+        adopted.map_err(Error::from)
     }
 
     fn close(&mut self, ack: Option<Ack<()>>) -> Turn {

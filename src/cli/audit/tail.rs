@@ -11,7 +11,13 @@ use super::{
 };
 use crate::audit::journal::{Reader, read};
 use serde_json::Value;
-use std::{collections::VecDeque, fmt::Write as _, io, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt::Write as _,
+    io,
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Between two looks at a journal that is followed.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -50,15 +56,17 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mut reader = read(&args.dir).map_err(|error| failed(&error))?;
     let mut newest: VecDeque<Vec<u8>> = VecDeque::new();
+    let mut open = BTreeSet::new();
     let count = usize::try_from(args.count).unwrap_or(usize::MAX);
     for (_, bytes) in reader.by_ref() {
+        note(&mut open, &bytes);
         newest.push_back(bytes);
         if newest.len() > count {
             newest.pop_front();
         }
     }
     let mut text = Vec::new();
-    newest.iter().for_each(|bytes| show(&mut text, bytes, args));
+    newest.iter().for_each(|bytes| show(&mut text, bytes, args, &open));
     let shown = answer(&text)?;
     if let Some(error) = reader.failed() {
         return Err(failed(error));
@@ -78,27 +86,49 @@ async fn follow(args: &Args, reader: &mut Reader) -> Result<Exit, Failure> {
             continue;
         }
         text.clear();
-        reader.by_ref().for_each(|(_, bytes)| show(&mut text, &bytes, args));
+        // What comes may have its result yet to come.
+        reader.by_ref().for_each(|(_, bytes)| show(&mut text, &bytes, args, &BTreeSet::new()));
         if !text.is_empty() && answer(&text)? == Exit::Failed {
             return Ok(Exit::Done);
         }
     }
 }
 
-fn show(out: &mut Vec<u8>, bytes: &[u8], args: &Args) {
+/// Keeps the ids of intents that have no result. Nothing else is read.
+fn note(open: &mut BTreeSet<String>, bytes: &[u8]) {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        id: String,
+        upstream: Upstream,
+    }
+    #[derive(serde::Deserialize)]
+    struct Upstream {
+        intent: Option<String>,
+    }
+    let has = |kind: &[u8]| bytes.windows(kind.len()).any(|part| part == kind);
+    if has(b"\"upstream.intent.v1\"") || has(b"\"upstream.result.v1\"") {
+        match serde_json::from_slice(bytes) {
+            Ok(Event { upstream: Upstream { intent: Some(intent) }, .. }) => drop(open.remove(&intent)),
+            Ok(Event { id, .. }) => drop(open.insert(id)),
+            Err(_) => {}
+        }
+    }
+}
+
+fn show(out: &mut Vec<u8>, bytes: &[u8], args: &Args, open: &BTreeSet<String>) {
     if args.json {
         out.extend_from_slice(bytes);
         out.push(b'\n');
         return;
     }
     match serde_json::from_slice(bytes) {
-        Ok(event) => out.extend_from_slice(spell(&event).as_bytes()),
+        Ok(event) => out.extend_from_slice(spell(&event, open).as_bytes()),
         Err(_) => out.extend_from_slice(b"(an event that cannot be read)\n"),
     }
 }
 
 /// `2026-11-23 21:44:00.123 allow secret.read report-job stripe [rule payments, uid 20001 pid 4242 process]`.
-fn spell(event: &Value) -> String {
+fn spell(event: &Value, open: &BTreeSet<String>) -> String {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let time = text("/time").unwrap_or("?").replace('T', " ");
     let time = time.get(..23).unwrap_or(&time);
@@ -110,7 +140,15 @@ fn spell(event: &Value) -> String {
         // Writing to a String cannot fail, here and below.
         let _ = write!(line, " {}", printable(part));
     }
+    if let Some(upstream) = event.get("upstream") {
+        for part in ["name", "method", "path"] {
+            let _ = write!(line, " {}", printable(upstream.get(part).and_then(Value::as_str).unwrap_or("?")));
+        }
+    }
     let mut about = Vec::new();
+    if text("/id").is_some_and(|id| open.contains(id)) {
+        about.push("result unknown: it may have been sent".to_owned());
+    }
     if let Some(rule) = text("/rule/name") {
         about.push(format!("rule {rule}"));
     }
@@ -142,7 +180,7 @@ mod tests {
     use serde_json::json;
 
     fn check(event: &Value, expected: &str) {
-        assert_eq!(spell(event), format!("{expected}\n"));
+        assert_eq!(spell(event, &BTreeSet::from(["01X-7".to_owned()])), format!("{expected}\n"));
     }
 
     #[test]
@@ -165,8 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn a_call_without_a_result_is_unknown() {
+        let intent = |id: &str| {
+            json!({
+                "id": id, "outcome": "allow", "resource": {"secret": "stripe"}, "time": "2026-11-23T21:44:00.123456Z",
+                "type": "upstream.intent.v1", "upstream": {"name": "api", "method": "POST", "path": "/v1"}, "workload": "w",
+            })
+        };
+        let line = "2026-11-23 21:44:00.123 allow upstream.intent w stripe api POST /v1";
+        check(&intent("01X-7"), &format!("{line} [result unknown: it may have been sent]"));
+        check(&intent("01X-8"), line);
+        let mut open = BTreeSet::new();
+        note(&mut open, intent("a").to_string().as_bytes());
+        note(&mut open, intent("b").to_string().as_bytes());
+        note(
+            &mut open,
+            json!({"id": "c", "type": "upstream.result.v1", "upstream": {"intent": "a"}})
+                .to_string()
+                .as_bytes(),
+        );
+        assert_eq!(open, BTreeSet::from(["b".to_owned()]));
+    }
+
+    #[test]
     fn nothing_in_an_event_can_steer_the_terminal() {
         let event = json!({"workload": "a\u{1b}[2Jb", "type": "x", "time": "t", "outcome": "deny"});
-        assert!(!spell(&event).trim_end().contains(char::is_control));
+        assert!(!spell(&event, &BTreeSet::new()).trim_end().contains(char::is_control));
     }
 }

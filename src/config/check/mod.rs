@@ -4,7 +4,9 @@
 
 mod around;
 mod audit;
+mod calls;
 mod checkpoints;
+mod forwards;
 mod identities;
 mod program;
 mod rotations;
@@ -13,6 +15,7 @@ mod schedule;
 mod secrets;
 mod sinks;
 mod unbuilt;
+mod upstreams;
 mod vault;
 mod workloads;
 
@@ -27,12 +30,21 @@ use crate::{
     policy::rule::AuditMode,
     sandbox::Mode,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What the sections must know of one another.
 struct Context<'a> {
     environment: &'a Environment,
     identities: Table<'a>,
+    /// The name of the one identity, where there is one.
+    only_identity: Option<&'a str>,
+    /// Whose each secret is.
+    identity_of: BTreeMap<&'a str, &'a str>,
+    /// `vault.namespace`.
+    namespace: Option<&'a str>,
     secrets: Table<'a>,
     /// Those that are a token for each process.
     own: BTreeSet<&'a str>,
@@ -57,6 +69,9 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
     let context = Context {
         environment,
         identities: Table::of(root, "identities", "identity"),
+        only_identity: only(root, "identities"),
+        identity_of: identity_of(root),
+        namespace: namespace(root),
         secrets: Table::of(root, "secrets", "secret"),
         own: own(root),
         upstreams: Table::of(root, "upstreams", "upstream"),
@@ -75,6 +90,36 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
             }
             Err(Rejected { problems })
         }
+    }
+}
+
+/// The one name in `section`, where there is one.
+fn only<'a>(root: &'a Node, section: &str) -> Option<&'a str> {
+    match under(root, section).map(|node| &node.raw) {
+        Some(Raw::Map(entries)) if entries.len() == 1 => entries.first().map(|entry| entry.key.as_str()),
+        _ => None,
+    }
+}
+
+/// The identity that each secret names, whatever else is wrong with it.
+fn identity_of(root: &Node) -> BTreeMap<&str, &str> {
+    let Some(Raw::Map(secrets)) = under(root, "secrets").map(|node| &node.raw) else {
+        return BTreeMap::new();
+    };
+    let mut identities = BTreeMap::new();
+    for entry in secrets {
+        if let Some(Raw::Text(text)) = under(&entry.node, "identity").map(|node| &node.raw) {
+            identities.insert(entry.key.as_str(), text.as_str());
+        }
+    }
+    identities
+}
+
+/// `vault.namespace`, whatever else is wrong with it.
+fn namespace(root: &Node) -> Option<&str> {
+    match under(root, "vault").and_then(|vault| under(vault, "namespace")).map(|node| &node.raw) {
+        Some(Raw::Text(text)) => Some(text),
+        _ => None,
     }
 }
 
@@ -101,7 +146,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let vault = root.need("vault", "{addresses: [https://vault:8200]}", vault::read);
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
-    unbuilt::read(&mut root, context);
+    unbuilt::read(&mut root);
     let rotations = root.or("rotations", Vec::new(), |leaf| {
         rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
     });
@@ -110,7 +155,10 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     });
     // A faulty mode was written down already: no rule is weaker than the weakest.
     let mode = audit.as_ref().map_or(AuditMode::BestEffort, |audit| audit.mode);
-    let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, mode));
+    let upstreams =
+        root.or("upstreams", Vec::new(), |leaf| upstreams::read(leaf, context, secrets.as_deref()));
+    let around = workloads::Around { mode, secrets: secrets.as_deref(), upstreams: upstreams.as_deref() };
+    let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, &around));
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);
     let log = root.or("log", crate::telemetry::LogSettings::default(), around::log);
@@ -128,6 +176,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         vault: vault?,
         identities: identities?,
         secrets: secrets?,
+        upstreams: upstreams?,
         workloads: workloads?,
         rotations: rotations?,
         audit: audit?,
@@ -141,7 +190,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
 
 /// What waits for an acknowledgement needs somebody who can give it.
 fn strict_remote(root: &mut Map<'_>, audit: &crate::audit::Settings, workloads: &[Workload]) {
-    let rules = workloads.iter().flat_map(|workload| &workload.policy.rules);
+    let rules = workloads.iter().flat_map(|workload| workload.policy.all());
     let wanted =
         rules.filter_map(|rule| rule.audit).chain([audit.mode]).max() == Some(AuditMode::StrictRemote);
     let counts = |sink: &Sink| sink.required == Need::Required && sink.kind.is_remote();
@@ -176,14 +225,20 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
         (
             "identities",
             &context.identities,
-            "no secret uses this identity",
-            "remove it, or name it in a secret",
+            "no secret and no rule uses this identity",
+            "remove it, or name it in a secret or a rule",
         ),
         (
             "secrets",
             &context.secrets,
             "no rule allows this secret",
             "remove it, or name it in a rule's secrets",
+        ),
+        (
+            "upstreams",
+            &context.upstreams,
+            "no rule allows calling this upstream",
+            "remove it, or name it in a rule's upstream",
         ),
     ] {
         let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };

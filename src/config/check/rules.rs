@@ -3,36 +3,123 @@
 //! Pure. The parts of a rule that are not built yet are read for their shape and refused.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, audit};
+use super::{
+    Context, audit,
+    calls::{self, Calls},
+    forwards,
+};
 use crate::{
+    broker,
+    keeper::{self, Kind},
     listener::Limits,
     name::{NotAName, RuleName, SecretName},
     peer::{level::Level, process::Support},
-    policy::rule::{AuditMode, Rule},
+    policy::{
+        forward::{ForwardRule, Operation},
+        pattern::Path,
+        rule::{AuditMode, Rule},
+        upstream::CallRule,
+    },
 };
 use std::collections::BTreeSet;
 
-pub(super) fn read(
-    leaf: &Leaf<'_>,
-    context: &Context<'_>,
-    mode: AuditMode,
-    limits: Option<&Limits>,
-    level: Option<Level>,
-) -> Option<Vec<Rule>> {
+/// What the rules of one workload are read by.
+pub(super) struct Around<'a> {
+    pub(super) mode: AuditMode,
+    pub(super) limits: Option<&'a Limits>,
+    pub(super) level: Option<Level>,
+    pub(super) secrets: Option<&'a [keeper::Settings]>,
+    pub(super) upstreams: Option<&'a [broker::Settings]>,
+}
+
+/// The rules of one workload, by what they are about, each in the order of the config.
+#[derive(Default)]
+pub(super) struct Rules {
+    pub(super) rules: Vec<Rule>,
+    pub(super) forwards: Vec<ForwardRule>,
+    pub(super) calls: Vec<CallRule>,
+}
+
+/// What a rule is about.
+enum Subject {
+    Secrets(Vec<SecretName>),
+    Vault(forwards::Part),
+    Calls(Calls),
+}
+
+/// All of them.
+pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) -> Option<Rules> {
     let mut names = BTreeSet::new();
-    let read: Vec<Option<Rule>> =
-        leaf.list()?.iter().map(|leaf| rule(leaf, context, mode, limits, level, &mut names)).collect();
-    read.into_iter().collect()
+    let leaves = leaf.list()?;
+    let read: Vec<Option<(Rule, Subject)>> =
+        leaves.iter().map(|leaf| rule(leaf, context, around, &mut names)).collect();
+    let (mut rules, mut parts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+    for (leaf, read) in leaves.iter().zip(read) {
+        match read? {
+            (rule, Subject::Secrets(secrets)) => rules.push(Rule { secrets, ..rule }),
+            (rule, Subject::Vault(part)) => parts.push((leaf, rule, part)),
+            (rule, Subject::Calls(of)) => calls.push((leaf, rule, of)),
+        }
+    }
+    let forward = |(leaf, rule, part): (_, _, forwards::Part)| part.of(leaf, rule, &rules, context);
+    let forwards: Vec<Option<ForwardRule>> = parts.into_iter().map(forward).collect();
+    let forwards: Vec<ForwardRule> = forwards.into_iter().collect::<Option<_>>()?;
+    for (leaf, rule, of) in calls.iter().filter(|(_, _, of)| !of.also_readable) {
+        readable(leaf, rule, of, (&rules, &forwards), around);
+    }
+    let calls = calls.into_iter().map(|(_, rule, of): (_, _, Calls)| of.of(rule)).collect();
+    Some(Rules { rules, forwards, calls })
+}
+
+/// Who may read a key need not use it without holding it.
+fn readable(
+    leaf: &Leaf<'_>,
+    rule: &Rule,
+    calls: &Calls,
+    (rules, forwards): (&[Rule], &[ForwardRule]),
+    around: &Around<'_>,
+) {
+    let secret = calls.secret();
+    let settings = around.secrets.and_then(|secrets| secrets.iter().find(|found| found.name == *secret));
+    let places = settings.map(places).unwrap_or_default();
+    let reads = |forward: &&ForwardRule| {
+        forward.operations.iter().any(|operation| matches!(operation, Operation::Read | Operation::Write))
+            && places.iter().any(|place| forward.paths.iter().any(|pattern| pattern.matches(place)))
+    };
+    let gives = rules.iter().find(|other| other.secrets.contains(secret));
+    let gives = gives.or_else(|| forwards.iter().find(reads).map(|forward| &forward.rule));
+    if let Some(other) = gives {
+        leaf.problem(
+            format!(
+                "{} uses the secret {secret}, which the rule {} lets this workload read",
+                rule.name, other.name
+            ),
+            "take it out of that rule, or write also_readable: true here if that is meant",
+        );
+    }
+}
+
+/// Where in Vault's API a secret is read. Which of its first segments are the mount of an engine that keeps versions is not known:
+/// each may be.
+fn places(secret: &keeper::Settings) -> Vec<Path> {
+    let path = match &secret.kind {
+        Kind::Kv { path, .. } | Kind::Lease { path, .. } | Kind::Certificate { path, .. } => path,
+        Kind::Token { .. } => return Vec::new(),
+    };
+    let with_data = path.match_indices('/').map(|(at, _)| {
+        let (mount, rest) = path.split_at(at);
+        format!("{mount}/data{rest}")
+    });
+    std::iter::once(path.clone()).chain(with_data).filter_map(|path| Path::parse(&path).ok()).collect()
 }
 
 fn rule(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
-    mode: AuditMode,
-    limits: Option<&Limits>,
-    level: Option<Level>,
+    around: &Around<'_>,
     names: &mut BTreeSet<RuleName>,
-) -> Option<Rule> {
+) -> Option<(Rule, Subject)> {
+    let Around { mode, limits, level, .. } = *around;
     let mut map = leaf.map()?;
     let name = map.need("name", "what events call this rule", |leaf| {
         let name = leaf.name(RuleName::new)?;
@@ -42,7 +129,7 @@ fn rule(
         }
         Some(name)
     });
-    let secrets = subject(&mut map, context, level);
+    let subject = subject(&mut map, context, level, around.upstreams);
     let audit = map.given("audit", |leaf| {
         let asked = audit::mode(leaf)?;
         if asked < mode {
@@ -66,11 +153,17 @@ fn rule(
     });
     unbuilt(&mut map, context);
     map.finish();
-    Some(Rule { name: name?, secrets: secrets?, audit: audit?, requests_per_second: rate? })
+    let rule = Rule { name: name?, secrets: Vec::new(), audit: audit?, requests_per_second: rate? };
+    Some((rule, subject?))
 }
 
 /// What the rule is about: one of `secrets`, `vault` and `upstream`.
-fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Option<Vec<SecretName>> {
+fn subject(
+    map: &mut Map<'_>,
+    context: &Context<'_>,
+    level: Option<Level>,
+    upstreams: Option<&[broker::Settings]>,
+) -> Option<Subject> {
     let secrets = map.find("secrets");
     let vault = map.find("vault");
     let upstream = map.find("upstream");
@@ -91,17 +184,14 @@ fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Op
         }
         Some(names)
     });
-    if let Some(leaf) = &vault {
-        leaf.not_built("rules with `vault`");
-        paths_of_vault(leaf);
-    }
-    if let Some(leaf) = &upstream {
-        leaf.not_built("rules with `upstream`");
-        let _ = leaf.refers(&context.upstreams, any_name);
-        let _ = map.given("methods", |leaf| leaf.each(Leaf::text));
-        let _ = map.given("paths", |leaf| leaf.each(Leaf::text));
-        let _ = map.find("query");
-    }
+    let forwards = vault.as_ref().map(|leaf| forwards::read(leaf, context));
+    let calls = match &upstream {
+        Some(leaf) => Some(calls::read(leaf, map, context, upstreams)),
+        None => {
+            not_of_calls(map);
+            None
+        }
+    };
     match [&secrets, &vault, &upstream].into_iter().flatten().count() {
         0 => map.leaf().problem("a rule without a subject", "write secrets: [NAME]"),
         1 => {}
@@ -110,7 +200,20 @@ fn subject(map: &mut Map<'_>, context: &Context<'_>, level: Option<Level>) -> Op
             .problem("a rule with more than one of secrets, vault and upstream", "make a rule of each"),
     }
     // None of what is not built becomes a rule; its problem was written down.
-    read?
+    match (read, forwards, calls) {
+        (Some(secrets), ..) => secrets.map(Subject::Secrets),
+        (None, Some(forwards), _) => forwards.map(Subject::Vault),
+        (None, None, calls) => calls?.map(Subject::Calls),
+    }
+}
+
+/// Keys that say something of calls, where there are none.
+fn not_of_calls(map: &mut Map<'_>) {
+    for key in ["methods", "paths", "query", "calls_per_day", "also_readable"] {
+        if let Some(leaf) = map.find(key) {
+            leaf.problem(format!("{key} in a rule without `upstream`"), "write upstream: NAME, or remove it");
+        }
+    }
 }
 
 /// A token for each process, where the peer's level names no process.
@@ -126,32 +229,10 @@ fn no_process(leaf: &Leaf<'_>, name: &SecretName, level: Level, support: &Suppor
     leaf.problem(format!("{name} is a token for each process, and level {level} names no process"), &right);
 }
 
-fn paths_of_vault(leaf: &Leaf<'_>) {
-    let Some(mut map) = leaf.map() else { return };
-    let _ = map.need("paths", "[\"secret/data/reports/+\"]", |leaf| leaf.each(Leaf::text));
-    let _ = map.given("methods", |leaf| {
-        leaf.each(|leaf| {
-            leaf.word(&["GET", "LIST", "POST", "PUT", "PATCH", "DELETE", "HEAD"].map(|method| (method, ())))
-        })
-    });
-    let _ = map.given("namespace", Leaf::text);
-    let _ = map.find("cache");
-    map.finish();
-}
-
 fn unbuilt(map: &mut Map<'_>, context: &Context<'_>) {
     if let Some(leaf) = map.find("approval") {
         leaf.not_built("approvals");
         let _ = leaf.refers(&context.approvals, any_name);
-    }
-    if let Some(leaf) = map.find("calls_per_day") {
-        leaf.not_built("calls_per_day");
-        let _ = leaf.whole(1..=u64::MAX);
-    }
-    if let Some(leaf) = map.find("also_readable")
-        && leaf.flag() == Some(true)
-    {
-        leaf.not_built("also_readable");
     }
 }
 

@@ -1,14 +1,13 @@
-//! `upstreams`, `approvals`, and the kinds of `rotations` that are not built yet. Each entry is refused by name, and its shape is
-//! read all the same, so that a slip of the finger in it is found today.
+//! `approvals`, and the kinds of `rotations` that are not built yet. Each entry is refused by name, and its shape is read all the
+//! same, so that a slip of the finger in it is found today.
 //!
 //! Pure. What they mean is for the parts that will build them.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, seconds};
+use super::{DAY, seconds};
 use crate::name::{NotAName, SecretName};
 
-pub(super) fn read(root: &mut Map<'_>, context: &Context<'_>) {
-    section(root, "upstreams", |leaf| upstream(leaf, context));
+pub(super) fn read(root: &mut Map<'_>) {
     section(root, "approvals", approval);
 }
 
@@ -43,62 +42,6 @@ fn texts(leaf: &Leaf<'_>) -> Option<Vec<String>> {
 
 fn long(leaf: &Leaf<'_>) -> Option<std::time::Duration> {
     leaf.duration(seconds(0, 3650 * DAY))
-}
-
-fn upstream(map: &mut Map<'_>, context: &Context<'_>) -> Option<()> {
-    let _ = map.need("url", "https://api.example.com", Leaf::text);
-    let _ = map.given("insecure_http", Leaf::flag);
-    let _ = map.need("inject", "{secret: NAME, header: Authorization, format: \"Bearer {}\"}", |leaf| {
-        inject(leaf, context)
-    });
-    let _ = map.given("ca_file", Leaf::path);
-    let _ = map.given("client_cert", |leaf| leaf.refers(&context.secrets, SecretName::new));
-    let _ = map.given("pins", texts);
-    let _ = map.given("allow_cidrs", texts);
-    let _ = map.given("headers", |leaf| {
-        let mut map = leaf.map()?;
-        let _ = map.given("allow", texts);
-        map.finish();
-        Some(())
-    });
-    let _ = map.given("max_request", |leaf| leaf.size(0..=u64::MAX));
-    let _ = map.given("max_response", |leaf| leaf.size(0..=u64::MAX));
-    let _ = map.given("timeouts", |leaf| {
-        let mut map = leaf.map()?;
-        for key in ["connect", "first_byte", "idle"] {
-            let _ = map.given(key, long);
-        }
-        map.finish();
-        Some(())
-    });
-    let _ = map.given("decode", texts);
-    Some(())
-}
-
-fn inject(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<()> {
-    let mut map = leaf.map()?;
-    let _ = map
-        .need("secret", "the name of one of secrets", |leaf| leaf.refers(&context.secrets, SecretName::new));
-    for key in ["header", "format", "query"] {
-        let _ = map.given(key, Leaf::text);
-    }
-    let slots: [(&str, &[&'static str]); 3] = [
-        ("basic", &["user", "password"]),
-        ("body", &["form", "json"]),
-        ("sigv4", &["region", "service", "payload"]),
-    ];
-    for (slot, keys) in slots {
-        let _ = map.given(slot, |leaf| {
-            let mut map = leaf.map()?;
-            for key in keys {
-                let _ = map.given(key, Leaf::text);
-            }
-            map.finish();
-            Some(())
-        });
-    }
-    map.finish();
-    Some(())
 }
 
 fn approval(map: &mut Map<'_>) -> Option<()> {

@@ -2,23 +2,41 @@
 //!
 //! Pure. Makes no socket; that the configured peer could connect is worked out from the mode and our own ids.
 
-use super::super::reader::Leaf;
-use super::{Context, program, rules};
+use super::super::reader::{Leaf, Map};
+use super::{
+    Context, program,
+    rules::{self, Rules},
+};
 use crate::{
+    broker,
     config::{Environment, Workload},
+    keeper,
     listener::{self, Limits},
-    name::WorkloadName,
+    name::{UpstreamName, WorkloadName},
     peer::{self, Strangers, level::Level, process::Support},
-    policy::{self, rule::AuditMode},
+    policy::{self, rule::AuditMode, upstream::CallRule},
     sandbox::Mode,
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, mode: AuditMode) -> Option<Vec<Workload>> {
+/// What all workloads are read by.
+pub(super) struct Around<'a> {
+    /// The config's own, or the weakest.
+    pub(super) mode: AuditMode,
+    /// Where they could be read.
+    pub(super) secrets: Option<&'a [keeper::Settings]>,
+    /// Where they could be read.
+    pub(super) upstreams: Option<&'a [broker::Settings]>,
+}
+
+pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) -> Option<Vec<Workload>> {
     let named = leaf.named(WorkloadName::new)?;
     let mut sockets = BTreeMap::new();
     let read: Vec<Option<Workload>> =
-        named.into_iter().map(|(name, leaf)| workload(&name, &leaf, context, mode, &mut sockets)).collect();
+        named.into_iter().map(|(name, leaf)| workload(&name, &leaf, context, around, &mut sockets)).collect();
     read.into_iter().collect()
 }
 
@@ -26,7 +44,7 @@ fn workload(
     name: &WorkloadName,
     leaf: &Leaf<'_>,
     context: &Context<'_>,
-    mode: AuditMode,
+    around: &Around<'_>,
     sockets: &mut BTreeMap<PathBuf, u32>,
 ) -> Option<Workload> {
     let mut map = leaf.map()?;
@@ -47,18 +65,52 @@ fn workload(
         );
     }
     let level = peer.as_ref().map(|peer| peer.level);
-    let rules = map.or("rules", Vec::new(), |leaf| rules::read(leaf, context, mode, limits.as_ref(), level));
+    let Around { mode, secrets, upstreams } = *around;
+    let by = rules::Around { mode, limits: limits.as_ref(), level, secrets, upstreams };
+    let rules = map.or("rules", Rules::default(), |leaf| rules::read(leaf, context, &by));
+    let (path, mode, sockets_dir) = socket?;
+    let Rules { rules, forwards, calls } = rules?;
+    let upstreams = upstream_sockets(&mut map, &path, sockets_dir, &calls, sockets);
     map.finish();
-    let (path, mode) = socket?;
     Some(Workload {
         listener: listener::Settings { workload: name.clone(), path, mode, limits: limits? },
+        upstreams: upstreams?,
         peer: peer?,
         policy: policy::Settings {
             workload: name.clone(),
-            rules: rules?,
+            rules,
+            forwards,
+            calls,
             revision: context.revision.to_owned(),
         },
     })
+}
+
+/// Where each upstream that the workload may call has a socket of its own.
+fn upstream_sockets(
+    map: &mut Map<'_>,
+    path: &Path,
+    directory: Option<PathBuf>,
+    calls: &[CallRule],
+    sockets: &mut BTreeMap<PathBuf, u32>,
+) -> Option<BTreeMap<UpstreamName, PathBuf>> {
+    let directory = directory.or_else(|| path.parent().map(Path::to_owned)).unwrap_or_default();
+    let mut own = BTreeMap::new();
+    for rule in calls {
+        let socket = directory.join(format!("{}.sock", rule.upstream));
+        if own.contains_key(&rule.upstream) {
+            continue;
+        }
+        if let Some(line) = sockets.insert(socket.clone(), map.leaf().line()) {
+            map.leaf().problem(
+                format!("{} would have the socket of line {line}: {}", rule.upstream, socket.display()),
+                "give each workload a directory of its own, or write socket: {sockets_dir: …}",
+            );
+            return None;
+        }
+        own.insert(rule.upstream.clone(), socket);
+    }
+    Some(own)
 }
 
 fn anybody(leaf: &Leaf<'_>, environment: &Environment) -> Option<peer::Settings> {
@@ -83,7 +135,7 @@ fn socket(
     peer: Option<&peer::Settings>,
     environment: &Environment,
     sockets: &mut BTreeMap<PathBuf, u32>,
-) -> Option<(PathBuf, u32)> {
+) -> Option<(PathBuf, u32, Option<PathBuf>)> {
     let mut map = leaf.map()?;
     let path = map.need("path", "/run/claviger/NAME/claviger.sock", |leaf| {
         let path = leaf.path()?;
@@ -116,12 +168,9 @@ fn socket(
         }
         Some(mode)
     });
-    if let Some(leaf) = map.find("sockets_dir") {
-        leaf.not_built("upstreams, and so their sockets");
-        let _ = leaf.path();
-    }
+    let sockets_dir = map.given("sockets_dir", Leaf::path);
     map.finish();
-    Some((path?, mode?))
+    Some((path?, mode?, sockets_dir?))
 }
 
 fn file_mode(leaf: &Leaf<'_>) -> Option<u32> {

@@ -76,6 +76,11 @@ impl<'a> Table<'a> {
         Self { what, names, used: RefCell::default() }
     }
 
+    /// Takes `name` as referred to, though nothing spells it.
+    pub(in crate::config) fn uses(&self, name: &'a str) {
+        self.used.borrow_mut().insert(name);
+    }
+
     /// Whether a reference to `name` was read.
     pub(in crate::config) fn is_used(&self, name: &str) -> bool {
         self.used.borrow().contains(name)

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 22] = [
+const TYPES: [Type; 35] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -29,6 +29,10 @@ const TYPES: [Type; 22] = [
     Type::SecretDenied,
     Type::SecretAcked,
     Type::SecretStaleServed,
+    Type::VaultCalled,
+    Type::VaultIntent,
+    Type::VaultResult,
+    Type::VaultDenied,
     Type::LeaseRenewed,
     Type::LeaseRevoked,
     Type::AuditGap,
@@ -36,6 +40,15 @@ const TYPES: [Type; 22] = [
     Type::AuditSinkDown,
     Type::AuditSinkUp,
     Type::AuditDlq,
+    Type::RotationStarted,
+    Type::RotationTakenOver,
+    Type::RotationSet,
+    Type::RotationPromoted,
+    Type::RotationGraceEnded,
+    Type::RotationRevoked,
+    Type::RotationSkipped,
+    Type::RotationFailed,
+    Type::RotationOrphaned,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.
@@ -73,6 +86,7 @@ fn full(bare: &Event) -> Event {
         workload: Some(WorkloadName::new("report-job").unwrap()),
         identity: Some(IdentityName::new("reports").unwrap()),
         resource: Some(Resource {
+            operation: None,
             secret: Some(SecretName::new("stripe").unwrap()),
             kind: Some("kv"),
             path: Some("secret/payments/\"stripe\"\u{1}".into()),
@@ -110,28 +124,37 @@ fn schema(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// As much of JSON schema, draft 7, as the schema of CloudEvents uses.
+/// What [`conforms`] understands.
+const KNOWN: &[&str] = &[
+    "$schema",
+    "description",
+    "type",
+    "properties",
+    "required",
+    "definitions",
+    "minLength",
+    "format",
+    "examples",
+    "additionalProperties",
+    "anyOf",
+    "const",
+    "enum",
+    "items",
+];
+
+/// As much of JSON schema, draft 7, as the schemas of CloudEvents and OCSF use.
 fn conforms(value: &Value, schema: &Value, root: &Value) {
     if let Some(reference) = schema["$ref"].as_str() {
-        return conforms(value, &root[&"definitions"][reference.trim_start_matches("#/definitions/")], root);
+        return conforms(value, root.pointer(reference.trim_start_matches('#')).unwrap(), root);
     }
-    let known = [
-        "$schema",
-        "description",
-        "type",
-        "properties",
-        "required",
-        "definitions",
-        "minLength",
-        "format",
-        "examples",
-    ];
+    assert!(schema.is_object(), "{value}: what was kept of the schema says nothing of it");
     for (key, _) in schema.as_object().unwrap() {
-        assert!(known.contains(&key.as_str()), "the schema says {key}, which nobody checks");
+        assert!(KNOWN.contains(&key.as_str()), "the schema says {key}, which nobody checks");
     }
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_u64() || number.is_i64() => "integer",
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",
@@ -139,8 +162,22 @@ fn conforms(value: &Value, schema: &Value, root: &Value) {
     };
     let types = &schema["type"];
     assert!(types == kind || types.as_array().is_some_and(|types| types.contains(&kind.into())), "{value}");
-    for name in schema["required"].as_array().into_iter().flatten() {
-        assert!(!value[name.as_str().unwrap()].is_null(), "{name} is missing in {value}");
+    let has_all = |schema: &Value| {
+        let names = schema["required"].as_array().into_iter().flatten();
+        names.filter(|name| value[name.as_str().unwrap()].is_null()).count() == 0
+    };
+    assert!(has_all(schema), "one of {} is missing in {value}", schema["required"]);
+    let ways = schema["anyOf"].as_array();
+    assert!(ways.is_none_or(|ways| ways.iter().any(has_all)), "{value}");
+    assert!(schema["const"].is_null() || schema["const"] == *value, "{value} is not {}", schema["const"]);
+    let words = schema["enum"].as_array();
+    assert!(words.is_none_or(|words| words.contains(value)), "{value} is none of {words:?}");
+    if schema["additionalProperties"] == false {
+        let strange = value.as_object().unwrap().keys().find(|name| schema["properties"].get(name).is_none());
+        assert_eq!(strange, None, "{value}");
+    }
+    for value in value.as_array().into_iter().flatten() {
+        conforms(value, &schema["items"], root);
     }
     for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
         if let Some(value) = value.get(name) {
@@ -256,6 +293,28 @@ fn ocsf_conforms_to_its_schema() {
         let uid = event["class_uid"].as_u64().unwrap() * 100 + event["activity_id"].as_u64().unwrap();
         assert_eq!(event["type_uid"], uid);
     }
+}
+
+/// Of 1.9.0 one class is published in a package, and with it the objects that all classes share.
+#[test]
+fn ocsf_conforms_to_what_is_published_of_1_9() {
+    let schema = schema(include_str!("../../../../tests/schemas/ocsf-1.9.0.json"));
+    let mut findings = 0;
+    for (_, mut event) in rendered(Format::Ocsf) {
+        let attributes = event.as_object_mut().unwrap();
+        // These two are of profiles, and the class was published without any.
+        for object in ["attestation", "actor"] {
+            conforms(&attributes.remove(object).unwrap(), &schema["$defs"][object], &schema);
+        }
+        conforms(&event["metadata"], &schema["$defs"]["metadata"], &schema);
+        conforms(&event["raw_data_hash"], &schema["$defs"]["fingerprint"], &schema);
+        assert_eq!(event["metadata"]["version"], "1.9.0");
+        if event["class_uid"] == 2004 {
+            conforms(&event, &schema["class"], &schema);
+            findings += 1;
+        }
+    }
+    assert!(findings > 0);
 }
 
 /// The object `attestation` of OCSF 1.9: a fingerprint or a signature at least; `prev_event` absent in the first event

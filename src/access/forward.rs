@@ -1,0 +1,159 @@
+//! The act that is a request in Vault's own API: between its permit and its answer.
+//!
+//! What may change something in Vault is on record before it is sent, and what came of it after, whether its client stays or not.
+
+use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why};
+use crate::{
+    approval::{self, Grant},
+    audit::event::{Event, Outcome, Resource, VaultRef},
+    forward::Answer,
+    peer::{Peer, Since},
+    policy::{self, Denial, Permit, forward::Forwarding, pattern::Malformed},
+};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// The longest part of a path that an event shows, in characters.
+const SHOWN: usize = 512;
+
+/// The result of something that is on record as intended. Dropped before there is one, that is on record.
+struct Pending {
+    access: Arc<Access>,
+    event: Option<Event>,
+}
+
+impl Access {
+    pub(super) async fn forward(
+        self: &Arc<Self>,
+        peer: &Peer,
+        call: &Call,
+        arrival: Arrival,
+    ) -> Result<Done, Refusal> {
+        let permit = self.decide_forward(peer, call).await?;
+        self.within_rate(&permit)?;
+        let grant = approval::obtain(permit);
+        let refuse = |why: Why| self.refuse(grant.permit(), why);
+        let Some(forward) = &self.parts.forward else {
+            return Err(refuse(Why::NotForwarded(crate::forward::Error::NoToken(None).into())));
+        };
+        let pending = self.intend(peer, call, &grant, arrival).await?;
+        let answered = forward.send(&grant, call).await;
+        pending.settle();
+        match answered {
+            Ok(answer) => Ok(Done::Forwarded(grant, answer)),
+            Err(error) => Err(refuse(Why::NotForwarded(Box::new(error)))),
+        }
+    }
+
+    async fn decide_forward(&self, peer: &Peer, call: &Call) -> Result<Permit<Forwarding>, Refusal> {
+        let rules = self.rules.load_full();
+        peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
+        if call.wrapped {
+            return Err(Denial::Wrapped.into());
+        }
+        let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
+        Ok(policy::decide_forward(&rules.policy, peer, target)?)
+    }
+
+    /// Puts on record what is about to be changed.
+    async fn intend(
+        self: &Arc<Self>,
+        peer: &Peer,
+        call: &Call,
+        grant: &Grant<Forwarding>,
+        arrival: Arrival,
+    ) -> Result<Pending, Refusal> {
+        let subject = grant.permit().subject();
+        let access = Arc::clone(self);
+        if !subject.operation.changes() || subject.own.is_some() {
+            return Ok(Pending { access, event: None });
+        }
+        let mut event = self.blank(Type::VaultIntent, Some(peer));
+        event.trace = arrival.trace;
+        event.rule = Some(self.rule_ref(grant.permit()));
+        describe(&mut event, call, Some(subject));
+        let (mut result, mode) = (event.clone(), event.clone());
+        (result.kind, result.outcome, result.reason) =
+            (Type::VaultResult, Outcome::Error, Some(Reason::Undelivered));
+        let recorded = self.record(mode, Some(peer)).await;
+        recorded.map_err(|unaudited| Refusal::from(Why::Unrecorded(unaudited)))?;
+        Ok(Pending { access, event: Some(result) })
+    }
+}
+
+impl Pending {
+    fn settle(mut self) {
+        self.event = None;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(event) = self.event.take() {
+            let event = Event { time: crate::clock::now(), ..event };
+            let access = Arc::clone(&self.access);
+            if let Ok(runtime) = Handle::try_current() {
+                // That there is no room for it is what the journal itself reports.
+                let recording = async move { drop(access.record(event, None).await) };
+                self.access.parts.unfinished.spawn_on(recording, &runtime);
+            }
+        }
+    }
+}
+
+/// What was asked for: as it was permitted, else as far as it was understood.
+pub(super) fn describe(event: &mut Event, call: &Call, subject: Option<&Forwarding>) {
+    let target = call.target.as_ref().ok();
+    let operation = target.map(|target| target.operation.word());
+    let path = match subject {
+        Some(subject) => subject.path.as_str(),
+        None => target.map_or(call.shown.as_str(), |target| target.path.as_str()),
+    };
+    let path: String = path.chars().take(SHOWN).collect();
+    event.resource = Some(Resource { operation, path: Some(path), ..Resource::default() });
+    event.identity = subject.map(|subject| subject.identity.clone());
+    let named = || target.and_then(|target| target.namespace.clone()).filter(|name| !name.is_empty());
+    let namespace = subject.map_or_else(named, |subject| subject.namespace.clone());
+    if namespace.is_some() {
+        event.vault = Some(VaultRef { namespace, ..VaultRef::default() });
+    }
+}
+
+/// The event of a request that was sent on, or answered in its place.
+pub(super) fn answered(event: &mut Event, call: &Call, grant: &Grant<Forwarding>, answer: &Answer) {
+    let subject = grant.permit().subject();
+    describe(event, call, Some(subject));
+    event.kind = if subject.operation.changes() && subject.own.is_none() {
+        Type::VaultResult
+    } else {
+        Type::VaultCalled
+    };
+    let vault = event.vault.get_or_insert_default();
+    vault.request_id.clone_from(&answer.request_id);
+    event.reason = reason(answer.status);
+    if let Some(reason) = event.reason {
+        event.outcome = if reason == Reason::VaultDenied { Outcome::Deny } else { Outcome::Error };
+        vault.status = Some(answer.status);
+    }
+}
+
+/// The type of the event of a request that was permitted, and failed.
+pub(super) fn kind(call: &Call) -> Type {
+    match &call.target {
+        Ok(target) if target.operation.changes() => Type::VaultResult,
+        _ => Type::VaultCalled,
+    }
+}
+
+/// Why Vault did not do it, by its status; `None`: it did.
+pub(super) fn reason(status: u16) -> Option<Reason> {
+    match status {
+        0..=399 => None,
+        403 => Some(Reason::VaultDenied),
+        404 => Some(Reason::VaultMissing),
+        429 => Some(Reason::VaultSlow),
+        501 | 503 => Some(Reason::VaultSealed),
+        400..=499 => Some(Reason::VaultInvalid),
+        _ => Some(Reason::VaultAway),
+    }
+}

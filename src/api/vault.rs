@@ -1,0 +1,192 @@
+//! Vault's own API: what a request for it says, as typed values, or what is wrong with it.
+//!
+//! Does not decide. A client's `X-Vault-Token`, `Authorization` and all other headers but a few are not looked at; what is malformed
+//! becomes a wish too, so that it is on record as one that was refused.
+
+use super::{answer::Bad, native::whole};
+use crate::access::{Call, Malformed, Operation, Path, Target, Wish};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
+use hyper::body::Body;
+use std::error::Error;
+
+/// Where it is.
+pub(super) const ROOT: &str = "/v1/";
+/// What of a client's headers goes on. None of them can say who asks, or change what is asked for.
+const IN: [&str; 4] = ["content-type", "x-vault-index", "if-none-match", "if-modified-since"];
+const METHODS: &str = "GET, HEAD, LIST, POST, PUT, PATCH, DELETE";
+
+/// Reads a request below [`ROOT`], whose body may have `limit` bytes.
+pub(super) async fn read<B>(head: Parts, body: B, limit: u64) -> Result<Wish, Bad>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let asked = asked(&head.method, &head.uri, &head.headers);
+    let (target, query) = match asked {
+        Ok((target, query)) => (Ok(target), query),
+        Err(malformed) => (Err(malformed), None),
+    };
+    let takes = target.as_ref().is_ok_and(|target| target.operation.changes());
+    let body = if takes { whole(body, limit).await? } else { Bytes::new() };
+    let kept =
+        IN.iter().filter_map(|name| Some((HeaderName::from_static(name), head.headers.get(*name)?.clone())));
+    let raw = head.uri.path().strip_prefix(ROOT).unwrap_or_default();
+    Ok(Wish::Vault(Box::new(Call {
+        target,
+        shown: raw.chars().filter(|c| !c.is_control()).collect(),
+        query,
+        head_only: head.method == Method::HEAD,
+        wrapped: is_wrapped(&head.headers),
+        headers: kept.collect(),
+        body,
+    })))
+}
+
+/// What is asked for, and the query that goes with it.
+fn asked(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(Target, Option<String>), Malformed> {
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(Malformed("the body has two lengths"));
+    }
+    let raw = uri.path().strip_prefix(ROOT).unwrap_or_default();
+    let mut path = Path::parse(raw)?;
+    let (lists, query) = query(uri.query())?;
+    let operation = match (method.as_str(), lists) {
+        ("GET", true) | ("LIST", _) => Operation::List,
+        ("GET" | "HEAD", false) => Operation::Read,
+        ("POST" | "PUT", false) => Operation::Write,
+        ("PATCH", false) => Operation::Patch,
+        ("DELETE", false) => Operation::Delete,
+        (_, true) => return Err(Malformed("list goes with GET and LIST only")),
+        _ => return Err(Malformed(METHODS)),
+    };
+    if operation == Operation::List {
+        path = path.into_folder();
+    } else if path.is_folder() {
+        return Err(Malformed("only a list's path may end in a slash"));
+    }
+    Ok((Target { operation, path, namespace: namespace(headers)? }, query))
+}
+
+/// Whether it asks for a list, and the rest of it, encoded anew in its order.
+fn query(raw: Option<&str>) -> Result<(bool, Option<String>), Malformed> {
+    let (mut lists, mut rest) = (false, url::form_urlencoded::Serializer::new(String::new()));
+    let mut empty = true;
+    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (form(key)?, form(value)?);
+        match (key.as_str(), value.as_str()) {
+            ("list", "true") if !lists => lists = true,
+            ("list", _) => return Err(Malformed("list must be true, and be there once")),
+            ("help", _) => return Err(Malformed("help is not answered")),
+            (key, value) => {
+                rest.append_pair(key, value);
+                empty = false;
+            }
+        }
+    }
+    Ok((lists, (!empty).then(|| rest.finish())))
+}
+
+/// A name or value of a query: `+` is a blank, and a percent-encoded `/` or `%` is allowed, since nothing is matched by it.
+fn form(text: &str) -> Result<String, Malformed> {
+    if text.contains(';') {
+        return Err(Malformed("; and \\ may not stand in a path or query"));
+    }
+    let pair = format!("x={text}");
+    let value = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned());
+    let value = value.unwrap_or_default();
+    if value.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+        return Err(Malformed("control characters may not stand in a path or query"));
+    }
+    Ok(value)
+}
+
+/// The namespace that a header names.
+fn namespace(headers: &HeaderMap) -> Result<Option<String>, Malformed> {
+    let mut named = headers.get_all("x-vault-namespace").iter();
+    let Some(first) = named.next() else { return Ok(None) };
+    if named.next().is_some() {
+        return Err(Malformed("there are two namespaces"));
+    }
+    let text = first.to_str().map_err(|_| Malformed("the namespace is not ASCII"))?.trim_matches('/');
+    match text {
+        "" | "root" => Ok(Some(String::new())),
+        text => Path::parse(text).map(|path| Some(path.to_string())),
+    }
+}
+
+/// Whether the answer is to be wrapped. A duration of nothing asks for nothing.
+fn is_wrapped(headers: &HeaderMap) -> bool {
+    headers.get_all("x-vault-wrap-ttl").iter().any(|ttl| !matches!(ttl.as_bytes(), b"" | b"0" | b"0s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, headers: &[(&'static str, &str)], expected: &str) {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let map = headers.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), http::HeaderValue::from_str(value).unwrap())
+        });
+        let asked = asked(&method.parse().unwrap(), &uri.parse().unwrap(), &map.collect());
+        let found = asked.map(|(target, query)| {
+            format!("{} {} {:?} {query:?}", target.operation.word(), target.path, target.namespace)
+        });
+        assert_eq!(found.unwrap_or_else(|malformed| malformed.0.to_owned()), expected, "{line}");
+    }
+
+    #[test]
+    fn methods_are_operations() {
+        check("GET /v1/secret/data/x", &[], "read secret/data/x None None");
+        check("HEAD /v1/secret/data/x", &[], "read secret/data/x None None");
+        check("PUT /v1/secret/data/x", &[], "write secret/data/x None None");
+        check("POST /v1/secret/data/x?cas=1", &[], "write secret/data/x None Some(\"cas=1\")");
+        check("PATCH /v1/secret/data/x", &[], "patch secret/data/x None None");
+        check("DELETE /v1/secret/data/x", &[], "delete secret/data/x None None");
+        check("TRACE /v1/secret/data/x", &[], METHODS);
+        check("OPTIONS /v1/secret/data/x", &[], METHODS);
+        check("get /v1/secret/data/x", &[], METHODS);
+    }
+
+    #[test]
+    fn a_list_has_three_spellings_and_one_path() {
+        let list = "list secret/metadata/ None None";
+        check("LIST /v1/secret/metadata", &[], list);
+        check("LIST /v1/secret/metadata/", &[], list);
+        check("LIST /v1/secret/metadata?list=true", &[], list);
+        check("GET /v1/secret/metadata?list=true", &[], list);
+        check("GET /v1/secret/metadata/?l%69st=true", &[], list);
+        check(
+            "GET /v1/secret/metadata?list=true&limit=5&after=a%2Fb",
+            &[],
+            "list secret/metadata/ None Some(\"limit=5&after=a%2Fb\")",
+        );
+        for bad in ["list=1", "list=T", "list=false", "list", "list=true&list=true", "list=true&list=false"] {
+            check(&format!("GET /v1/secret/metadata?{bad}"), &[], "list must be true, and be there once");
+        }
+        check("GET /v1/secret/metadata/", &[], "only a list's path may end in a slash");
+        check("POST /v1/secret/metadata?list=true", &[], "list goes with GET and LIST only");
+        check("GET /v1/secret/data/x?help=1", &[], "help is not answered");
+        check("GET /v1/secret/data/x?a=1;list=true", &[], "; and \\ may not stand in a path or query");
+        check("GET /v1/secret/data/x?a=%0d%0aX", &[], "control characters may not stand in a path or query");
+    }
+
+    #[test]
+    fn a_namespace_is_named_once() {
+        let get = "GET /v1/secret/data/x";
+        check(get, &[("x-vault-namespace", "/ns1/team/")], "read secret/data/x Some(\"ns1/team\") None");
+        check(get, &[("x-vault-namespace", "root")], "read secret/data/x Some(\"\") None");
+        check(get, &[("x-vault-namespace", "ns1/../ns2")], "the path has a segment . or ..");
+        let two = [("x-vault-namespace", "a"), ("x-vault-namespace", "b")];
+        check(get, &two, "there are two namespaces");
+    }
+
+    #[test]
+    fn two_lengths_are_refused() {
+        let both = [("transfer-encoding", "chunked"), ("content-length", "3")];
+        check("POST /v1/secret/data/x", &both, "the body has two lengths");
+    }
+}

@@ -1,0 +1,92 @@
+//! Where a key is put: one slot for each upstream, and no placeholders that a caller could move.
+//!
+//! Pure. Does not look at keys: `material` does.
+
+pub mod body;
+pub mod material;
+pub mod query;
+
+use crate::policy::upstream::{alike, decoded};
+use http::HeaderName;
+
+/// Where the key goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// A header of this name: what stands before the key, the key, what stands behind it.
+    Header {
+        /// Whatever the client says in it is dropped.
+        name: HeaderName,
+        /// `Bearer `.
+        before: String,
+        /// Nothing, mostly.
+        after: String,
+    },
+    /// `Authorization: Basic` (RFC 7617) of two fields of the secret.
+    Basic {
+        /// The field that has the user.
+        user: String,
+        /// The field that has the password.
+        password: String,
+    },
+    /// A field of the query.
+    Query(String),
+    /// A field of a body of `application/x-www-form-urlencoded`.
+    Form(String),
+    /// A member of a body of `application/json`: the names on the way to it (RFC 6901), at least one.
+    Json(Vec<String>),
+}
+
+impl Slot {
+    /// The header that it fills.
+    #[must_use]
+    pub fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Header { name, .. } => Some(name),
+            Self::Basic { .. } => Some(&http::header::AUTHORIZATION),
+            Self::Query(_) | Self::Form(_) | Self::Json(_) => None,
+        }
+    }
+
+    /// Whether the whole body must be in hand to put the key into it.
+    #[must_use]
+    pub fn is_in_body(&self) -> bool {
+        matches!(self, Self::Form(_) | Self::Json(_))
+    }
+
+    /// The word of the events.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Header { .. } => "header",
+            Self::Basic { .. } => "basic",
+            Self::Query(_) => "query",
+            Self::Form(_) => "form",
+            Self::Json(_) => "json",
+        }
+    }
+}
+
+/// Appends `text` as a value of a query or form: everything but unreserved characters percent-encoded.
+fn append_encoded(out: &mut Vec<u8>, text: &[u8]) {
+    for byte in text {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(*byte);
+        } else {
+            let digit = |nibble: u8| {
+                char::from_digit(nibble.into(), 16).map_or(b'0', |c| c.to_ascii_uppercase() as u8)
+            };
+            out.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+/// The pairs of `text` whose names are not alike `name`, as they were; `None` if one cannot be read.
+fn without<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let mut kept = Vec::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        if !alike(&decoded(pair.split('=').next().unwrap_or_default())?, name) {
+            kept.push(pair);
+        }
+    }
+    Some(kept)
+}

@@ -1,0 +1,157 @@
+//! One upstream: its connections, and one request over one of them.
+//!
+//! Does not decide and does not attach the key. No redirect is followed, nothing is sent twice once a byte of it may have left,
+//! and nothing is read from the environment.
+
+pub mod address;
+pub mod line;
+pub mod outgoing;
+pub mod reply;
+mod tls;
+
+use super::{Settings, fault::Fault};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use line::{Facts, Line, Resolve};
+use outgoing::{Outgoing, Sent};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tls::Trust;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+/// How long a connection waits for its next request.
+const IDLE: Duration = Duration::from_secs(30);
+/// How many wait at most.
+const KEPT: usize = 64;
+
+/// The connections to one upstream.
+pub(super) struct Pool {
+    resolver: Arc<dyn Resolve>,
+    idle: Mutex<Idle>,
+    trust: Mutex<Option<Arc<Trust>>>,
+    tasks: TaskTracker,
+}
+
+/// Those that wait, all of one version of the key: what was logged in to with another one is not used for this one.
+#[derive(Default)]
+struct Idle {
+    version: String,
+    lines: Vec<Line>,
+}
+
+/// An answer's head, and the connection that its body comes by.
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
+    pub(super) line: Line,
+}
+
+/// Why there is no answer, and what is known of the connection, if there was one.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) fault: Fault,
+    pub(super) facts: Option<Facts>,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, facts: None }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(resolver: Arc<dyn Resolve>) -> Self {
+        Self { resolver, idle: Mutex::default(), trust: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Sends `request` over a connection that waits, or a new one, and gives the answer's head. A connection that turns out
+    /// to be closed before a byte was written is no attempt: the next one is taken.
+    pub(super) async fn send(
+        &self,
+        settings: &Settings,
+        version: &str,
+        mut request: Request<Outgoing>,
+        sent: &Sent,
+    ) -> Result<Answered, Failed> {
+        loop {
+            let waiting = self.take(version);
+            let is_fresh = waiting.is_none();
+            let mut line = match waiting {
+                Some(line) => line,
+                None => self.open(settings).await?,
+            };
+            let facts = Some(line.facts);
+            let failed = |fault| Failed { fault, facts };
+            let answer = line.sender.try_send_request(request);
+            let mut answer = std::pin::pin!(answer);
+            let (limit, mut seen) = (settings.timeouts.first_byte, sent.bytes());
+            let answered = loop {
+                match timeout(limit, answer.as_mut()).await {
+                    Ok(answered) => break answered,
+                    // The client may take its time for a large body.
+                    Err(_) if sent.bytes() > seen => seen = sent.bytes(),
+                    Err(_) => return Err(failed(Fault::UpstreamTimeout)),
+                }
+            };
+            match answered {
+                // Nothing was asked for that could be answered with this.
+                Ok(response) if response.status().is_informational() => {
+                    return Err(failed(Fault::UpstreamProtocol));
+                }
+                Ok(response) => return Ok(Answered { response, line }),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if !is_fresh => request = unsent,
+                    _ if sent.is_too_large() => return Err(failed(Fault::TooLarge)),
+                    _ => {
+                        tracing::warn!(upstream = %settings.name, error = %error.error(), "no answer of an upstream");
+                        return Err(failed(Fault::UpstreamProtocol));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes a connection back whose answer was read to its end.
+    pub(super) fn give_back(&self, version: &str, mut line: Line) {
+        line.idle_since = Instant::now();
+        let mut idle = self.idle();
+        if idle.version == version && idle.lines.len() < KEPT && !line.sender.is_closed() {
+            idle.lines.push(line);
+        }
+    }
+
+    /// Closes what has waited too long.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        self.idle().lines.retain(|line| line.idle_since + IDLE > now && !line.sender.is_closed());
+    }
+
+    fn take(&self, version: &str) -> Option<Line> {
+        let mut idle = self.idle();
+        if idle.version != version {
+            *idle = Idle { version: version.to_owned(), lines: Vec::new() };
+            return None;
+        }
+        let now = Instant::now();
+        idle.lines.retain(|line| line.idle_since + IDLE > now && !line.sender.is_closed());
+        let ready = idle.lines.iter().rposition(|line| line.sender.is_ready())?;
+        Some(idle.lines.swap_remove(ready))
+    }
+
+    async fn open(&self, settings: &Settings) -> Result<Line, Failed> {
+        let trust = if settings.base.is_tls { Some(self.trust(settings)?) } else { None };
+        Ok(line::open(settings, trust.as_deref(), &*self.resolver, &self.tasks).await?)
+    }
+
+    fn trust(&self, settings: &Settings) -> Result<Arc<Trust>, Fault> {
+        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = Trust::renewed(trust.take(), settings.ca_file.as_deref(), &settings.pins)?;
+        Ok(Arc::clone(trust.insert(renewed)))
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,73 @@
+//! The parts of Vault's envelope that we look at in an answer that is passed on.
+//!
+//! Pure. Changes nothing in it.
+
+use serde::{Deserialize, de::IgnoredAny};
+
+/// Those parts; all are absent in what is no envelope.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Envelope {
+    #[serde(default)]
+    request_id: Option<String>,
+    #[serde(default)]
+    auth: Option<Given>,
+    #[serde(default)]
+    wrap_info: Option<Given>,
+}
+
+/// Something, and not null.
+#[derive(Debug)]
+struct Given;
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl Envelope {
+    pub(super) fn read(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+
+    /// Whether it hands out a token, or something behind a wrapping token: no path that may be asked for does.
+    pub(super) fn gives_token(&self) -> bool {
+        self.auth.is_some() || self.wrap_info.is_some()
+    }
+
+    /// Vault's id of the request, if it looks like one.
+    pub(super) fn request_id(self) -> Option<String> {
+        let is_id = |id: &String| id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        self.request_id.filter(is_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, token: bool, id: Option<&str>) {
+        let envelope = Envelope::read(body.as_bytes());
+        assert_eq!(envelope.gives_token(), token, "{body}");
+        assert_eq!(envelope.request_id().as_deref(), id, "{body}");
+    }
+
+    #[test]
+    fn a_token_or_a_wrapped_one_at_the_top_is_seen_and_data_is_not_mistaken_for_one() {
+        const ID: &str = "a1b2c3d4-0000-1111-2222-333344445555";
+        let id = format!("{{\"request_id\":\"{ID}\"");
+        check(
+            &format!("{id},\"data\":{{\"auth\":{{}}}},\"auth\":null,\"wrap_info\":null}}"),
+            false,
+            Some(ID),
+        );
+        check(&format!("{id},\"auth\":{{\"client_token\":\"hvs.x\"}}}}"), true, Some(ID));
+        check("{\"wrap_info\":{\"token\":\"hvs.x\"}}", true, None);
+        check("{\"request_id\":\"<script>\"}", false, None);
+        check("{\"errors\":[\"x\"]}", false, None);
+        check("-----BEGIN CERTIFICATE-----", false, None);
+        check("", false, None);
+        check("[1]", false, None);
+    }
+}

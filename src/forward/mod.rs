@@ -1,0 +1,220 @@
+//! Requests in Vault's own API, sent on with the identity's token.
+//!
+//! Does not decide what may be sent: it sends what a `Grant` is for, and nothing else. What comes back is held whole and looked
+//! through before it is given to anybody; what a client asks about the token itself is answered here, without it.
+
+mod envelope;
+mod own;
+
+use crate::{
+    approval::Grant,
+    name::IdentityName,
+    policy::{
+        forward::{Forwarding, Operation},
+        wish::Call,
+    },
+    vault::{
+        Vault,
+        error::{Class, Error as VaultError},
+        passage::{Passage, Passed, Repeats},
+        session::{Identity, Session, State},
+    },
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use envelope::Envelope;
+use http::{HeaderMap, HeaderName, Method, header};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long a request waits for its identity to have a token.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What of Vault's headers comes back. Nothing that names another place, and nothing about the connection.
+const OUT: [&str; 6] =
+    ["content-type", "x-vault-index", "retry-after", "etag", "last-modified", "content-disposition"];
+
+/// Every identity that runs.
+pub type Identities = Arc<ArcSwap<BTreeMap<IdentityName, Identity>>>;
+
+/// Sends requests on. Cheap to clone.
+#[derive(Clone)]
+pub struct Forward {
+    vault: Vault,
+    identities: Identities,
+}
+
+/// What Vault said, or what we said in its place.
+#[derive(Debug)]
+pub struct Answer {
+    /// Vault's own status.
+    pub status: u16,
+    /// Those that may come back.
+    pub headers: HeaderMap,
+    /// The whole of it.
+    pub body: Bytes,
+    /// Joins our audit to Vault's.
+    pub request_id: Option<String>,
+}
+
+/// Why there is no answer of Vault.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The identity has no token.
+    #[error("the identity has no token")]
+    NoToken(#[source] Option<VaultError>),
+    /// Vault gave no answer that can be passed on.
+    #[error("sending a request on")]
+    Vault(#[source] VaultError),
+    /// The token, its accessor, or another token was in the answer.
+    #[error("there was a token in the answer")]
+    Tainted,
+}
+
+impl Forward {
+    /// By `vault`, with the tokens of `identities`.
+    #[must_use]
+    pub fn new(vault: Vault, identities: Identities) -> Self {
+        Self { vault, identities }
+    }
+
+    /// Sends `call` on, as far as the grant goes: method, namespace and path are the grant's. A request that changes nothing is
+    /// sent once more after a new login if Vault no longer knew the token.
+    ///
+    /// # Errors
+    /// [`Error`]; an answer of Vault that is itself an error is an answer.
+    pub async fn send(&self, grant: &Grant<Forwarding>, call: &Call) -> Result<Answer, Error> {
+        let forwarding = grant.permit().subject();
+        if let Some(own) = forwarding.own {
+            return own::answer(self, &forwarding.identity, own).await;
+        }
+        let passage = passage(forwarding, call);
+        let session = self.session(&forwarding.identity, None).await?;
+        let answer = self.pass(&session, &passage).await?;
+        if !says_unknown_token(&answer) {
+            return Ok(answer);
+        }
+        self.doubt(&forwarding.identity, &session);
+        if passage.repeats == Repeats::Never {
+            return Ok(answer);
+        }
+        let before = session.number();
+        drop(session);
+        match self.session(&forwarding.identity, Some(before)).await {
+            Ok(session) => self.pass(&session, &passage).await,
+            Err(_) => Ok(answer),
+        }
+    }
+
+    async fn pass(&self, session: &Session, passage: &Passage) -> Result<Answer, Error> {
+        let reply = match self.vault.pass(session, passage).await.map_err(Error::Vault)? {
+            Passed::Tainted => return Err(Error::Tainted),
+            Passed::Answer(reply) => reply,
+        };
+        let envelope = Envelope::read(&reply.body);
+        if envelope.gives_token() {
+            return Err(Error::Tainted);
+        }
+        let request_id = envelope.request_id();
+        let kept = OUT
+            .iter()
+            .filter_map(|name| Some((HeaderName::from_static(name), reply.headers.get(*name)?.clone())));
+        let (status, headers) = (reply.status, kept.collect());
+        Ok(Answer { status, headers, body: reply.into_bytes(), request_id })
+    }
+
+    /// A claim on the token that the identity has, or on the one after login number `before`.
+    async fn session(&self, name: &IdentityName, before: Option<u64>) -> Result<Session, Error> {
+        let identity = self.identity(name)?;
+        let mut state = identity.state.clone();
+        let wanted = |state: &State| match state {
+            State::Live(session) => Some(session.number()) != before,
+            State::Starting | State::Down(_) => false,
+        };
+        let waited = timeout(PATIENCE, state.wait_for(wanted)).await;
+        let found = match waited {
+            Ok(Ok(state)) => state.clone(),
+            _ => identity.state.borrow().clone(),
+        };
+        match found {
+            State::Live(session) if Some(session.number()) != before => Ok(session),
+            State::Down(error) => Err(Error::NoToken(Some(error))),
+            State::Live(_) | State::Starting => Err(Error::NoToken(None)),
+        }
+    }
+
+    fn identity(&self, name: &IdentityName) -> Result<Identity, Error> {
+        self.identities.load().get(name).cloned().ok_or(Error::NoToken(None))
+    }
+
+    fn doubt(&self, name: &IdentityName, session: &Session) {
+        if let Ok(identity) = self.identity(name) {
+            identity.doubt(session);
+        }
+    }
+}
+
+impl Error {
+    /// What kind of failure of Vault is behind it, if any.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::NoToken(error) => error.as_ref().map(VaultError::class),
+            Self::Vault(error) => Some(error.class()),
+            Self::Tainted => None,
+        }
+    }
+
+    /// When it is worth asking again: at least a second.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        let said = match self {
+            Self::NoToken(error) => error.as_ref().and_then(VaultError::retry_after),
+            Self::Vault(error) => error.retry_after(),
+            Self::Tainted => None,
+        };
+        said.unwrap_or_default().clamp(Duration::from_secs(1), Duration::from_secs(60))
+    }
+}
+
+fn passage(forwarding: &Forwarding, call: &Call) -> Passage {
+    let method = match forwarding.operation {
+        Operation::Read if call.head_only => Method::HEAD,
+        Operation::Read | Operation::List => Method::GET,
+        Operation::Write => Method::POST,
+        Operation::Patch => Method::PATCH,
+        Operation::Delete => Method::DELETE,
+    };
+    let query = match (forwarding.operation, &call.query) {
+        (Operation::List, Some(query)) => Some(format!("list=true&{query}")),
+        (Operation::List, None) => Some("list=true".to_owned()),
+        (_, query) => query.clone(),
+    };
+    let repeats = if forwarding.operation.changes() { Repeats::Never } else { Repeats::Harmless };
+    let (path, namespace) = (forwarding.path.encoded(), forwarding.namespace.clone());
+    Passage {
+        method,
+        path,
+        query,
+        namespace,
+        headers: call.headers.clone(),
+        body: call.body.clone(),
+        repeats,
+    }
+}
+
+/// Vault 1.21.1 tells a token that it does not know from one that may not do this by its text.
+fn says_unknown_token(answer: &Answer) -> bool {
+    answer.status == 403
+        && ["invalid token", "bad token"]
+            .iter()
+            .any(|said| memchr::memmem::find(&answer.body, said.as_bytes()).is_some())
+}
+
+/// JSON as Vault sends it.
+fn json(status: u16, body: &impl serde::Serialize) -> Answer {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    // These shapes cannot fail to serialise.
+    let body = serde_json::to_vec(body).unwrap_or_default().into();
+    Answer { status, headers, body, request_id: None }
+}

@@ -1,0 +1,37 @@
+"""Calls an API through the socket of its upstream, by the libraries that people use. None of them has the key."""
+
+import sys
+
+socket = sys.argv[1]
+
+import httpx
+
+client = httpx.Client(transport=httpx.HTTPTransport(uds=socket))
+print("httpx", client.get("http://localhost/v1/balance").json()["text"])
+
+import requests_unixsocket
+
+session = requests_unixsocket.Session()
+url = "http+unix://" + socket.replace("/", "%2F")
+print("requests", session.get(url + "/v1/balance").json()["text"])
+
+import httpx2
+import openai
+
+client = httpx2.Client(transport=httpx2.HTTPTransport(uds=socket))
+made = openai.OpenAI(api_key="not-the-key", base_url="http://localhost/v1", http_client=client, max_retries=0)
+answer = made.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+print("openai", answer.choices[0].message.content)
+
+import anthropic
+
+made = anthropic.Anthropic(api_key="not-the-key", base_url="http://localhost", http_client=client, max_retries=0)
+answer = made.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
+print("anthropic", answer.content[0].text)
+
+import stripe
+
+made = stripe.StripeClient(
+    "not-the-key", base_addresses={"api": url}, http_client=stripe.RequestsClient(session=session)
+)
+print("stripe", made.v1.balance.retrieve()["text"])

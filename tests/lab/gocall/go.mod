@@ -1,0 +1,3 @@
+module lab/gocall
+
+go 1.26
