@@ -259,8 +259,7 @@ impl Task {
         }
         // Vault answered, twice with a token that it knows, that this may not be read (or that it is gone): a value
         // that is no longer permitted is not served from memory either.
-        if self.refusals >= 2 && self.current.as_ref().is_some_and(|kept| kept.is_copy(&self.settings.kind)) {
-            self.current = None;
+        if self.refusals >= 2 && self.current.take_if(|kept| kept.is_copy(&self.settings.kind)).is_some() {
             self.old.clear();
         }
         self.problem = Some(error);
