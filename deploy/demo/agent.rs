@@ -56,13 +56,7 @@ pub(crate) async fn start(
     let run = people.agent.folder(home, "run")?;
     let sockets = [people.agent.folder(&run, "report-job")?, people.agent.folder(&run, "billing-agent")?];
     let [report_job, billing_agent] = sockets.map(|folder| folder.join("claviger.sock"));
-    let mut config = config(server, prepared, people, [&report_job, &billing_agent])?;
-    let ca = people.agent.file(home, "api-ca.pem", &api.ca)?;
-    // The key that report-job reads is one that billing-agent may use.
-    config["upstreams"] = json!({"billing-api": {
-        "url": format!("https://{}", api.address), "ca_file": ca, "allow_cidrs": ["127.0.0.0/8"],
-        "inject": {"secret": "stripe", "header": "Authorization", "format": "Bearer {}"},
-    }});
+    let config = config(server, prepared, people, api, [&report_job, &billing_agent])?;
     let file = people.agent.file(home, "config.yaml", &serde_json::to_string_pretty(&config)?)?;
     let log = home.join("agent.log");
     let arguments = ["run", "--config", file.to_str().context("a folder whose name is no text")?];
@@ -83,6 +77,7 @@ fn config(
     server: &Server,
     prepared: &Prepared,
     people: &People,
+    api: &Upstream,
     [report_job, billing_agent]: [&Path; 2],
 ) -> Result<serde_json::Value> {
     let home = server.home.path();
@@ -101,26 +96,29 @@ fn config(
             vault.insert("insecure_http".to_owned(), json!(true));
         }
     }
-    let workload = |socket: &Path, person: Person, rule: &str, secrets: &[&str]| {
+    let workload = |socket: &Path, person: Person, rules: serde_json::Value| {
         json!({
-            "socket": {"path": socket}, "peer": {"uid": person.uid, "gid": person.gid},
-            "rules": [{"name": rule, "secrets": secrets}],
+            "socket": {"path": socket}, "peer": {"uid": person.uid, "gid": person.gid}, "rules": rules,
         })
     };
-    let mut billing = workload(billing_agent, people.billing_agent, "hooks", &["webhook"]);
-    let charges =
-        json!({"name": "charges", "upstream": "billing-api", "methods": ["POST"], "paths": ["v1/charges"]});
-    if let Some(rules) = billing["rules"].as_array_mut() {
-        rules.push(charges);
-    }
+    let api_ca = people.agent.file(home, "api-ca.pem", &api.ca)?;
+    let keys = json!([{"name": "keys", "secrets": ["stripe", prepared.dynamic_secret()]}]);
+    // The key that report-job reads is one that billing-agent may use.
+    let hooks = json!([
+        {"name": "hooks", "secrets": ["webhook"]},
+        {"name": "charges", "upstream": "billing-api", "methods": ["POST"], "paths": ["v1/charges"]},
+    ]);
     Ok(json!({
         "vault": vault,
         "identities": prepared.identities(&role_id, &secret_id),
         "secrets": prepared.secrets(),
+        "upstreams": {"billing-api": {
+            "url": format!("https://{}", api.address), "ca_file": api_ca, "allow_cidrs": ["127.0.0.0/8"],
+            "inject": {"secret": "stripe", "header": "Authorization", "format": "Bearer {}"},
+        }},
         "workloads": {
-            "report-job":
-                workload(report_job, people.report_job, "keys", &["stripe", prepared.dynamic_secret()]),
-            "billing-agent": billing,
+            "report-job": workload(report_job, people.report_job, keys),
+            "billing-agent": workload(billing_agent, people.billing_agent, hooks),
         },
         "audit": {"journal": {"dir": people.agent.folder(home, "audit")?}},
         "health": {"listen": "127.0.0.1:0"},

@@ -7,7 +7,7 @@
 use super::{
     Settings,
     chain::Position,
-    event::{Agg, Event, Outcome, Reason, Type},
+    event::{Agg, Event, Outcome, Type},
     pins::Hold,
     sink::Need,
 };
@@ -186,15 +186,18 @@ impl Shares {
 
 /// Whether the workload can bring about as many of these as it likes.
 fn is_asked_for(event: &Event) -> bool {
-    let by_request = [Type::SecretRead, Type::SecretStaleServed, Type::SecretAcked, Type::SecretDenied]
-        .contains(&event.kind);
-    by_request && event.outcome != Outcome::Deny && event.reason != Some(Reason::Undelivered)
+    // What follows an intent is never refused: the intent is on record, and something was done.
+    let is_last = [Type::VaultResult, Type::UpstreamResult].contains(&event.kind);
+    let also =
+        [Type::SecretAcked, Type::SecretDenied, Type::VaultIntent, Type::VaultDenied, Type::UpstreamDenied];
+    let is_other = also.contains(&event.kind) && event.outcome != Outcome::Deny;
+    (event.discloses() && !is_last) || is_other
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{chain::ChainId, remote::tests::required};
+    use crate::audit::{chain::ChainId, event::Reason, remote::tests::required};
 
     fn settings(workloads: usize, sinks: &[&str]) -> Settings {
         let dir = std::path::Path::new("/nonexistent");
@@ -228,11 +231,17 @@ mod tests {
         let denied = Event { outcome: Outcome::Deny, kind: Type::SecretDenied, ..read("a") };
         let undelivered = Event { outcome: Outcome::Error, reason: Some(Reason::Undelivered), ..read("a") };
         let own = Event { workload: None, ..read("a") };
-        for event in [denied, undelivered, own] {
+        // Its intent is on record.
+        let results = [Type::UpstreamResult, Type::VaultResult].map(|kind| Event { kind, ..read("a") });
+        for event in [denied, undelivered, own].into_iter().chain(results) {
             assert_eq!(shares.refuse(&event), None, "{event:?}");
         }
         let failed = Event { outcome: Outcome::Error, kind: Type::SecretDenied, ..read("a") };
-        assert_eq!(shares.refuse(&failed), Some(Full::Again));
+        let calls = [Type::UpstreamIntent, Type::VaultIntent, Type::VaultCalled];
+        let calls = calls.map(|kind| Event { kind, ..read("a") });
+        for event in std::iter::once(failed).chain(calls) {
+            assert_eq!(shares.refuse(&event), Some(Full::Again), "{event:?}");
+        }
         shares.synced(at(2, 4));
         shares.synced(at(2, 9));
         shares.let_go(Hold::Everything);

@@ -15,7 +15,6 @@
 )]
 
 #[path = "../support/process.rs"]
-#[expect(dead_code, reason = "shared with other test binaries, which use more of it")]
 mod support;
 
 use claviger::peer::process::{self, Support};

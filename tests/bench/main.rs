@@ -25,7 +25,7 @@ mod verify;
 
 use agent::{Agent, Mode};
 use binary::Binaries;
-use load::Load;
+use load::{Load, Times};
 use process::{Cores, pause};
 use proxy::Proxy;
 use std::{path::PathBuf, time::Duration};
@@ -102,55 +102,65 @@ fn main() -> Outcome<()> {
     let _own = cgroup::Own::enter()?;
     let mut table = Table::new(machine::describe(&binaries, &cores));
     binaries.measure(&mut table);
-    if plan.parts == Parts::Broker {
-        cores.put_load(std::process::id())?;
-        let vault = Vault::start(&cores)?;
-        broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
-        println!("{table}");
-        return Ok(());
-    }
-    if plan.parts == Parts::Attestation {
-        cores.put_load(std::process::id())?;
-        let vault = Vault::start(&cores)?;
-        let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
-        attestation::measure(&plan, &agent, &mut table)?;
-        println!("{table}");
-        return Ok(());
-    }
-    audit::measure(plan.warm, plan.load, &mut table)?;
-    cores.put_load(std::process::id())?;
-    let sync = disk::sync_latency(plan.syncs)?;
-    table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
-    if plan.parts == Parts::Audit {
-        verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
-        let vault = Vault::start(&cores)?;
-        blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
-        let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
-        flood::measure(&plan, &agent, &mut table)?;
-        println!("{table}");
-        return Ok(());
-    }
-    let vault = Vault::start(&cores)?;
-    measure_start(&plan, &binaries, &cores, &vault, &mut table)?;
-    let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
-    let idle = measure_idle(&plan, &agent, &mut table)?;
-    let strict = measure_reads(&plan, &agent, &mut table, sync.p99)?;
-    table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
-    flood::measure(&plan, &agent, &mut table)?;
-    drop(agent);
-    let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
-    measure_reads(&plan, &agent, &mut table, sync.p99)?;
-    attestation::measure(&plan, &agent, &mut table)?;
-    drop(agent);
-    blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
-    broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
-    verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
-    match Proxy::start(&cores, &vault)? {
-        Some(proxy) => measure_proxy(&plan, &proxy, idle, &strict, &mut table)?,
-        None => table.note("vault proxy", "not measured: tests/lab/build vault"),
+    match plan.parts {
+        Parts::All => measure_all(&plan, &binaries, &cores, &mut table)?,
+        Parts::Audit => {
+            measure_journal(&plan, &cores, &mut table)?;
+            verify::measure(plan.events, &binaries.program, &cores, &mut table)?;
+            let vault = Vault::start(&cores)?;
+            blackhole::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+            let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
+            flood::measure(&plan, &agent, &mut table)?;
+        }
+        Parts::Attestation => {
+            cores.put_load(std::process::id())?;
+            let vault = Vault::start(&cores)?;
+            let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
+            attestation::measure(&plan, &agent, &mut table)?;
+        }
+        Parts::Broker => {
+            cores.put_load(std::process::id())?;
+            let vault = Vault::start(&cores)?;
+            broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
+        }
     }
     println!("{table}");
     Ok(())
+}
+
+/// The journal by itself; from then on this process is load. Gives what a sync of this disk takes.
+fn measure_journal(plan: &Plan, cores: &Cores, table: &mut Table) -> Outcome<Times> {
+    audit::measure(plan.warm, plan.load, table)?;
+    cores.put_load(std::process::id())?;
+    let sync = disk::sync_latency(plan.syncs)?;
+    table.note("fdatasync of this disk, 1 KiB at a time, nothing of ours", &micros(&sync));
+    Ok(sync)
+}
+
+fn measure_all(plan: &Plan, binaries: &Binaries, cores: &Cores, table: &mut Table) -> Outcome<()> {
+    let sync = measure_journal(plan, cores, table)?;
+    let vault = Vault::start(cores)?;
+    measure_start(plan, binaries, cores, &vault, table)?;
+    let agent = Agent::start(&binaries.program, cores, &vault, Mode::Strict)?;
+    let idle = measure_idle(plan, &agent, table)?;
+    let strict = measure_reads(plan, &agent, table, sync.p99)?;
+    table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
+    flood::measure(plan, &agent, table)?;
+    drop(agent);
+    let agent = Agent::start(&binaries.program, cores, &vault, Mode::Buffered)?;
+    measure_reads(plan, &agent, table, sync.p99)?;
+    attestation::measure(plan, &agent, table)?;
+    drop(agent);
+    blackhole::measure(plan, &binaries.program, cores, &vault, table)?;
+    broker::measure(plan, &binaries.program, cores, &vault, table)?;
+    verify::measure(plan.events, &binaries.program, cores, table)?;
+    match Proxy::start(cores, &vault)? {
+        Some(proxy) => measure_proxy(plan, &proxy, idle, &strict, table),
+        None => {
+            table.note("vault proxy", "not measured: tests/lab/build vault");
+            Ok(())
+        }
+    }
 }
 
 fn measure_start(

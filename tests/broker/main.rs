@@ -8,7 +8,6 @@
     reason = "a test fails by panicking"
 )]
 
-#[expect(dead_code, reason = "shared with other test binaries, which use more of it")]
 #[path = "../support/process.rs"]
 mod support;
 

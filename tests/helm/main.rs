@@ -19,7 +19,6 @@ mod cel;
 mod cluster;
 mod image;
 #[path = "../support/process.rs"]
-#[expect(dead_code, reason = "shared with the tests of the process, which use more of it")]
 mod support;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.

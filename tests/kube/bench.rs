@@ -21,7 +21,9 @@ const LIMIT: &str = "--timeout=120s";
 /// What the pods' identity may do in Vault.
 const POLICY: &str = "path \"secret/*\" { capabilities = [\"read\"] }";
 
+/// A node, a Vault, and the chart on the node.
 pub(crate) struct Bench {
+    pub(crate) helm: PathBuf,
     pub(crate) node: Node,
     pub(crate) vault: Vault,
 }
@@ -55,7 +57,7 @@ impl Bench {
         node.import(&images.agent);
         node.import(&images.workload);
         chart::install(cluster, &helm, &vault);
-        let bench = Bench { node, vault };
+        let bench = Bench { helm, node, vault };
         // Due within a minute, in which the other tests go on.
         runs::begin_nightly(&bench);
         Some(bench)

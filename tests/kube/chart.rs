@@ -1,7 +1,7 @@
 //! The chart as a platform team installs it for these tests: its values, and the words by which pods ask for the sidecar.
 
 use crate::{bench::NAMESPACE, pods};
-use lab::{Cluster, Vault};
+use lab::{Cluster, Ran, Vault};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -54,7 +54,17 @@ fn values(vault: &Vault) -> Value {
                 "stranger": workload("stranger", pods::USER, &["stripe"]),
             }}},
             "edited": {"config": {"shutdown": {"grace": "4s"}}},
+            // The agent's own user: then it can tell one container from another.
+            "contained": {"config": {"workloads": {"app": {"peer": {
+                "uid": pods::AGENT, "gid": pods::AGENT, "level": "container",
+            }}}}},
         },
+        // The sidecar stands in what is rendered, and nothing is injected.
+        "apps": {"once": {
+            "kind": "Job",
+            "containers": [pods::container("app", pods::USER, "claviger get stripe")],
+            "spec": {"backoffLimit": 0},
+        }},
         "namespaces": [NAMESPACE, UNGUARDED],
         "injector": {"namespaceSelector": {"matchExpressions": [
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", UNGUARDED]},
@@ -85,6 +95,11 @@ pub(crate) fn install(cluster: &Cluster, helm: &Path, vault: &Vault) {
         said = format!("{}{}", ran.out, ran.err);
     }
     panic!("nothing is injected: {said}");
+}
+
+/// Runs the chart's own test.
+pub(crate) fn test(cluster: &Cluster, helm: &Path) -> Ran {
+    cluster.helm(helm, &["test", "claviger", "--namespace", NAMESPACE, "--timeout", "120s", "--logs"])
 }
 
 /// What `helm template` makes of one of the chart's own apps, which has the sidecar of the library; as the app's object.

@@ -4,7 +4,7 @@
 use crate::{
     bench::{Bench, NAMESPACE, Pod, bench},
     chart::{self, UNGUARDED},
-    pods::{self, STRANGER, USER, container},
+    pods::{self, AGENT, STRANGER, USER, container},
     rig::until,
 };
 use lab::Ran;
@@ -81,9 +81,9 @@ fn a_client_cannot_take_the_socket_away_or_put_another_in_its_place() {
 }
 
 /// A pod as the injection makes it, for another namespace.
-fn injected(bench: &Bench, name: &str) -> Value {
-    let spec = pods::spec(&[container("app", USER, READ)]);
-    let mut asked = pods::pod(name, chart::template("true", "probe", spec));
+fn injected(bench: &Bench, name: &str, profile: &str, user: u32) -> Value {
+    let spec = pods::spec(&[container("app", user, READ)]);
+    let mut asked = pods::pod(name, chart::template(profile, "probe", spec));
     asked["metadata"]["namespace"] = json!(NAMESPACE);
     let mut pod = bench.node.cluster().rehearse(&asked).json();
     // What the API server adds, and what of the first namespace would not do in another.
@@ -97,7 +97,7 @@ fn injected(bench: &Bench, name: &str) -> Value {
 
 /// The same with a container more that mounts `app`'s socket.
 fn with_thief(bench: &Bench, user: u32) -> Value {
-    let mut pod = injected(bench, &format!("thief-{user}"));
+    let mut pod = injected(bench, &format!("thief-{user}"), "true", USER);
     let mut thief = container("thief", user, READ);
     thief["volumeMounts"] = pod["spec"]["containers"][0]["volumeMounts"].clone();
     pod["spec"]["containers"].as_array_mut().unwrap().push(thief);
@@ -141,11 +141,11 @@ fn where_nobody_guards_it_the_wrong_volume_serves_the_right_user_and_no_other() 
 fn where_nobody_guards_it_a_guest_of_the_agents_user_among_its_processes_reads_nothing_of_it() {
     let Some(bench) = bench() else { return };
     let cluster = bench.node.cluster();
-    run_unguarded(bench, &injected(bench, "visited"));
+    run_unguarded(bench, &injected(bench, "visited", "true", USER));
     // Process 1 is the agent: what `kubectl debug --target=claviger` makes.
     let script = "busybox cat /proc/1/root/var/run/secrets/claviger/token; busybox ls /proc/1/fd; \
                   busybox cat /proc/1/environ; busybox head -c 1 /proc/1/mem; busybox cat /proc/1/comm; exec busybox sleep 3600";
-    let mut guest = pods::ephemeral("guest", 65_532, script);
+    let mut guest = pods::ephemeral("guest", AGENT, script);
     guest["targetContainerName"] = json!("claviger");
     let mut pod = cluster.read(UNGUARDED, "pod/visited").json();
     pod["spec"]["ephemeralContainers"] = json!([guest]);
@@ -158,4 +158,36 @@ fn where_nobody_guards_it_a_guest_of_the_agents_user_among_its_processes_reads_n
     });
     assert_eq!(said.matches("Permission denied").count(), 4, "{said}");
     assert_eq!(said.lines().count(), 5, "{said}");
+}
+
+#[test]
+fn at_level_container_the_wrong_volume_does_not_serve_even_the_same_user() {
+    let Some(bench) = bench() else { return };
+    let cluster = bench.node.cluster();
+    let mut pod = injected(bench, "contained", "contained", AGENT);
+    // The process that has connected stays, and so stays the container that the socket belongs to.
+    let script = "exec claviger exec --env KEY=stripe -- /bin/busybox sleep 3600";
+    pod["spec"]["containers"][0] = with_script(&pod["spec"]["containers"][0], script);
+    let mut thief = container("thief", AGENT, "exec busybox sleep 3600");
+    thief["volumeMounts"] = pod["spec"]["containers"][0]["volumeMounts"].clone();
+    pod["spec"]["containers"].as_array_mut().unwrap().push(thief);
+    run_unguarded(bench, &pod);
+    let log = || cluster.kubectl(&["-n", UNGUARDED, "logs", "contained", "-c", "claviger"]).out;
+    until("the read of `app`", || log().contains("secret.read.v1").then_some(()));
+    let get = |container: &str| {
+        let line = ["-n", UNGUARDED, "exec", "contained", "-c", container, "--", "claviger", "get", "stripe"];
+        cluster.kubectl(&line)
+    };
+    let refused = get("thief");
+    assert_eq!((refused.code, refused.out.as_str()), (REFUSED, ""), "{refused:?}");
+    // And `kubectl exec` into the right one is that one.
+    assert_eq!(get("app").expect_success(), "sk_live_1");
+    assert!(!log().contains("peer.repinned"), "{}", log());
+}
+
+/// The same container with another script.
+fn with_script(container: &Value, script: &str) -> Value {
+    let mut container = container.clone();
+    container["command"][3] = json!(script);
+    container
 }

@@ -10,6 +10,9 @@ pub(crate) const USER: u32 = 20_001;
 /// Another one.
 pub(crate) const STRANGER: u32 = 20_002;
 
+/// The agent's own, as the chart has it.
+pub(crate) const AGENT: u32 = 65_532;
+
 /// A container of `user` that runs a shell script, as restricted as Pod Security asks for.
 pub(crate) fn container(name: &str, user: u32, script: &str) -> Value {
     json!({

@@ -88,6 +88,22 @@ fn a_cron_jobs_run_completes_and_its_token_is_revoked() {
 }
 
 #[test]
+fn a_job_that_is_only_values_completes_and_its_token_is_revoked() {
+    let Some(bench) = bench() else { return };
+    let jobs = "app.kubernetes.io/component=once";
+    let found = bench.kubectl(&["get", "jobs", "-l", jobs, "-o", "name"]).expect_success();
+    bench.completed(found.trim());
+    check_finished(&bench.pod(jobs), "claviger-once");
+}
+
+#[test]
+fn the_charts_own_test_passes() {
+    let Some(bench) = bench() else { return };
+    let said = chart::test(bench.node.cluster(), &bench.helm).expect_success();
+    assert!(said.contains("Phase:          Succeeded"), "{said}");
+}
+
+#[test]
 fn a_pod_that_ends_leaves_no_token_behind() {
     let Some(bench) = bench() else { return };
     let pod = bench.deploy("leaving", "true", &[container("app", USER, READ)]);

@@ -2,6 +2,7 @@
 //!
 //! Every wait has a limit, and no child outlives the value that started it. Does not look into the agent: what it knows
 //! comes from the sockets, the streams and the files.
+#![allow(dead_code, clippy::allow_attributes, reason = "not every test binary needs all of it")]
 
 use devvault::{DevVault, RoleSettings, Server};
 use nix::{

@@ -4,15 +4,45 @@
 
 use super::Writer;
 use crate::audit::{
+    Error, Settings,
     event::{Agg, Event, Outcome, Reason, Type},
     flood::Verdict,
-    journal::{Fault, weigh},
+    journal::{Fault, Name, weigh},
     loose::Taken,
+    queue::Adoption,
     share::Full,
 };
 use std::time::Instant;
 
 impl Writer {
+    /// The same as [`Writer::append`], for an event that somebody waits for: none beyond its workload's share.
+    pub(super) fn admit(&mut self, event: &Event) -> Result<u64, Error> {
+        if let Some(full) = self.shares.refuse(event) {
+            say(&full);
+            return Err(Error::ShareFull);
+        }
+        self.append(event).map_err(Error::from)
+    }
+
+    pub(super) fn apply(&mut self, settings: &Settings) {
+        self.journal.apply(settings);
+        self.shares.apply(settings);
+        self.shares.let_go(self.journal.pins().hold());
+    }
+
+    pub(super) fn tidy(&mut self) {
+        self.journal.tidy();
+        self.shares.let_go(self.journal.pins().hold());
+    }
+
+    pub(super) fn adopt(&mut self, adoption: &Adoption) -> Result<(), Error> {
+        let Adoption { before, events } = adoption;
+        let adopted = self.journal.adopt(before, events);
+        self.synced();
+        self.unweighed.push(Name { chain: before.last.chain, first: before.next() });
+        adopted.map_err(Error::from)
+    }
+
     /// Gives the number under which it, or one that is equal but for its time, is on record.
     pub(super) fn append(&mut self, event: &Event) -> Result<u64, Fault> {
         if let Verdict::Counted(seq) = self.floods.admit(event, self.started.elapsed()) {

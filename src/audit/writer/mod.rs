@@ -5,12 +5,12 @@
 mod accounts;
 
 use super::{
-    Error, Event, Receipt, Settings,
+    Error, Receipt, Settings,
     chain::Position,
     flood::Floods,
     journal::{Fault, Journal, Name, walk::list},
     loose::Taken,
-    queue::{Ack, Adoption, Ask, Heed, Queue},
+    queue::{Ack, Ask, Heed, Queue},
     share::Shares,
     sink::tail::Tail,
 };
@@ -166,20 +166,13 @@ impl Writer {
         for ask in batch.drain(..) {
             match ask {
                 Ask::Record(event, mode, ack) => {
-                    let seq = self.take(&event);
-                    waiting.push(Waiting { ack, mode, seq });
+                    waiting.push(Waiting { ack, mode, seq: self.admit(&event) });
                 }
                 Ask::Flush(ack) => flushes.push(ack),
                 Ask::Close(ack) => close = Some(ack),
-                Ask::Apply(settings) => {
-                    self.journal.apply(&settings);
-                    self.shares.apply(&settings);
-                }
+                Ask::Apply(settings) => self.apply(&settings),
                 Ask::Loose(taken) => loose = Some(taken),
-                Ask::Tidy => {
-                    self.journal.tidy();
-                    self.shares.let_go(self.journal.pins().hold());
-                }
+                Ask::Tidy => self.tidy(),
                 Ask::Adopt(adoption, ack) => ack.send(self.adopt(&adoption)).unwrap_or_default(),
             }
         }
@@ -214,23 +207,6 @@ impl Writer {
             Some(ack) => self.close(ack),
             None => Turn::Again,
         }
-    }
-
-    /// Puts an event into the journal's buffer, unless its workload has had its share.
-    fn take(&mut self, event: &Event) -> Result<u64, Error> {
-        if let Some(full) = self.shares.refuse(event) {
-            say(&full);
-            return Err(Error::ShareFull);
-        }
-        self.append(event).map_err(Error::from)
-    }
-
-    fn adopt(&mut self, adoption: &Adoption) -> Result<(), Error> {
-        let adopted = self.journal.adopt(&adoption.before, &adoption.events);
-        self.synced();
-        let first = adoption.before.next();
-        self.unweighed.push(Name { chain: adoption.before.last.chain, first });
-        adopted.map_err(Error::from)
     }
 
     fn close(&mut self, ack: Option<Ack<()>>) -> Turn {

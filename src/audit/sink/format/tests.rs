@@ -162,20 +162,7 @@ fn conforms(value: &Value, schema: &Value, root: &Value) {
     };
     let types = &schema["type"];
     assert!(types == kind || types.as_array().is_some_and(|types| types.contains(&kind.into())), "{value}");
-    let has_all = |schema: &Value| {
-        let names = schema["required"].as_array().into_iter().flatten();
-        names.filter(|name| value[name.as_str().unwrap()].is_null()).count() == 0
-    };
-    assert!(has_all(schema), "one of {} is missing in {value}", schema["required"]);
-    let ways = schema["anyOf"].as_array();
-    assert!(ways.is_none_or(|ways| ways.iter().any(has_all)), "{value}");
-    assert!(schema["const"].is_null() || schema["const"] == *value, "{value} is not {}", schema["const"]);
-    let words = schema["enum"].as_array();
-    assert!(words.is_none_or(|words| words.contains(value)), "{value} is none of {words:?}");
-    if schema["additionalProperties"] == false {
-        let strange = value.as_object().unwrap().keys().find(|name| schema["properties"].get(name).is_none());
-        assert_eq!(strange, None, "{value}");
-    }
+    is_one_of(value, schema);
     for value in value.as_array().into_iter().flatten() {
         conforms(value, &schema["items"], root);
     }
@@ -192,6 +179,24 @@ fn conforms(value: &Value, schema: &Value, root: &Value) {
         Some("uri-reference") => assert!(value.as_str().unwrap().bytes().all(|b| b.is_ascii_graphic())),
         Some(other) => panic!("the schema says format {other}, which nobody checks"),
         None => {}
+    }
+}
+
+/// What a schema says of the value as a whole: its members' names, and words to choose from.
+fn is_one_of(value: &Value, schema: &Value) {
+    let has_all = |schema: &Value| {
+        let names = schema["required"].as_array().into_iter().flatten();
+        names.filter(|name| value[name.as_str().unwrap()].is_null()).count() == 0
+    };
+    assert!(has_all(schema), "one of {} is missing in {value}", schema["required"]);
+    let ways = schema["anyOf"].as_array();
+    assert!(ways.is_none_or(|ways| ways.iter().any(has_all)), "{value}");
+    assert!(schema["const"].is_null() || schema["const"] == *value, "{value} is not {}", schema["const"]);
+    let words = schema["enum"].as_array();
+    assert!(words.is_none_or(|words| words.contains(value)), "{value} is none of {words:?}");
+    if schema["additionalProperties"] == false {
+        let strange = value.as_object().unwrap().keys().find(|name| schema["properties"].get(name).is_none());
+        assert_eq!(strange, None, "{value}");
     }
 }
 
