@@ -59,6 +59,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         secrets,
         upstreams,
         workloads,
+        rotations,
         audit,
         health,
         sandbox,
@@ -85,6 +86,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
             changes.restart.push(format!("workloads.{name}.peer.level"));
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
+    }
+    for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
+        changes.live(format!("rotations.{name}"), &old, &new);
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);

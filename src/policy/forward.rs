@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_rule_that_could_read_a_kv_secret_is_known_by_the_secret_s_path() {
-        let could = |paths: &[&str], operation| rule(None, paths, &[operation]).could_read("team/kv/payments/stripe");
+        let could =
+            |paths: &[&str], operation| rule(None, paths, &[operation]).could_read("team/kv/payments/stripe");
         assert!(could(&["team/kv/data/payments/+"], Operation::Read));
         assert!(could(&["team/kv/payments/stripe"], Operation::Read));
         assert!(could(&["team/*"], Operation::Read));

@@ -144,6 +144,7 @@ fn measure_all(plan: &Plan, binaries: &Binaries, cores: &Cores, table: &mut Tabl
     let agent = Agent::start(&binaries.program, cores, &vault, Mode::Strict)?;
     let idle = measure_idle(plan, &agent, table)?;
     let strict = measure_reads(plan, &agent, table, sync.p99)?;
+    let passed_on = measure_passed_on(plan, &agent, table)?;
     table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
     flood::measure(plan, &agent, table)?;
     drop(agent);
@@ -155,7 +156,7 @@ fn measure_all(plan: &Plan, binaries: &Binaries, cores: &Cores, table: &mut Tabl
     broker::measure(plan, &binaries.program, cores, &vault, table)?;
     verify::measure(plan.events, &binaries.program, cores, table)?;
     match Proxy::start(cores, &vault)? {
-        Some(proxy) => measure_proxy(plan, &proxy, idle, &strict, table),
+        Some(proxy) => measure_proxy(plan, &proxy, idle, (&strict, &passed_on), table),
         None => {
             table.note("vault proxy", "not measured: tests/lab/build vault");
             Ok(())
