@@ -28,6 +28,8 @@ pub mod forward;
 pub mod broker;
 pub mod vault;
 pub mod audit;
+// -- work that no request started
+pub mod rotation;
 // -- around it
 pub mod app;
 pub mod config;

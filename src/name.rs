@@ -59,6 +59,8 @@ names! {
     RuleName;
     /// One place where events go on to: a key of `audit.sinks`.
     SinkName;
+    /// One thing that is rotated: a key of `rotations`.
+    RotationName;
     /// One other API: a key of `upstreams`.
     UpstreamName;
 }

@@ -24,10 +24,25 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("forward", &["approval", "policy", "vault"]),
     ("broker", &["policy", "keeper"]),
     ("audit", &["peer", "policy", "vault", "broker"]),
+    ("rotation", &["keeper", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),
     ("api", &["access", "peer"]),
     ("listener", &["api", "access", "peer"]),
-    ("config", &["audit", "broker", "keeper", "listener", "peer", "policy", "sandbox", "telemetry", "vault"]),
+    (
+        "config",
+        &[
+            "audit",
+            "broker",
+            "keeper",
+            "listener",
+            "peer",
+            "policy",
+            "rotation",
+            "sandbox",
+            "telemetry",
+            "vault",
+        ],
+    ),
 ];
 
 /// Where the bytes of a secret may be looked at.
@@ -39,6 +54,8 @@ const MAY_EXPOSE: &[&str] = &[
     "keeper/fingerprint.rs",
     "keeper/kept.rs",
     "keeper/token.rs",
+    "rotation/document.rs",
+    "rotation/object.rs",
     "vault/endpoint.rs",
     "vault/login.rs",
     "vault/mod.rs",

@@ -8,6 +8,7 @@ mod handoff;
 mod kept;
 mod record;
 mod reload;
+mod rotations;
 mod sight;
 mod sinks;
 mod workloads;
@@ -36,6 +37,7 @@ use anyhow::Context;
 use kept::Kept;
 use nix::unistd::geteuid;
 use record::Recorder;
+use rotations::Rotations;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -86,6 +88,7 @@ struct Agent {
     checkpoints: checkpoints::Running,
     handoff: handoff::Running,
     kept: Kept,
+    rotations: Rotations,
     workloads: Workloads,
     health: Health,
     ready: Option<Ready>,
@@ -126,10 +129,7 @@ impl Agent {
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
-        let audit = {
-            let metrics = metrics.clone();
-            Audit::open(&in_pod(&config.audit, pod), move |took| metrics.audit_committed(took))?
-        };
+        let audit = open(&config.audit, pod, metrics.clone())?;
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
@@ -138,6 +138,7 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
+        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder)?;
         let stopping = stop.token(Phase::Accept).clone();
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
@@ -161,6 +162,7 @@ impl Agent {
             checkpoints,
             handoff,
             kept,
+            rotations,
             workloads,
             health,
             ready: Some(ready),
@@ -193,7 +195,7 @@ impl Agent {
             &self.workloads,
             self.vault.clone(),
             &self.audit,
-            self.sinks.lags(),
+            (self.sinks.lags(), self.rotations.board()),
         );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
@@ -285,7 +287,8 @@ impl Agent {
         };
         let revocation = async {
             let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
-            let _ = tokio::join!(head_start, self.checkpoints.before_revocation());
+            let rotations = tokio::time::timeout(HEAD_START, self.rotations.end());
+            let _ = tokio::join!(head_start, self.checkpoints.before_revocation(), rotations);
             // What is revoked and flushed after it has its time within the grace too.
             let until = begun + self.config.shutdown.grace.saturating_sub(REVOKE_WITHIN + FLUSH_WITHIN);
             self.handoff.give(&self.config.audit, &self.kept, &self.sinks.lags(), until).await;
@@ -294,7 +297,7 @@ impl Agent {
         tokio::join!(requests, revocation);
         self.unfinished.close();
         // The last reporters: what they sent is on its way to the recorder.
-        drop(self.kept);
+        drop((self.kept, self.rotations));
         let audit = async {
             self.unfinished.wait().await;
             self.ear.finish();
@@ -309,6 +312,10 @@ impl Agent {
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }
+}
+
+fn open(settings: &audit::Settings, pod: Pod, metrics: Metrics) -> Result<Audit, audit::Error> {
+    Audit::open(&in_pod(settings, pod), move |took| metrics.audit_committed(took))
 }
 
 fn name_of(ended: Result<&'static str, tokio::task::JoinError>) -> String {

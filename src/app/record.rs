@@ -2,7 +2,7 @@
 //!
 //! A task of its own, so that a slow disk holds up neither a renewal nor a signal.
 
-use super::sinks::Ear;
+use super::{rotations, sinks::Ear};
 use crate::{
     audit::{
         Audit,
@@ -70,6 +70,19 @@ impl Recorder {
         facts
     }
 
+    /// A channel for what happens to rotations.
+    pub(super) fn rotations(&mut self) -> mpsc::UnboundedSender<crate::rotation::fact::Fact> {
+        let (facts, mut queue) = mpsc::unbounded_channel();
+        let (events, metrics) = (self.events.clone(), self.metrics.clone());
+        self.forwarding.spawn(async move {
+            while let Some(fact) = queue.recv().await {
+                rotations::count(&metrics, &fact);
+                let _ = events.send(rotations::event(fact));
+            }
+        });
+        facts
+    }
+
     /// A channel for what happens to leases.
     pub(super) fn leases(&mut self) -> mpsc::UnboundedSender<keeper::fact::Fact> {
         let (facts, mut queue) = mpsc::unbounded_channel::<keeper::fact::Fact>();
@@ -127,7 +140,7 @@ async fn write(
     }
 }
 
-fn outcome_of(worked: bool) -> Outcome {
+pub(super) fn outcome_of(worked: bool) -> Outcome {
     if worked { Outcome::Allow } else { Outcome::Error }
 }
 

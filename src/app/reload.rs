@@ -77,6 +77,7 @@ impl Agent {
         self.audit.apply(&self.config.audit);
         self.log.change(self.config.log);
         self.kept.take_over(&self.config);
+        self.rotations.take_over(&self.config, &self.kept);
         self.workloads.take_over(&self.config);
         if !self.handoff.is_taking() {
             self.sinks.take_over(&self.config.audit.sinks);

@@ -4,6 +4,7 @@
 
 use super::{
     kept::{Identities, Kept},
+    rotations,
     workloads::Workloads,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     keeper::Keeper,
     listener::Standing,
     name::WorkloadName,
+    rotation::standing::Board,
     telemetry::{
         health::{Code, Reason},
         metrics::{Gauges, SecretGauge},
@@ -79,10 +81,17 @@ pub(super) struct Gauging {
     vault: Vault,
     journal: Arc<audit::Stats>,
     sinks: Lags,
+    rotations: Board,
 }
 
 impl Gauging {
-    pub(super) fn new(kept: &Kept, workloads: &Workloads, vault: Vault, audit: &Audit, sinks: Lags) -> Self {
+    pub(super) fn new(
+        kept: &Kept,
+        workloads: &Workloads,
+        vault: Vault,
+        audit: &Audit,
+        (sinks, rotations): (Lags, Board),
+    ) -> Self {
         Self {
             keeper: kept.keeper(),
             identities: kept.identities(),
@@ -91,6 +100,7 @@ impl Gauging {
             vault,
             journal: audit.stats(),
             sinks,
+            rotations,
         }
     }
 
@@ -127,6 +137,7 @@ impl Gauging {
             journal_bytes: self.journal.journal_bytes(),
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
+            rotations: rotations::gauges(&self.rotations),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),

@@ -10,6 +10,7 @@ use super::{
         Trace, Type, UpstreamRef, VaultRef,
     },
     pen::{Caps, Pen, whole},
+    rotated::write_rotation,
 };
 use crate::clock::Timestamp;
 use crate::crypto::sha256;
@@ -83,6 +84,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         agg,
         sink,
         trace,
+        rotation,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -106,6 +108,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.text("reason", reason.map(|reason| reason.word()));
     pen.quoted("recorded", format_args!("{:.6}", frame.recorded));
     pen.object("resource", resource.as_ref(), |pen, resource| write_resource(pen, resource, frame.paths));
+    pen.object("rotation", rotation.as_deref(), write_rotation);
     pen.object("rule", rule.as_ref(), write_rule);
     pen.quoted("seq", format_args!("{seq:020}"));
     pen.number("severity", Some(severity(*outcome)));

@@ -2,7 +2,9 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::{call::UpstreamRef, sink::SinkRef};
+pub use super::{
+    call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason, rotated::RotationRef, sink::SinkRef,
+};
 
 use crate::{
     clock::Timestamp,
@@ -12,8 +14,6 @@ use crate::{
     policy::rule::AuditMode,
 };
 use std::{net::SocketAddr, time::Duration};
-
-pub use super::{pod::Pod, reason::Reason};
 
 /// One event before it is numbered.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ pub struct Event {
     pub sink: Option<SinkRef>,
     /// What the peer says that its request belongs to.
     pub trace: Option<Trace>,
+    /// Which run of which rotation it is about.
+    pub rotation: Option<Box<RotationRef>>,
 }
 
 impl Event {
@@ -80,6 +82,7 @@ impl Event {
             agg: None,
             sink: None,
             trace: None,
+            rotation: None,
         }
     }
 
@@ -96,84 +99,6 @@ impl Event {
                     | Type::VaultResult
                     | Type::UpstreamIntent
             )
-    }
-}
-
-/// The types that are built; the names are a stable interface. There is none for a peer that is admitted: each of its
-/// accesses says who it is, and one event more would double what a fresh connection writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is its own name; `word` spells it")]
-pub enum Type {
-    AgentStarted,
-    AgentStopped,
-    AgentClockJump,
-    ConfigLoaded,
-    ConfigRejected,
-    AuthLogin,
-    AuthRenew,
-    AuthRevoke,
-    AuthFailed,
-    PeerRejected,
-    PeerExited,
-    PeerRepinned,
-    SecretRead,
-    SecretDenied,
-    SecretAcked,
-    SecretStaleServed,
-    VaultCalled,
-    VaultIntent,
-    VaultResult,
-    VaultDenied,
-    UpstreamIntent,
-    UpstreamResult,
-    UpstreamDenied,
-    LeaseRenewed,
-    LeaseRevoked,
-    AuditGap,
-    AuditRecovered,
-    AuditSinkDown,
-    AuditSinkUp,
-    AuditDlq,
-    AuditCheckpoint,
-}
-
-impl Type {
-    /// The event's `type`: dotted, and ending in its version.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::AgentStarted => "agent.started.v1",
-            Self::AgentStopped => "agent.stopped.v1",
-            Self::AgentClockJump => "agent.clock_jump.v1",
-            Self::ConfigLoaded => "config.loaded.v1",
-            Self::ConfigRejected => "config.rejected.v1",
-            Self::AuthLogin => "auth.login.v1",
-            Self::AuthRenew => "auth.renew.v1",
-            Self::AuthRevoke => "auth.revoke.v1",
-            Self::AuthFailed => "auth.failed.v1",
-            Self::PeerRejected => "peer.rejected.v1",
-            Self::PeerExited => "peer.exited.v1",
-            Self::PeerRepinned => "peer.repinned.v1",
-            Self::SecretRead => "secret.read.v1",
-            Self::SecretDenied => "secret.denied.v1",
-            Self::SecretAcked => "secret.acked.v1",
-            Self::SecretStaleServed => "secret.stale_served.v1",
-            Self::VaultCalled => "vault.called.v1",
-            Self::VaultIntent => "vault.intent.v1",
-            Self::VaultResult => "vault.result.v1",
-            Self::VaultDenied => "vault.denied.v1",
-            Self::UpstreamIntent => "upstream.intent.v1",
-            Self::UpstreamResult => "upstream.result.v1",
-            Self::UpstreamDenied => "upstream.denied.v1",
-            Self::LeaseRenewed => "lease.renewed.v1",
-            Self::LeaseRevoked => "lease.revoked.v1",
-            Self::AuditGap => "audit.gap.v1",
-            Self::AuditRecovered => "audit.recovered.v1",
-            Self::AuditSinkDown => "audit.sink.down.v1",
-            Self::AuditSinkUp => "audit.sink.up.v1",
-            Self::AuditDlq => "audit.dlq.v1",
-            Self::AuditCheckpoint => "audit.checkpoint.v1",
-        }
     }
 }
 
@@ -252,17 +177,6 @@ pub struct Trace {
     pub id: [u8; 16],
     /// The caller's span.
     pub span: [u8; 8],
-}
-
-/// Refusals that were counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agg {
-    /// How many.
-    pub count: u64,
-    /// When the first one was.
-    pub first: Timestamp,
-    /// When the last one was.
-    pub last: Timestamp,
 }
 
 /// What was asked for or changed.
@@ -389,5 +303,15 @@ mod tests {
         ] {
             assert_eq!(visible(bytes), text);
         }
+    }
+
+    #[test]
+    fn the_source_names_the_pod_and_leaves_out_what_is_unknown() {
+        let text = |text: &str| Some(text.to_owned());
+        let pod = Pod { name: text("api-7c9d"), node: text("n1"), ..Pod::default() };
+        assert_eq!(pod.source(), text("urn:claviger:api-7c9d/claviger"));
+        let pod = Pod { cluster: text("prod"), namespace: text("payments"), ..pod };
+        assert_eq!(pod.source(), text("urn:claviger:prod/payments/api-7c9d/claviger"));
+        assert_eq!(Pod { name: None, ..pod }.source(), None);
     }
 }

@@ -1,6 +1,6 @@
-//! The pod that the agent is in, as its events name it.
+//! The pod that the agent is in, as events say it.
 //!
-//! Pure. Asks nobody: whoever starts the agent says it.
+//! Pure. Reads no environment: whoever starts the agent does.
 
 /// The pod that the agent is in, by the downward API; each is absent where nothing says it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,20 +30,5 @@ impl Pod {
         let before = [cluster, namespace].into_iter().flatten();
         let path: Vec<&str> = before.map(String::as_str).chain([name, "claviger"]).collect();
         Some(format!("urn:claviger:{}", path.join("/")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_source_names_the_pod_and_leaves_out_what_is_unknown() {
-        let text = |text: &str| Some(text.to_owned());
-        let pod = Pod { name: text("api-7c9d"), node: text("n1"), ..Pod::default() };
-        assert_eq!(pod.source(), text("urn:claviger:api-7c9d/claviger"));
-        let pod = Pod { cluster: text("prod"), namespace: text("payments"), ..pod };
-        assert_eq!(pod.source(), text("urn:claviger:prod/payments/api-7c9d/claviger"));
-        assert_eq!(Pod { name: None, ..pod }.source(), None);
     }
 }

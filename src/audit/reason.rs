@@ -147,6 +147,24 @@ pub enum Reason {
     RolledBack,
     /// The journal is empty, and events of it are anchored in Vault.
     JournalMissing,
+    /// Somebody else wrote what was to be rotated: their value stays.
+    Conflict,
+    /// What Vault was told to do was not done.
+    NotDone,
+    /// Our clock and Vault's differ too much for a slot to be told.
+    ClockSkew,
+    /// The journal of a rotation cannot be gone on with.
+    RotationJournal,
+    /// The target refused every value of a rotation.
+    Refused,
+    /// Nobody ran a slot in its time.
+    Missed,
+    /// A slot fell into a blackout.
+    Blackout,
+    /// A slot came too soon after the last success.
+    MinInterval,
+    /// A slot came too soon after another of its group.
+    Group,
     /// A call of another API was not made, or did not end well.
     Upstream(Fault),
     /// Something of ours is broken.
@@ -226,6 +244,15 @@ impl Reason {
             Self::SinkBehind => "sink_behind",
             Self::RolledBack => "rolled_back",
             Self::JournalMissing => "journal_missing",
+            Self::Conflict => "conflict",
+            Self::NotDone => "not_done",
+            Self::ClockSkew => "clock_skew",
+            Self::RotationJournal => "rotation_journal",
+            Self::Refused => "refused",
+            Self::Missed => "missed",
+            Self::Blackout => "blackout",
+            Self::MinInterval => "min_interval",
+            Self::Group => "group",
             Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }

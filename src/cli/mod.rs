@@ -12,6 +12,7 @@ mod exit;
 mod get;
 mod probe;
 mod reading;
+mod rotation;
 mod run;
 mod terminal;
 mod version;
@@ -62,6 +63,7 @@ enum Command {
     Bridge(bridge::Args),
     Probe(probe::Args),
     Audit(audit::Args),
+    Rotation(rotation::Args),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
@@ -112,6 +114,7 @@ impl Command {
             Self::Bridge(args) => bridge::run(&args),
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
+            Self::Rotation(args) => rotation::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
         }

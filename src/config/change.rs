@@ -59,6 +59,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         secrets,
         upstreams,
         workloads,
+        rotations,
         audit,
         health,
         sandbox,
@@ -85,6 +86,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
             changes.restart.push(format!("workloads.{name}.peer.level"));
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
+    }
+    for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
+        changes.live(format!("rotations.{name}"), &old, &new);
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);
@@ -140,9 +144,9 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
     // Sockets come at the start, and stay.
     changes.restart(format!("{key}.rules (the sockets of upstreams)"), &old.upstreams, upstreams);
     let policy::Settings { workload: _, rules, forwards, calls, bridge, revision: _ } = policy;
+    changes.live(format!("{key}.bridge"), &old.policy.bridge, bridge);
     let before = (&old.policy.rules, &old.policy.forwards, &old.policy.calls);
     changes.live(format!("{key}.rules"), &before, &(rules, forwards, calls));
-    changes.live(format!("{key}.bridge"), &old.policy.bridge, bridge);
 }
 
 fn journal(changes: &mut Changes, old: &Journal, new: &Journal) {

@@ -23,7 +23,7 @@ use crate::{
     name::UpstreamName,
     peer,
     policy::{self, rule::AuditMode},
-    sandbox, shutdown, telemetry, vault,
+    rotation, sandbox, shutdown, telemetry, vault,
 };
 use std::{
     collections::BTreeMap,
@@ -45,6 +45,8 @@ pub struct Config {
     pub upstreams: Vec<broker::Settings>,
     /// `workloads`, by name.
     pub workloads: Vec<Workload>,
+    /// `rotations`, by name.
+    pub rotations: Vec<rotation::Settings>,
     /// `audit`.
     pub audit: audit::Settings,
     /// `health`.

@@ -21,6 +21,9 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
+/// How often a static role is looked at, give or take 20 %: Vault says beforehand when it will change it, and is late.
+const STATIC_LOOK: Duration = Duration::from_secs(60);
+
 /// What was got from Vault.
 pub(super) struct Fresh {
     pub(super) content: Content,
@@ -33,6 +36,8 @@ pub(super) struct Fresh {
 /// What can be renewed and revoked.
 pub(super) enum Handle {
     None,
+    /// Vault changes it by itself, and says when it did: a static role.
+    Static,
     Lease(SecretValue),
     Child {
         token: SecretValue,
@@ -107,6 +112,8 @@ impl Settings {
                 Due::Replace(now + end.saturating_duration_since(now).mul_f64(*renew_at))
             }),
             (_, Some(term)) => term.due(self.grace, chance),
+            // What has a lease has a term: this one is a static role.
+            (Kind::Lease { .. }, None) => Due::Replace(now + STATIC_LOOK.mul_f64(0.8 + 0.4 * chance)),
             (_, None) => Due::Never,
         }
     }
@@ -131,7 +138,8 @@ impl Fresh {
             lease: handle.terms(term),
             request_id: request_id.filter(|id| !id.is_empty()),
             fingerprint: made.fingerprint,
-            session: kind.falls_with_its_token().then(|| session.clone()),
+            session: (kind.falls_with_its_token() && !matches!(handle, Handle::Static))
+                .then(|| session.clone()),
         };
         Kept { value: Arc::new(value), handle, term, confirmed: Instant::now(), due, failures: 0 }
     }
@@ -141,7 +149,7 @@ impl Handle {
     fn terms(&self, term: Option<Term>) -> Option<LeaseTerms> {
         let id = match self {
             Self::Lease(id) | Self::Child { accessor: id, .. } => id,
-            Self::None => return None,
+            Self::None | Self::Static => return None,
         };
         let id_hash = (!id.is_empty()).then(|| crypto::hex(&crypto::sha256(id.expose().as_bytes())));
         Some(LeaseTerms { id_hash, renewable: term.is_some_and(|term| !term.is_final()) })
@@ -188,7 +196,14 @@ impl Kept {
         let final_end = self.term.is_none_or(|term| term.is_final());
         self.due = if final_end { Due::Never } else { Due::Renew(now) };
         self.failures = 0;
+        // A password that Vault has changed has no grace.
+        let grace = if matches!(self.handle, Handle::Static) { Duration::ZERO } else { grace };
         Old { kept: self, until: now + grace }
+    }
+
+    /// Whether reading it again gives the same one, and makes no new one.
+    pub(super) fn is_copy(&self, kind: &Kind) -> bool {
+        matches!(kind, Kind::Kv { .. }) || matches!(self.handle, Handle::Static)
     }
 
     /// What is reported of it.

@@ -4,6 +4,7 @@
 
 pub mod task;
 pub mod value;
+mod again;
 mod certificate;
 mod doubt;
 pub mod fact;
@@ -159,13 +160,14 @@ pub enum Holding {
 pub struct Slot {
     shelf: watch::Receiver<Shelf>,
     nudge: mpsc::Sender<WorkloadName>,
+    again: again::Again,
 }
 
 impl Slot {
     /// A place that is written through `shelf` and hears of waiting workloads through `nudge`.
     #[must_use]
     pub fn new(shelf: watch::Receiver<Shelf>, nudge: mpsc::Sender<WorkloadName>) -> Self {
-        Self { shelf, nudge }
+        Self { shelf, nudge, again: again::Again::default() }
     }
 
     /// What there is right now.

@@ -72,7 +72,7 @@ pub(super) async fn renew(
     handle: &Handle,
 ) -> Option<Result<(Duration, bool), Error>> {
     match handle {
-        Handle::None => None,
+        Handle::None | Handle::Static => None,
         Handle::Lease(id) => Some(lease::renew(vault, session, id).await),
         Handle::Child { token, ttl, .. } => Some(token::renew(vault, token, *ttl).await),
     }
@@ -87,7 +87,9 @@ pub(super) async fn revoke(
     kept: &Kept,
 ) -> Option<Result<(), Error>> {
     let answered = match (&kept.handle, state, &kept.value.session) {
-        (Handle::None, ..) | (Handle::Lease(_), State::Starting | State::Down(_), None) => return None,
+        (Handle::None | Handle::Static, ..) | (Handle::Lease(_), State::Starting | State::Down(_), None) => {
+            return None;
+        }
         (Handle::Lease(id), State::Live(session), _) | (Handle::Lease(id), _, Some(session)) => {
             vault.call(account, session, &Request::revoke_lease(id)).await
         }

@@ -4,7 +4,8 @@
 //! Does not hand anything out: it writes the shelf that `Keeper` reads.
 
 use super::{
-    Kind, Settings, Shared, Shelf, Slot,
+    Settings, Shared, Shelf, Slot,
+    again::Again,
     fact::Act,
     fingerprint,
     kept::{Fresh, Kept, Made, Old},
@@ -40,6 +41,7 @@ pub struct Task {
     identity: Identity,
     shelf: watch::Sender<Shelf>,
     nudges: mpsc::Receiver<WorkloadName>,
+    again: Again,
     reader: kv::Reader,
     current: Option<Kept>,
     old: Vec<Old>,
@@ -62,15 +64,16 @@ struct Tried {
 pub fn keep(settings: Settings, identity: Identity, shared: Shared) -> (Slot, Task) {
     let (shelf, watched) = watch::channel(Shelf::default());
     let (nudge, nudges) = mpsc::channel(1);
-    let reader = kv::Reader::new(shared.engines.clone());
     let tried = Tried { at: None, session: 0, next: Instant::now() };
+    let slot = Slot::new(watched, nudge);
     let task = Task {
         settings,
+        reader: kv::Reader::new(shared.engines.clone()),
         shared,
         identity,
         shelf,
         nudges,
-        reader,
+        again: slot.again(),
         current: None,
         old: Vec::new(),
         made: 0,
@@ -79,7 +82,7 @@ pub fn keep(settings: Settings, identity: Identity, shared: Shared) -> (Slot, Ta
         refusals: 0,
         tried,
     };
-    (Slot::new(watched, nudge), task)
+    (slot, task)
 }
 
 impl Task {
@@ -100,6 +103,7 @@ impl Task {
                 () = stop.cancelled() => return self.let_go().await,
                 Ok(()) = self.identity.state.changed() => {}
                 Ok(()) = async { match &mut ends { Some(ends) => ends.changed().await, None => pending().await } } => {}
+                () = self.again.heard() => self.current.iter_mut().for_each(|kept| kept.due = Due::Replace(Instant::now())),
                 Some(workload) = self.nudges.recv() => if self.hurry() { account = Account::Workload(workload) },
                 () = async { match wake { Some(at) => sleep_until(at).await, None => pending().await } } => {}
             }
@@ -218,7 +222,7 @@ impl Task {
     /// Whether `fresh` is what is in hand.
     fn has(&self, fresh: &Fresh) -> bool {
         self.current.as_ref().is_some_and(|kept| {
-            matches!(self.settings.kind, Kind::Kv { .. })
+            kept.is_copy(&self.settings.kind)
                 && kept.value.content == fresh.content
                 && fresh.version.is_none_or(|version| version == kept.value.generation)
         })
@@ -255,8 +259,7 @@ impl Task {
         }
         // Vault answered, twice with a token that it knows, that this may not be read (or that it is gone): a value
         // that is no longer permitted is not served from memory either.
-        if self.refusals >= 2 && matches!(self.settings.kind, Kind::Kv { .. }) {
-            self.current = None;
+        if self.refusals >= 2 && self.current.take_if(|kept| kept.is_copy(&self.settings.kind)).is_some() {
             self.old.clear();
         }
         self.problem = Some(error);
@@ -315,10 +318,8 @@ impl Task {
 
     /// The token is dead, and everything that was made with it.
     fn session_lost(&mut self, error: Error) {
-        if self.settings.kind.falls_with_its_token() {
-            self.current = None;
-            self.old.clear();
-        }
+        self.current.take_if(|kept| kept.value.session.is_some());
+        self.old.retain(|old| old.kept.value.session.is_none());
         self.problem = Some(error);
     }
 

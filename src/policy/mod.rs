@@ -306,8 +306,8 @@ mod tests {
             workload: WorkloadName::new("report-job").unwrap(),
             rules: vec![rule("database", &["orders-db"]), strict],
             forwards: Vec::new(),
-            bridge: Bridge::Deny,
             calls: Vec::new(),
+            bridge: Bridge::Deny,
             revision: "sha256:0011223344556677".into(),
         })
     }

@@ -3,7 +3,8 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
-use crate::name::{IdentityName, RuleName, SecretName, SinkName, WorkloadName};
+use super::rotations::{RotationGauge, Rotations};
+use crate::name::{IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
     metrics::{
@@ -77,6 +78,8 @@ pub struct Gauges {
     pub checkpoint_age: Option<Duration>,
     /// Each sink, and how many events of the journal it has not delivered.
     pub sink_lags: Vec<(SinkName, u64)>,
+    /// Each thing that is rotated.
+    pub rotations: Vec<RotationGauge>,
 }
 
 /// One secret at the moment of a scrape.
@@ -104,6 +107,7 @@ struct Counted {
     sink_delivery: Family<Sink, Histogram>,
     sink_errors: Family<SinkCode, Counter>,
     dead_letters: Counter,
+    rotations: Rotations,
 }
 
 impl Default for Metrics {
@@ -136,6 +140,7 @@ impl Metrics {
             }),
             sink_errors: Family::default(),
             dead_letters: Counter::default(),
+            rotations: Rotations::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -205,6 +210,12 @@ impl Metrics {
         self.counted.dead_letters.inc_by(events);
     }
 
+    /// What is counted of rotations.
+    #[must_use]
+    pub fn rotations(&self) -> &Rotations {
+        &self.counted.rotations
+    }
+
     /// Everything as text, of type [`CONTENT_TYPE`].
     #[must_use]
     pub fn scrape(&self, gauges: &Gauges) -> String {
@@ -230,6 +241,7 @@ fn register(counted: &Counted) -> Registry {
         sink_delivery,
         sink_errors,
         dead_letters,
+        rotations,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -251,6 +263,7 @@ fn register(counted: &Counted) -> Registry {
     );
     registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
+    rotations.register(&mut registry);
     registry
 }
 
@@ -270,6 +283,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         journal_oldest: _,
         checkpoint_age: _,
         sink_lags: _,
+        rotations,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -308,6 +322,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     }));
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
+    RotationGauge::register(rotations, &mut registry);
     registry
 }
 
@@ -336,7 +351,7 @@ fn register_journal(registry: &mut Registry, gauges: &Gauges) {
     );
 }
 
-fn add<L>(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = (L, f64)>)
+pub(super) fn add<L>(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = (L, f64)>)
 where
     L: Clone + std::hash::Hash + Eq,
     Family<L, Gauge<f64, AtomicU64>>: Metric,
@@ -386,7 +401,7 @@ macro_rules! names_are_labels {
     )*};
 }
 
-names_are_labels!(IdentityName, RuleName, SecretName, SinkName, WorkloadName);
+names_are_labels!(IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
 
 #[cfg(test)]
 mod tests {

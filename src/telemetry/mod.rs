@@ -3,6 +3,7 @@
 pub mod health;
 pub mod log;
 pub mod metrics;
+pub mod rotations;
 
 /// Which library speaks TLS in this build.
 pub const TLS: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };

@@ -6,12 +6,14 @@ use super::{
     endpoint::Request,
     error::{Class, Error},
 };
+use http::Method;
 use vaultrs::api::{
     kv2::requests::{
         DeleteSecretMetadataRequest, ListSecretsRequest, SetSecretRequest, SetSecretRequestOptions,
     },
     transit::requests::{ReadKeyRequest, SignDataRequest},
 };
+use zeroize::Zeroizing;
 
 impl Request {
     /// A signature of transit's newest version of `key` under the bytes that `input` spells in base64.
@@ -72,5 +74,36 @@ impl Request {
             DeleteSecretMetadataRequest::builder().mount(mount).path(path).build(),
             format!("deleting {mount}/metadata/{path}"),
         )
+    }
+
+    /// The same of an object with secrets in it, given as its JSON text.
+    #[must_use]
+    pub fn kv2_replace(mount: &str, path: &str, object: &[u8], version: u64) -> Self {
+        let head = format!(r#"{{"options":{{"cas":{version}}},"data":"#);
+        // It has exactly the room that it needs, so that no other copy is left in memory.
+        let mut body = Zeroizing::new(Vec::with_capacity(head.len() + object.len() + 1));
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(object);
+        body.push(b'}');
+        let doing = format!("writing {mount}/data/{path}");
+        Self {
+            method: Method::POST,
+            path: format!("{mount}/data/{path}"),
+            query: None,
+            body: Some(body),
+            doing,
+        }
+    }
+
+    /// One version of a KV 2 value can no longer be read, until somebody undeletes it.
+    #[must_use]
+    pub fn kv2_delete_version(mount: &str, path: &str, version: u64) -> Self {
+        Self::write(&format!("{mount}/delete/{path}"), &serde_json::json!({"versions": [version]}))
+    }
+
+    /// A value that a password policy of Vault makes.
+    #[must_use]
+    pub fn password(policy: &str) -> Self {
+        Self::read(&format!("sys/policies/password/{policy}/generate"))
     }
 }

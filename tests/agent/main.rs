@@ -8,4 +8,5 @@ mod fingerprint;
 mod identity;
 mod keeper;
 mod own;
+mod rotation;
 mod budget;

@@ -183,11 +183,6 @@ impl Agent {
         &self.request
     }
 
-    /// A read of the same value in Vault's own API, which is asked for it each time.
-    pub(super) fn passed_on(&self) -> &'static [u8] {
-        b"GET /v1/secret/data/stripe HTTP/1.1\r\nHost: claviger\r\n\r\n"
-    }
-
     /// A read of what no rule allows.
     pub(super) fn forbidden(&self) -> Vec<u8> {
         request("nothing")
@@ -200,6 +195,11 @@ impl Agent {
             sum += event.1.len() as u64;
         }
         Ok(sum)
+    }
+
+    /// A read of the same value in Vault's own API, which is asked for it each time.
+    pub(super) fn passed_on(&self) -> &'static [u8] {
+        b"GET /v1/secret/data/stripe HTTP/1.1\r\nHost: claviger\r\n\r\n"
     }
 
     /// From exec to the answer with the first secret.

@@ -316,7 +316,7 @@ async fn answer(mut stream: tokio_rustls::server::TlsStream<TcpStream>) -> std::
                 stream.write_all(&piece).await?;
             }
         } else {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"fine\":  true}\n").await?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"fine\":  true}\n").await?;
         }
         stream.flush().await?;
         read.clear();

@@ -22,6 +22,7 @@ mod own;
 mod pem;
 mod record;
 mod rig;
+mod rotation;
 mod syslog;
 mod tls;
 mod upkeep;

@@ -242,8 +242,8 @@ pub(crate) fn grant_to(ours: &tokio::net::UnixStream, level: Level, secret: &str
         workload,
         rules: vec![rule],
         forwards: Vec::new(),
-        bridge: policy::Bridge::Deny,
         calls: Vec::new(),
+        bridge: policy::Bridge::Deny,
         revision: "sha256:0".into(),
     });
     approval::obtain(policy::decide(&policy, &peer, Some(&name(secret))).unwrap())

@@ -9,7 +9,9 @@ mod checkpoints;
 mod forwards;
 mod identities;
 mod program;
+mod rotations;
 mod rules;
+mod schedule;
 mod secrets;
 mod sinks;
 mod unbuilt;
@@ -144,7 +146,10 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let vault = root.need("vault", "{addresses: [https://vault:8200]}", vault::read);
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
-    unbuilt::read(&mut root, context);
+    unbuilt::read(&mut root);
+    let rotations = root.or("rotations", Vec::new(), |leaf| {
+        rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
+    });
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
@@ -173,6 +178,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         secrets: secrets?,
         upstreams: upstreams?,
         workloads: workloads?,
+        rotations: rotations?,
         audit: audit?,
         health: health?,
         sandbox: sandbox?,

@@ -1,15 +1,14 @@
-//! `approvals`, `rotations`: not built yet. Each entry is refused by name, and its shape is read all the same, so
-//! that a slip of the finger in it is found today.
+//! `approvals`, and the kinds of `rotations` that are not built yet. Each entry is refused by name, and its shape is read all the
+//! same, so that a slip of the finger in it is found today.
 //!
 //! Pure. What they mean is for the parts that will build them.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, seconds};
-use crate::name::{IdentityName, NotAName, SecretName};
+use super::{DAY, seconds};
+use crate::name::{NotAName, SecretName};
 
-pub(super) fn read(root: &mut Map<'_>, context: &Context<'_>) {
+pub(super) fn read(root: &mut Map<'_>) {
     section(root, "approvals", approval);
-    section(root, "rotations", |leaf| rotation(leaf, context));
 }
 
 /// A place in a KV engine: `{mount, path}`.
@@ -91,76 +90,24 @@ fn approval(map: &mut Map<'_>) -> Option<()> {
     Some(())
 }
 
-fn rotation(map: &mut Map<'_>, context: &Context<'_>) -> Option<()> {
-    const KINDS: [&str; 8] =
-        ["follow", "trigger", "lease", "generate", "two-slot", "single", "issue", "bootstrap"];
-    let _ = map.need("kind", &KINDS.join(", "), |leaf| leaf.word(&KINDS.map(|kind| (kind, ()))));
-    let _ = map.need("identity", "the name of one of identities", |leaf| {
-        leaf.refers(&context.identities, IdentityName::new)
-    });
-    let _ = map.given("schedule", schedule);
-    let _ = map.given("missed", missed);
-    let _ = map.given("group", group);
-    let _ = map.given("blackout", texts);
+/// What a rotation of a kind that is not built has beside the keys of all kinds.
+pub(super) fn rotation(map: &mut Map<'_>) {
+    for key in ["propagation_wait", "hold", "hold_max", "quarantine", "grace_min", "lead_time"] {
+        let _ = map.given(key, long);
+    }
+    // The target's keys differ by kind, and are not settled.
     for key in [
-        "grace",
-        "min_interval",
-        "propagation_wait",
-        "hold",
-        "hold_max",
-        "quarantine",
-        "grace_min",
-        "lead_time",
+        "target",
+        "driver",
+        "path",
+        "field",
+        "length",
+        "policy",
+        "wrap",
+        "secret_id_file",
+        "max_retry_cycles",
+        "secret",
     ] {
-        let _ = map.given(key, long);
-    }
-    let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
-    let _ = map.given("revoke_when", |leaf| {
-        let acks = leaf.word(&[("time", false), ("acked", true), ("both", true)])?;
-        if acks && consumers == Some(None) {
-            leaf.problem("acks are awaited, but not of how many", "write consumers: N");
-        }
-        Some(())
-    });
-    let _ = map.given("approval", |leaf| leaf.refers(&context.approvals, any_name));
-    let _ = map.need("journal", "{mount: kv, path: rotation}", store);
-    // Its words, or a map with the words and the Lease; the target's keys differ by kind, and are not settled.
-    for key in
-        ["coordination", "target", "driver", "path", "field", "length", "policy", "wrap", "secret_id_file"]
-    {
         let _ = map.find(key);
     }
-    for key in ["namespace", "lease", "max_retry_cycles", "secret"] {
-        let _ = map.find(key);
-    }
-    Some(())
-}
-
-fn schedule(leaf: &Leaf<'_>) -> Option<()> {
-    let mut map = leaf.map()?;
-    let _ = map.given("cron", Leaf::text);
-    let _ = map.given("tz", Leaf::text);
-    for key in ["every", "window", "jitter"] {
-        let _ = map.given(key, long);
-    }
-    map.finish();
-    Some(())
-}
-
-fn missed(leaf: &Leaf<'_>) -> Option<()> {
-    let mut map = leaf.map()?;
-    let _ =
-        map.given("policy", |leaf| leaf.word(&["skip", "once_in_window", "once"].map(|policy| (policy, ()))));
-    let _ = map.given("max_lateness", long);
-    let _ = map.given("max_age", long);
-    map.finish();
-    Some(())
-}
-
-fn group(leaf: &Leaf<'_>) -> Option<()> {
-    let mut map = leaf.map()?;
-    let _ = map.need("name", "what the group is called", |leaf| leaf.name(any_name));
-    let _ = map.given("min_gap", long);
-    map.finish();
-    Some(())
 }

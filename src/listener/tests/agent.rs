@@ -99,8 +99,8 @@ pub(super) fn policy_of(rules: Vec<Rule>) -> Policy {
         workload: workload(),
         rules,
         forwards: Vec::new(),
-        bridge: policy::Bridge::Deny,
         calls: Vec::new(),
+        bridge: policy::Bridge::Deny,
         revision: "sha256:0123456789abcdef".into(),
     })
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 26] = [
+const TYPES: [Type; 35] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -40,6 +40,15 @@ const TYPES: [Type; 26] = [
     Type::AuditSinkDown,
     Type::AuditSinkUp,
     Type::AuditDlq,
+    Type::RotationStarted,
+    Type::RotationTakenOver,
+    Type::RotationSet,
+    Type::RotationPromoted,
+    Type::RotationGraceEnded,
+    Type::RotationRevoked,
+    Type::RotationSkipped,
+    Type::RotationFailed,
+    Type::RotationOrphaned,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.

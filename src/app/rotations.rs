@@ -1,0 +1,180 @@
+//! The rotations that run, how a changed config is taken over, and what they report.
+//!
+//! Does not rotate anything itself: `rotation::task` does.
+
+use super::{
+    kept::Kept,
+    record::{Recorder, outcome_of},
+};
+use crate::{
+    audit::event::{Event, Outcome, Reason, Resource, RotationRef, Type},
+    clock,
+    config::Config,
+    crypto,
+    name::RotationName,
+    rotation::{
+        Settings,
+        fact::{Act, Fact, Failure},
+        phase::Orphaned,
+        schedule::Why,
+        standing::{Board, Standing},
+        task::{Shared, Task},
+    },
+    telemetry::{metrics::Metrics, rotations::RotationGauge},
+    vault::Vault,
+};
+use anyhow::Context as _;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Every rotation that runs.
+pub(super) struct Rotations {
+    shared: Shared,
+    running: BTreeMap<RotationName, (Settings, CancellationToken)>,
+    tasks: JoinSet<()>,
+}
+
+impl Rotations {
+    /// Those of `config`; `kept` has its identities already.
+    pub(super) fn start(
+        config: &Config,
+        kept: &Kept,
+        vault: &Vault,
+        recorder: &mut Recorder,
+    ) -> anyhow::Result<Self> {
+        let start = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
+        let shared = Shared {
+            vault: vault.clone(),
+            keeper: kept.keeper(),
+            // Names this agent among its replicas, and this start of it.
+            holder: format!("{}/{start}", config.audit.source).into(),
+            facts: recorder.rotations(),
+            board: Board::default(),
+        };
+        let mut rotations = Self { shared, running: BTreeMap::new(), tasks: JoinSet::new() };
+        rotations.take_over(config, kept);
+        Ok(rotations)
+    }
+
+    /// Makes what runs fit `config`; `kept` has its identities already.
+    pub(super) fn take_over(&mut self, config: &Config, kept: &Kept) {
+        let board = &self.shared.board;
+        self.running.retain(|name, (settings, stop)| {
+            let stays = config.rotations.contains(settings);
+            if !stays {
+                stop.cancel();
+                board.forget(name);
+            }
+            stays
+        });
+        for settings in &config.rotations {
+            let Some(identity) = kept.identity(&settings.identity) else { continue };
+            if self.running.contains_key(&settings.name) {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let task = Task::new(settings.clone(), identity, self.shared.clone());
+            self.tasks.spawn(task.run(stop.clone()));
+            self.running.insert(settings.name.clone(), (settings.clone(), stop));
+        }
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// How they stand, for metrics.
+    pub(super) fn board(&self) -> Board {
+        self.shared.board.clone()
+    }
+
+    /// Stops all of them; leases are given up while there is a token to do it with.
+    pub(super) async fn end(&mut self) {
+        for (_, stop) in self.running.values() {
+            stop.cancel();
+        }
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// What the gauges say of `board`.
+pub(super) fn gauges(board: &Board) -> Vec<RotationGauge> {
+    let now = clock::now();
+    let gauge = |(name, standing): (RotationName, Standing)| RotationGauge {
+        name,
+        phase: standing.phase.word(),
+        age: Duration::try_from(now.duration_since(standing.succeeded)).unwrap_or_default(),
+        next: standing.next.map(|next| next.as_second()),
+    };
+    board.read().into_iter().map(gauge).collect()
+}
+
+/// Counts what a rotation reports.
+pub(super) fn count(metrics: &Metrics, fact: &Fact) {
+    let (rotations, name) = (metrics.rotations(), &fact.rotation);
+    match fact.act {
+        Act::Promoted => rotations.promoted(name),
+        Act::TakenOver => rotations.taken_over(name),
+        Act::Skipped(why) => rotations.skipped(name, why.word()),
+        Act::Failed(failure) => rotations.failed(name, fact.phase.word(), reason_of(failure).word()),
+        Act::Orphaned(why) => rotations.failed(name, fact.phase.word(), why.word()),
+        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked => {}
+    }
+}
+
+/// The event of what a rotation reports.
+pub(super) fn event(fact: Fact) -> Event {
+    let (kind, reason) = match fact.act {
+        Act::Started => (Type::RotationStarted, None),
+        Act::TakenOver => (Type::RotationTakenOver, None),
+        Act::Set => (Type::RotationSet, None),
+        Act::Promoted => (Type::RotationPromoted, None),
+        Act::GraceEnded => (Type::RotationGraceEnded, None),
+        Act::Revoked => (Type::RotationRevoked, None),
+        Act::Skipped(why) => (Type::RotationSkipped, Some(skip_reason(why))),
+        Act::Failed(failure) => (Type::RotationFailed, Some(reason_of(failure))),
+        Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
+    };
+    let outcome: Outcome = outcome_of(reason.is_none());
+    Event {
+        reason,
+        resource: Some(Resource { path: Some(fact.path), ..Resource::default() }),
+        rotation: Some(Box::new(RotationRef {
+            name: fact.rotation,
+            kind: fact.kind,
+            phase: fact.phase.word(),
+            id: fact.id.filter(|id| !id.is_empty()),
+            asked: fact.reason,
+            slot: fact.slot,
+            from: fact.from,
+            to: fact.to,
+            epoch: fact.epoch,
+        })),
+        ..Event::new(kind, outcome, clock::now())
+    }
+}
+
+fn reason_of(failure: Failure) -> Reason {
+    match failure {
+        Failure::Vault(class) => class.into(),
+        Failure::Conflict => Reason::Conflict,
+        Failure::NotDone => Reason::NotDone,
+        Failure::Clock => Reason::ClockSkew,
+        Failure::Journal => Reason::RotationJournal,
+    }
+}
+
+fn skip_reason(why: Why) -> Reason {
+    match why {
+        Why::Missed => Reason::Missed,
+        Why::Blackout => Reason::Blackout,
+        Why::MinInterval => Reason::MinInterval,
+        Why::Group => Reason::Group,
+    }
+}
+
+fn orphan_reason(why: Orphaned) -> Reason {
+    match why {
+        Orphaned::Refused => Reason::Refused,
+        Orphaned::Conflict => Reason::Conflict,
+        Orphaned::Journal => Reason::RotationJournal,
+    }
+}

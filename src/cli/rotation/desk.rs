@@ -1,0 +1,208 @@
+//! `rotation status|now|unorphan`: the journals in Vault, read and written as the rotation's identity.
+
+use super::{
+    super::{answer, block_on},
+    Source, chosen, load, name,
+};
+use crate::{
+    cli::exit::{Exit, Failure},
+    clock::rfc3339,
+    config::Config,
+    crypto,
+    name::RotationName,
+    rotation::{
+        Settings,
+        desk::{Desk, Status},
+    },
+    vault::{
+        Vault, keepalive,
+        session::{Identity, Start, State, Terms},
+    },
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long a login may take.
+const LOGIN: Duration = Duration::from_secs(30);
+
+/// Show how rotations stand
+///
+/// Phase, last success, who works on it: by the journals in Vault, which all replicas share.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation status --config /etc/claviger/config.yaml
+
+Exit codes: 0 done, 1 failed, 2 wrong command line, 64 bad config")]
+pub(super) struct StatusArgs {
+    /// One rotation only
+    #[arg(value_parser = name)]
+    name: Option<RotationName>,
+    #[command(flatten)]
+    source: Source,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Ask for a run outside of the schedule
+///
+/// Writes the wish into the journal; a running agent begins within half a minute, unless the last success is nearer than
+/// min_interval. The reason is in the events of the run.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation now webhook --reason 'leaked in a log' --config /etc/claviger/config.yaml
+
+Exit codes: 0 asked for, 1 failed, 2 wrong command line, 64 bad config")]
+pub(super) struct NowArgs {
+    /// Which rotation
+    #[arg(value_parser = name)]
+    name: RotationName,
+    /// Why, for the record
+    #[arg(long, value_parser = reason)]
+    reason: String,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Let an orphaned rotation go on
+///
+/// A person has looked at what is true. The run is dropped and its slot settled; what consumers read stays.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation unorphan webhook --config /etc/claviger/config.yaml
+
+Exit codes: 0 done, 1 not orphaned, or failed, 2 wrong command line, 64 bad config")]
+pub(super) struct UnorphanArgs {
+    /// Which rotation
+    #[arg(value_parser = name)]
+    name: RotationName,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+    let config = match load(&args.source.config) {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    let mut all = Vec::new();
+    for settings in chosen(&config, args.name.as_ref())? {
+        let status = at_desk(&config, settings, async |desk| desk.status().await)?;
+        all.push((settings, status));
+    }
+    let text = if args.json {
+        let list: Vec<Value> =
+            all.iter().map(|(settings, status)| as_json(settings, status.as_ref())).collect();
+        format!("{}\n", json!({"rotations": list}))
+    } else {
+        all.iter().map(|(settings, status)| as_text(settings, status.as_ref())).collect()
+    };
+    answer(text.as_bytes())
+}
+
+pub(super) fn now(args: &NowArgs) -> Result<Exit, Failure> {
+    write(&args.source, &args.name, async |desk| desk.ask(&args.reason).await)
+}
+
+pub(super) fn unorphan(args: &UnorphanArgs) -> Result<Exit, Failure> {
+    write(&args.source, &args.name, async |desk| desk.unorphan().await)
+}
+
+fn write(
+    source: &Source,
+    name: &RotationName,
+    act: impl AsyncFnOnce(Desk) -> Result<(), crate::rotation::desk::Error>,
+) -> Result<Exit, Failure> {
+    let config = match load(&source.config) {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    let chosen = chosen(&config, Some(name))?;
+    let [settings] = *chosen.as_slice() else { return Ok(Exit::Failed) };
+    at_desk(&config, settings, act).map(|()| Exit::Done)
+}
+
+/// Does `act` with a login of the rotation's identity, which is revoked after it.
+fn at_desk<T>(
+    config: &Config,
+    settings: &Settings,
+    act: impl AsyncFnOnce(Desk) -> Result<T, crate::rotation::desk::Error>,
+) -> Result<T, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::of(Exit::Failed, error);
+    let login = config.identities.iter().find(|identity| identity.name == settings.identity);
+    let login =
+        login.ok_or_else(|| Failure::new(Exit::Failed, "the rotation's identity is not there"))?.clone();
+    crypto::install();
+    block_on(async {
+        let vault = Vault::new(config.vault.clone()).map_err(|error| failed(&error))?;
+        let terms = Terms::new(Duration::ZERO, login.revoke_on_exit);
+        let (facts, _heard) = mpsc::unbounded_channel();
+        let (identity, keepalive) = keepalive::identity(login, vault.clone(), terms, Start::Fresh, facts);
+        let (exit, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        tasks.spawn(keepalive.run(exit.clone()));
+        let done = match live(&identity).await {
+            Ok(()) => act(Desk::new(settings, vault, identity)).await.map_err(|error| failed(&error)),
+            Err(failure) => Err(failure),
+        };
+        exit.cancel();
+        while tasks.join_next().await.is_some() {}
+        done
+    })?
+}
+
+async fn live(identity: &Identity) -> Result<(), Failure> {
+    let mut state = identity.state.clone();
+    let over = timeout(LOGIN, state.wait_for(|state| !matches!(state, State::Starting))).await;
+    match over {
+        Ok(Ok(state)) => match &*state {
+            State::Down(error) => Err(Failure::of(Exit::Failed, error)),
+            State::Live(_) | State::Starting => Ok(()),
+        },
+        _ => Err(Failure::new(Exit::Failed, "the login to Vault takes too long")),
+    }
+}
+
+fn as_json(settings: &Settings, status: Option<&Status>) -> Value {
+    let status = status.map(|status| {
+        json!({
+            "phase": status.phase.word(), "id": status.id, "slot": status.slot, "holder": status.holder,
+            "epoch": status.epoch, "succeeded": rfc3339(status.succeeded), "settled": rfc3339(status.settled),
+            "grace_until": status.grace_until.map(rfc3339), "asked": status.asked, "orphaned": status.orphaned,
+        })
+    });
+    json!({
+        "name": settings.name.as_str(), "kind": settings.kind.word(), "path": settings.kind.path(), "status": status,
+    })
+}
+
+fn as_text(settings: &Settings, status: Option<&Status>) -> String {
+    let Some(status) = status else {
+        return format!("{}: no agent has run it yet\n", settings.name);
+    };
+    let of =
+        |label: &str, text: Option<&str>| text.map(|text| format!(", {label} {text}")).unwrap_or_default();
+    let until = status.grace_until.map(rfc3339);
+    format!(
+        "{}: {}, last success {}{}{}{}{}{}\n",
+        settings.name,
+        status.phase.word(),
+        rfc3339(status.succeeded),
+        of("slot", status.slot.as_deref()),
+        of("by", status.holder.as_deref()),
+        of("old value until", until.as_deref()),
+        of("asked for:", status.asked.as_deref()),
+        of("waits for a person:", status.orphaned.as_deref()),
+    )
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
+        return Err("write up to 200 characters on one line".to_owned());
+    }
+    Ok(text.to_owned())
+}

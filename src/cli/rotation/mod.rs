@@ -1,0 +1,88 @@
+//! `rotation`: when rotations are due, how they stand, and what a person may ask of them.
+//!
+//! `plan` needs the config alone; the others log in to Vault as the rotation's identity does, and out again. None of them
+//! rotates anything: a running agent does.
+
+mod desk;
+mod plan;
+
+use super::{
+    check,
+    exit::{Exit, Failure},
+};
+use crate::{
+    config::{self, Config},
+    name::RotationName,
+    rotation::Settings,
+};
+use clap::Subcommand;
+use std::path::{Path, PathBuf};
+
+/// Plan, watch and ask for rotations
+///
+/// Reads the config that the agents run with. Shows no value.
+#[derive(Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation plan --config /etc/claviger/config.yaml                      when is what due?
+  claviger rotation status --config config.yaml --json                           how does each stand?
+  claviger rotation now webhook --reason 'leaked in a log' --config config.yaml  an agent begins within half a minute
+  claviger rotation unorphan webhook --config config.yaml                        a person has looked: go on
+
+Exit codes: 0 done, 1 failed, 2 wrong command line, 64 bad config")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Plan(plan::Args),
+    Status(desk::StatusArgs),
+    Now(desk::NowArgs),
+    Unorphan(desk::UnorphanArgs),
+}
+
+/// Which config, of an agent that rotates.
+#[derive(Debug, clap::Args)]
+struct Source {
+    /// The config file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    match &args.command {
+        Command::Plan(args) => plan::run(args),
+        Command::Status(args) => desk::status(args),
+        Command::Now(args) => desk::now(args),
+        Command::Unorphan(args) => desk::unorphan(args),
+    }
+}
+
+/// The config, or the exit code of a bad one, which has been told of.
+fn load(file: &Path) -> Result<Config, Exit> {
+    match config::load(file) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(rejected) => {
+            check::reject(file, &rejected);
+            Err(Exit::BadConfig)
+        }
+    }
+}
+
+/// The one rotation of that name, or all of them.
+fn chosen<'a>(config: &'a Config, name: Option<&RotationName>) -> Result<Vec<&'a Settings>, Failure> {
+    let chosen: Vec<&Settings> =
+        config.rotations.iter().filter(|rotation| name.is_none_or(|name| rotation.name == *name)).collect();
+    match (chosen.is_empty(), name) {
+        (true, Some(name)) => Err(Failure::new(Exit::Failed, format!("the config has no rotation {name}"))),
+        (true, None) => Err(Failure::new(Exit::Failed, "the config has no rotations")),
+        (false, _) => Ok(chosen),
+    }
+}
+
+fn name(text: &str) -> Result<RotationName, String> {
+    RotationName::new(text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,296 @@
+//! `rotations`: what is rotated, and when. Kinds that are not built yet are refused by name, and read all the same.
+//!
+//! Pure. Does not know whether Vault has what is named.
+
+use super::super::reader::{Leaf, Map};
+use super::{
+    Context, DAY, mount,
+    schedule::{self, Missed, nearest},
+    seconds, unbuilt, vault_path,
+};
+use crate::{
+    keeper,
+    name::{IdentityName, NotAName, RotationName, SecretName},
+    rotation::{
+        Group, Kind, Settings,
+        generate::{Generate, Source},
+        lease::Terms,
+        schedule::{Schedule, When},
+        store::Place,
+        trigger::{Evidence, Trigger},
+    },
+};
+use std::time::Duration;
+
+/// Characters of generated values, unless the config says others.
+const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+#[derive(Clone, Copy)]
+enum Word {
+    Generate,
+    Trigger,
+    Unbuilt(&'static str),
+}
+
+const KINDS: [(&str, Word); 8] = [
+    ("follow", Word::Unbuilt("rotations of kind follow")),
+    ("trigger", Word::Trigger),
+    ("lease", Word::Unbuilt("rotations of kind lease")),
+    ("generate", Word::Generate),
+    ("two-slot", Word::Unbuilt("rotations of kind two-slot")),
+    ("single", Word::Unbuilt("rotations of kind single")),
+    ("issue", Word::Unbuilt("rotations of kind issue")),
+    ("bootstrap", Word::Unbuilt("rotations of kind bootstrap")),
+];
+
+pub(super) fn read(
+    leaf: &Leaf<'_>,
+    context: &Context<'_>,
+    secrets: &[keeper::Settings],
+) -> Option<Vec<Settings>> {
+    let entries = leaf.named(RotationName::new)?;
+    let mut all: Vec<Settings> = Vec::new();
+    let mut whole = true;
+    for (name, leaf) in entries {
+        let Some(settings) = rotation(name, &leaf, context, secrets) else {
+            whole = false;
+            continue;
+        };
+        if let Some(other) = all.iter().find(|other| other.kind.path() == settings.kind.path()) {
+            leaf.problem(
+                format!("it rotates what rotations.{} rotates", other.name),
+                "write one rotation for each path",
+            );
+            whole = false;
+        }
+        all.push(settings);
+    }
+    whole.then_some(all)
+}
+
+fn rotation(
+    name: RotationName,
+    leaf: &Leaf<'_>,
+    context: &Context<'_>,
+    secrets: &[keeper::Settings],
+) -> Option<Settings> {
+    let mut map = leaf.map()?;
+    let words: Vec<&str> = KINDS.iter().map(|(word, _)| *word).collect();
+    let word = map.need("kind", &words.join(", "), |leaf| leaf.word(&KINDS));
+    let identity = map.need("identity", "the name of one of identities", |leaf| {
+        leaf.refers(&context.identities, IdentityName::new)
+    });
+    let lease = map.or("holder_ttl", Duration::from_secs(30), |leaf| leaf.duration(seconds(3, 600)));
+    let lease = lease.map(Terms::of);
+    let when = map.need("schedule", "{cron: \"0 3 * * SUN\", tz: Europe/Berlin}", schedule::read);
+    let cron = when.as_ref().map(|when| matches!(when.when, When::Cron { .. }));
+    let missed = map.or("missed", Missed::default(), |leaf| schedule::missed(leaf, cron));
+    let rest = map.or("min_interval", Duration::from_secs(300), |leaf| {
+        let least = lease.map_or(Duration::ZERO, |lease| lease.takeover());
+        leaf.duration(least..=Duration::from_secs(365 * DAY))
+    });
+    let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
+    let group = map.given("group", group);
+    let journal = map.need("journal", "{mount: kv, path: rotation}", place);
+    workload_keys(&mut map, context);
+    let kind = match word? {
+        Word::Generate => generate(&mut map).map(Kind::Generate),
+        Word::Trigger => trigger(&mut map).map(Kind::Trigger),
+        Word::Unbuilt(what) => {
+            map.leaf().not_built(what);
+            let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
+            unbuilt::rotation(&mut map);
+            map.finish();
+            return None;
+        }
+    };
+    let schedule =
+        when.zip(missed).zip(rest).zip(blackouts).map(|(((when, missed), min_interval), blackouts)| {
+            let Missed { policy, max_lateness, max_age } = missed;
+            Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
+        });
+    let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
+    if let (Some(kind), Some(journal)) = (&kind, &journal)
+        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
+    {
+        map.leaf().problem(
+            "its journal is where the secret is",
+            "write another journal.path: a journal would push versions of the secret out",
+        );
+    }
+    spacing(map.leaf(), schedule.as_ref());
+    map.finish();
+    let kind = kind?;
+    Some(Settings {
+        serves: serving(&kind, secrets),
+        name,
+        identity: identity?,
+        kind,
+        schedule: schedule?,
+        grace: grace?,
+        journal: journal?,
+        group: group?,
+        lease: lease?,
+    })
+}
+
+/// What is said to workloads and replicas.
+fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) {
+    let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
+    let _ = map.given("revoke_when", |leaf| {
+        if leaf.word(&[("time", false), ("acked", true), ("both", true)])? {
+            leaf.not_built("revoke_when: acked and both");
+            if consumers == Some(None) {
+                leaf.problem("acks are awaited, but not of how many", "write consumers: N");
+            }
+        }
+        Some(())
+    });
+    let _ = map.given("approval", |leaf| {
+        leaf.not_built("approvals");
+        leaf.refers(&context.approvals, any_name)
+    });
+    let _ = map.given("coordination", |leaf| {
+        if leaf.is_map() {
+            leaf.not_built("coordination: kubernetes");
+            return None;
+        }
+        if leaf.word(&[("vault", false), ("kubernetes", true)])? {
+            leaf.not_built("coordination: kubernetes");
+        }
+        Some(())
+    });
+}
+
+fn any_name(text: &str) -> Result<(), NotAName> {
+    SecretName::new(text).map(|_| ())
+}
+
+fn generate(map: &mut Map<'_>) -> Option<Generate> {
+    let path = map.need("path", "MOUNT/PATH, as in secret/payments/webhook", vault_path);
+    let field = map.need("field", "key", Leaf::text);
+    let policy = map.given("policy", |leaf| {
+        let policy = leaf.text()?;
+        if policy.contains('/') {
+            leaf.problem("not the name of a password policy", "write the name of sys/policies/password/NAME");
+            return None;
+        }
+        Some(policy)
+    });
+    let length = map.given("length", |leaf| leaf.whole::<u32>(8..=4096));
+    let alphabet = map.given("alphabet", |leaf| {
+        let alphabet = leaf.text()?;
+        let mut letters: Vec<char> = alphabet.chars().collect();
+        letters.sort_unstable();
+        letters.dedup();
+        if !alphabet.is_ascii() || letters.len() < 2 || letters.len() != alphabet.len() {
+            leaf.problem(
+                "an alphabet with fewer than two characters, one of them twice, or outside of ASCII",
+                "write each character once",
+            );
+            return None;
+        }
+        Some(alphabet)
+    });
+    let source = match (policy?, length?, alphabet?) {
+        (Some(policy), None, None) => Source::Policy(policy),
+        (None, length, alphabet) => Source::Characters {
+            length: length.unwrap_or(40) as usize,
+            alphabet: alphabet.unwrap_or_else(|| ALPHABET.to_owned()),
+        },
+        _ => {
+            map.leaf().problem("a policy beside a length or an alphabet", "write one of the two");
+            return None;
+        }
+    };
+    Some(Generate { path: path?, field: field?, source })
+}
+
+fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
+    let path = map.need("path", "database/rotate-role/app", vault_path);
+    let evidence = map.given("evidence", |leaf| {
+        let mut map = leaf.map()?;
+        let path = map.need("path", "database/static-creds/app", vault_path);
+        let field = map.need("field", "last_vault_rotation", Leaf::text);
+        map.finish();
+        Some(Evidence { path: path?, field: field? })
+    });
+    let path = path?;
+    let evidence = evidence?.or_else(|| Evidence::of(&path));
+    if evidence.is_none() {
+        map.leaf().warn(
+            "nothing says whether Vault has rotated: where its answer is lost, it is told again",
+            "write evidence: {path: …, field: …}, of what changes with it",
+        );
+    }
+    Some(Trigger { path, evidence })
+}
+
+fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) -> Option<Duration> {
+    let given = map.given("grace", |leaf| {
+        let grace = leaf.duration(seconds(0, 3650 * DAY))?;
+        if matches!(kind, Some(Kind::Trigger(_))) {
+            leaf.problem("a grace of what Vault rotates: it has no value before the newest", "remove it");
+            return None;
+        }
+        if let Some(nearest) = schedule.and_then(nearest)
+            && grace >= nearest
+        {
+            leaf.problem(
+                "a grace that is not over before the next slot",
+                "make it shorter than the time between two slots",
+            );
+            return None;
+        }
+        Some(grace)
+    })?;
+    let usual = match kind {
+        Some(Kind::Trigger(_)) => Duration::ZERO,
+        // What the keeper's own grace is.
+        _ => Duration::from_secs(60),
+    };
+    Some(given.unwrap_or(usual))
+}
+
+/// Slots must leave room for what lies between them.
+fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
+    if let Some(schedule) = schedule
+        && let Some(nearest) = nearest(schedule)
+        && nearest < schedule.min_interval
+    {
+        leaf.problem(
+            "slots that are nearer to each other than min_interval",
+            "write a schedule with fewer slots, or a shorter min_interval",
+        );
+    }
+}
+
+fn group(leaf: &Leaf<'_>) -> Option<Group> {
+    let mut map = leaf.map()?;
+    let name = map.need("name", "what the group is called", |leaf| leaf.name(SecretName::new));
+    let gap = map.or("min_gap", Duration::from_secs(900), |leaf| leaf.duration(seconds(1, 30 * DAY)));
+    map.finish();
+    Some(Group { name: name?.as_str().to_owned(), min_gap: gap? })
+}
+
+/// `{mount, path}`, in a KV 2 engine.
+fn place(leaf: &Leaf<'_>) -> Option<Place> {
+    let mut map = leaf.map()?;
+    let mounted = map.need("mount", "kv", mount);
+    let path = map.need("path", "rotation", mount);
+    map.finish();
+    Some(Place { mount: mounted?, path: path? })
+}
+
+/// The secrets of this agent that change with what `kind` rotates.
+fn serving(kind: &Kind, secrets: &[keeper::Settings]) -> Vec<SecretName> {
+    let path = |secret: &keeper::Settings| match &secret.kind {
+        keeper::Kind::Kv { path, .. } | keeper::Kind::Lease { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    let changes = match kind {
+        Kind::Generate(generate) => Some(&generate.path),
+        Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| &evidence.path),
+    };
+    let of = |secret: &&keeper::Settings| changes.is_some() && path(secret).as_ref() == changes;
+    secrets.iter().filter(of).map(|secret| secret.name.clone()).collect()
+}

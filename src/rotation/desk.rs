@@ -1,0 +1,148 @@
+//! What a person sees of a rotation's journal, and the two things that a person may write in it.
+//!
+//! Shows no value. Does not rotate: a running agent does.
+
+use super::{
+    Settings,
+    document::Document,
+    journal::{Error as JournalError, Journal},
+    phase::{Phase, State},
+    store::{Store, Written},
+};
+use crate::{
+    clock::Timestamp,
+    vault::{Vault, session::Identity},
+};
+
+/// The way to the journal of one rotation.
+pub struct Desk {
+    journal: Journal,
+}
+
+/// How a rotation stands, by its journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// How far it is.
+    pub phase: Phase,
+    /// The run, if there is one.
+    pub id: Option<String>,
+    /// Its slot, in local time with its offset.
+    pub slot: Option<String>,
+    /// Who has the lease.
+    pub holder: Option<String>,
+    /// Counts the holders.
+    pub epoch: u64,
+    /// The last promotion, else when the journal was made.
+    pub succeeded: Timestamp,
+    /// Slots up to this one are settled.
+    pub settled: Timestamp,
+    /// When the old value is made unusable.
+    pub grace_until: Option<Timestamp>,
+    /// Somebody asked for a run.
+    pub asked: Option<String>,
+    /// Why it waits for a person.
+    pub orphaned: Option<String>,
+}
+
+/// Why the journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Vault refused, did not answer, or has something else there.
+    #[error("{0}")]
+    Journal(String),
+    /// No agent has begun it.
+    #[error("there is no journal: no agent has run this rotation yet")]
+    Missing,
+    /// An agent writes it at the same time.
+    #[error("the journal changes all the time; try again")]
+    Busy,
+    /// There is nothing that waits for a person.
+    #[error("the rotation is {0}, and not orphaned")]
+    NotOrphaned(&'static str),
+}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::Journal(format!("{error}{cause}"))
+    }
+}
+
+/// As often is a write tried that somebody else was faster than.
+const TRIES: usize = 5;
+
+impl Desk {
+    /// The journal of `settings`, read and written as `identity`.
+    #[must_use]
+    pub fn new(settings: &Settings, vault: Vault, identity: Identity) -> Self {
+        Self { journal: Journal::new(Store::new(vault, identity, settings.lease.call), settings) }
+    }
+
+    /// How the rotation stands; `None`: no agent has begun it.
+    ///
+    /// # Errors
+    /// The journal could not be read.
+    pub async fn status(&self) -> Result<Option<Status>, Error> {
+        Ok(self.journal.read().await?.0.map(|document| {
+            let Document { state, run, lease, settled, succeeded, grace_until, asked, orphaned, values: _ } =
+                document;
+            let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();
+            Status {
+                phase: state.phase,
+                id,
+                slot,
+                holder: lease.holder,
+                epoch: lease.epoch,
+                succeeded,
+                settled,
+                grace_until,
+                asked,
+                orphaned,
+            }
+        }))
+    }
+
+    /// Asks the agents for a run as soon as `min_interval` allows, for `reason`.
+    ///
+    /// # Errors
+    /// The journal could not be written.
+    pub async fn ask(&self, reason: &str) -> Result<(), Error> {
+        self.change(|document| {
+            document.asked = Some(reason.to_owned());
+            Ok(())
+        })
+        .await
+    }
+
+    /// A person has looked: the run is dropped, its slot is settled, what consumers read stays.
+    ///
+    /// # Errors
+    /// It is not orphaned, or the journal could not be written.
+    pub async fn unorphan(&self) -> Result<(), Error> {
+        self.change(|document| {
+            if document.state.phase != Phase::Orphaned {
+                return Err(Error::NotOrphaned(document.state.phase.word()));
+            }
+            document.settled =
+                document.run.take().map_or(document.settled, |run| run.slot.max(document.settled));
+            document.state = State::idle();
+            document.values.clear();
+            document.grace_until = None;
+            document.orphaned = None;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn change(&self, change: impl Fn(&mut Document) -> Result<(), Error>) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let (document, version) = self.journal.read().await?;
+            let mut document = document.ok_or(Error::Missing)?;
+            change(&mut document)?;
+            if let Written::As(_) = self.journal.write(&document, version).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Busy)
+    }
+}

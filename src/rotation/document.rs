@@ -1,0 +1,255 @@
+//! The journal of one rotation, as it lies in Vault: what was decided and made, before anything else changed.
+//!
+//! It holds secrets: whoever may read it has them. Pure. Does not speak to Vault.
+
+use super::phase::{Candidate, Phase, State};
+use crate::{clock::Timestamp, secret::SecretValue};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The form of the document; another one is not read.
+const FORM: u32 = 1;
+/// Who decides among replicas: the lease in this document.
+pub(super) const COORDINATION: &str = "vault";
+
+/// One rotation, and the slots before it.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    /// How far it is.
+    pub(super) state: State,
+    /// The values of its candidates.
+    pub(super) values: Vec<(u32, Arc<SecretValue>)>,
+    /// Which run it is; none while idle.
+    pub(super) run: Option<Run>,
+    /// Who works on it.
+    pub(super) lease: Lease,
+    /// Slots up to this one are settled.
+    pub(super) settled: Timestamp,
+    /// The last promotion, else when the document was made.
+    pub(super) succeeded: Timestamp,
+    /// When the old value is made unusable.
+    pub(super) grace_until: Option<Timestamp>,
+    /// Somebody asked for a run, for this reason.
+    pub(super) asked: Option<String>,
+    /// Why it waits for a person.
+    pub(super) orphaned: Option<String>,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Names it, in events too.
+    pub(super) id: String,
+    /// Which slot it is for.
+    pub(super) slot: Timestamp,
+    /// The slot as people read it.
+    pub(super) spelled: String,
+    /// Why a person asked for it, if one did.
+    pub(super) reason: Option<String>,
+}
+
+/// Who works on a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Lease {
+    /// Counts the holders.
+    pub(super) epoch: u64,
+    /// The holder; none: whoever comes first.
+    pub(super) holder: Option<String>,
+    /// Counts the renewals of this holder.
+    pub(super) beat: u64,
+}
+
+/// Why a text is no document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// It is no object, or a field is missing.
+    #[error("the journal is malformed")]
+    Malformed,
+    /// Another version of claviger wrote it.
+    #[error("the journal has another form than this version of claviger reads")]
+    Form,
+    /// Replicas must not differ in this.
+    #[error("the journal says another coordination than the config")]
+    Coordination,
+}
+
+/// As it is written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    v: u32,
+    coordination: String,
+    phase: String,
+    rotation_id: Option<String>,
+    slot: Option<Timestamp>,
+    slot_time: Option<String>,
+    reason: Option<String>,
+    epoch: u64,
+    holder: Option<String>,
+    beat: u64,
+    candidates: Vec<WrittenCandidate>,
+    chosen: Option<u32>,
+    before: u64,
+    after: Option<u64>,
+    settled: Timestamp,
+    succeeded: Timestamp,
+    grace_until: Option<Timestamp>,
+    asked: Option<String>,
+    orphaned: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenCandidate {
+    n: u32,
+    value: Zeroizing<String>,
+    refused: bool,
+}
+
+impl Document {
+    /// The first one: slots from `now` on count.
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            state: State::idle(),
+            values: Vec::new(),
+            run: None,
+            lease: Lease::default(),
+            settled: now,
+            succeeded: now,
+            grace_until: None,
+            asked: None,
+            orphaned: None,
+        }
+    }
+
+    /// The value of candidate `number`.
+    pub(super) fn value(&self, number: u32) -> Option<&Arc<SecretValue>> {
+        self.values.iter().find(|(known, _)| *known == number).map(|(_, value)| value)
+    }
+
+    /// Its JSON text.
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let candidate = |candidate: &Candidate| WrittenCandidate {
+            n: candidate.number,
+            value: Zeroizing::new(
+                self.value(candidate.number).map(|v| v.expose().to_owned()).unwrap_or_default(),
+            ),
+            refused: candidate.refused,
+        };
+        let run = self.run.as_ref();
+        let written = Written {
+            v: FORM,
+            coordination: COORDINATION.to_owned(),
+            phase: self.state.phase.word().to_owned(),
+            rotation_id: run.map(|run| run.id.clone()),
+            slot: run.map(|run| run.slot),
+            slot_time: run.map(|run| run.spelled.clone()),
+            reason: run.and_then(|run| run.reason.clone()),
+            epoch: self.lease.epoch,
+            holder: self.lease.holder.clone(),
+            beat: self.lease.beat,
+            candidates: self.state.candidates.iter().map(candidate).collect(),
+            chosen: self.state.chosen,
+            before: self.state.before,
+            after: self.state.after,
+            settled: self.settled,
+            succeeded: self.succeeded,
+            grace_until: self.grace_until,
+            asked: self.asked.clone(),
+            orphaned: self.orphaned.clone(),
+        };
+        let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
+        let mut out = Zeroizing::new(Vec::with_capacity(4_096 + values));
+        // Into a buffer with room it cannot fail.
+        let _ = serde_json::to_writer(&mut *out, &written);
+        out
+    }
+
+    /// What `json` says.
+    ///
+    /// # Errors
+    /// It is none that we may go on with.
+    pub(super) fn decode(json: &str) -> Result<Self, Unreadable> {
+        let written: Written = serde_json::from_str(json).map_err(|_| Unreadable::Malformed)?;
+        if written.v != FORM {
+            return Err(Unreadable::Form);
+        }
+        if written.coordination != COORDINATION {
+            return Err(Unreadable::Coordination);
+        }
+        let phase = Phase::ALL.into_iter().find(|phase| phase.word() == written.phase);
+        let run = match (written.rotation_id, written.slot, written.slot_time) {
+            (Some(id), Some(slot), Some(spelled)) => Some(Run { id, slot, spelled, reason: written.reason }),
+            _ => None,
+        };
+        let phase = phase.ok_or(Unreadable::Malformed)?;
+        if run.is_none() && phase != Phase::Idle {
+            return Err(Unreadable::Malformed);
+        }
+        let candidates =
+            written.candidates.iter().map(|it| Candidate { number: it.n, refused: it.refused }).collect();
+        let value =
+            |mut it: WrittenCandidate| (it.n, Arc::new(SecretValue::new(std::mem::take(&mut *it.value))));
+        Ok(Self {
+            state: State {
+                phase,
+                candidates,
+                chosen: written.chosen,
+                before: written.before,
+                after: written.after,
+            },
+            values: written.candidates.into_iter().map(value).collect(),
+            run,
+            lease: Lease { epoch: written.epoch, holder: written.holder, beat: written.beat },
+            settled: written.settled,
+            succeeded: written.succeeded,
+            grace_until: written.grace_until,
+            asked: written.asked,
+            orphaned: written.orphaned,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_reads_back_as_it_was_written() {
+        let at: Timestamp = "2026-11-29T08:00:00Z".parse().unwrap();
+        let mut document = Document::new(at);
+        let text = |document: &Document| String::from_utf8(document.encode().to_vec()).unwrap();
+        assert!(Document::decode(&text(&document)).unwrap().run.is_none());
+        document.state =
+            State { chosen: Some(2), after: Some(18), ..State::begun(Some(1), 17).with_another(2) };
+        document.values =
+            [(1, "a"), (2, "b\"\n")].map(|(n, v)| (n, Arc::new(SecretValue::new(v.into())))).into();
+        let run = Run {
+            id: "r".into(),
+            slot: at,
+            spelled: "2026-11-29T03:00:00-05:00".into(),
+            reason: Some("leaked".into()),
+        };
+        document.run = Some(run.clone());
+        document.lease = Lease { epoch: 42, holder: Some("api-7c9d".into()), beat: 3 };
+        document.grace_until = Some(at);
+        let read = Document::decode(&text(&document)).unwrap();
+        assert_eq!((&read.state, read.run.as_ref()), (&document.state, Some(&run)));
+        assert_eq!((&read.lease, read.grace_until), (&document.lease, Some(at)));
+        assert!(read.value(2) == document.value(2) && read.value(2).is_some());
+        assert!(!format!("{read:?}").contains("b\\"));
+    }
+
+    #[test]
+    fn what_cannot_be_gone_on_with_is_refused() {
+        let text = String::from_utf8(Document::new(Timestamp::UNIX_EPOCH).encode().to_vec()).unwrap();
+        for (from, to, expected) in [
+            (r#""v":1"#, r#""v":2"#, Unreadable::Form),
+            (r#":"vault""#, r#":"kubernetes""#, Unreadable::Coordination),
+            (r#":"idle""#, r#":"pending""#, Unreadable::Malformed),
+            (r#":"idle""#, r#":"dancing""#, Unreadable::Malformed),
+            ("{", "", Unreadable::Malformed),
+        ] {
+            assert_eq!(Document::decode(&text.replacen(from, to, 1)).unwrap_err(), expected, "{to}");
+        }
+    }
+}

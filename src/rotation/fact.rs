@@ -1,0 +1,72 @@
+//! What rotations report. Pure.
+
+use super::{
+    phase::{Orphaned, Phase},
+    schedule::Why,
+};
+use crate::{name::RotationName, vault::error::Class};
+
+/// What happened, for the audit and the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// Which rotation.
+    pub rotation: RotationName,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Where in Vault the secret is.
+    pub path: String,
+    /// What was done, or not.
+    pub act: Act,
+    /// How far the run was.
+    pub phase: Phase,
+    /// Which run; none of a slot without one.
+    pub id: Option<String>,
+    /// Why a person asked for it, if one did.
+    pub reason: Option<String>,
+    /// Its slot, in local time with its offset.
+    pub slot: Option<String>,
+    /// The version that consumers read before.
+    pub from: Option<u64>,
+    /// The version that they read now.
+    pub to: Option<u64>,
+    /// Counts the holders of the lease.
+    pub epoch: u64,
+}
+
+/// What was done, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// A run began: its value is in the journal, and nothing else has changed.
+    Started,
+    /// Another replica's run is gone on with.
+    TakenOver,
+    /// The target was told.
+    Set,
+    /// Consumers read the new value.
+    Promoted,
+    /// The time of both values is over.
+    GraceEnded,
+    /// The old value can no longer be had.
+    Revoked,
+    /// A slot is over without a run.
+    Skipped(Why),
+    /// A step did not work.
+    Failed(Failure),
+    /// It waits for a person.
+    Orphaned(Orphaned),
+}
+
+/// Why a step did not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// Vault refused, or did not answer.
+    Vault(Class),
+    /// Somebody else wrote what consumers read: their value stays, and the run ends.
+    Conflict,
+    /// Vault's record does not say that what it was told was done.
+    NotDone,
+    /// The wall clock and Vault's differ too much to begin.
+    Clock,
+    /// The journal cannot be gone on with.
+    Journal,
+}

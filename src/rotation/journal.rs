@@ -1,0 +1,85 @@
+//! The journal of one rotation in Vault: read whole, written whole by check-and-set.
+//!
+//! Does not decide what is written.
+
+use super::{
+    Settings,
+    document::{Document, Unreadable},
+    object::Field,
+    store::{Place, Store, Written},
+};
+use crate::vault::error::Error as VaultError;
+use zeroize::Zeroizing;
+
+/// Where the document is in its KV secret: one field, so that the engine's web page shows it as one.
+const FIELD: &str = "journal";
+
+/// The way to one journal.
+pub(super) struct Journal {
+    store: Store,
+    place: Place,
+}
+
+/// A document and the version that a write of the next one names.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) document: Document,
+    pub(super) version: u64,
+}
+
+/// Why the journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// Vault refused, or did not answer.
+    #[error("the journal of a rotation")]
+    Vault(#[source] VaultError),
+    /// What is there cannot be gone on with.
+    #[error("the journal of a rotation")]
+    Unreadable(#[source] Unreadable),
+}
+
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        Self::Vault(error)
+    }
+}
+
+impl Journal {
+    pub(super) fn new(store: Store, settings: &Settings) -> Self {
+        let Place { mount, path } = &settings.journal;
+        let place = Place { mount: mount.clone(), path: format!("{path}/{}", settings.name) };
+        Self { store, place }
+    }
+
+    /// What is there; without a document, the version that the first one replaces.
+    pub(super) async fn read(&self) -> Result<(Option<Document>, u64), Error> {
+        let newest = self.store.read(&self.place).await?;
+        let Some(fields) = newest.fields else { return Ok((None, newest.version)) };
+        let text = json_of(&fields, FIELD).ok_or(Error::Unreadable(Unreadable::Malformed))?;
+        let document = Document::decode(&text).map_err(Error::Unreadable)?;
+        Ok((Some(document), newest.version))
+    }
+
+    /// Writes `document` if `version` is the newest.
+    pub(super) async fn write(&self, document: &Document, version: u64) -> Result<Written, Error> {
+        let text = document.encode();
+        let mut object = Zeroizing::new(Vec::with_capacity(text.len() + FIELD.len() + 8));
+        object.extend_from_slice(format!(r#"{{"{FIELD}":"#).as_bytes());
+        object.extend_from_slice(&text);
+        object.push(b'}');
+        Ok(self.store.write(&self.place, &object, version).await?)
+    }
+
+    /// Sets the place up for a journal, as far as we may.
+    pub(super) async fn set_up(&self) {
+        if let Err(error) = self.store.keep_few(&self.place).await {
+            tracing::warn!(%error, "the journal keeps as many versions as its engine says");
+        }
+    }
+}
+
+/// The JSON text of a field.
+pub(super) fn json_of(fields: &[Field], name: &str) -> Option<Zeroizing<String>> {
+    let text = fields.iter().find(|(known, _)| known == name).map(|(_, text)| text)?;
+    Some(Zeroizing::new(super::object::json(text).to_owned()))
+}

@@ -1,0 +1,280 @@
+//! One run, step by step, by whoever has its lease: each step is journalled before the next one changes anything.
+//!
+//! Does not decide which step comes next (`phase` does) or whether to begin (`task` does).
+
+use super::{
+    document::{Document, Lease},
+    fact::{Act, Fact, Failure},
+    journal::{self, Entry},
+    lease::Deadline,
+    phase::{self, Applied, Facts, Over, Phase, State, Step, Target},
+    schedule::plus,
+    store::Written,
+    task::Task,
+};
+use crate::{
+    clock, crypto,
+    vault::{backoff, error::Class, error::Error as VaultError},
+};
+use std::time::Duration;
+
+/// As often Vault is told to rotate in one run before the run is given up.
+const TRIES: u32 = 3;
+
+/// A rotation that we have the lease of.
+pub(super) struct Work {
+    pub(super) entry: Entry,
+    pub(super) deadline: Deadline,
+    pub(super) facts: Facts,
+    pub(super) failures: u32,
+}
+
+/// What follows a step.
+enum Next {
+    /// The next step.
+    Step,
+    /// The same again after this time; the lease stays ours.
+    Pause(Duration),
+    /// Nothing more to do for us, or somebody else has it; look again after this time.
+    Leave(Duration),
+}
+
+/// Why a step broke off.
+enum Broken {
+    /// Vault refused, or did not answer.
+    Vault(VaultError),
+    /// Somebody else wrote the journal: it is theirs now.
+    Overtaken,
+}
+
+impl From<VaultError> for Broken {
+    fn from(error: VaultError) -> Self {
+        Self::Vault(error)
+    }
+}
+
+impl From<journal::Error> for Broken {
+    fn from(error: journal::Error) -> Self {
+        match error {
+            journal::Error::Vault(error) => Self::Vault(error),
+            journal::Error::Unreadable(_) => Self::Overtaken,
+        }
+    }
+}
+
+impl Task {
+    /// Goes on until there is something to wait for; gives what is still ours, and how long to wait.
+    pub(super) async fn advance(&mut self, mut work: Work) -> (Option<Work>, Duration) {
+        loop {
+            let step = phase::next(self.driver.target(), &work.entry.document.state, &work.facts);
+            match self.take(&mut work, step).await {
+                Ok(Next::Step) => {}
+                Ok(Next::Pause(wait)) => return (Some(work), wait),
+                Ok(Next::Leave(wait)) => return (None, wait),
+                Err(Broken::Overtaken) => return (None, Duration::ZERO),
+                Err(Broken::Vault(error)) => {
+                    work.failures = work.failures.saturating_add(1);
+                    tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
+                    self.report(&work.entry.document, Act::Failed(Failure::Vault(error.class())));
+                    let wait = backoff::wait(&error, work.failures, crypto::chance());
+                    return (Some(work), wait);
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, work: &mut Work, step: Step) -> Result<Next, Broken> {
+        match step {
+            Step::Look => work.facts.place = Some(self.driver.look(&work.entry.document).await?),
+            Step::Apply(_) => self.apply(work).await?,
+            Step::Promote(number) => {
+                self.fence(work).await?;
+                self.driver.promote(&work.entry.document, number).await?;
+                // What is there now says whether it was us.
+                work.facts.place = None;
+            }
+            Step::Revoke => self.revoke(work).await?,
+            Step::Rest => return self.rest(work).await,
+            Step::Record(state) => return self.record(work, state).await,
+            Step::Retry => {
+                work.failures = work.failures.saturating_add(1);
+                self.report(&work.entry.document, Act::Failed(Failure::NotDone));
+                if self.driver.target() == Target::Vault && work.failures >= TRIES {
+                    return self.give_up(work).await;
+                }
+                work.facts = Facts::default();
+                let error = VaultError::new(Class::Away, "rotating", "not done");
+                return Ok(Next::Pause(backoff::wait(&error, work.failures, crypto::chance())));
+            }
+            Step::GiveUp => {
+                self.report(&work.entry.document, Act::Failed(Failure::Conflict));
+                return self.give_up(work).await;
+            }
+            Step::Orphan(why) => return self.orphan(work, why).await,
+            // Kinds that try values on a target are not built.
+            Step::Probe | Step::Test(_) | Step::Regenerate => {
+                return self.orphan(work, phase::Orphaned::Journal).await;
+            }
+            Step::Nothing => return Ok(Next::Leave(Duration::ZERO)),
+        }
+        Ok(Next::Step)
+    }
+
+    async fn apply(&mut self, work: &mut Work) -> Result<(), Broken> {
+        self.fence(work).await?;
+        match self.driver.apply().await {
+            Ok(()) => {
+                work.facts.applied = Some(Applied::Done);
+                self.report(&work.entry.document, Act::Set);
+            }
+            Err(error) => {
+                let refused = matches!(error.class(), Class::Denied | Class::Missing | Class::Invalid);
+                work.facts.applied = Some(if refused { Applied::Refused } else { Applied::Unknown });
+                tracing::warn!(rotation = %self.settings.name, %error, "Vault did not say that it rotated");
+                self.report(&work.entry.document, Act::Failed(Failure::Vault(error.class())));
+            }
+        }
+        work.facts.place = None;
+        Ok(())
+    }
+
+    async fn revoke(&mut self, work: &mut Work) -> Result<(), Broken> {
+        self.fence(work).await?;
+        self.report(&work.entry.document, Act::GraceEnded);
+        match self.driver.revoke(&work.entry.document).await {
+            Ok(()) => self.report(&work.entry.document, Act::Revoked),
+            // It will be refused again, and must not hold up the next run.
+            Err(error) if matches!(error.class(), Class::Denied | Class::Missing | Class::Invalid) => {
+                tracing::warn!(rotation = %self.settings.name, %error, "the old value stays readable");
+                self.report(&work.entry.document, Act::Failed(Failure::Vault(error.class())));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        work.facts.revoked = Some(());
+        Ok(())
+    }
+
+    /// During the grace nobody needs the lease.
+    async fn rest(&mut self, work: &mut Work) -> Result<Next, Broken> {
+        let (now, until) = (clock::now(), work.entry.document.grace_until);
+        match until.filter(|until| *until > now) {
+            None => {
+                work.facts.grace = Some(Over::Yes);
+                Ok(Next::Step)
+            }
+            Some(_) => {
+                let mut document = work.entry.document.clone();
+                document.lease.holder = None;
+                self.write(work, document).await?;
+                Ok(Next::Leave(Duration::ZERO))
+            }
+        }
+    }
+
+    async fn record(&mut self, work: &mut Work, state: State) -> Result<Next, Broken> {
+        let mut document = work.entry.document.clone();
+        let now = clock::now();
+        let phase = state.phase;
+        document.state = state;
+        match phase {
+            Phase::Promoted => {
+                document.succeeded = now;
+                document.settled = document.run.as_ref().map_or(now, |run| run.slot.max(document.settled));
+                document.grace_until = Some(plus(now, self.settings.grace));
+                self.write(work, document).await?;
+                self.promoted(&work.entry.document);
+            }
+            Phase::Idle => {
+                end(&mut document);
+                self.write(work, document).await?;
+                return Ok(Next::Leave(Duration::ZERO));
+            }
+            _ => self.write(work, document).await?,
+        }
+        work.facts = Facts { tested: work.facts.tested, ..Facts::default() };
+        work.failures = 0;
+        Ok(Next::Step)
+    }
+
+    /// The run ends without a promotion; its slot is settled.
+    async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
+        let mut document = work.entry.document.clone();
+        document.settled =
+            document.run.as_ref().map_or(document.settled, |run| run.slot.max(document.settled));
+        document.state = State::idle();
+        end(&mut document);
+        self.write(work, document).await?;
+        Ok(Next::Leave(Duration::ZERO))
+    }
+
+    async fn orphan(&mut self, work: &mut Work, why: phase::Orphaned) -> Result<Next, Broken> {
+        let mut document = work.entry.document.clone();
+        document.state.phase = Phase::Orphaned;
+        document.orphaned = Some(why.word().to_owned());
+        document.lease.holder = None;
+        self.write(work, document).await?;
+        self.report(&work.entry.document, Act::Orphaned(why));
+        Ok(Next::Leave(Duration::ZERO))
+    }
+
+    /// Makes sure that the next call is over before anybody else may begin one.
+    async fn fence(&mut self, work: &mut Work) -> Result<(), Broken> {
+        if work.deadline.allows(clock::since_boot(), self.settings.lease) {
+            return Ok(());
+        }
+        self.write(work, work.entry.document.clone()).await
+    }
+
+    /// Writes the journal, which renews the lease.
+    async fn write(&mut self, work: &mut Work, mut document: Document) -> Result<(), Broken> {
+        document.lease.beat = document.lease.beat.saturating_add(1);
+        let asked = clock::since_boot();
+        match self.journal.write(&document, work.entry.version).await? {
+            Written::As(version) => {
+                work.entry = Entry { document, version };
+                work.deadline = Deadline::of(asked, self.settings.lease);
+                self.board.note(&self.settings.name, &work.entry.document, None);
+                Ok(())
+            }
+            Written::Overtaken => Err(Broken::Overtaken),
+        }
+    }
+
+    /// Gives the lease up, so that nobody has to wait for its end. No call of ours is under way.
+    pub(super) async fn release(&mut self, mut work: Work) {
+        let mut document = work.entry.document.clone();
+        document.lease.holder = None;
+        if self.write(&mut work, document).await.is_err() {
+            tracing::info!(rotation = %self.settings.name, "another replica goes on when the lease is over");
+        }
+    }
+
+    /// What happened to the run of `document`.
+    pub(super) fn report(&self, document: &Document, act: Act) {
+        let run = document.run.as_ref();
+        let before = document.state.before;
+        let fact = Fact {
+            rotation: self.settings.name.clone(),
+            kind: self.settings.kind.word(),
+            path: self.settings.kind.path().to_owned(),
+            act,
+            phase: document.state.phase,
+            id: run.map(|run| run.id.clone()),
+            reason: run.and_then(|run| run.reason.clone()),
+            slot: run.map(|run| run.spelled.clone()),
+            from: Some(before).filter(|before| *before > 0 && run.is_some()),
+            to: document.state.after,
+            epoch: document.lease.epoch,
+        };
+        // Nobody listens any more only when the process is about to end.
+        let _ = self.facts.send(fact);
+    }
+}
+
+fn end(document: &mut Document) {
+    document.run = None;
+    document.values.clear();
+    document.grace_until = None;
+    document.orphaned = None;
+    document.lease = Lease { holder: None, ..document.lease.clone() };
+}

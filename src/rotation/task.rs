@@ -1,0 +1,322 @@
+//! The task behind one rotation: waits for its slot, begins it or watches who did, and goes on with what others left.
+//!
+//! One task a rotation, on every replica. Does not keep secrets: whoever keeps one is told to look again.
+
+use super::{
+    Settings,
+    document::{Document, Lease, Run},
+    driver::{Driver, Prepared},
+    fact::{Act, Fact, Failure},
+    group,
+    journal::{Entry, Error, Journal},
+    lease::{Deadline, Watch},
+    phase::{Facts, Phase, State},
+    run::Work,
+    schedule::{self, Past, Skipped, Turn},
+    standing::Board,
+    store::{Store, Written},
+};
+use crate::{
+    clock::{self, Timestamp},
+    crypto,
+    keeper::Keeper,
+    vault::{Vault, backoff, error::Class, session::Identity},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How often the journal of a rotation at rest is read at least.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
+/// How often the journal is read while another replica works.
+const BUSY_LOOK: Duration = Duration::from_secs(1);
+/// A rotation does not begin while the wall clocks differ by more.
+const SKEW: Duration = Duration::from_secs(60);
+
+/// What all rotations share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The way to Vault.
+    pub vault: Vault,
+    /// Whoever keeps the secrets.
+    pub keeper: Keeper,
+    /// Names this process among all replicas, and no earlier start of it.
+    pub holder: Arc<str>,
+    /// Where facts go.
+    pub facts: mpsc::UnboundedSender<Fact>,
+    /// Where it is seen how rotations stand.
+    pub board: Board,
+}
+
+/// The task of one rotation.
+pub struct Task {
+    pub(super) settings: Settings,
+    pub(super) driver: Driver,
+    pub(super) journal: Journal,
+    pub(super) facts: mpsc::UnboundedSender<Fact>,
+    pub(super) board: Board,
+    store: Store,
+    keeper: Keeper,
+    holder: Arc<str>,
+    watch: Watch,
+    /// The last lease that we took.
+    ours: Option<u64>,
+    /// The last promotion that is known here.
+    promoted: Option<Timestamp>,
+    failures: u32,
+}
+
+impl Task {
+    /// A rotation that is done as `identity`; nothing is sent before it runs.
+    #[must_use]
+    pub fn new(settings: Settings, identity: Identity, shared: Shared) -> Self {
+        let Shared { vault, keeper, holder, facts, board } = shared;
+        let store = Store::new(vault, identity, settings.lease.call);
+        Self {
+            driver: Driver::new(settings.kind.clone(), store.clone()),
+            journal: Journal::new(store.clone(), &settings),
+            settings,
+            facts,
+            board,
+            store,
+            keeper,
+            holder,
+            watch: Watch::default(),
+            ours: None,
+            promoted: None,
+            failures: 0,
+        }
+    }
+
+    /// Runs until `stop`. What is under way then is left to the next replica, or to the next start.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut state = self.store.state();
+        let mut work = None;
+        loop {
+            let turn = async {
+                match work.take() {
+                    Some(work) => self.advance(work).await,
+                    None => self.look().await,
+                }
+            };
+            let wait = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                (kept, wait) = turn => {
+                    work = kept;
+                    wait
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    if let Some(work) = work.take() {
+                        self.release(work).await;
+                    }
+                    return;
+                }
+                Ok(()) = state.changed() => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Looks at the journal, and does what is to be done; gives what is ours then, and how long to wait.
+    async fn look(&mut self) -> (Option<Work>, Duration) {
+        match self.turn().await {
+            Ok(next) => {
+                self.failures = 0;
+                next
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                (None, self.failed(&error))
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(Option<Work>, Duration), Error> {
+        let asked = clock::since_boot();
+        let (document, version) = self.journal.read().await?;
+        let now = clock::now();
+        let Some(document) = document else {
+            self.journal.write(&Document::new(now), version).await?;
+            self.journal.set_up().await;
+            return Ok((None, Duration::ZERO));
+        };
+        self.notice(&document);
+        if document.state.phase == Phase::Idle {
+            return self.idle(Entry { document, version }, now).await;
+        }
+        self.board.note(&self.settings.name, &document, None);
+        let lease = &document.lease;
+        // What we wrote and had no answer to: no call of ours is under way.
+        let is_ours = lease.holder.as_deref() == Some(&*self.holder) && Some(lease.epoch) == self.ours;
+        let may_take = self.watch.may_take(lease, asked, clock::since_boot(), self.settings.lease) || is_ours;
+        match (document.state.phase, document.grace_until) {
+            (Phase::Orphaned, _) => Ok((None, self.idle_look())),
+            (Phase::Grace, Some(until)) if until > now => {
+                Ok((None, until_then(until, now).min(self.idle_look())))
+            }
+            _ if may_take => self.take_over(Entry { document, version }).await,
+            _ => Ok((None, BUSY_LOOK)),
+        }
+    }
+
+    /// No run: begins the next one if it is due.
+    async fn idle(&mut self, entry: Entry, now: Timestamp) -> Result<(Option<Work>, Duration), Error> {
+        let document = &entry.document;
+        let (name, schedule) = (&self.settings.name, &self.settings.schedule);
+        let mut past = Past { settled: document.settled, succeeded: document.succeeded, not_before: None };
+        let mut turn = schedule.decide(name, &past, now);
+        let rested = schedule::plus(document.succeeded, schedule.min_interval);
+        if document.asked.is_some() && rested <= now {
+            turn.act = schedule::Act::Begin(now);
+        }
+        if let schedule::Act::Begin(slot) = turn.act
+            && let Some(free) = group::claim(&self.store, &self.settings, slot, now).await?
+        {
+            past.not_before = Some(free);
+            turn = schedule.decide(name, &past, now);
+        }
+        let Turn { skipped, act } = turn;
+        let until = match act {
+            schedule::Act::Begin(slot) => return self.begin(entry, slot, &skipped).await,
+            schedule::Act::Wait(until) => until,
+        };
+        self.board.note(name, document, Some(until));
+        if let Some(last) = skipped.last() {
+            let mut document = document.clone();
+            document.settled = last.slot;
+            if let Written::As(_) = self.journal.write(&document, entry.version).await? {
+                self.skipped(&document, &skipped);
+            }
+            return Ok((None, Duration::ZERO));
+        }
+        Ok((None, until_then(until, now).min(self.idle_look())))
+    }
+
+    /// Begins a run for `slot`: its value is in the journal before anything else changes.
+    async fn begin(
+        &mut self,
+        entry: Entry,
+        slot: Timestamp,
+        skipped: &[Skipped],
+    ) -> Result<(Option<Work>, Duration), Error> {
+        let Entry { mut document, version } = entry;
+        if self.store.skew() > SKEW {
+            self.report(&document, Act::Failed(Failure::Clock));
+            return Ok((None, self.idle_look()));
+        }
+        let Prepared { before, value } = self.driver.prepare().await?;
+        document.state = State::begun(value.is_some().then_some(1), before);
+        document.values = value.map(|value| (1, Arc::new(value))).into_iter().collect();
+        let spelled = self.settings.schedule.spell(slot);
+        let id = crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
+        document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
+        document.orphaned = None;
+        match self.claim(document, version).await? {
+            Some(work) => {
+                self.skipped(&work.entry.document, skipped);
+                self.report(&work.entry.document, Act::Started);
+                Ok(self.advance(work).await)
+            }
+            None => Ok((None, Duration::ZERO)),
+        }
+    }
+
+    /// Goes on with what another holder left, or with the end of a grace.
+    async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
+        let Entry { document, version } = entry;
+        let from_grace = document.state.phase == Phase::Grace;
+        match self.claim(document, version).await? {
+            Some(work) => {
+                if !from_grace {
+                    self.report(&work.entry.document, Act::TakenOver);
+                }
+                Ok(self.advance(work).await)
+            }
+            None => Ok((None, Duration::ZERO)),
+        }
+    }
+
+    /// Takes the lease and writes `document`, in one: `None`: somebody else was faster.
+    async fn claim(&mut self, mut document: Document, version: u64) -> Result<Option<Work>, Error> {
+        let epoch = document.lease.epoch.saturating_add(1);
+        document.lease = Lease { epoch, holder: Some(self.holder.to_string()), beat: 0 };
+        let asked = clock::since_boot();
+        self.ours = Some(epoch);
+        match self.journal.write(&document, version).await? {
+            Written::Overtaken => Ok(None),
+            Written::As(version) => {
+                self.board.note(&self.settings.name, &document, None);
+                let deadline = Deadline::of(asked, self.settings.lease);
+                let entry = Entry { document, version };
+                Ok(Some(Work { entry, deadline, facts: Facts::default(), failures: 0 }))
+            }
+        }
+    }
+
+    /// Consumers read a new value: whoever keeps it here looks at once.
+    pub(super) fn promoted(&mut self, document: &Document) {
+        self.report(document, Act::Promoted);
+        self.promoted = Some(document.succeeded);
+        self.look_again();
+    }
+
+    /// Another replica may have promoted.
+    fn notice(&mut self, document: &Document) {
+        if self.promoted.replace(document.succeeded).is_some_and(|known| known != document.succeeded) {
+            self.look_again();
+        }
+    }
+
+    fn look_again(&self) {
+        for name in &self.settings.serves {
+            self.keeper.look_again(name);
+        }
+    }
+
+    fn skipped(&self, document: &Document, skipped: &[Skipped]) {
+        for Skipped { slot, why } in skipped {
+            let run = Run {
+                id: String::new(),
+                slot: *slot,
+                spelled: self.settings.schedule.spell(*slot),
+                reason: None,
+            };
+            let of = Document { run: Some(run), state: State::idle(), ..document.clone() };
+            self.report(&of, Act::Skipped(*why));
+        }
+    }
+
+    /// Says that the journal could not be looked at, or a run not begun; gives how long to wait.
+    fn failed(&self, error: &Error) -> Duration {
+        let name = &self.settings.name;
+        let (failure, wait) = match error {
+            Error::Vault(error) => {
+                // The login is not over, or down: what is wrong is told there.
+                let wait = backoff::wait(error, self.failures, crypto::chance());
+                if error.class() == Class::Away {
+                    return wait.min(BUSY_LOOK);
+                }
+                tracing::warn!(rotation = %name, %error, "no rotation");
+                (Failure::Vault(error.class()), wait)
+            }
+            Error::Unreadable(error) => {
+                tracing::error!(rotation = %name, %error, "no rotation: a person must look at its journal");
+                (Failure::Journal, self.idle_look())
+            }
+        };
+        self.report(&Document::new(clock::now()), Act::Failed(failure));
+        wait
+    }
+
+    fn idle_look(&self) -> Duration {
+        IDLE_LOOK.min(self.settings.lease.ttl)
+    }
+}
+
+fn until_then(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
+}

@@ -1,0 +1,136 @@
+//! What is counted and measured of rotations.
+//!
+//! Labels are names of the config and words of closed sets.
+
+use super::metrics::add;
+use crate::name::RotationName;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use std::time::Duration;
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Rotations {
+    promoted: Family<Rotation, Counter>,
+    failures: Family<Failure, Counter>,
+    skipped: Family<Skip, Counter>,
+    transitions: Family<Rotation, Counter>,
+}
+
+/// How one rotation stands at the moment of a scrape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationGauge {
+    /// Which.
+    pub name: RotationName,
+    /// The word of its phase.
+    pub phase: &'static str,
+    /// Since its last promotion, else since its journal was made.
+    pub age: Duration,
+    /// When the next run begins, in seconds since 1970.
+    pub next: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rotation {
+    rotation: RotationName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failure {
+    rotation: RotationName,
+    phase: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Skip {
+    rotation: RotationName,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Phase {
+    rotation: RotationName,
+    phase: &'static str,
+}
+
+impl Rotations {
+    /// Counts one promotion by this replica.
+    pub fn promoted(&self, rotation: &RotationName) {
+        self.promoted.get_or_create(&Rotation { rotation: rotation.clone() }).inc();
+    }
+
+    /// Counts one step that failed.
+    pub fn failed(&self, rotation: &RotationName, phase: &'static str, reason: &'static str) {
+        self.failures.get_or_create(&Failure { rotation: rotation.clone(), phase, reason }).inc();
+    }
+
+    /// Counts one slot without a run.
+    pub fn skipped(&self, rotation: &RotationName, reason: &'static str) {
+        self.skipped.get_or_create(&Skip { rotation: rotation.clone(), reason }).inc();
+    }
+
+    /// Counts one run that this replica took over from another.
+    pub fn taken_over(&self, rotation: &RotationName) {
+        self.transitions.get_or_create(&Rotation { rotation: rotation.clone() }).inc();
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("rotation_promotions", "New values that consumers read", self.promoted.clone());
+        registry.register("rotation_failures", "Steps that failed", self.failures.clone());
+        registry.register("rotation_skipped", "Slots without a run", self.skipped.clone());
+        registry.register(
+            "rotation_lease_transitions",
+            "Runs taken over from another",
+            self.transitions.clone(),
+        );
+    }
+}
+
+impl RotationGauge {
+    pub(super) fn register(all: &[Self], registry: &mut Registry) {
+        let of = |gauge: &Self| Rotation { rotation: gauge.name.clone() };
+        let phases =
+            all.iter().map(|gauge| (Phase { rotation: gauge.name.clone(), phase: gauge.phase }, 1.0));
+        add(registry, "rotation_phase", "1 for the phase that a rotation is in", phases);
+        let ages = all.iter().map(|gauge| (of(gauge), gauge.age.as_secs_f64()));
+        add(registry, "rotation_age_seconds", "Since the last promotion", ages);
+        let next = all.iter().filter_map(|gauge| Some((of(gauge), gauge.next? as f64)));
+        add(registry, "rotation_next_timestamp", "When the next run begins", next);
+        let orphaned = all.iter().map(|gauge| (of(gauge), if gauge.phase == "orphaned" { 1.0 } else { 0.0 }));
+        add(registry, "rotation_orphaned", "1 while a rotation waits for a person", orphaned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::metrics::*, *};
+
+    #[test]
+    fn every_name_is_the_one_that_dashboards_use() {
+        let metrics = Metrics::new();
+        let name = RotationName::new("webhook").unwrap();
+        metrics.rotations().promoted(&name);
+        metrics.rotations().failed(&name, "pending", "conflict");
+        metrics.rotations().skipped(&name, "missed");
+        metrics.rotations().taken_over(&name);
+        let gauge =
+            RotationGauge { name, phase: "grace", age: Duration::from_secs(60), next: Some(1_795_000_000) };
+        let text = metrics.scrape(&Gauges { rotations: vec![gauge], ..Gauges::default() });
+        for expected in [
+            r#"rotation_promotions_total{rotation="webhook"} 1"#,
+            r#"rotation_failures_total{rotation="webhook",phase="pending",reason="conflict"} 1"#,
+            r#"rotation_skipped_total{rotation="webhook",reason="missed"} 1"#,
+            r#"rotation_lease_transitions_total{rotation="webhook"} 1"#,
+            r#"rotation_phase{rotation="webhook",phase="grace"} 1.0"#,
+            r#"rotation_age_seconds{rotation="webhook"} 60.0"#,
+            r#"rotation_next_timestamp{rotation="webhook"} 1795000000.0"#,
+            r#"rotation_orphaned{rotation="webhook"} 0.0"#,
+        ] {
+            assert!(text.lines().any(|line| line == expected), "no `{expected}` in\n{text}");
+        }
+    }
+}

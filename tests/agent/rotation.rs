@@ -1,0 +1,224 @@
+//! A rotation whose process dies, or whose answers are lost, at each of its calls to Vault.
+#![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
+
+use crate::support::{Bench, bench::until};
+use claviger::{
+    keeper::Keeper,
+    name::{IdentityName, RotationName},
+    rotation::{
+        Kind, Settings,
+        desk::Desk,
+        fact::{Act, Fact},
+        generate::{Generate, Source},
+        lease::Terms,
+        schedule::{Policy, Schedule, When},
+        standing::Board,
+        store::Place,
+        task::{Shared, Task},
+    },
+    vault::{
+        Budget,
+        session::{Identity, State},
+    },
+};
+use devvault::{DevVault, Fault, Matcher, RoleSettings, Times};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// More calls than any run makes.
+const CALLS: usize = 60;
+
+/// A Vault with the secret `webhook`, and an identity that may rotate it.
+struct Scene {
+    dev: DevVault,
+    bench: Bench,
+    identity: Identity,
+    settings: Settings,
+    facts: mpsc::UnboundedReceiver<Fact>,
+    facts_in: mpsc::UnboundedSender<Fact>,
+}
+
+fn generate() -> Kind {
+    let source = Source::Characters { length: 20, alphabet: "abc".into() };
+    Kind::Generate(Generate { path: "secret/webhook".into(), field: "key".into(), source })
+}
+
+impl Scene {
+    /// A journal is there, and a run is asked for.
+    async fn new(kind: Kind) -> Scene {
+        let dev = DevVault::new();
+        dev.mount("secret", devvault::Kind::KvV2);
+        dev.put_kv("secret/webhook", &[("key", "first"), ("url", "https://hook")]);
+        dev.policy("reports", &[("secret/*", &["create", "read", "update"])]);
+        let ids = dev.approle("approle", "reports", RoleSettings::policies(&["reports"]).ttl(DAY));
+        let budget = Budget { calls_per_second: 1_000_000, burst: 1_000_000 };
+        let mut bench = Bench::with(&[("http://127.0.0.1:8200", &dev)], budget);
+        let login = bench.approle(&ids);
+        let mut identity = bench.identity(login);
+        drop(until(&mut identity, |state| matches!(state, State::Live(_))).await);
+        let settings = Settings {
+            name: RotationName::new("webhook").unwrap(),
+            identity: IdentityName::new("reports").unwrap(),
+            kind,
+            schedule: Schedule {
+                when: When::Every(DAY),
+                window: DAY,
+                jitter: Duration::ZERO,
+                missed: Policy::OnceInWindow,
+                max_lateness: None,
+                max_age: None,
+                min_interval: Duration::ZERO,
+                blackouts: Vec::new(),
+            },
+            grace: Duration::ZERO,
+            journal: Place { mount: "secret".into(), path: "rotation".into() },
+            group: None,
+            // Leases run by the machine's own clock, which no test can stop: a short one ends soon.
+            lease: Terms { ttl: Duration::from_millis(40), call: Duration::from_millis(10) },
+            serves: Vec::new(),
+        };
+        let (facts_in, facts) = mpsc::unbounded_channel();
+        let scene = Scene { dev, bench, identity, settings, facts, facts_in };
+        let mut first = scene.start("first");
+        let desk = scene.desk();
+        while desk.status().await.unwrap().is_none() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        first.shutdown().await;
+        desk.ask("a test").await.unwrap();
+        scene
+    }
+
+    fn desk(&self) -> Desk {
+        Desk::new(&self.settings, self.bench.vault.clone(), self.identity.clone())
+    }
+
+    /// A replica at work.
+    fn start(&self, holder: &str) -> JoinSet<()> {
+        let shared = Shared {
+            vault: self.bench.vault.clone(),
+            keeper: Keeper::default(),
+            holder: holder.into(),
+            facts: self.facts_in.clone(),
+            board: Board::default(),
+        };
+        let task = Task::new(self.settings.clone(), self.identity.clone(), shared);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task.run(CancellationToken::new()));
+        tasks
+    }
+
+    /// Does `fault` to call number `at` from now, and tells when it is made.
+    fn script(&self, at: usize, fault: Fault) -> Arc<Notify> {
+        let (seen, hit) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+        let told = Arc::clone(&hit);
+        let is_it = move |_: &devvault::Call| {
+            let is_it = seen.fetch_add(1, Ordering::Relaxed) == at;
+            if is_it {
+                told.notify_one();
+            }
+            is_it
+        };
+        self.dev.script(Matcher::any().role("reports").when(is_it), fault, Times::Always);
+        hit
+    }
+
+    /// The run that was asked for is over.
+    async fn rested(&self) {
+        loop {
+            let journal = self.read("secret/data/rotation/webhook").await["data"]["journal"].clone();
+            assert_ne!(journal["phase"], "orphaned");
+            if journal["phase"] == "idle" && journal["asked"].is_null() {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn version(&self) -> u64 {
+        self.read("secret/metadata/webhook").await["current_version"].as_u64().unwrap()
+    }
+
+    /// As root, whose calls no script is about.
+    async fn read(&self, path: &str) -> serde_json::Value {
+        let request =
+            http::Request::get(format!("/v1/{path}")).header("x-vault-token", self.dev.root_token());
+        let answer = self.dev.answer(request.body(bytes::Bytes::new()).unwrap()).await;
+        let json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+        json["data"].clone()
+    }
+
+    fn facts(&mut self) -> Vec<Act> {
+        std::iter::from_fn(|| self.facts.try_recv().ok()).map(|fact| fact.act).collect()
+    }
+}
+
+/// Runs it with the process gone at call `at`, as often as `deaths` says; gives whether there was such a call.
+async fn survives(kind: Kind, at: usize, deaths: usize) -> bool {
+    let mut scene = Scene::new(kind).await;
+    for death in 0..deaths {
+        let hit = scene.script(at, Fault::Hang);
+        let mut replica = scene.start(&format!("replica-{death}"));
+        let died = tokio::select! {
+            biased;
+            () = hit.notified() => true,
+            () = scene.rested() => false,
+        };
+        replica.shutdown().await;
+        scene.dev.clear_scripts();
+        if !died {
+            assert_eq!(scene.version().await, 2);
+            return false;
+        }
+    }
+    let mut last = scene.start("last");
+    scene.rested().await;
+    last.shutdown().await;
+    let acts = scene.facts();
+    assert_eq!(scene.version().await, 2, "gone at call {at}: {acts:?}");
+    true
+}
+
+async fn survives_everywhere(kind: Kind, deaths: usize) {
+    let mut at = 0;
+    while survives(kind.clone(), at, deaths).await {
+        at += 1;
+        assert!(at < CALLS, "it never comes to rest");
+    }
+    assert!(at > 6, "a run has more than {at} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_at_any_call_of_a_run_leaves_one_new_value() {
+    survives_everywhere(generate(), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_processes_that_die_at_the_same_call_leave_one_new_value() {
+    survives_everywhere(generate(), 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_makes_no_second_value() {
+    for at in 0..20 {
+        let mut scene = Scene::new(generate()).await;
+        scene.script(at, Fault::LoseAnswer);
+        let mut replica = scene.start("only");
+        scene.rested().await;
+        replica.shutdown().await;
+        let acts = scene.facts();
+        assert_eq!(scene.version().await, 2, "lost at call {at}: {acts:?}");
+    }
+}
