@@ -6,15 +6,22 @@ use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why};
 use crate::{
     approval::{self, Grant},
     audit::event::{Event, Outcome, Resource, VaultRef},
-    forward::Answer,
+    forward::{Answer, lease},
     peer::{Peer, Since},
-    policy::{self, Denial, Permit, forward::Forwarding, pattern::Malformed},
+    policy::{
+        self, Denial, Permit,
+        forward::{Forwarding, Own},
+        pattern::Malformed,
+    },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
 /// The longest part of a path that an event shows, in characters.
 const SHOWN: usize = 512;
+
+/// When a workload that has all the leases it may have should ask again.
+const FULL: Duration = Duration::from_secs(1);
 
 /// The result of something that is on record as intended. Dropped before there is one, that is on record.
 struct Pending {
@@ -36,11 +43,27 @@ impl Access {
         let Some(forward) = &self.parts.forward else {
             return Err(refuse(Why::NotForwarded(crate::forward::Error::NoToken(None).into())));
         };
+        if self.leases.are_full() {
+            return Err(refuse(Why::RateLimited(FULL)));
+        }
         let pending = self.intend(peer, call, &grant, arrival).await?;
         let answered = forward.send(&grant, call).await;
         pending.settle();
         match answered {
-            Ok(answer) => Ok(Done::Forwarded(grant, answer)),
+            Ok(answer) => {
+                let subject = grant.permit().subject();
+                if let Some(lease) = answer.lease.as_ref().filter(|_| answer.status < 300) {
+                    self.bind(peer, subject.path.as_str(), Arc::clone(lease));
+                }
+                if subject.own == Some(Own::Lease)
+                    && subject.path.as_str().ends_with("/revoke")
+                    && answer.status < 300
+                    && let Some(ended) = lease::named(&call.body)
+                {
+                    self.released(&ended);
+                }
+                Ok(Done::Forwarded(grant, answer))
+            }
             Err(error) => Err(refuse(Why::NotForwarded(Box::new(error)))),
         }
     }
@@ -52,7 +75,12 @@ impl Access {
             return Err(Denial::Wrapped.into());
         }
         let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
-        Ok(policy::decide_forward(&rules.policy, peer, target)?)
+        let permit = policy::decide_forward(&rules.policy, peer, target)?;
+        let is_its_own = || lease::named(&call.body).is_some_and(|id_hash| self.leases.has(&id_hash));
+        if permit.subject().own == Some(Own::Lease) && !is_its_own() {
+            return Err(Denial::Never.into());
+        }
+        Ok(permit)
     }
 
     /// Puts on record what is about to be changed.
@@ -65,7 +93,7 @@ impl Access {
     ) -> Result<Pending, Refusal> {
         let subject = grant.permit().subject();
         let access = Arc::clone(self);
-        if !subject.operation.changes() || subject.own.is_some() {
+        if !subject.operation.changes() || is_answered_here(subject) {
             return Ok(Pending { access, event: None });
         }
         let mut event = self.blank(Type::VaultIntent, Some(peer));
@@ -101,6 +129,11 @@ impl Drop for Pending {
     }
 }
 
+/// Whether nothing of it reaches Vault as it is.
+fn is_answered_here(subject: &Forwarding) -> bool {
+    subject.own.is_some_and(|own| own != Own::Lease)
+}
+
 /// What was asked for: as it was permitted, else as far as it was understood.
 pub(super) fn describe(event: &mut Event, call: &Call, subject: Option<&Forwarding>) {
     let target = call.target.as_ref().ok();
@@ -123,11 +156,16 @@ pub(super) fn describe(event: &mut Event, call: &Call, subject: Option<&Forwardi
 pub(super) fn answered(event: &mut Event, call: &Call, grant: &Grant<Forwarding>, answer: &Answer) {
     let subject = grant.permit().subject();
     describe(event, call, Some(subject));
-    event.kind = if subject.operation.changes() && subject.own.is_none() {
+    event.kind = if subject.operation.changes() && !is_answered_here(subject) {
         Type::VaultResult
     } else {
         Type::VaultCalled
     };
+    if let Some(resource) = &mut event.resource {
+        let named = || lease::named(&call.body).filter(|_| subject.own == Some(Own::Lease));
+        let made = answer.lease.as_ref().map(|lease| lease.id_hash.clone());
+        resource.lease_id_hash = made.or_else(named);
+    }
     let vault = event.vault.get_or_insert_default();
     vault.request_id.clone_from(&answer.request_id);
     event.reason = reason(answer.status);

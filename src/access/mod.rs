@@ -5,6 +5,7 @@
 
 mod call;
 mod forward;
+mod leases;
 mod limits;
 mod outcome;
 mod record;
@@ -51,7 +52,7 @@ pub use crate::{
         value::{Content, LeaseTerms, Value},
     },
     policy::{
-        Denial,
+        Bridge, Denial,
         forward::{Operation, Target},
         pattern::{Malformed, Path},
         upstream::canonical,
@@ -67,6 +68,7 @@ pub struct Access {
     floods: Mutex<Floods>,
     started: Instant,
     provers: peer::Provers,
+    leases: leases::Leases,
     parts: Parts,
 }
 
@@ -153,7 +155,8 @@ impl Access {
         let attestor = parts.attestor.clone();
         let provers = peer::Provers { attestor, ..peer::Provers::default() };
         let (rates, floods) = (Mutex::default(), Mutex::default());
-        Self { workload, rules, rates, floods, started: Instant::now(), provers, parts }
+        let (started, leases) = (Instant::now(), leases::Leases::default());
+        Self { workload, rules, rates, floods, started, provers, leases, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.
@@ -296,14 +299,14 @@ impl Access {
         }
     }
 
-    /// The names of the rules that speak of this peer's workload.
+    /// The names of the rules that speak of this peer's workload, the level that it requires, and whether it may have a bridge.
     ///
     /// # Errors
     /// The settings changed, and the peer may no longer be here.
-    pub async fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level), Why> {
+    pub async fn rules_of(&self, peer: &Peer) -> Result<(Vec<RuleName>, Level, Bridge), Why> {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
-        Ok((rules.policy.rules().cloned().collect(), rules.peer.level))
+        Ok((rules.policy.rules().cloned().collect(), rules.peer.level, rules.policy.bridge()))
     }
 
     async fn list(&self, peer: &Peer) -> Result<Vec<(SecretName, Option<Held>)>, Refusal> {

@@ -5,8 +5,8 @@
 use super::{Content, upstream, value};
 use crate::{
     access::{
-        Act, Answer, Answered, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason, TurnedAway,
-        Unaudited, Why, Wish,
+        Act, Answer, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason,
+        TurnedAway, Unaudited, Why, Wish,
     },
     clock,
     name::{RuleName, SecretName, WorkloadName},
@@ -256,7 +256,7 @@ pub(super) fn bad(bad: &Bad) -> Response<Content> {
 }
 
 /// What we see of the peer.
-pub(super) fn whoami(peer: &Peer, rules: &[RuleName], required: Level) -> Response<Content> {
+pub(super) fn whoami(peer: &Peer, rules: &[RuleName], required: Level, bridge: Bridge) -> Response<Content> {
     let pid = peer.pid().map_or_else(|| "hidden".into(), serde_json::Value::from);
     json(&WhoAmI {
         workload: peer.workload().as_str(),
@@ -267,7 +267,7 @@ pub(super) fn whoami(peer: &Peer, rules: &[RuleName], required: Level) -> Respon
         level: peer.level().word(),
         level_required: required.word(),
         rules: rules.iter().map(RuleName::as_str).collect(),
-        bridge: "deny",
+        bridge: bridge.word(),
     })
 }
 

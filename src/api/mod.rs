@@ -74,9 +74,9 @@ pub async fn serve(
             Err(unaudited) => answer::unaudited(&unaudited).into(),
         },
         Ok(Asked::WhoAmI) => match access.rules_of(peer).await {
-            Ok((rules, required)) => {
+            Ok((rules, required, bridge)) => {
                 access.observe_other(peer, None);
-                answer::whoami(peer, &rules, required).into()
+                answer::whoami(peer, &rules, required, bridge).into()
             }
             Err(why) => {
                 access.observe_other(peer, Some(why.reason()));

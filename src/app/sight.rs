@@ -8,6 +8,7 @@ use super::{
     workloads::Workloads,
 };
 use crate::{
+    access::Access,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Reason as Why, Type},
@@ -31,7 +32,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -66,11 +67,17 @@ pub(super) fn stopping() -> Reason {
     Reason { code: Code::Stopping, name: None }
 }
 
+/// How many leases that a workload asked for live; none once its socket is gone.
+fn leases(access: &Weak<Access>) -> u64 {
+    access.upgrade().map_or(0, |access| access.leases())
+}
+
 /// What the gauges are read from at each scrape.
 pub(super) struct Gauging {
     keeper: Keeper,
     identities: Arc<ArcSwap<Identities>>,
     sockets: Vec<(WorkloadName, Vec<Arc<Standing>>)>,
+    accesses: Vec<(WorkloadName, Weak<Access>)>,
     vault: Vault,
     journal: Arc<audit::Stats>,
     sinks: Lags,
@@ -89,6 +96,7 @@ impl Gauging {
             keeper: kept.keeper(),
             identities: kept.identities(),
             sockets: workloads.sockets(),
+            accesses: workloads.accesses(),
             vault,
             journal: audit.stats(),
             sinks,
@@ -122,6 +130,7 @@ impl Gauging {
             tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
             processes: self.keeper.processes(),
+            leases: self.accesses.iter().map(|(name, access)| (name.clone(), leases(access))).collect(),
             connections: of(|standing| &standing.open),
             rebinds: of(|standing| &standing.rebinds),
             skew_ms: self.vault.skew_ms(),

@@ -21,7 +21,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -122,6 +122,11 @@ impl Workloads {
             (name.clone(), all)
         };
         self.serving.iter().map(all).collect()
+    }
+
+    /// The path behind each socket, for as long as it is there.
+    pub(super) fn accesses(&self) -> Vec<(WorkloadName, Weak<Access>)> {
+        self.serving.iter().map(|(name, serving)| (name.clone(), Arc::downgrade(&serving.access))).collect()
     }
 
     /// The workloads whose socket was removed or replaced and could not be bound again.

@@ -2,7 +2,9 @@
 //!
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
-pub use super::{call::UpstreamRef, kind::Type, reason::Reason, rotated::RotationRef, sink::SinkRef};
+pub use super::{
+    call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason, rotated::RotationRef, sink::SinkRef,
+};
 
 use crate::{
     clock::Timestamp,
@@ -154,37 +156,6 @@ pub struct ContainerRef {
     pub name: Option<String>,
 }
 
-/// The pod that the agent is in, by the downward API; each is absent where nothing says it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pod {
-    /// The cluster's name, which only `source` holds.
-    pub cluster: Option<String>,
-    /// Namespace.
-    pub namespace: Option<String>,
-    /// The pod's name.
-    pub name: Option<String>,
-    /// The pod's uid.
-    pub uid: Option<String>,
-    /// The ServiceAccount.
-    pub service_account: Option<String>,
-    /// The node.
-    pub node: Option<String>,
-    /// What made the pod: a Deployment's name, say.
-    pub owner: Option<String>,
-}
-
-impl Pod {
-    /// The `source` of the pod's events, or none if the pod has no name.
-    #[must_use]
-    pub fn source(&self) -> Option<String> {
-        let Self { cluster, namespace, name, .. } = self;
-        let name = name.as_deref()?;
-        let before = [cluster, namespace].into_iter().flatten();
-        let path: Vec<&str> = before.map(String::as_str).chain([name, "claviger"]).collect();
-        Some(format!("urn:claviger:{}", path.join("/")))
-    }
-}
-
 /// What was said by somebody who need not speak UTF-8, as text: each byte that is no UTF-8 as `\xNN`.
 #[must_use]
 pub fn visible(bytes: &[u8]) -> String {
@@ -206,17 +177,6 @@ pub struct Trace {
     pub id: [u8; 16],
     /// The caller's span.
     pub span: [u8; 8],
-}
-
-/// Refusals that were counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agg {
-    /// How many.
-    pub count: u64,
-    /// When the first one was.
-    pub first: Timestamp,
-    /// When the last one was.
-    pub last: Timestamp,
 }
 
 /// What was asked for or changed.

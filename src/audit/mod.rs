@@ -15,6 +15,7 @@ mod kind;
 mod loose;
 pub mod note;
 mod pen;
+mod pod;
 mod pins;
 mod queue;
 mod rotated;

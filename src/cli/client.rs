@@ -176,7 +176,7 @@ async fn read(mut body: Incoming, at: &str) -> Result<Zeroizing<Vec<u8>>, Error>
 }
 
 /// Connects to a socket whose path may be longer than `sun_path`: then by way of its directory's descriptor.
-async fn connect(socket: &Path) -> io::Result<UnixStream> {
+pub(super) async fn connect(socket: &Path) -> io::Result<UnixStream> {
     if socket.as_os_str().len() <= LONGEST_PATH {
         return UnixStream::connect(socket).await;
     }

@@ -31,6 +31,8 @@ pub enum Exit {
     NotRunnable,
     /// `exec`: there is no such command, as a shell says it.
     NotFound,
+    /// `bridge`: the command ended, with this code of its own.
+    Command(u8),
 }
 
 impl Exit {
@@ -52,6 +54,7 @@ impl Exit {
             Self::Ours => 125,
             Self::NotRunnable => 126,
             Self::NotFound => 127,
+            Self::Command(code) => code,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod attestor;
 mod audit;
+mod bridge;
 mod check;
 mod client;
 mod exec;
@@ -46,7 +47,7 @@ Examples:
 Client commands find the socket by --socket, else by CLAVIGER_SOCKET, else at /run/claviger/claviger.sock.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused by policy, 4 not ready in time, 64 bad config;
-`exec` gives its command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
+`exec` and `bridge` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -59,6 +60,7 @@ enum Command {
     Get(get::Args),
     Exec(exec::Args),
     Whoami(whoami::Args),
+    Bridge(bridge::Args),
     Probe(probe::Args),
     Audit(audit::Args),
     Rotation(rotation::Args),
@@ -109,6 +111,7 @@ impl Command {
             Self::Get(args) => get::run(&args),
             Self::Exec(args) => exec::run(&args),
             Self::Whoami(args) => whoami::run(&args),
+            Self::Bridge(args) => bridge::run(&args),
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
             Self::Rotation(args) => rotation::run(&args),
@@ -192,6 +195,7 @@ mod tests {
         check("claviger exec --env K=stripe", Exit::Usage);
         check("claviger probe happy --config x", Exit::Usage);
         check("claviger attestor boss", Exit::Usage);
+        check("claviger bridge --token-file t --listen 0.0.0.0:8200 -- true", Exit::Usage);
     }
 
     #[test]
@@ -235,7 +239,8 @@ mod tests {
             Exit::Ours,
             Exit::NotRunnable,
             Exit::NotFound,
+            Exit::Command(7),
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 64, 125, 126, 127]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 64, 125, 126, 127, 7]);
     }
 }

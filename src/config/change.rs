@@ -143,7 +143,8 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
     changes.live(format!("{key}.peer"), &old.peer, peer);
     // Sockets come at the start, and stay.
     changes.restart(format!("{key}.rules (the sockets of upstreams)"), &old.upstreams, upstreams);
-    let policy::Settings { workload: _, rules, forwards, calls, revision: _ } = policy;
+    let policy::Settings { workload: _, rules, forwards, calls, bridge, revision: _ } = policy;
+    changes.live(format!("{key}.bridge"), &old.policy.bridge, bridge);
     let before = (&old.policy.rules, &old.policy.forwards, &old.policy.calls);
     changes.live(format!("{key}.rules"), &before, &(rules, forwards, calls));
 }

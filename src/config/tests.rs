@@ -1304,7 +1304,6 @@ fn what_a_person_should_look_at_is_a_warning() {
             "secrets.stripe.max_stale: line 5: max_stale is shorter than refresh: the value ends before it is looked at again; make it at least twice refresh",
             "secrets.spare: line 6: no rule allows this secret; remove it, or name it in a rule's secrets",
             "workloads.job.peer.uid: line 10: 10001 is our own uid: such a process can read our credential files and journal; give the workload another uid (runAsUser)",
-            "workloads.job.bridge: line 12: bridge has no effect yet: there is no bridge that would obey it; remove it, or leave it for later",
             "workloads.job.rules[0].requests_per_second: line 13: more than the workload's limits.requests_per_second; the smaller of the two counts: lower it",
             "workloads.all: line 14: no peer: every process that reaches the socket may ask; write peer: {uid: …, gid: …}, or level: reach if that is meant",
             "workloads.any.peer: line 15: no uid, gid or groups: every process that reaches the socket may ask; write uid: …, or level: reach if that is meant",
@@ -1679,7 +1678,7 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
         ),
         (
             "methods: [get], paths: [v1]",
-            "methods[0]: line 12: \"get\" is not known here; did you mean GET? It is one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "methods[0]: line 12: \"get\" is not known here; write one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         ),
         (
             "methods: [GET], paths: [a*]",
@@ -1699,6 +1698,17 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
         ],
     );
     check(&reads.replace(RULE, "methods: [GET], paths: [v1], also_readable: true"), &[]);
+    // By Vault's own API, too, whichever part of the path the mount is.
+    for (path, given) in
+        [("secret/data/key", true), ("secret/*", true), ("secret/data/+", true), ("secret/data/other", false)]
+    {
+        let vault = format!("{{name: tree, vault: {{paths: [\"{path}\"]}}}}, {{name: calls,");
+        let text = calling(&settings, RULE).replace("{name: calls,", &vault);
+        let said = "workloads.job.rules[2]: line 12: calls uses the secret key, which the rule tree lets this workload read; take it \
+                    out of that rule, or write also_readable: true here if that is meant";
+        let expected: Vec<&str> = given.then_some(said).into_iter().collect();
+        check(&text, &expected);
+    }
     let loaded = load(&calling(&settings, RULE)).config;
     let sockets: Vec<_> =
         loaded.workloads[0].upstreams.values().map(|path| path.display().to_string()).collect();
@@ -1712,7 +1722,7 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
     check(
         &calling(&settings, RULE).replace("/run/job/claviger.sock", "/run/job/api.sock"),
         &[
-            "workloads.job: line 8: api would have the socket of line 10: /run/job/api.sock; give each workload a directory of its own, \
+            "workloads.job: line 9: api would have the socket of line 10: /run/job/api.sock; give each workload a directory of its own, \
            or write socket: {sockets_dir: …}",
         ],
     );

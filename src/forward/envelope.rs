@@ -3,9 +3,10 @@
 //! Pure. Changes nothing in it.
 
 use serde::{Deserialize, de::IgnoredAny};
+use zeroize::Zeroizing;
 
 /// Those parts; all are absent in what is no envelope.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Envelope {
     #[serde(default)]
     request_id: Option<String>,
@@ -13,10 +14,13 @@ pub(super) struct Envelope {
     auth: Option<Given>,
     #[serde(default)]
     wrap_info: Option<Given>,
+    #[serde(default)]
+    lease_id: Zeroizing<String>,
+    #[serde(default)]
+    lease_duration: u64,
 }
 
 /// Something, and not null.
-#[derive(Debug)]
 struct Given;
 
 impl<'de> Deserialize<'de> for Given {
@@ -33,6 +37,11 @@ impl Envelope {
     /// Whether it hands out a token, or something behind a wrapping token: no path that may be asked for does.
     pub(super) fn gives_token(&self) -> bool {
         self.auth.is_some() || self.wrap_info.is_some()
+    }
+
+    /// The lease's id, and the seconds until its end.
+    pub(super) fn lease(&self) -> Option<(Zeroizing<String>, u64)> {
+        (!self.lease_id.is_empty()).then(|| (self.lease_id.clone(), self.lease_duration))
     }
 
     /// Vault's id of the request, if it looks like one.

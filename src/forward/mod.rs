@@ -4,13 +4,14 @@
 //! through before it is given to anybody; what a client asks about the token itself is answered here, without it.
 
 mod envelope;
+pub mod lease;
 mod own;
 
 use crate::{
     approval::Grant,
     name::IdentityName,
     policy::{
-        forward::{Forwarding, Operation},
+        forward::{Forwarding, Operation, Own},
         wish::Call,
     },
     vault::{
@@ -24,6 +25,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use envelope::Envelope;
 use http::{HeaderMap, HeaderName, Method, header};
+use lease::Lease;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -54,6 +56,8 @@ pub struct Answer {
     pub body: Bytes,
     /// Joins our audit to Vault's.
     pub request_id: Option<String>,
+    /// The one that was made, or that lives longer now.
+    pub lease: Option<Arc<Lease>>,
 }
 
 /// Why there is no answer of Vault.
@@ -84,7 +88,7 @@ impl Forward {
     /// [`Error`]; an answer of Vault that is itself an error is an answer.
     pub async fn send(&self, grant: &Grant<Forwarding>, call: &Call) -> Result<Answer, Error> {
         let forwarding = grant.permit().subject();
-        if let Some(own) = forwarding.own {
+        if let Some(own) = forwarding.own.filter(|own| *own != Own::Lease) {
             return own::answer(self, &forwarding.identity, own).await;
         }
         let passage = passage(forwarding, call);
@@ -114,12 +118,13 @@ impl Forward {
         if envelope.gives_token() {
             return Err(Error::Tainted);
         }
+        let lease = envelope.lease().map(|(id, seconds)| Arc::new(Lease::new(id, seconds, session.clone())));
         let request_id = envelope.request_id();
         let kept = OUT
             .iter()
             .filter_map(|name| Some((HeaderName::from_static(name), reply.headers.get(*name)?.clone())));
         let (status, headers) = (reply.status, kept.collect());
-        Ok(Answer { status, headers, body: reply.into_bytes(), request_id })
+        Ok(Answer { status, headers, body: reply.into_bytes(), request_id, lease })
     }
 
     /// A claim on the token that the identity has, or on the one after login number `before`.
@@ -191,15 +196,12 @@ fn passage(forwarding: &Forwarding, call: &Call) -> Passage {
     };
     let repeats = if forwarding.operation.changes() { Repeats::Never } else { Repeats::Harmless };
     let (path, namespace) = (forwarding.path.encoded(), forwarding.namespace.clone());
-    Passage {
-        method,
-        path,
-        query,
-        namespace,
-        headers: call.headers.clone(),
-        body: call.body.clone(),
-        repeats,
+    let mut headers = call.headers.clone();
+    if forwarding.own == Some(Own::Lease) {
+        // Its body was read as JSON, and must be read so by Vault.
+        headers.remove(header::CONTENT_TYPE);
     }
+    Passage { method, path, query, namespace, headers, body: call.body.clone(), repeats }
 }
 
 /// Vault 1.21.1 tells a token that it does not know from one that may not do this by its text.
@@ -216,5 +218,5 @@ fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     // These shapes cannot fail to serialise.
     let body = serde_json::to_vec(body).unwrap_or_default().into();
-    Answer { status, headers, body, request_id: None }
+    Answer { status, headers, body, request_id: None, lease: None }
 }

@@ -46,7 +46,8 @@ struct LookedUp {
 
 pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own) -> Result<Answer, Error> {
     if own == Own::Revoke {
-        return Ok(Answer { status: 204, headers: HeaderMap::new(), body: Bytes::new(), request_id: None });
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        return Ok(Answer { status: 204, headers, body, request_id: None, lease: None });
     }
     let session = forward.session(identity, None).await?;
     let reply = forward.vault.look_up(&session).await.map_err(Error::Vault)?;
@@ -56,6 +57,7 @@ pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own)
             headers: HeaderMap::new(),
             body: reply.into_bytes(),
             request_id: None,
+            lease: None,
         };
         if says_unknown_token(&refused) {
             forward.doubt(identity, &session);
@@ -75,7 +77,7 @@ fn shown(own: Own, mut data: Map<String, Value>) -> Value {
             "request_id": "", "lease_id": "", "lease_duration": 0, "renewable": false, "data": data,
             "wrap_info": null, "warnings": null, "auth": null,
         }),
-        Own::Renew | Own::Revoke => {
+        Own::Renew | Own::Revoke | Own::Lease => {
             let of = |name: &str| data.get(name).cloned().unwrap_or(Value::Null);
             serde_json::json!({
                 "request_id": "", "lease_id": "", "lease_duration": 0, "renewable": false, "data": null,

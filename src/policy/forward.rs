@@ -80,11 +80,11 @@ pub struct Forwarding {
     pub operation: Operation,
     /// Within the namespace.
     pub path: Path,
-    /// What is answered by us, and never sent as it is.
+    /// What no rule needs to name, since it is about what the client has already.
     pub own: Option<Own>,
 }
 
-/// What a client may ask about the token that its requests are made with: answered by us, without it.
+/// What a client may ask about the token that its requests are made with, which is answered by us and without it; or about its leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Own {
     /// `auth/token/lookup-self`
@@ -93,6 +93,8 @@ pub enum Own {
     Renew,
     /// `auth/token/revoke-self`
     Revoke,
+    /// `sys/leases/renew`, `lookup` or `revoke`: sent on, if the lease that the body names was handed to this workload.
+    Lease,
 }
 
 /// Paths of `sys/` that a rule may allow. The others show requests, tokens or memory of the server, end leases of others, or change
@@ -141,6 +143,22 @@ impl ForwardRule {
         self.within(target).filter(allows)
     }
 
+    /// Whether it allows reading the KV secret at `path` (`MOUNT/PATH` without `data/`), whatever version its engine is and wherever in
+    /// `path` its mount ends.
+    #[must_use]
+    pub fn could_read(&self, path: &str) -> bool {
+        let segments: Vec<&str> = path.split('/').collect();
+        let with_data = (1..segments.len()).map(|at| {
+            let (mount, rest) = segments.split_at(at);
+            format!("{}/data/{}", mount.join("/"), rest.join("/"))
+        });
+        let mut spellings = std::iter::once(path.to_owned()).chain(with_data);
+        self.operations.contains(&Operation::Read)
+            && spellings.any(|text| {
+                Path::parse(&text).is_ok_and(|path| self.paths.iter().any(|pattern| pattern.matches(&path)))
+            })
+    }
+
     /// The path within the rule's namespace, if it is in it: header and path prefix together name one.
     pub(super) fn within(&self, target: &Target) -> Option<Path> {
         let own = self.namespace.as_deref().unwrap_or_default();
@@ -156,12 +174,15 @@ impl ForwardRule {
     }
 }
 
-/// What is asked about our own token, if that is what `path` is.
+/// What is asked about our own token or the client's leases, if that is what `path` is.
 pub(super) fn own(operation: Operation, path: &Path) -> Option<Own> {
     match (path.as_str(), operation) {
         ("auth/token/lookup-self", Operation::Read) => Some(Own::LookUp),
         ("auth/token/renew-self", Operation::Write) => Some(Own::Renew),
         ("auth/token/revoke-self", Operation::Write) => Some(Own::Revoke),
+        ("sys/leases/renew" | "sys/leases/lookup" | "sys/leases/revoke", Operation::Write) => {
+            Some(Own::Lease)
+        }
         _ => None,
     }
 }
@@ -240,6 +261,16 @@ mod tests {
         check(Some("ns1/team"), Some("ns1/tea"), "m/secret/data/x", None);
         check(Some("ns1/team"), Some("ns1/team"), "ns1/team/secret/data/x", None);
         check(Some("ns1/team"), Some("other"), "secret/data/x", None);
+    }
+
+    #[test]
+    fn a_rule_that_could_read_a_kv_secret_is_known_by_the_secret_s_path() {
+        let could = |paths: &[&str], operation| rule(None, paths, &[operation]).could_read("team/kv/payments/stripe");
+        assert!(could(&["team/kv/data/payments/+"], Operation::Read));
+        assert!(could(&["team/kv/payments/stripe"], Operation::Read));
+        assert!(could(&["team/*"], Operation::Read));
+        assert!(!could(&["team/kv/data/payments/+"], Operation::Write));
+        assert!(!could(&["team/kv/metadata/*", "team/kv/data/orders/*"], Operation::Read));
     }
 
     #[track_caller]

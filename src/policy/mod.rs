@@ -29,8 +29,31 @@ pub struct Settings {
     pub calls: Vec<CallRule>,
     /// Those that allow parts of Vault's API, in the order of the config; their names are unique among all.
     pub forwards: Vec<ForwardRule>,
+    /// Whether it may have a bridge.
+    pub bridge: Bridge,
     /// `sha256:` and the first 16 hex digits of the config's hash: the revision that events name.
     pub revision: String,
+}
+
+/// Whether a workload may open a loopback port to its own socket: advice that `claviger bridge` obeys, and no boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bridge {
+    /// It may not.
+    #[default]
+    Deny,
+    /// It may.
+    Allow,
+}
+
+impl Bridge {
+    /// The word of the config and of `/whoami`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+        }
+    }
 }
 
 /// The rules of one workload, arranged for asking.
@@ -38,6 +61,7 @@ pub struct Settings {
 pub struct Policy {
     workload: WorkloadName,
     revision: Arc<str>,
+    bridge: Bridge,
     rules: Vec<Arc<Rule>>,
     by_secret: BTreeMap<SecretName, Arc<Rule>>,
     forwards: Vec<(Arc<Rule>, ForwardRule)>,
@@ -172,7 +196,7 @@ impl Policy {
     /// Arranges `settings`. Where two rules name one secret, the first in the order of the config is the one.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        let Settings { workload, rules, forwards, calls, revision } = settings;
+        let Settings { workload, rules, forwards, calls, bridge, revision } = settings;
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         let mut by_secret = BTreeMap::new();
         for rule in &rules {
@@ -183,8 +207,14 @@ impl Policy {
         let forwards = forwards.iter().map(|of| (Arc::new(of.rule.clone()), of.clone())).collect();
         let call = |of: &CallRule| Call { rule: Arc::new(of.rule.clone()), of: of.clone() };
         let calls = calls.iter().map(call).collect();
-        let (workload, revision) = (workload.clone(), revision.as_str().into());
-        Self { workload, revision, rules, by_secret, forwards, calls }
+        let (workload, revision, bridge) = (workload.clone(), revision.as_str().into(), *bridge);
+        Self { workload, revision, bridge, rules, by_secret, forwards, calls }
+    }
+
+    /// Whether its workload may have a bridge.
+    #[must_use]
+    pub fn bridge(&self) -> Bridge {
+        self.bridge
     }
 
     /// The rules' names, in the order of the config; those of Vault's API and of calls last.
@@ -277,6 +307,7 @@ mod tests {
             rules: vec![rule("database", &["orders-db"]), strict],
             forwards: Vec::new(),
             calls: Vec::new(),
+            bridge: Bridge::Deny,
             revision: "sha256:0011223344556677".into(),
         })
     }

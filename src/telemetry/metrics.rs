@@ -58,6 +58,8 @@ pub struct Gauges {
     pub secrets: Vec<SecretGauge>,
     /// Each secret that is a token for each process, and how many processes have one.
     pub processes: Vec<(SecretName, u64)>,
+    /// Each workload, and how many leases that it asked for in Vault's API live.
+    pub leases: Vec<(WorkloadName, u64)>,
     /// Open connections of each workload.
     pub connections: Vec<(WorkloadName, u64)>,
     /// How often each workload's socket was removed or replaced and bound again, since the start.
@@ -270,6 +272,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         tokens,
         secrets,
         processes,
+        leases,
         connections,
         rebinds,
         skew_ms,
@@ -296,6 +299,11 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     add(&mut registry, "claviger_secret_ready", "1 while a valid value is in hand", ready);
     let own = processes.iter().map(|(name, count)| (secret(name), *count as f64));
     add(&mut registry, "claviger_process_tokens", "Processes that have a token of their own", own);
+    let held = Family::<Workload, Gauge<u64, AtomicU64>>::default();
+    for (workload, count) in leases {
+        held.get_or_create(&Workload { workload: workload.clone() }).set(*count);
+    }
+    registry.register("claviger_forwarded_leases", "Leases that came back in Vault's API and live", held);
     let open = Family::<Workload, Gauge<u64, AtomicU64>>::default();
     for (workload, count) in connections {
         open.get_or_create(&Workload { workload: workload.clone() }).set(*count);
@@ -450,6 +458,7 @@ mod tests {
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
             processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
+            leases: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
@@ -467,6 +476,7 @@ mod tests {
                 r#"claviger_secret_ready{secret="orders-db"} 1.0"#,
                 r#"claviger_secret_ready{secret="stripe"} 0.0"#,
                 r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
+                r#"claviger_forwarded_leases{workload="report-job"} 3"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
                 r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",

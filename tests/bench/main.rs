@@ -244,7 +244,26 @@ fn measure_reads(plan: &Plan, agent: &Agent, table: &mut Table, sync: Duration) 
     Ok(many)
 }
 
-fn measure_proxy(plan: &Plan, proxy: &Proxy, idle: u64, strict: &Load, table: &mut Table) -> Outcome<()> {
+/// Gives that at 64 connections.
+fn measure_passed_on(plan: &Plan, agent: &Agent, table: &mut Table) -> Outcome<Load> {
+    let run = |connections| {
+        let process = agent.process();
+        load::run(agent.socket(), agent.passed_on(), connections, (plan.warm, plan.load), process)
+    };
+    let (one, many) = (run(1)?, run(64)?);
+    let what = format!("KV read passed on to Vault, audited, {}", agent.mode().word());
+    table.note(&format!("{what}, 1 connection"), &one.to_string());
+    table.note(&format!("{what}, 64 connections"), &many.to_string());
+    Ok(many)
+}
+
+fn measure_proxy(
+    plan: &Plan,
+    proxy: &Proxy,
+    idle: u64,
+    (strict, passed_on): (&Load, &Load),
+    table: &mut Table,
+) -> Outcome<()> {
     pause(Duration::from_secs(3));
     let theirs = proxy.process().rss()?;
     let ratio = theirs.all as f64 / idle as f64;
@@ -263,6 +282,12 @@ fn measure_proxy(plan: &Plan, proxy: &Proxy, idle: u64, strict: &Load, table: &m
                 String::new()
             };
             table.note(&name, &format!("{theirs}{beside}"));
+            if connections == 64 && request == proxy.kv() {
+                let share = passed_on.cpu_each().as_secs_f64() / theirs.cpu_each().as_secs_f64();
+                let goal = Bound::AtMost(share, 1.0 / 3.0);
+                let name = "KV read passed on, 64 connections: CPU of ours for one of vault proxy's";
+                table.goal(name, &format!("{share:.2}"), "<= 1/3", goal);
+            }
         }
     }
     table.note("vault proxy: RSS after all that load", &bytes(proxy.process().rss()?.all));

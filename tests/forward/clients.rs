@@ -21,7 +21,7 @@ fn scene(vault: &Vault) -> Scene {
 }
 
 /// Vault's own command line, with nothing set but the address.
-fn vault_cli(vault: &Vault, scene: &Scene, words: &[&str]) -> Command {
+pub(crate) fn vault_cli(vault: &Vault, scene: &Scene, words: &[&str]) -> Command {
     let mut command = Command::new(vault.program());
     let address = format!("unix://{}", scene.agent.socket().display());
     command.args(words).env_clear().env("HOME", "/nonexistent").env("VAULT_ADDR", address);
@@ -78,4 +78,40 @@ fn curl_reads_lists_and_writes() {
     assert_eq!(curl(&["-X", "LIST", "http://x/v1/secret/metadata"])["data"]["keys"], json!(["a"]));
     assert_eq!(curl(&["http://x/v1/secret/metadata?list=true"])["data"]["keys"], json!(["a"]));
     assert_eq!(curl(&["http://x/v1/sys/health"])["sealed"], false);
+}
+
+/// The lines of a client's program that ran to its end; its environment names no token and no address.
+fn ran(command: &mut Command) -> Vec<String> {
+    let printed = printed(command);
+    printed.lines().map(str::to_owned).collect()
+}
+
+fn with_old(vault: &Vault) -> Scene {
+    vault.root().post("sys/mounts/old", &json!({"type": "kv", "options": {"version": "1"}})).expect_success();
+    scene(vault)
+}
+
+#[test]
+fn vaults_go_client_works_with_nothing_changed_but_its_address() {
+    let Some(program) = lab::require_or_skip("apiclient") else { return };
+    let Some(vault) = Vault::start() else { return };
+    let scene = with_old(&vault);
+    let mut command = Command::new(program);
+    command.arg(format!("unix://{}", scene.agent.socket().display())).env_clear().env("HOME", "/nonexistent");
+    assert_eq!(ran(&mut command).last().map(String::as_str), Some("done"));
+}
+
+#[test]
+fn hvac_works_with_a_session_that_speaks_to_the_socket() {
+    let Some(folder) = lab::require_or_skip("hvac") else { return };
+    let Some(vault) = Vault::start() else { return };
+    let scene = with_old(&vault);
+    let mut command = Command::new("python3");
+    command.arg("tests/lab/hvac/client.py").arg(scene.agent.socket());
+    command
+        .env("PYTHONPATH", folder)
+        .env("HOME", "/nonexistent")
+        .env_remove("VAULT_ADDR")
+        .env_remove("VAULT_TOKEN");
+    assert_eq!(ran(&mut command).last().map(String::as_str), Some("done"));
 }

@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod bridge;
 mod clients;
+mod leases;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]
 #[path = "../live/rig.rs"]
 mod rig;

@@ -19,7 +19,7 @@ const REFUSED: Option<i32> = Some(3);
 
 /// A pod of three containers: `app`, who may read; `twin`, the same user at a socket of its own; `stranger`, another user at
 /// a socket that is for `app`'s.
-fn trio() -> Option<&'static Pod<'static>> {
+pub(crate) fn trio() -> Option<&'static Pod<'static>> {
     static TRIO: OnceLock<Option<Pod<'static>>> = OnceLock::new();
     let start = || {
         let containers = [("app", USER), ("twin", USER), ("stranger", STRANGER)];
@@ -34,9 +34,13 @@ fn check_refused(pod: &Pod<'_>, workload: &str, ran: &Ran, reason: &str) {
     assert_eq!((ran.code, ran.out.as_str()), (REFUSED, ""), "{ran:?}");
     assert!(ran.err.contains(reason), "{ran:?}");
     let denied = |event: &Value| event["workload"] == workload && event["reason"] == reason;
-    let at = |kind: &str| pod.events().into_iter().find(|event| event["type"] == kind && denied(event));
-    let event = at("secret.denied.v1").or_else(|| at("peer.rejected.v1"));
-    assert_eq!(event.unwrap_or_else(|| panic!("no event: {:#?}", pod.events()))["outcome"], "deny");
+    let kinds = ["secret.denied.v1", "peer.rejected.v1"];
+    let event = until("the event of the refusal", || {
+        pod.events()
+            .into_iter()
+            .find(|event| kinds.iter().any(|kind| event["type"] == *kind) && denied(event))
+    });
+    assert_eq!(event["outcome"], "deny");
 }
 
 #[test]
@@ -70,7 +74,7 @@ fn kubectl_exec_into_the_right_container_is_that_container_and_on_record() {
     let reads = || pod.events().iter().filter(|event| event["type"] == "secret.read.v1").count();
     let before = reads();
     assert_eq!(pod.exec("app", &["claviger", "get", "stripe"]).expect_success(), "sk_live_1");
-    assert!(reads() > before);
+    until("the event", || (reads() > before).then_some(()));
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn check_order(pod: &Pod<'_>) {
     let (sidecar, app) = (pod.container("claviger"), pod.container("app"));
     assert!(started(&sidecar) <= started(&app), "{sidecar} {app}");
     assert_eq!((&sidecar["restartCount"], &app["restartCount"]), (&json!(0), &json!(0)));
+    pod.event("secret.read.v1", |_| true);
     let events = pod.events();
     let at = |kind: &str| events.iter().position(|event| event["type"] == kind);
     let (login, read) = (at("auth.login.v1").unwrap(), at("secret.read.v1").unwrap());

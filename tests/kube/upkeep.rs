@@ -2,7 +2,7 @@
 
 use crate::{
     bench::bench,
-    peers::READ,
+    peers::{READ, trio},
     pods::{USER, container},
     rig::until,
 };
@@ -38,10 +38,10 @@ fn under_load_the_sidecar_stays_far_below_its_memory_limit() {
     let pod = bench.deploy("loaded", "true", &[container("app", USER, READ)]);
     let id = pod.id("claviger");
     // 16 at a time, each a process and a connection of its own.
-    let load = "for i in $(busybox seq 16); do (for j in $(busybox seq 60); do claviger get stripe; done) & done | \
+    let load = "for i in $(busybox seq 16); do (for j in $(busybox seq 40); do claviger get stripe; done) & done | \
                 busybox tr -d '\\n' | busybox wc -c; wait";
     let read = pod.exec("app", &["busybox", "sh", "-c", load]).expect_success();
-    assert_eq!(read.trim(), (16 * 60 * "sk_live_1".len()).to_string());
+    assert_eq!(read.trim(), (16 * 40 * "sk_live_1".len()).to_string());
     let anonymous = memory(&bench.node.memory(&id, "memory.stat").expect("the sidecar's memory.stat"));
     assert!(anonymous < MEMORY_LIMIT / 4, "{anonymous} bytes");
     for (file, line) in [("memory.oom_control", "oom_kill 0"), ("memory.events", "oom_kill 0")] {
@@ -79,8 +79,7 @@ fn an_edited_configmap_is_taken_over_without_a_restart() {
 
 #[test]
 fn kubectl_logs_shows_the_whole_record_in_order() {
-    let Some(bench) = bench() else { return };
-    let pod = bench.deploy("recorded", "true", &[container("app", USER, READ)]);
+    let Some(pod) = trio() else { return };
     pod.event("secret.read.v1", |_| true);
     // What the agent logs is JSON, too: nothing that collects a pod's output meets a line of another form.
     for line in pod.log("claviger").lines() {

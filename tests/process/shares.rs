@@ -15,7 +15,7 @@ async fn prepared() -> (Scene, HttpReceiver, Config) {
     let rules = "[{name: keys, secrets: [stripe]}]";
     config.workloads += &scene.workload("web", geteuid().as_raw(), rules);
     config.audit = format!(
-        "{{journal: {{dir: \"{}\", segment: 1MiB, max_size: 8MiB}}, sinks: {{console: {{kind: stdout}}, siem: {{kind: http, \
+        "{{mode: buffered, journal: {{dir: \"{}\", segment: 1MiB, max_size: 8MiB}}, sinks: {{console: {{kind: stdout}}, siem: {{kind: http, \
          url: \"http://{}/\", required: true}}}}}}",
         scene.journal().display(),
         receiver.address
@@ -100,7 +100,7 @@ async fn what_an_earlier_start_could_not_deliver_counts_for_its_workload_after_a
 #[tokio::test(flavor = "multi_thread")]
 async fn by_best_effort_reads_beyond_the_half_are_answered_and_the_exact_count_of_those_lost_is_on_record() {
     let (scene, _receiver, mut config) = prepared().await;
-    config.audit = config.audit.replacen("{journal", "{mode: best-effort, journal", 1);
+    config.audit = config.audit.replacen("buffered", "best-effort", 1);
     let mut agent = scene.start(&config).await;
     let mut line = Line::open(&scene.socket("job")).await.unwrap();
     let (mut reads, mut looks) = (0_u64, 0);

@@ -243,6 +243,7 @@ pub(crate) fn grant_to(ours: &tokio::net::UnixStream, level: Level, secret: &str
         rules: vec![rule],
         forwards: Vec::new(),
         calls: Vec::new(),
+        bridge: policy::Bridge::Deny,
         revision: "sha256:0".into(),
     });
     approval::obtain(policy::decide(&policy, &peer, Some(&name(secret))).unwrap())

@@ -169,3 +169,54 @@ fn word(version: ProtocolVersion) -> &'static str {
         _ => "1.2",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Insecure, Timeouts, inject::Slot};
+    use super::*;
+    use crate::name::{SecretName, UpstreamName};
+
+    /// A name server that says what a test wants.
+    struct Says(Vec<&'static str>);
+
+    impl Resolve for Says {
+        fn resolve<'a>(
+            &'a self,
+            _: &'a str,
+            port: u16,
+        ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
+            let found = self.0.iter().map(|text| SocketAddr::new(text.parse().unwrap(), port)).collect();
+            Box::pin(async move { Ok(found) })
+        }
+    }
+
+    async fn check(addresses: &[&'static str], allowed: &[&str], expected: Fault) {
+        let settings = Settings {
+            name: UpstreamName::new("api").unwrap(),
+            // Nothing listens there.
+            base: Base::parse("https://api.example:1", Insecure::Denied).unwrap(),
+            secret: SecretName::new("key").unwrap(),
+            slot: Slot::Query("key".to_owned()),
+            ca_file: None,
+            pins: Vec::new(),
+            allow_cidrs: allowed.iter().map(|text| address::Cidr::parse(text).unwrap()).collect(),
+            allow_headers: None,
+            max_request: 0,
+            max_response: None,
+            timeouts: Timeouts { connect: Duration::from_secs(30), ..Timeouts::default() },
+        };
+        let dialled = dial(&settings, &Says(addresses.to_vec())).await;
+        assert_eq!(dialled.err(), Some(expected), "{addresses:?}");
+    }
+
+    #[tokio::test]
+    async fn one_address_that_may_not_be_called_refuses_all_of_a_name() {
+        for bad in
+            ["169.254.169.254", "64:ff9b::a9fe:a9fe", "127.0.0.1", "::1", "10.0.0.1", "::ffff:10.0.0.1"]
+        {
+            check(&["93.184.216.34", bad], &[], Fault::DnsDenied).await;
+            check(&[bad], &["127.0.0.0/8", "169.254.0.0/16"], Fault::DnsDenied).await;
+        }
+        check(&[], &[], Fault::DnsFailed).await;
+    }
+}

@@ -56,14 +56,9 @@ fn workload(
         socket(leaf, peer.as_ref(), context.environment, sockets)
     });
     let limits = map.or("limits", Limits::default(), limits);
-    if let Some(leaf) = map.find("bridge")
-        && leaf.word(&[("deny", ()), ("allow", ())]).is_some()
-    {
-        leaf.warn(
-            "bridge has no effect yet: there is no bridge that would obey it",
-            "remove it, or leave it for later",
-        );
-    }
+    let bridge = map.or("bridge", policy::Bridge::Deny, |leaf| {
+        leaf.word(&[policy::Bridge::Deny, policy::Bridge::Allow].map(|bridge| (bridge.word(), bridge)))
+    });
     let level = peer.as_ref().map(|peer| peer.level);
     let Around { mode, secrets, upstreams } = *around;
     let by = rules::Around { mode, limits: limits.as_ref(), level, secrets, upstreams };
@@ -81,6 +76,7 @@ fn workload(
             rules,
             forwards,
             calls,
+            bridge: bridge?,
             revision: context.revision.to_owned(),
         },
     })

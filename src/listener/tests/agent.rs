@@ -100,6 +100,7 @@ pub(super) fn policy_of(rules: Vec<Rule>) -> Policy {
         rules,
         forwards: Vec::new(),
         calls: Vec::new(),
+        bridge: policy::Bridge::Deny,
         revision: "sha256:0123456789abcdef".into(),
     })
 }

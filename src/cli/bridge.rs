@@ -1,0 +1,263 @@
+//! `bridge`: a loopback port for clients of Vault's API that cannot speak to a Unix socket, for as long as one command runs.
+//!
+//! Weaker than the socket: whoever has the token of this run may use it, whatever user or process that is. Serves `/v1` only, and
+//! only while the workload's config says `bridge: allow`, which is advice that this command obeys.
+
+use super::{
+    Socket, block_on,
+    client::{self, Client},
+    exit::{Exit, Failure},
+};
+use crate::{
+    crypto,
+    shutdown::{self, Signal},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header, header::HeaderValue};
+use http_body_util::{Either, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::{sys::signal, unistd::Pid};
+use std::{
+    ffi::OsString,
+    fs, io,
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::{fs::OpenOptionsExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+    task::JoinSet,
+};
+use zeroize::Zeroizing;
+
+/// What the sidecar may take to say whether there may be a bridge.
+const WITHIN: Duration = Duration::from_secs(10);
+/// How long a client may take to ask.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Answer = Response<Either<Incoming, Full<Bytes>>>;
+
+/// Run a command beside a loopback port that speaks Vault's API
+///
+/// For clients that cannot speak to a Unix socket. The command finds the port in VAULT_ADDR. Each request must carry the token that
+/// is in the file, made new for this run, as X-Vault-Token or as a bearer; the file is removed when the command ends.
+///
+/// This is weaker than the socket: on the loopback the kernel does not say who asks, so any process that can read the file, or the
+/// environment or memory of the command, may do what the command may do. The workload's config must say `bridge: allow`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger bridge --token-file /dev/shm/token -- node report.js     with VAULT_ADDR, and the token in that file
+  claviger bridge --listen 127.0.0.1:0 --token-file /dev/shm/token -- ./worker    any free port
+
+Exit codes: the command's own, or 128 + the number of the signal that ended it; 125 failed before it ran, 126 it cannot be run,
+127 there is no such command, 2 wrong command line, 3 the workload's config says bridge: deny")]
+pub(super) struct Args {
+    /// Where to listen; an address of the loopback
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8200")]
+    listen: SocketAddr,
+    /// Where the token of this run is written, readable by this user alone
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    #[command(flatten)]
+    socket: Socket,
+    /// What to run
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// A token that is in its file for as long as this lives.
+struct Token {
+    text: Zeroizing<String>,
+    file: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    if !args.listen.ip().is_loopback() {
+        return Err(Failure::new(Exit::Usage, format!("{} is not on the loopback", args.listen)));
+    }
+    let client = args.socket.client()?;
+    block_on(carry(args, client))?
+}
+
+async fn carry(args: &Args, client: Client) -> Result<Exit, Failure> {
+    let ours = |failure: Failure| match failure.exit {
+        Exit::Refused => failure,
+        _ => Failure { exit: Exit::Ours, ..failure },
+    };
+    allowed(&client).await.map_err(ours)?;
+    let failed = |what: &str, error: &io::Error| Failure::new(Exit::Ours, format!("{what}: {error}"));
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.map_err(|error| failed(&format!("listening at {}", args.listen), &error))?;
+    let address = listener.local_addr().map_err(|error| failed("listening", &error))?;
+    let token = Token::write(&args.token_file);
+    let token = token.map_err(|error| failed(&args.token_file.display().to_string(), &error))?;
+    let mut signals = shutdown::signals().map_err(|error| failed("listening for signals", &error))?;
+    let mut child = start(&args.command, address)?;
+    let (socket, bearer) = (Arc::new(client.socket), Arc::new(token.text.clone()));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            ended = child.wait() => {
+                let ended = ended.map_err(|error| failed("waiting for the command", &error))?;
+                return Ok(Exit::Command(code_of(ended)));
+            }
+            signal = signals.next() => {
+                let number = match signal {
+                    Signal::Terminate => signal::Signal::SIGTERM,
+                    Signal::Reload => signal::Signal::SIGHUP,
+                };
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                    // It may have ended just now.
+                    let _ = signal::kill(Pid::from_raw(pid), number);
+                }
+            }
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                connections.spawn(connect(stream, Arc::clone(&socket), Arc::clone(&bearer)));
+            }
+        }
+    }
+}
+
+/// Whether the workload's config says that there may be one.
+async fn allowed(client: &Client) -> Result<(), Failure> {
+    let reply = client.ask("/whoami", WITHIN).await?;
+    let facts: serde_json::Value = serde_json::from_slice(&reply.body).map_err(client::Error::Nonsense)?;
+    let fact = |name: &str| facts.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    if fact("bridge") == "allow" {
+        return Ok(());
+    }
+    let workload = fact("workload");
+    let text = format!("the config has no bridge: allow in workloads.{workload}");
+    Err(Failure::new(Exit::Refused, text).remedy("use the socket, or ask for it"))
+}
+
+fn start(command: &[OsString], address: SocketAddr) -> Result<tokio::process::Child, Failure> {
+    let (program, arguments) =
+        command.split_first().ok_or_else(|| Failure::new(Exit::Usage, "there is no command"))?;
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).env("VAULT_ADDR", format!("http://{address}"));
+    // It would be preferred to VAULT_ADDR.
+    command.env_remove("VAULT_AGENT_ADDR").kill_on_drop(true);
+    command.spawn().map_err(|error| {
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::NotFound,
+            _ => Exit::NotRunnable,
+        };
+        Failure::new(exit, format!("running {}: {error}", program.to_string_lossy()))
+    })
+}
+
+/// The command's own code, or what a shell says of a signal.
+fn code_of(ended: ExitStatus) -> u8 {
+    let code = ended.code().or_else(|| ended.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// Carries the requests of one connection over one of our own.
+async fn connect(stream: TcpStream, socket: Arc<PathBuf>, bearer: Arc<Zeroizing<String>>) {
+    let Ok(up) = client::connect(&socket).await else { return };
+    let Ok((sender, up)) = hyper::client::conn::http1::handshake(TokioIo::new(up)).await else { return };
+    let sender = Arc::new(Mutex::new(sender));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let (sender, bearer) = (Arc::clone(&sender), Arc::clone(&bearer));
+        async move {
+            if !is_bearer(request.headers(), &bearer) || !request.uri().path().starts_with("/v1/") {
+                return Ok::<Answer, hyper::Error>(refusal());
+            }
+            for name in ["x-vault-token", "authorization", "connection"] {
+                request.headers_mut().remove(name);
+            }
+            let answer = sender.lock().await.send_request(request).await?;
+            Ok(answer.map(Either::Left))
+        }
+    });
+    let down = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    // Ours ends when the client's does; a request after the sidecar has closed ours ends the client's.
+    let _ = tokio::join!(down, up);
+}
+
+/// Whether one of the two headers that clients use has the token. Takes as long whatever it is compared with.
+fn is_bearer(headers: &HeaderMap, bearer: &str) -> bool {
+    let token = headers.get("x-vault-token").map(HeaderValue::as_bytes);
+    let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
+    let hash = crypto::sha256(bearer.as_bytes());
+    [token, given].into_iter().flatten().any(|found| crypto::sha256(found) == hash)
+}
+
+fn refusal() -> Answer {
+    let text = r#"{"errors":["the bridge serves /v1 to whoever has the token of its --token-file"],"reason":"bridge"}"#;
+    let mut answer = Response::new(Either::Right(Full::new(Bytes::from_static(text.as_bytes()))));
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+impl Token {
+    /// A new one, in a file that is new too: what an older one is open to is not known.
+    fn write(file: &Path) -> io::Result<Self> {
+        let text = Zeroizing::new(crypto::hex(&crypto::random::<24>()?));
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        written.write_all(text.as_bytes())?;
+        Ok(Self { text, file: file.to_owned() })
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(name: &'static str, value: &str, expected: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+        assert_eq!(is_bearer(&headers, "abc"), expected, "{name}: {value}");
+    }
+
+    #[test]
+    fn a_request_has_the_token_in_one_of_two_headers() {
+        check("x-vault-token", "abc", true);
+        check("authorization", "Bearer abc", true);
+        check("authorization", "abc", false);
+        check("x-vault-token", "abcd", false);
+        check("x-vault-token", "", false);
+        check("cookie", "abc", false);
+        assert!(!is_bearer(&HeaderMap::new(), "abc"));
+    }
+
+    #[test]
+    fn a_token_is_in_a_new_file_of_this_user_alone_until_it_is_dropped() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        fs::write(&file, "old").unwrap();
+        let token = Token::write(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), *token.text);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(token.text.len(), 48);
+        drop(token);
+        assert!(!file.exists());
+    }
+}
