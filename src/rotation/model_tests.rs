@@ -449,7 +449,6 @@ fn bad_recipes_are_found_bad() {
 }
 
 #[test]
-#[ignore = "long: more replicas, crashes and rotations"]
 fn no_interleaving_of_five_replicas_and_five_crashes_loses_the_key() {
     for (target, slots) in
         [(Target::Credential, 1), (Target::Credential, 2), (Target::Nothing, 1), (Target::Vault, 1)]

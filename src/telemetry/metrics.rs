@@ -28,7 +28,7 @@ pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 /// Everything that is counted. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    counted: Arc<Counted>,
+    pub(super) counted: Arc<Counted>,
     registry: Arc<Registry>,
 }
 
@@ -94,7 +94,7 @@ pub struct SecretGauge {
 }
 
 #[derive(Debug)]
-struct Counted {
+pub(super) struct Counted {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<Workload, Histogram>,
     token_renewals: Family<IdentityOutcome, Counter>,
@@ -107,7 +107,7 @@ struct Counted {
     sink_delivery: Family<Sink, Histogram>,
     sink_errors: Family<SinkCode, Counter>,
     dead_letters: Counter,
-    rotations: Rotations,
+    pub(super) rotations: Rotations,
 }
 
 impl Default for Metrics {
@@ -208,12 +208,6 @@ impl Metrics {
     /// Counts events that a receiver refused for good.
     pub fn dead_letters(&self, events: u64) {
         self.counted.dead_letters.inc_by(events);
-    }
-
-    /// What is counted of rotations.
-    #[must_use]
-    pub fn rotations(&self) -> &Rotations {
-        &self.counted.rotations
     }
 
     /// Everything as text, of type [`CONTENT_TYPE`].

@@ -2,7 +2,7 @@
 //!
 //! Labels are names of the config and words of closed sets.
 
-use super::metrics::add;
+use super::metrics::{Metrics, add};
 use crate::name::RotationName;
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -57,6 +57,14 @@ struct Phase {
     phase: &'static str,
 }
 
+impl Metrics {
+    /// What is counted of rotations.
+    #[must_use]
+    pub fn rotations(&self) -> &Rotations {
+        &self.counted.rotations
+    }
+}
+
 impl Rotations {
     /// Counts one promotion by this replica.
     pub fn promoted(&self, rotation: &RotationName) {
@@ -107,7 +115,7 @@ impl RotationGauge {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::metrics::*, *};
+    use super::{super::metrics::Gauges, *};
 
     #[test]
     fn every_name_is_the_one_that_dashboards_use() {
