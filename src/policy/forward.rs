@@ -143,22 +143,6 @@ impl ForwardRule {
         self.within(target).filter(allows)
     }
 
-    /// Whether it allows reading the KV secret at `path` (`MOUNT/PATH` without `data/`), whatever version its engine is and wherever in
-    /// `path` its mount ends.
-    #[must_use]
-    pub fn could_read(&self, path: &str) -> bool {
-        let segments: Vec<&str> = path.split('/').collect();
-        let with_data = (1..segments.len()).map(|at| {
-            let (mount, rest) = segments.split_at(at);
-            format!("{}/data/{}", mount.join("/"), rest.join("/"))
-        });
-        let mut spellings = std::iter::once(path.to_owned()).chain(with_data);
-        self.operations.contains(&Operation::Read)
-            && spellings.any(|text| {
-                Path::parse(&text).is_ok_and(|path| self.paths.iter().any(|pattern| pattern.matches(&path)))
-            })
-    }
-
     /// The path within the rule's namespace, if it is in it: header and path prefix together name one.
     pub(super) fn within(&self, target: &Target) -> Option<Path> {
         let own = self.namespace.as_deref().unwrap_or_default();
@@ -261,17 +245,6 @@ mod tests {
         check(Some("ns1/team"), Some("ns1/tea"), "m/secret/data/x", None);
         check(Some("ns1/team"), Some("ns1/team"), "ns1/team/secret/data/x", None);
         check(Some("ns1/team"), Some("other"), "secret/data/x", None);
-    }
-
-    #[test]
-    fn a_rule_that_could_read_a_kv_secret_is_known_by_the_secret_s_path() {
-        let could =
-            |paths: &[&str], operation| rule(None, paths, &[operation]).could_read("team/kv/payments/stripe");
-        assert!(could(&["team/kv/data/payments/+"], Operation::Read));
-        assert!(could(&["team/kv/payments/stripe"], Operation::Read));
-        assert!(could(&["team/*"], Operation::Read));
-        assert!(!could(&["team/kv/data/payments/+"], Operation::Write));
-        assert!(!could(&["team/kv/metadata/*", "team/kv/data/orders/*"], Operation::Read));
     }
 
     #[track_caller]
