@@ -132,7 +132,9 @@ fn one_rotation_per_slot(count: usize) {
     for agent in &agents {
         agent.generation("webhook", newest);
     }
-    let all: Vec<Value> = agents.into_iter().flat_map(|agent| agent.stop().events).collect();
+    // While all of them run: whoever is stopped in the middle of a run leaves the rest of it to another.
+    let all = || agents.iter().flat_map(Agent::events).collect::<Vec<Value>>();
+    let all = until("three promotions on record", || Some(all()).filter(|all| promoted(all).len() >= 3));
     let runs = promoted(&all);
     let slots: BTreeSet<&str> = all
         .iter()
@@ -146,7 +148,6 @@ fn one_rotation_per_slot(count: usize) {
         .map(|event| event["rotation"]["to_v"].as_u64().unwrap())
         .collect();
     assert_eq!(versions.iter().collect::<BTreeSet<_>>().len(), versions.len(), "{versions:?}");
-    assert!(runs.len() >= 3);
     let bad = ["rotation.taken_over.v1", "rotation.failed.v1", "rotation.skipped.v1"];
     let bad: Vec<&Value> = all.iter().filter(|event| bad.iter().any(|kind| event["type"] == *kind)).collect();
     assert!(bad.is_empty(), "{bad:#?}");
@@ -238,11 +239,14 @@ fn a_transit_key_is_rotated_on_our_schedule_once_for_each_slot() {
         key["data"]["latest_version"].as_u64().unwrap()
     };
     until("two rotations", || (newest() >= 3).then_some(()));
+    agent.event("rotation.promoted.v1", |event| event["rotation"]["to_v"] == 3);
     let events = agent.stop().events;
     let runs = promoted(&events);
     assert_eq!(runs.iter().collect::<BTreeSet<_>>().len(), runs.len());
     let last = events.iter().rfind(|event| event["type"] == "rotation.promoted.v1").unwrap();
-    assert_eq!(last["rotation"]["to_v"].as_u64(), Some(newest()), "Vault's own record says so");
+    let last = last["rotation"]["to_v"].as_u64().unwrap();
+    // The stop may have cut a run off between Vault's act and the word of it.
+    assert!([last, last + 1].contains(&newest()), "Vault's own record says so: {last}, {}", newest());
 }
 
 #[test]
