@@ -5,6 +5,7 @@
 
 mod call;
 mod forward;
+mod held;
 mod leases;
 mod limits;
 mod outcome;
@@ -15,7 +16,7 @@ use crate::{
     approval::{self, Grant},
     audit::Audit,
     broker::Broker,
-    forward::Forward,
+    forward::{Forward, cache::Cache},
     keeper,
     name::{RuleName, SecretName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
@@ -47,7 +48,7 @@ pub use crate::{
         request,
         upstream::reply::{Aborted, ReplyBody},
     },
-    forward::{Answer, Error as NotForwarded},
+    forward::{Answer, Error as NotForwarded, Found},
     keeper::{
         Held, Served,
         value::{Content, LeaseTerms, Value},
@@ -70,6 +71,7 @@ pub struct Access {
     started: Instant,
     provers: peer::Provers,
     leases: leases::Leases,
+    cache: Arc<Cache>,
     parts: Parts,
 }
 
@@ -156,8 +158,8 @@ impl Access {
         let attestor = parts.attestor.clone();
         let provers = peer::Provers { attestor, ..peer::Provers::default() };
         let (rates, floods) = (Mutex::default(), Mutex::default());
-        let (started, leases) = (Instant::now(), leases::Leases::default());
-        Self { workload, rules, rates, floods, started, provers, leases, parts }
+        let (started, leases, cache) = (Instant::now(), leases::Leases::default(), Arc::default());
+        Self { workload, rules, rates, floods, started, provers, leases, cache, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.

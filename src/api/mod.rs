@@ -5,6 +5,7 @@
 mod answer;
 mod content;
 mod native;
+mod passed;
 mod request;
 mod trace;
 mod upstream;

@@ -47,7 +47,15 @@ struct LookedUp {
 pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own) -> Result<Answer, Error> {
     if own == Own::Revoke {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        return Ok(Answer { status: 204, headers, body, request_id: None, lease: None });
+        return Ok(Answer {
+            status: 204,
+            headers,
+            body,
+            request_id: None,
+            lease: None,
+            found: None,
+            login: None,
+        });
     }
     let session = forward.session(identity, None).await?;
     let reply = forward.vault.look_up(&session).await.map_err(Error::Vault)?;
@@ -58,6 +66,8 @@ pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own)
             body: reply.into_bytes(),
             request_id: None,
             lease: None,
+            found: None,
+            login: None,
         };
         if says_unknown_token(&refused) {
             forward.doubt(identity, &session);

@@ -8,6 +8,7 @@ use super::{
     rule::Rule,
 };
 use crate::name::IdentityName;
+use std::time::Duration;
 
 /// What is done in Vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +45,18 @@ impl Operation {
     }
 }
 
+/// Which answers may be given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cache {
+    /// None.
+    #[default]
+    Off,
+    /// Those with a lease or a child token in it, until that nears its end.
+    Leases,
+    /// Reads without a lease, for so long.
+    Kv(Duration),
+}
+
 /// A rule that allows a part of Vault's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardRule {
@@ -59,6 +72,8 @@ pub struct ForwardRule {
     pub namespace: Option<String>,
     /// The child tokens that may be asked for; `None`: none.
     pub tokens: Option<ChildTerms>,
+    /// Which answers may be given again.
+    pub cache: Cache,
 }
 
 /// What a peer wants of Vault's API.
@@ -87,6 +102,8 @@ pub struct Forwarding {
     pub own: Option<Own>,
     /// The child token that may be made by it.
     pub child: Option<Child>,
+    /// Whether its answer may be given again.
+    pub cache: Cache,
 }
 
 /// What a client may ask about the token that its requests are made with, which is answered by us and without it; or about its leases.
@@ -249,6 +266,7 @@ mod tests {
             operations: operations.to_vec(),
             namespace: namespace.map(str::to_owned),
             tokens: None,
+            cache: Cache::Off,
         }
     }
 

@@ -139,8 +139,8 @@ pub fn decide_forward(
     }
     let permit = |(rule, of): &(Arc<Rule>, ForwardRule), path, own| {
         let (identity, namespace) = (of.identity.clone(), of.namespace.clone());
-        let operation = target.operation;
-        let subject = Forwarding { identity, namespace, operation, path, own, child: None };
+        let (operation, cache) = (target.operation, of.cache);
+        let subject = Forwarding { identity, namespace, operation, path, own, child: None, cache };
         policy.permit(peer.process(), subject, rule)
     };
     let own = policy.forwards.iter().find_map(|rule| {

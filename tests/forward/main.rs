@@ -9,6 +9,7 @@
 )]
 
 mod bridge;
+mod cache;
 mod clients;
 mod leases;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]
