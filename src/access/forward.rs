@@ -46,6 +46,10 @@ impl Access {
         if self.leases.are_full() {
             return Err(refuse(Why::RateLimited(FULL)));
         }
+        if let Some(Own::Control(control)) = grant.permit().subject().own {
+            let answer = self.control(control, &call.body).map_err(|why| refuse(why.into()))?;
+            return Ok(Done::Forwarded(grant, answer));
+        }
         let sending = forward.prepare(&grant, call);
         let key = sending.key();
         let way = match key {

@@ -4,6 +4,7 @@
 //! disclosed before its event was on disk: the receipt is in the answer.
 
 mod call;
+mod control;
 mod forward;
 mod held;
 mod leases;
@@ -55,7 +56,7 @@ pub use crate::{
     },
     policy::{
         Bridge, Denial,
-        forward::{Operation, Target},
+        forward::{Control, Operation, Target},
         pattern::{Malformed, Path},
         upstream::canonical,
         wish::{Act, Call, Form, Read, Wish},

@@ -274,6 +274,11 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ),
         ("{paths: [a], cache: kv, cache_for: 5m}", vec![]),
         ("{paths: [a], cache: leases}", vec![]),
+        ("{control: [cache-clear, metrics]}", vec![]),
+        (
+            "{control: [quit]}",
+            vec![at(".control[0]", "\"quit\" is not known here; write cache-clear or metrics")],
+        ),
         (
             "{paths: [a], cache: leases, cache_for: 5m}",
             vec![at(".cache_for", "a time for what is not held by time; write cache: kv, or remove it")],

@@ -74,6 +74,17 @@ pub struct ForwardRule {
     pub tokens: Option<ChildTerms>,
     /// Which answers may be given again.
     pub cache: Cache,
+    /// What may be done to the cache itself.
+    pub controls: Vec<Control>,
+}
+
+/// What scripts ask of Vault's own proxy, below `/agent/v1` and `/proxy/v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// `cache-clear`, of the workload's own cache.
+    Clear,
+    /// `metrics`, of the workload's own part.
+    Metrics,
 }
 
 /// What a peer wants of Vault's API.
@@ -85,6 +96,8 @@ pub struct Target {
     pub path: Path,
     /// The namespace that the client named in a header, without slashes at its ends.
     pub namespace: Option<String>,
+    /// Where it is for us, and nothing of it is Vault's.
+    pub control: Option<Control>,
 }
 
 /// What a permit allows to be sent on.
@@ -120,13 +133,15 @@ pub enum Own {
     /// `auth/token/renew`, `lookup` or `revoke`, or one of these with `-accessor`: sent on, if the token that the body names is a child
     /// that was made for this workload.
     Child,
+    /// Below `/agent/v1`, where a rule names it.
+    Control(Control),
 }
 
 impl Own {
     /// Whether it is answered by us, and nothing of it reaches Vault as it is.
     #[must_use]
     pub fn is_answered_here(self) -> bool {
-        matches!(self, Self::LookUp | Self::Renew | Self::Revoke)
+        matches!(self, Self::LookUp | Self::Renew | Self::Revoke | Self::Control(_))
     }
 }
 
@@ -267,6 +282,7 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             tokens: None,
             cache: Cache::Off,
+            controls: Vec::new(),
         }
     }
 
@@ -274,7 +290,8 @@ mod tests {
     fn check(own: Option<&str>, named: Option<&str>, path: &str, expected: Option<&str>) {
         let rule = rule(own, &["secret/data/*"], &[Operation::Read]);
         let namespace = named.map(str::to_owned);
-        let target = Target { operation: Operation::Read, path: Path::parse(path).unwrap(), namespace };
+        let target =
+            Target { operation: Operation::Read, path: Path::parse(path).unwrap(), namespace, control: None };
         let allowed = rule.allows(&target).map(|path| path.to_string());
         assert_eq!(allowed.as_deref(), expected, "{own:?} {named:?} {path}");
         assert_eq!(rule.allows(&Target { operation: Operation::Write, ..target }), None);

@@ -2,7 +2,7 @@
 
 use crate::{
     rig::{Plan, until},
-    scene::{Said, Scene, ask, make_token},
+    scene::{Said, Scene, ask, make_token, say},
 };
 use lab::{Postgres, Vault};
 use serde_json::{Value, json};
@@ -199,4 +199,54 @@ fn a_read_is_held_until_the_workload_writes_there_or_its_identity_logs_in_again(
     }
     assert_eq!(read("secret/data/b").status, 200);
     assert_eq!(hit(&read("secret/data/a")), Some(false));
+}
+
+#[test]
+fn scripts_that_clear_the_cache_of_vaults_proxy_clear_the_workloads_own_where_a_rule_says_so() {
+    let Some(vault) = Vault::start() else { return };
+    let children = json!({"tokens": {"policies": ["default"]}, "cache": "leases"});
+    let rules = |control: &Value| json!([{"name": "children", "vault": children}, {"name": "scripts", "vault": control}]);
+    let scene = Scene::of(&vault, rules(&json!({"control": ["cache-clear", "metrics"]})));
+    let to = |method: &str, path: &str, body: &str| {
+        let length = body.len();
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        say(&scene.agent.socket(), text.as_bytes())
+    };
+    let make = || scene.ask("POST", "auth/token/create", &[], "{}");
+    let clear = |body: &Value| to("PUT", "/agent/v1/cache-clear", &body.to_string()).status;
+    let mut made = make();
+    for (kind, at) in [("token", "client_token"), ("token_accessor", "accessor")] {
+        assert_eq!(hit(&make()), Some(true));
+        assert_eq!(clear(&json!({"type": kind, "value": made.json()["auth"][at]})), 200);
+        made = make();
+        assert_eq!(hit(&made), Some(false), "{kind}");
+    }
+    for (body, cleared) in [
+        (json!({"type": "request_path", "value": "/v1/secret/"}), false),
+        (json!({"type": "request_path", "value": "/v1/auth/", "namespace": "ns1"}), false),
+        (json!({"type": "request_path", "value": "/v1/auth/token"}), true),
+        (json!({"type": "lease", "value": "none"}), false),
+        (json!({"type": "all"}), true),
+    ] {
+        assert_eq!(clear(&body), 200, "{body}");
+        assert_eq!(hit(&make()), Some(!cleared), "{body}");
+    }
+    for body in ["{}", "no json", r#"{"type": "request_path"}"#, r#"{"type": "everything", "value": "x"}"#] {
+        assert_eq!(to("POST", "/agent/v1/cache-clear", body).status, 400, "{body}");
+    }
+    let numbers = to("GET", "/proxy/v1/metrics", "");
+    assert!(numbers.raw.contains("claviger_cache_entries{workload=\"job\"} 1"), "{numbers:?}");
+    assert_eq!(to("POST", "/agent/v1/quit", "").status, 404);
+    assert_eq!(to("GET", "/agent/v1/cache-clear", "").status, 405);
+    let event =
+        scene.agent.event("vault.called.v1", |event| event["resource"]["path"] == "agent/v1/cache-clear");
+    assert_eq!(event["rule"]["name"], "scripts");
+    // Through Vault's own API nothing of it is reached, and without the rule nothing at all.
+    assert_eq!(scene.ask("PUT", "agent/v1/cache-clear", &[], r#"{"type": "all"}"#).status, 403);
+    let scene = Scene::of(&vault, rules(&json!({"control": ["metrics"]})));
+    let text =
+        b"PUT /agent/v1/cache-clear HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(say(&scene.agent.socket(), text).status, 403);
 }

@@ -8,7 +8,7 @@ use crate::{
     name::IdentityName,
     policy::{
         child::ChildTerms,
-        forward::{Cache, ForwardRule, Operation, is_never},
+        forward::{Cache, Control, ForwardRule, Operation, is_never},
         pattern::Pattern,
         rule::Rule,
     },
@@ -33,6 +33,7 @@ pub(super) struct Part {
     namespace: Option<String>,
     tokens: Option<ChildTerms>,
     cache: Cache,
+    controls: Vec<Control>,
 }
 
 impl Part {
@@ -44,12 +45,12 @@ impl Part {
         others: &[Rule],
         context: &Context<'_>,
     ) -> Option<ForwardRule> {
-        let Self { identity, paths, operations, namespace, tokens, cache } = self;
+        let Self { identity, paths, operations, namespace, tokens, cache, controls } = self;
         let identity = match identity {
             Some(identity) => identity,
             None => only(leaf, others, context)?,
         };
-        Some(ForwardRule { rule, identity, paths, operations, namespace, tokens, cache })
+        Some(ForwardRule { rule, identity, paths, operations, namespace, tokens, cache, controls })
     }
 }
 
@@ -58,10 +59,12 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
     let tokens = map.find("tokens");
     let read = |leaf: &Leaf<'_>| some(leaf, leaf.each(pattern)?);
-    let paths = match &tokens {
-        // It may be about child tokens alone.
-        Some(_) => map.or("paths", Vec::new(), read),
-        None => map.need("paths", "[\"secret/data/reports/+\"]", read),
+    let words = [("cache-clear", Control::Clear), ("metrics", Control::Metrics)];
+    let controls = map.find("control");
+    let paths = match (&tokens, &controls) {
+        // It may be about these alone.
+        (Some(_), _) | (_, Some(_)) => map.or("paths", Vec::new(), read),
+        (None, None) => map.need("paths", "[\"secret/data/reports/+\"]", read),
     };
     let methods =
         map.or("methods", vec![Operation::Read], |leaf| some(leaf, leaf.each(|leaf| leaf.word(&METHODS))?));
@@ -75,6 +78,10 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
         Some(trimmed.to_owned())
     });
     let cache = cache(&mut map);
+    let controls = match &controls {
+        Some(leaf) => leaf.each(|leaf| leaf.word(&words)).and_then(|words| some(leaf, words)),
+        None => Some(Vec::new()),
+    };
     map.finish();
     let tokens = match &tokens {
         Some(leaf) => Some(terms(leaf)?),
@@ -82,7 +89,15 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
     };
     let usual = context.namespace.map(|text| text.trim_matches('/').to_owned());
     let namespace = namespace?.or(usual).filter(|text| !text.is_empty());
-    Some(Part { identity: identity?, paths: paths?, operations: methods?, namespace, tokens, cache: cache? })
+    Some(Part {
+        identity: identity?,
+        paths: paths?,
+        operations: methods?,
+        namespace,
+        tokens,
+        cache: cache?,
+        controls: controls?,
+    })
 }
 
 /// `cache`, and with `kv` how long.
