@@ -34,9 +34,17 @@ pub struct Request {
     pub(super) body: Option<Zeroizing<Vec<u8>>>,
     /// What the call does, for errors: `reading secret/data/stripe`.
     pub(super) doing: String,
+    /// Where it is done, if that is not the namespace of the config.
+    pub(super) namespace: Option<String>,
 }
 
 impl Request {
+    /// The same in this namespace.
+    #[must_use]
+    pub fn within(self, namespace: Option<String>) -> Self {
+        Self { namespace, ..self }
+    }
+
     /// A plain read of `path`.
     #[must_use]
     pub fn read(path: &str) -> Self {
@@ -234,7 +242,7 @@ impl Request {
     }
 
     fn bare(method: Method, path: &str, doing: String) -> Self {
-        Self { method, path: path.into(), query: None, body: None, doing }
+        Self { method, path: path.into(), query: None, body: None, doing, namespace: None }
     }
 
     fn named(path: &str, key: &str, id: &SecretValue, doing: &str) -> Self {
@@ -255,7 +263,7 @@ impl Request {
         let body = body.filter(|body| !body.is_empty()).map(Zeroizing::new);
         // vaultrs 0.8 begins some paths with a slash, and that of renew-self with a tab.
         let path = endpoint.path().trim_start_matches(['/', '\t']).to_owned();
-        Ok(Self { method, path, query, body, doing })
+        Ok(Self { method, path, query, body, doing, namespace: None })
     }
 }
 

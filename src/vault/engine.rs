@@ -91,6 +91,7 @@ impl Request {
             path: format!("{mount}/data/{path}"),
             query: None,
             body: Some(body),
+            namespace: None,
             doing,
         }
     }
