@@ -11,6 +11,7 @@ mod reload;
 mod rotations;
 mod sight;
 mod sinks;
+mod usage;
 mod workloads;
 
 use crate::{
@@ -100,6 +101,7 @@ struct Agent {
     tasks: JoinSet<&'static str>,
     sinks: Sinks,
     ear: sinks::Ear,
+    usage: usage::Snapshots,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -156,6 +158,7 @@ impl Agent {
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
+        let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             path: path.to_owned(),
@@ -176,6 +179,7 @@ impl Agent {
             tasks: JoinSet::new(),
             sinks,
             ear,
+            usage,
             unfinished,
             watch,
             clock: sight::Clock::new(),
@@ -307,6 +311,7 @@ impl Agent {
         let audit = async {
             self.unfinished.wait().await;
             self.ear.finish();
+            self.usage.finish().await;
             let (lags, sinks) = (self.sinks.lags(), &self.config.audit.sinks);
             let last = async { stopped(handoff::undelivered(&lags, sinks).await) };
             self.recorder.finish(&self.audit, last).await;

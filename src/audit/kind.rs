@@ -45,6 +45,7 @@ pub enum Type {
     RotationSkipped,
     RotationFailed,
     RotationOrphaned,
+    UsageSnapshot,
 }
 
 impl Type {
@@ -92,6 +93,7 @@ impl Type {
             Self::RotationSkipped => "rotation.skipped.v1",
             Self::RotationFailed => "rotation.failed.v1",
             Self::RotationOrphaned => "rotation.orphaned.v1",
+            Self::UsageSnapshot => "usage.snapshot.v1",
         }
     }
 }
