@@ -14,6 +14,7 @@ mod probe;
 mod reading;
 mod rotation;
 mod run;
+mod runner;
 mod terminal;
 mod version;
 mod whoami;
@@ -67,6 +68,8 @@ enum Command {
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
+    #[command(hide = true)]
+    Runner(runner::Args),
 }
 
 /// Which socket a client command speaks to.
@@ -117,6 +120,7 @@ impl Command {
             Self::Rotation(args) => rotation::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
+            Self::Runner(args) => runner::run(&args),
         }
     }
 }
