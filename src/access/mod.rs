@@ -9,6 +9,7 @@ mod leases;
 mod limits;
 mod outcome;
 mod record;
+mod watch;
 
 use crate::{
     approval::{self, Grant},
@@ -36,6 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::Wanted;
 pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
+pub use watch::{Cut, Push, Watch, Watched, Watching};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
     audit::event::{Outcome, Reason, Trace, Type},
@@ -49,6 +51,7 @@ pub use crate::{
     forward::{Answer, Error as NotForwarded},
     keeper::{
         Held, Served,
+        notice::Notice,
         value::{Content, LeaseTerms, Value},
     },
     policy::{

@@ -27,3 +27,4 @@ mod syslog;
 mod tls;
 mod upkeep;
 mod values;
+mod watch;
