@@ -11,6 +11,7 @@ mod reload;
 mod rotations;
 mod sight;
 mod sinks;
+mod usage;
 mod workloads;
 
 use crate::{
@@ -97,6 +98,7 @@ struct Agent {
     tasks: JoinSet<&'static str>,
     sinks: Sinks,
     ear: sinks::Ear,
+    usage: usage::Snapshots,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -125,8 +127,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
         let Before { inside, attestor, pod } = before;
-        let stop = Stop::new();
-        let metrics = Metrics::new();
+        let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = open(&config.audit, pod, metrics.clone())?;
@@ -150,6 +151,7 @@ impl Agent {
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
+        let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             path: path.to_owned(),
@@ -170,6 +172,7 @@ impl Agent {
             tasks: JoinSet::new(),
             sinks,
             ear,
+            usage,
             unfinished,
             watch,
             clock: sight::Clock::new(),
@@ -301,6 +304,7 @@ impl Agent {
         let audit = async {
             self.unfinished.wait().await;
             self.ear.finish();
+            self.usage.finish().await;
             let (lags, sinks) = (self.sinks.lags(), &self.config.audit.sinks);
             let last = async { stopped(handoff::undelivered(&lags, sinks).await) };
             self.recorder.finish(&self.audit, last).await;

@@ -11,6 +11,7 @@ use super::{
     },
     pen::{Caps, Pen, whole},
     rotated::write_rotation,
+    used::write_usage,
 };
 use crate::clock::Timestamp;
 use crate::crypto::sha256;
@@ -85,6 +86,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         sink,
         trace,
         rotation,
+        usage,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -119,6 +121,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.bare("truncated", caps.original.map(|_| true));
     pen.quoted("type", kind.word());
     pen.object("upstream", upstream.as_deref(), |pen, call| write_upstream(pen, call, frame.paths));
+    pen.object("usage", usage.as_deref(), |pen, part| write_usage(pen, part, frame.paths));
     pen.object("vault", vault.as_ref(), write_vault);
     pen.text("workload", workload.as_ref().map(|name| name.as_str()));
     pen.close();

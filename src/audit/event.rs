@@ -12,6 +12,7 @@ use crate::{
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
+    usage,
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -57,6 +58,8 @@ pub struct Event {
     pub trace: Option<Trace>,
     /// Which run of which rotation it is about.
     pub rotation: Option<Box<RotationRef>>,
+    /// A part of the ledger of use.
+    pub usage: Option<Box<usage::Part>>,
 }
 
 impl Event {
@@ -83,6 +86,7 @@ impl Event {
             sink: None,
             trace: None,
             rotation: None,
+            usage: None,
         }
     }
 

@@ -47,6 +47,7 @@ pub enum Type {
     RotationSkipped,
     RotationFailed,
     RotationOrphaned,
+    UsageSnapshot,
 }
 
 impl Type {
@@ -96,6 +97,7 @@ impl Type {
             Self::RotationSkipped => "rotation.skipped.v1",
             Self::RotationFailed => "rotation.failed.v1",
             Self::RotationOrphaned => "rotation.orphaned.v1",
+            Self::UsageSnapshot => "usage.snapshot.v1",
         }
     }
 }

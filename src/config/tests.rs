@@ -249,6 +249,29 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ("{paths: [\"cubbyhole/*\"]}", vec![at(".paths[0]", NEVER)]),
         ("{paths: [auth/approle/login]}", vec![at(".paths[0]", NEVER)]),
         ("{paths: [\"sys/wrapping/*\"]}", vec![at(".paths[0]", NEVER)]),
+        ("{tokens: {policies: [ci-read], ttl: 15m, uses: 3, role: ci}}", vec![]),
+        (
+            "{paths: [a], tokens: {policies: []}}",
+            vec![at(".tokens.policies", "an empty list; name at least one")],
+        ),
+        (
+            "{tokens: {policies: [Root]}}",
+            vec![at(
+                ".tokens.policies[0]",
+                "a policy that no child token can have; name the policies that it needs",
+            )],
+        ),
+        (
+            "{tokens: {policies: [a], role: a/b}}",
+            vec![at(".tokens.role", "not the name of a token role; write the role of auth/token/roles/ROLE")],
+        ),
+        (
+            "{paths: [auth/token/create]}",
+            vec![at(
+                ".paths[0]",
+                "child tokens, without what they may be; write tokens: {policies: [NAME], ttl: 15m} beside paths, and remove it here",
+            )],
+        ),
         ("{paths: [a], cache: kv}", vec![at(".cache", "not built yet: cache; remove it")]),
         (
             "{paths: [a], namespace: a//b}",

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 37] = [
+const TYPES: [Type; 38] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -51,6 +51,7 @@ const TYPES: [Type; 37] = [
     Type::RotationSkipped,
     Type::RotationFailed,
     Type::RotationOrphaned,
+    Type::UsageSnapshot,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.
