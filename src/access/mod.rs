@@ -10,6 +10,7 @@ mod limits;
 mod outcome;
 mod passing;
 mod record;
+mod watch;
 
 use crate::{
     approval::{self, Grant},
@@ -37,6 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::Wanted;
 pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
+pub use watch::{Cut, Push, Watch, Watched, Watching};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
     audit::event::{Outcome, Reason, Trace, Type},
@@ -50,6 +52,7 @@ pub use crate::{
     forward::{Answer, Error as NotForwarded},
     keeper::{
         Held, Served,
+        notice::Notice,
         value::{Content, LeaseTerms, Value},
     },
     policy::{

@@ -5,10 +5,10 @@
 use super::{
     answer::Bad,
     request::{self, Route},
-    vault,
+    vault, watch,
 };
 use crate::{
-    access::{Act, Wish},
+    access::{Act, Watch, Wish},
     name::SecretName,
 };
 use bytes::Bytes;
@@ -25,6 +25,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) enum Asked {
     /// Something that the path of a request decides on.
     Wish(Wish),
+    /// To be told of changes.
+    Watch(Watch),
     /// What we see of the peer; discloses nothing else.
     WhoAmI,
     /// A nonce for this connection; discloses nothing.
@@ -50,6 +52,7 @@ where
             request::no_query(&head.uri)?;
             Ok(Asked::Wish(Wish::List))
         }
+        Route::Watch => watch::read(&head.method, &head.uri, &head.headers).map(Asked::Watch),
         Route::WhoAmI => {
             reads(&head.method)?;
             request::no_query(&head.uri)?;

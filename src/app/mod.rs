@@ -130,8 +130,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
         let Before { inside, attestor, programs, pod } = before;
-        let stop = Stop::new();
-        let metrics = Metrics::new();
+        let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = open(&config.audit, pod, metrics.clone())?;

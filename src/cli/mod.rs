@@ -17,6 +17,7 @@ mod run;
 mod runner;
 mod terminal;
 mod version;
+mod watch;
 mod whoami;
 
 pub use exit::Exit;
@@ -48,7 +49,7 @@ Examples:
 Client commands find the socket by --socket, else by CLAVIGER_SOCKET, else at /run/claviger/claviger.sock.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused by policy, 4 not ready in time, 64 bad config;
-`exec` and `bridge` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
+`exec`, `bridge` and `watch --` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -60,6 +61,7 @@ enum Command {
     Check(check::Args),
     Get(get::Args),
     Exec(exec::Args),
+    Watch(watch::Args),
     Whoami(whoami::Args),
     Bridge(bridge::Args),
     Probe(probe::Args),
@@ -113,6 +115,7 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Get(args) => get::run(&args),
             Self::Exec(args) => exec::run(&args),
+            Self::Watch(args) => watch::run(&args),
             Self::Whoami(args) => whoami::run(&args),
             Self::Bridge(args) => bridge::run(&args),
             Self::Probe(args) => probe::run(&args),
@@ -199,6 +202,10 @@ mod tests {
         check("claviger exec --env K=stripe", Exit::Usage);
         check("claviger probe happy --config x", Exit::Usage);
         check("claviger attestor boss", Exit::Usage);
+        check("claviger watch", Exit::Usage);
+        check("claviger watch stripe --signal HUP", Exit::Usage);
+        check("claviger watch stripe --pid-file p", Exit::Usage);
+        check("claviger watch stripe --signal HUP --pid-file p -- true", Exit::Usage);
         check("claviger bridge --token-file t --listen 0.0.0.0:8200 -- true", Exit::Usage);
     }
 

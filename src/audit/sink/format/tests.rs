@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 36] = [
+const TYPES: [Type; 38] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -29,6 +29,8 @@ const TYPES: [Type; 36] = [
     Type::SecretDenied,
     Type::SecretAcked,
     Type::SecretStaleServed,
+    Type::SecretWatchOpened,
+    Type::SecretWatchTold,
     Type::VaultCalled,
     Type::VaultIntent,
     Type::VaultResult,
