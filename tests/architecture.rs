@@ -23,7 +23,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("keeper", &["approval", "peer", "vault"]),
     ("forward", &["approval", "policy", "vault"]),
     ("broker", &["policy", "keeper"]),
-    ("audit", &["peer", "policy", "vault", "broker"]),
+    ("audit", &["approval", "peer", "policy", "vault", "broker"]),
     ("rotation", &["keeper", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),
     ("api", &["access", "peer"]),
@@ -31,6 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "approval",
             "audit",
             "broker",
             "keeper",

@@ -3,7 +3,8 @@
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
 pub use super::{
-    call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason, rotated::RotationRef, sink::SinkRef,
+    approved::ApprovalRef, call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason,
+    rotated::RotationRef, sink::SinkRef,
 };
 
 use crate::{
@@ -57,6 +58,8 @@ pub struct Event {
     pub trace: Option<Trace>,
     /// Which run of which rotation it is about.
     pub rotation: Option<Box<RotationRef>>,
+    /// Which person's yes it is about, or was done by.
+    pub approval: Option<Box<ApprovalRef>>,
 }
 
 impl Event {
@@ -83,6 +86,7 @@ impl Event {
             sink: None,
             trace: None,
             rotation: None,
+            approval: None,
         }
     }
 

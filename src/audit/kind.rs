@@ -45,6 +45,11 @@ pub enum Type {
     RotationSkipped,
     RotationFailed,
     RotationOrphaned,
+    ApprovalRequested,
+    ApprovalGranted,
+    ApprovalRefused,
+    ApprovalExpired,
+    ApprovalUsed,
 }
 
 impl Type {
@@ -92,6 +97,11 @@ impl Type {
             Self::RotationSkipped => "rotation.skipped.v1",
             Self::RotationFailed => "rotation.failed.v1",
             Self::RotationOrphaned => "rotation.orphaned.v1",
+            Self::ApprovalRequested => "approval.requested.v1",
+            Self::ApprovalGranted => "approval.granted.v1",
+            Self::ApprovalRefused => "approval.refused.v1",
+            Self::ApprovalExpired => "approval.expired.v1",
+            Self::ApprovalUsed => "approval.used.v1",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 35] = [
+const TYPES: [Type; 40] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -49,6 +49,11 @@ const TYPES: [Type; 35] = [
     Type::RotationSkipped,
     Type::RotationFailed,
     Type::RotationOrphaned,
+    Type::ApprovalRequested,
+    Type::ApprovalGranted,
+    Type::ApprovalRefused,
+    Type::ApprovalExpired,
+    Type::ApprovalUsed,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.
