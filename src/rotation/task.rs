@@ -10,7 +10,7 @@ use super::{
     group,
     journal::{Entry, Error, Journal},
     lease::{Deadline, Watch},
-    phase::{Facts, Phase, State, Target},
+    phase::{Phase, State, Target},
     run::Work,
     schedule::{self, Past, Skipped, Turn},
     standing::Board,
