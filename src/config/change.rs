@@ -85,15 +85,8 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
     named(&mut changes, "approvals", (&old.approvals, approvals), |approval| approval.name.clone());
-    for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
-        changes.live(format!("rotations.{name}"), &old, &new);
-        let program = |rotation: Option<&rotation::Settings>| {
-            rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
-        };
-        if program(new).is_some() && program(old) != program(new) {
-            // Its runner is started before the agent gives up starting anything.
-            changes.restart.push(format!("rotations.{name}.driver"));
-        }
+    for (name, pair) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
+        rotation(&mut changes, &format!("rotations.{name}"), pair);
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);
@@ -118,6 +111,21 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         Ok(Live { keys: changes.live })
     } else {
         Err(NeedsRestart { keys: changes.restart })
+    }
+}
+
+fn rotation(
+    changes: &mut Changes,
+    at: &str,
+    (old, new): (Option<&rotation::Settings>, Option<&rotation::Settings>),
+) {
+    changes.live(at, &old, &new);
+    let program = |rotation: Option<&rotation::Settings>| {
+        rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+    };
+    if program(new).is_some() && program(old) != program(new) {
+        // Its runner is started before the agent gives up starting anything.
+        changes.restart.push(format!("{at}.driver"));
     }
 }
 
