@@ -78,7 +78,6 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Connections
         | Reason::TooManyProcesses
         | Reason::Approval(Want::Crowded) => StatusCode::TOO_MANY_REQUESTS,
-        // Not 202, which clients of other APIs take for success: the native routes say that themselves.
         Reason::Approval(Want::Pending) => StatusCode::CONFLICT,
         Reason::Upstream(fault) => upstream::status(fault),
         Reason::VaultDenied => StatusCode::FORBIDDEN,
@@ -139,10 +138,7 @@ pub(super) fn no_value(reason: Reason) -> &'static str {
 pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response<Content> {
     let done = match answered.outcome() {
         Ok(done) => done,
-        Err(refusal) => {
-            let id = Some(answered.receipt().id().to_string());
-            return approval::native(answered.wish(), refused(workload, &refusal.why, id));
-        }
+        Err(refusal) => return approval::unfulfilled(workload, &refusal.why, answered),
     };
     match done {
         Done::Listed(secrets) => json(&List { secrets: secrets.iter().map(line).collect() }),
@@ -191,11 +187,12 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             NotForwarded::Tainted => {
                 ("there was a token in Vault's answer, so nothing of it is given".to_owned(), None)
             }
+            error @ NotForwarded::Child(_) => (format!("{error}; it has been revoked"), None),
             error => (not_forwarded(why.reason()).to_owned(), Some(error.retry_after())),
         },
         Why::Unapproved(none) => return approval::unapproved(none, status(why.reason()), why.reason(), id),
         Why::Unrecorded(unaudited) => (NOT_ON_RECORD.to_owned(), Some(unaudited.retry_after)),
-        Why::Denied(denial @ Denial::Ambiguous) => (denial.to_string(), None),
+        Why::Denied(denial @ (Denial::Ambiguous | Denial::Terms(_))) => (denial.to_string(), None),
         Why::Denied(Denial::NoRule | Denial::Never) => {
             let text = format!(
                 "no rule allows this, or there is no such secret; ask for the rule in workloads.{workload}.rules"

@@ -12,9 +12,11 @@ mod reload;
 mod rotations;
 mod sight;
 mod sinks;
+mod usage;
 mod workloads;
 
 use crate::{
+    approval::Place,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
@@ -98,6 +100,7 @@ struct Agent {
     tasks: JoinSet<&'static str>,
     sinks: Sinks,
     ear: sinks::Ear,
+    usage: usage::Snapshots,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -126,8 +129,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
         let Before { inside, attestor, pod } = before;
-        let stop = Stop::new();
-        let metrics = Metrics::new();
+        let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let place = approvals::place(&config.audit, &pod);
@@ -145,13 +147,13 @@ impl Agent {
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
-        let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let broker = Broker::new().context("preparing the calls of upstreams")?;
-        let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
-        let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
+        let acts = acts(&kept, &vault, &mut recorder, place)?;
+        let (held, tracker) = (audit.clone(), unfinished.clone());
+        let mut workloads = Workloads::new(acts, attestor, held, metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
+        let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             path: path.to_owned(),
@@ -172,6 +174,7 @@ impl Agent {
             tasks: JoinSet::new(),
             sinks,
             ear,
+            usage,
             unfinished,
             watch,
             clock: sight::Clock::new(),
@@ -304,6 +307,7 @@ impl Agent {
         let audit = async {
             self.unfinished.wait().await;
             self.ear.finish();
+            self.usage.finish().await;
             let (lags, sinks) = (self.sinks.lags(), &self.config.audit.sinks);
             let last = async { stopped(handoff::undelivered(&lags, sinks).await) };
             self.recorder.finish(&self.audit, last).await;
@@ -315,6 +319,18 @@ impl Agent {
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }
+}
+
+/// What requests come to.
+fn acts(
+    kept: &Kept,
+    vault: &Vault,
+    recorder: &mut Recorder,
+    place: Place,
+) -> anyhow::Result<workloads::Acts> {
+    let forward = Forward::new(vault.clone(), kept.identities());
+    let broker = Broker::new().context("preparing the calls of upstreams")?;
+    Ok((kept.keeper(), forward, broker, recorder.approvals(vault, kept.identities(), place)))
 }
 
 fn open(settings: &audit::Settings, pod: Pod, metrics: Metrics) -> Result<Audit, audit::Error> {

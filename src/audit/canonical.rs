@@ -12,6 +12,7 @@ use super::{
     },
     pen::{Caps, Pen, whole},
     rotated::write_rotation,
+    used::write_usage,
 };
 use crate::clock::Timestamp;
 use crate::crypto::sha256;
@@ -65,6 +66,7 @@ pub(super) fn render(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>) {
 }
 
 /// The keys stand in the order of RFC 8785, which for ASCII is the order of their bytes.
+#[expect(clippy::too_many_lines, reason = "a list: one line a key")]
 fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usize {
     let Event {
         kind,
@@ -87,6 +89,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         trace,
         rotation,
         approval,
+        usage,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -122,6 +125,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.bare("truncated", caps.original.map(|_| true));
     pen.quoted("type", kind.word());
     pen.object("upstream", upstream.as_deref(), |pen, call| write_upstream(pen, call, frame.paths));
+    pen.object("usage", usage.as_deref(), |pen, part| write_usage(pen, part, frame.paths));
     pen.object("vault", vault.as_ref(), write_vault);
     pen.text("workload", workload.as_ref().map(|name| name.as_str()));
     pen.close();

@@ -13,6 +13,7 @@ use crate::{
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
+    usage,
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -60,6 +61,8 @@ pub struct Event {
     pub rotation: Option<Box<RotationRef>>,
     /// Which person's yes it is about, or was done by.
     pub approval: Option<Box<ApprovalRef>>,
+    /// A part of the ledger of use.
+    pub usage: Option<Box<usage::Part>>,
 }
 
 impl Event {
@@ -87,6 +90,7 @@ impl Event {
             trace: None,
             rotation: None,
             approval: None,
+            usage: None,
         }
     }
 

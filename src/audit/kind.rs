@@ -50,6 +50,7 @@ pub enum Type {
     ApprovalRefused,
     ApprovalExpired,
     ApprovalUsed,
+    UsageSnapshot,
 }
 
 impl Type {
@@ -102,6 +103,7 @@ impl Type {
             Self::ApprovalRefused => "approval.refused.v1",
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
+            Self::UsageSnapshot => "usage.snapshot.v1",
         }
     }
 }

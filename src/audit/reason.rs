@@ -22,6 +22,8 @@ pub enum Reason {
     Wrapped,
     /// What came back had our own token in it.
     OwnToken,
+    /// A child token was asked for, or came back, that is more than the rule's terms.
+    TokenTerms,
     /// The peer's uid may not use this socket.
     Uid,
     /// The peer's gid may not use this socket.
@@ -184,6 +186,7 @@ impl Reason {
             Self::NeverForwarded => "never_forwarded",
             Self::Wrapped => "wrapped",
             Self::OwnToken => "own_token",
+            Self::TokenTerms => "token_terms",
             Self::Uid => "uid",
             Self::Gid => "gid",
             Self::Groups => "groups",
@@ -271,6 +274,7 @@ impl Reason {
             | Self::NeverForwarded
             | Self::Wrapped
             | Self::OwnToken
+            | Self::TokenTerms
             | Self::Uid
             | Self::Gid
             | Self::Groups
@@ -372,6 +376,7 @@ impl From<&Denial> for Reason {
             Denial::Ambiguous => Self::Upstream(Fault::BadQuery),
             Denial::Never => Self::NeverForwarded,
             Denial::Wrapped => Self::Wrapped,
+            Denial::Terms(_) => Self::TokenTerms,
             Denial::Malformed(_) => Self::BadRequest,
         }
     }

@@ -206,6 +206,7 @@ fn the_designs_example_is_accepted() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: each row a mistake and its remedy")]
 fn an_approval_says_who_may_say_yes_and_where() {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq";
     const STORE: &str = "store: {mount: kv, path: approvals}";
@@ -328,6 +329,29 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ("{paths: [\"cubbyhole/*\"]}", vec![at(".paths[0]", NEVER)]),
         ("{paths: [auth/approle/login]}", vec![at(".paths[0]", NEVER)]),
         ("{paths: [\"sys/wrapping/*\"]}", vec![at(".paths[0]", NEVER)]),
+        ("{tokens: {policies: [ci-read], ttl: 15m, uses: 3, role: ci}}", vec![]),
+        (
+            "{paths: [a], tokens: {policies: []}}",
+            vec![at(".tokens.policies", "an empty list; name at least one")],
+        ),
+        (
+            "{tokens: {policies: [Root]}}",
+            vec![at(
+                ".tokens.policies[0]",
+                "a policy that no child token can have; name the policies that it needs",
+            )],
+        ),
+        (
+            "{tokens: {policies: [a], role: a/b}}",
+            vec![at(".tokens.role", "not the name of a token role; write the role of auth/token/roles/ROLE")],
+        ),
+        (
+            "{paths: [auth/token/create]}",
+            vec![at(
+                ".paths[0]",
+                "child tokens, without what they may be; write tokens: {policies: [NAME], ttl: 15m} beside paths, and remove it here",
+            )],
+        ),
         ("{paths: [a], cache: kv}", vec![at(".cache", "not built yet: cache; remove it")]),
         (
             "{paths: [a], namespace: a//b}",

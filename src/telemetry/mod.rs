@@ -1,7 +1,9 @@
 //! What operators see: the log, the metrics, the health port. Never a secret, never a value.
 
 pub mod approvals;
+pub mod forwarded;
 pub mod health;
+mod labels;
 pub mod log;
 pub mod metrics;
 pub mod rotations;

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 40] = [
+const TYPES: [Type; 41] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -54,6 +54,7 @@ const TYPES: [Type; 40] = [
     Type::ApprovalRefused,
     Type::ApprovalExpired,
     Type::ApprovalUsed,
+    Type::UsageSnapshot,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.
