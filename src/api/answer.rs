@@ -78,7 +78,6 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Connections
         | Reason::TooManyProcesses
         | Reason::Approval(Want::Crowded) => StatusCode::TOO_MANY_REQUESTS,
-        // Not 202, which clients of other APIs take for success: the native routes say that themselves.
         Reason::Approval(Want::Pending) => StatusCode::CONFLICT,
         Reason::Upstream(fault) => upstream::status(fault),
         Reason::VaultDenied => StatusCode::FORBIDDEN,
@@ -139,10 +138,7 @@ pub(super) fn no_value(reason: Reason) -> &'static str {
 pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response<Content> {
     let done = match answered.outcome() {
         Ok(done) => done,
-        Err(refusal) => {
-            let id = Some(answered.receipt().id().to_string());
-            return approval::native(answered.wish(), refused(workload, &refusal.why, id));
-        }
+        Err(refusal) => return approval::unfulfilled(workload, &refusal.why, answered),
     };
     match done {
         Done::Listed(secrets) => json(&List { secrets: secrets.iter().map(line).collect() }),

@@ -16,6 +16,7 @@ mod usage;
 mod workloads;
 
 use crate::{
+    approval::Place,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},

@@ -6,9 +6,9 @@
 use super::approvals::{self, Approvals};
 use super::forwarded::{self, Forwarded};
 use super::rotations::{RotationGauge, Rotations};
-use crate::name::{ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use crate::name::{ApprovalName, IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
+    encoding::{EncodeLabelSet, prometheus_text},
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
@@ -19,7 +19,6 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 use std::{
-    fmt::{self, Write as _},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -390,18 +389,6 @@ labels! {
     Sink { sink: SinkName }
     SinkCode { sink: SinkName, code: String }
 }
-
-macro_rules! names_are_labels {
-    ($($name:ty),*) => {$(
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-                encoder.write_str(self.as_str())
-            }
-        }
-    )*};
-}
-
-names_are_labels!(ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 pub mod forwarded;
 pub mod approvals;
 pub mod health;
+mod labels;
 pub mod log;
 pub mod metrics;
 pub mod rotations;
