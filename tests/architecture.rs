@@ -24,6 +24,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("forward", &["approval", "policy", "vault"]),
     ("broker", &["policy", "keeper"]),
     ("usage", &[]),
+    ("report", &["usage"]),
     ("audit", &["peer", "policy", "vault", "broker", "usage"]),
     ("rotation", &["keeper", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),

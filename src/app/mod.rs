@@ -4,8 +4,10 @@
 //! process, since half an agent is worse than none.
 
 mod checkpoints;
+pub mod grants;
 mod handoff;
 mod kept;
+pub mod keys;
 mod record;
 mod reload;
 mod rotations;
@@ -141,8 +143,8 @@ impl Agent {
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
         let rotations = Rotations::start(&config, &kept, &vault, &mut recorder)?;
-        let stopping = stop.token(Phase::Accept).clone();
-        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
+        let signing = (&kept, &vault, &metrics);
+        let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());

@@ -12,6 +12,7 @@ mod exit;
 mod get;
 mod probe;
 mod reading;
+mod report;
 mod rotation;
 mod run;
 mod terminal;
@@ -47,7 +48,7 @@ Examples:
 Client commands find the socket by --socket, else by CLAVIGER_SOCKET, else at /run/claviger/claviger.sock.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused by policy, 4 not ready in time, 64 bad config;
-`exec` and `bridge` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
+`exec` and `bridge` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13, `report` 14.")]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -64,6 +65,7 @@ enum Command {
     Probe(probe::Args),
     Audit(audit::Args),
     Rotation(rotation::Args),
+    Report(report::Args),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
@@ -115,6 +117,7 @@ impl Command {
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
             Self::Rotation(args) => rotation::run(&args),
+            Self::Report(args) => report::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
         }
@@ -235,12 +238,13 @@ mod tests {
             Exit::Truncated,
             Exit::DeclaredGaps,
             Exit::UnsignedTail,
+            Exit::Findings,
             Exit::BadConfig,
             Exit::Ours,
             Exit::NotRunnable,
             Exit::NotFound,
             Exit::Command(7),
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 64, 125, 126, 127, 7]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 64, 125, 126, 127, 7]);
     }
 }

@@ -17,6 +17,7 @@ pub mod watch;
 pub use change::{Live, NeedsRestart, change};
 pub use environment::Environment;
 pub use problem::{Problem, Rejected};
+pub use unit::duration;
 
 use crate::{
     audit, broker, crypto, keeper, listener,
