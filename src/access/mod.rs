@@ -8,6 +8,7 @@ mod forward;
 mod leases;
 mod limits;
 mod outcome;
+mod passing;
 mod record;
 
 use crate::{

@@ -238,6 +238,7 @@ impl Why {
             Self::NotOneField(_) | Self::OtherGeneration(_) => Reason::BadRequest,
             Self::NotForwarded(error) => match &**error {
                 forward::Error::Tainted => Reason::OwnToken,
+                forward::Error::Child(_) => Reason::TokenTerms,
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
             Self::Unrecorded(_) => Reason::AuditUnavailable,

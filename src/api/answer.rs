@@ -183,10 +183,11 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             NotForwarded::Tainted => {
                 ("there was a token in Vault's answer, so nothing of it is given".to_owned(), None)
             }
+            error @ NotForwarded::Child(_) => (format!("{error}; it has been revoked"), None),
             error => (not_forwarded(why.reason()).to_owned(), Some(error.retry_after())),
         },
         Why::Unrecorded(unaudited) => (NOT_ON_RECORD.to_owned(), Some(unaudited.retry_after)),
-        Why::Denied(denial @ Denial::Ambiguous) => (denial.to_string(), None),
+        Why::Denied(denial @ (Denial::Ambiguous | Denial::Terms(_))) => (denial.to_string(), None),
         Why::Denied(Denial::NoRule | Denial::Never) => {
             let text = format!(
                 "no rule allows this, or there is no such secret; ask for the rule in workloads.{workload}.rules"

@@ -12,7 +12,11 @@ use crate::{
         acl::Capability::{self, Create, Delete, List, Read, Update},
         subject::{Audit, Forward, Identity, Rotation, Rule, Secret, Subject, Want, Where, Workload},
     },
-    rotation::{self, generate::Source},
+    rotation::{
+        self,
+        generate::{Generate, Source},
+        system::System,
+    },
     usage::told,
 };
 
@@ -93,15 +97,12 @@ fn secret(settings: &keeper::Settings) -> Secret {
 }
 
 fn rotation(settings: &rotation::Settings) -> Rotation {
-    let weak = match &settings.kind {
-        rotation::Kind::Generate(generate) => match &generate.source {
-            Source::Characters { length, .. } if *length < LENGTH => {
-                Some(format!("it makes values of {length} characters; {LENGTH} are the least"))
-            }
-            Source::Characters { .. } | Source::Policy(_) => None,
-        },
-        rotation::Kind::Trigger(_) => None,
-    };
+    let weak = made_by(&settings.kind).and_then(|generate| match &generate.source {
+        Source::Characters { length, .. } if *length < LENGTH => {
+            Some(format!("it makes values of {length} characters; {LENGTH} are the least"))
+        }
+        Source::Characters { .. } | Source::Policy(_) => None,
+    });
     let rotation::store::Place { mount, path } = &settings.journal;
     Rotation {
         name: settings.name.to_string(),
@@ -109,6 +110,15 @@ fn rotation(settings: &rotation::Settings) -> Rotation {
         serves: settings.serves.iter().map(ToString::to_string).collect(),
         weak,
         journal: format!("{mount}/{path}/{}", settings.name),
+    }
+}
+
+/// How a rotation makes its values, if it does.
+fn made_by(kind: &rotation::Kind) -> Option<&Generate> {
+    match kind {
+        rotation::Kind::Generate(generate) => Some(generate),
+        rotation::Kind::Credential(credential) => Some(&credential.consumer),
+        rotation::Kind::Trigger(_) => None,
     }
 }
 
@@ -174,23 +184,30 @@ fn of_secret(settings: &keeper::Settings, wants: &mut Vec<Want>) {
 
 fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
     let why = format!("the rotation {}", settings.name);
-    match &settings.kind {
-        rotation::Kind::Generate(generate) => {
-            wants.push(Want {
-                path: Where::Kv(generate.path.clone()),
-                capabilities: WRITE,
-                why: why.clone(),
-            });
-            if let Source::Policy(policy) = &generate.source {
-                wants.push(api(format!("sys/policies/password/{policy}/generate"), &[Read], &why));
-            }
+    if let Some(generate) = made_by(&settings.kind) {
+        wants.push(Want { path: Where::Kv(generate.path.clone()), capabilities: WRITE, why: why.clone() });
+        if let Source::Policy(policy) = &generate.source {
+            wants.push(api(format!("sys/policies/password/{policy}/generate"), &[Read], &why));
         }
-        rotation::Kind::Trigger(trigger) => {
-            wants.push(api(&trigger.path, &[Update], &why));
-            if let Some(evidence) = &trigger.evidence {
-                wants.push(api(&evidence.path, &[Read], &why));
-            }
+    }
+    if let rotation::Kind::Trigger(trigger) = &settings.kind {
+        wants.push(api(&trigger.path, &[Update], &why));
+        if let Some(evidence) = &trigger.evidence {
+            wants.push(api(&evidence.path, &[Read], &why));
         }
+    }
+    if let rotation::Kind::Credential(credential) = &settings.kind
+        && let System::Vault(writes) = &credential.system
+    {
+        let all = [Some(&writes.set), Some(&writes.test), writes.revoke.as_ref()];
+        for write in all.into_iter().flatten() {
+            // A place that is filled in is one segment, or a part of one.
+            let whole =
+                |segment: &str| if segment.contains('{') { "+".to_owned() } else { segment.to_owned() };
+            let path: Vec<String> = write.path.split('/').map(whole).collect();
+            wants.push(api(path.join("/"), &[Create, Update], &why));
+        }
+        wants.push(api("auth/token/revoke-accessor", &[Update], "ending the logins of rotations' tests"));
     }
     let rotation::store::Place { mount, path } = &settings.journal;
     let mut journals = vec![format!("{path}/{}", settings.name)];

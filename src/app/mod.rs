@@ -27,6 +27,7 @@ use crate::{
     config::{Config, Loaded, watch::Watch},
     forward::Forward,
     peer::attestor::{self, Attestor},
+    rotation::system::outside::{Outside, Programs},
     sandbox::{Dumpable, Inside},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
     telemetry::{
@@ -68,6 +69,8 @@ pub struct Before {
     pub inside: Inside,
     /// Started outside of that; `None` where the config needs none.
     pub attestor: Option<attestor::Started>,
+    /// The same of the programs that rotations run.
+    pub programs: Programs,
     /// Where the process is.
     pub pod: Pod,
 }
@@ -128,7 +131,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
-        let Before { inside, attestor, pod } = before;
+        let Before { inside, attestor, programs, pod } = before;
         let stop = Stop::new();
         let metrics = Metrics::new();
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
@@ -142,13 +145,16 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder)?;
+        let broker = Broker::new().context("preparing the calls of upstreams")?;
+        // The rotations that begin now may call them.
+        broker.replace(&config.upstreams);
+        let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
         let signing = (&kept, &vault, &metrics);
         let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let broker = Broker::new().context("preparing the calls of upstreams")?;
         let acts = (kept.keeper(), forward, broker);
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;

@@ -21,6 +21,7 @@ use crate::{
     name::WorkloadName,
     rotation::standing::Board,
     telemetry::{
+        forwarded::Forwarded,
         health::{Code, Reason},
         metrics::{Gauges, SecretGauge},
     },
@@ -67,9 +68,10 @@ pub(super) fn stopping() -> Reason {
     Reason { code: Code::Stopping, name: None }
 }
 
-/// How many leases that a workload asked for live; none once its socket is gone.
-fn leases(access: &Weak<Access>) -> u64 {
-    access.upgrade().map_or(0, |access| access.leases())
+/// What a workload has of Vault's API; nothing once its socket is gone.
+fn forwarded(access: &Weak<Access>) -> Forwarded {
+    let held = access.upgrade().map(|access| access.held()).unwrap_or_default();
+    Forwarded { leases: held.leases, children: held.children }
 }
 
 /// What the gauges are read from at each scrape.
@@ -130,7 +132,7 @@ impl Gauging {
             tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
             processes: self.keeper.processes(),
-            leases: self.accesses.iter().map(|(name, access)| (name.clone(), leases(access))).collect(),
+            forwarded: self.accesses.iter().map(|(name, access)| (name.clone(), forwarded(access))).collect(),
             connections: of(|standing| &standing.open),
             rebinds: of(|standing| &standing.rebinds),
             skew_ms: self.vault.skew_ms(),

@@ -21,6 +21,8 @@ pub enum Reason {
     Wrapped,
     /// What came back had our own token in it.
     OwnToken,
+    /// A child token was asked for, or came back, that is more than the rule's terms.
+    TokenTerms,
     /// The peer's uid may not use this socket.
     Uid,
     /// The peer's gid may not use this socket.
@@ -157,6 +159,8 @@ pub enum Reason {
     RotationJournal,
     /// The target refused every value of a rotation.
     Refused,
+    /// The system whose credential is rotated did not answer, or not what was expected.
+    TargetAway,
     /// Nobody ran a slot in its time.
     Missed,
     /// A slot fell into a blackout.
@@ -181,6 +185,7 @@ impl Reason {
             Self::NeverForwarded => "never_forwarded",
             Self::Wrapped => "wrapped",
             Self::OwnToken => "own_token",
+            Self::TokenTerms => "token_terms",
             Self::Uid => "uid",
             Self::Gid => "gid",
             Self::Groups => "groups",
@@ -249,6 +254,7 @@ impl Reason {
             Self::ClockSkew => "clock_skew",
             Self::RotationJournal => "rotation_journal",
             Self::Refused => "refused",
+            Self::TargetAway => "target_away",
             Self::Missed => "missed",
             Self::Blackout => "blackout",
             Self::MinInterval => "min_interval",
@@ -267,6 +273,7 @@ impl Reason {
             | Self::NeverForwarded
             | Self::Wrapped
             | Self::OwnToken
+            | Self::TokenTerms
             | Self::Uid
             | Self::Gid
             | Self::Groups
@@ -367,6 +374,7 @@ impl From<&Denial> for Reason {
             Denial::Ambiguous => Self::Upstream(Fault::BadQuery),
             Denial::Never => Self::NeverForwarded,
             Denial::Wrapped => Self::Wrapped,
+            Denial::Terms(_) => Self::TokenTerms,
             Denial::Malformed(_) => Self::BadRequest,
         }
     }

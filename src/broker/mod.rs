@@ -8,6 +8,7 @@ pub mod buffers;
 pub mod call;
 pub mod fault;
 pub mod inject;
+pub mod own;
 pub mod request;
 pub mod scrub;
 pub mod upstream;

@@ -15,6 +15,7 @@ mod reading;
 mod report;
 mod rotation;
 mod run;
+mod runner;
 mod terminal;
 mod version;
 mod whoami;
@@ -69,6 +70,8 @@ enum Command {
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
+    #[command(hide = true)]
+    Runner(runner::Args),
 }
 
 /// Which socket a client command speaks to.
@@ -120,6 +123,7 @@ impl Command {
             Self::Report(args) => report::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
+            Self::Runner(args) => runner::run(&args),
         }
     }
 }

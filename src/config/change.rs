@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, peer::level::Level, policy, sandbox::Plan, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, policy, rotation, sandbox::Plan, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -89,6 +89,13 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     }
     for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
         changes.live(format!("rotations.{name}"), &old, &new);
+        let program = |rotation: Option<&rotation::Settings>| {
+            rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+        };
+        if program(new).is_some() && program(old) != program(new) {
+            // Its runner is started before the agent gives up starting anything.
+            changes.restart.push(format!("rotations.{name}.driver"));
+        }
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);

@@ -9,6 +9,7 @@ mod certificate;
 mod doubt;
 pub mod fact;
 mod fingerprint;
+mod hold;
 mod kept;
 pub mod kv;
 mod lease;
@@ -161,13 +162,14 @@ pub struct Slot {
     shelf: watch::Receiver<Shelf>,
     nudge: mpsc::Sender<WorkloadName>,
     again: again::Again,
+    hold: hold::Hold,
 }
 
 impl Slot {
     /// A place that is written through `shelf` and hears of waiting workloads through `nudge`.
     #[must_use]
     pub fn new(shelf: watch::Receiver<Shelf>, nudge: mpsc::Sender<WorkloadName>) -> Self {
-        Self { shelf, nudge, again: again::Again::default() }
+        Self { shelf, nudge, again: again::Again::default(), hold: hold::Hold::default() }
     }
 
     /// What there is right now.
@@ -178,11 +180,10 @@ impl Slot {
 
     /// What is in hand; if nothing is, the task hears that `grant`'s workload waits.
     fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
-        let shelf = self.shelf.borrow();
-        shelf.served(Instant::now()).ok_or_else(|| {
+        self.served(Instant::now()).ok_or_else(|| {
             // A full channel holds a nudge already.
             let _ = self.nudge.try_send(grant.permit().workload().clone());
-            Error::NotReady { name: grant.secret().clone(), because: shelf.problem.clone() }
+            Error::NotReady { name: grant.secret().clone(), because: self.shelf.borrow().problem.clone() }
         })
     }
 }
@@ -310,6 +311,7 @@ impl Keeper {
     pub fn patience(&self, grant: &Grant) -> Option<Duration> {
         match self.holdings.load().get(grant.secret()) {
             Some(Holding::Own(own)) if own.slot(grant).is_err() => Some(own::PATIENCE),
+            Some(Holding::Shared(slot)) => slot.hold_limit(),
             _ => None,
         }
     }
@@ -330,16 +332,11 @@ impl Keeper {
             Holding::Shared(slot) => slot.clone(),
             Holding::Own(own) => own.demand(grant)?,
         };
-        let mut shelf = slot.shelf();
-        let newer = |shelf: &Shelf| {
-            shelf.served(Instant::now()).is_some_and(|served| Some(served.held.value.tag()) != since)
-        };
-        if !newer(&shelf.borrow()) {
+        if !slot.has_newer(since) {
             // Tells the task that somebody waits, if there is nothing at all.
             let _ = slot.fetch(grant);
         }
-        // The sender ends with its task: then what is in hand is all there will be.
-        let _ = tokio::time::timeout(limit, shelf.wait_for(|shelf| newer(shelf))).await;
+        slot.wait_newer(since, limit).await;
         slot.fetch(grant)
     }
 

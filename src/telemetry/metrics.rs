@@ -3,6 +3,7 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
+use super::forwarded::{self, Forwarded};
 use super::rotations::{RotationGauge, Rotations};
 use crate::name::{IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
@@ -58,8 +59,8 @@ pub struct Gauges {
     pub secrets: Vec<SecretGauge>,
     /// Each secret that is a token for each process, and how many processes have one.
     pub processes: Vec<(SecretName, u64)>,
-    /// Each workload, and how many leases that it asked for in Vault's API live.
-    pub leases: Vec<(WorkloadName, u64)>,
+    /// Each workload, and what it has of Vault's API.
+    pub forwarded: Vec<(WorkloadName, Forwarded)>,
     /// Open connections of each workload.
     pub connections: Vec<(WorkloadName, u64)>,
     /// How often each workload's socket was removed or replaced and bound again, since the start.
@@ -266,7 +267,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         tokens,
         secrets,
         processes,
-        leases,
+        forwarded,
         connections,
         rebinds,
         skew_ms,
@@ -293,11 +294,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     add(&mut registry, "claviger_secret_ready", "1 while a valid value is in hand", ready);
     let own = processes.iter().map(|(name, count)| (secret(name), *count as f64));
     add(&mut registry, "claviger_process_tokens", "Processes that have a token of their own", own);
-    let held = Family::<Workload, Gauge<u64, AtomicU64>>::default();
-    for (workload, count) in leases {
-        held.get_or_create(&Workload { workload: workload.clone() }).set(*count);
-    }
-    registry.register("claviger_forwarded_leases", "Leases that came back in Vault's API and live", held);
+    forwarded::register(&mut registry, forwarded);
     let open = Family::<Workload, Gauge<u64, AtomicU64>>::default();
     for (workload, count) in connections {
         open.get_or_create(&Workload { workload: workload.clone() }).set(*count);
@@ -452,7 +449,7 @@ mod tests {
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
             processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
-            leases: vec![(WorkloadName::new("report-job").unwrap(), 3)],
+            forwarded: vec![(WorkloadName::new("report-job").unwrap(), Forwarded { leases: 3, children: 2 })],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
@@ -471,6 +468,7 @@ mod tests {
                 r#"claviger_secret_ready{secret="stripe"} 0.0"#,
                 r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
                 r#"claviger_forwarded_leases{workload="report-job"} 3"#,
+                r#"claviger_forwarded_tokens{workload="report-job"} 2"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
                 r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",

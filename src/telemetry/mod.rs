@@ -1,5 +1,6 @@
 //! What operators see: the log, the metrics, the health port. Never a secret, never a value.
 
+pub mod forwarded;
 pub mod health;
 pub mod log;
 pub mod metrics;

@@ -11,6 +11,7 @@
 
 mod calls;
 mod checkpoints;
+mod credential;
 mod database;
 mod exit;
 mod fingerprint;

@@ -6,6 +6,7 @@ mod around;
 mod audit;
 mod calls;
 mod checkpoints;
+mod credentials;
 mod forwards;
 mod identities;
 mod program;
