@@ -39,6 +39,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "listener",
             "peer",
             "policy",
+            "report",
             "rotation",
             "sandbox",
             "telemetry",

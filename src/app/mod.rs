@@ -10,6 +10,7 @@ mod kept;
 pub mod keys;
 mod record;
 mod reload;
+mod reports;
 mod rotations;
 mod sight;
 mod sinks;
@@ -103,7 +104,7 @@ struct Agent {
     tasks: JoinSet<&'static str>,
     sinks: Sinks,
     ear: sinks::Ear,
-    usage: usage::Snapshots,
+    usage: usage::Usage,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -132,8 +133,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
         let Before { inside, attestor, programs, pod } = before;
-        let stop = Stop::new();
-        let metrics = Metrics::new();
+        let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let audit = open(&config.audit, pod, metrics.clone())?;
@@ -160,7 +160,7 @@ impl Agent {
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
-        let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
+        let usage = usage::Usage::start(&config, &audit, (&kept, &vault, &metrics));
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             path: path.to_owned(),
@@ -186,13 +186,18 @@ impl Agent {
             watch,
             clock: sight::Clock::new(),
         };
-        agent.note();
-        agent.open_port(port, metrics);
-        if !agent.handoff.is_taking() {
-            agent.start_sinks();
-        }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
+        agent.begin(port, metrics);
         Ok(agent)
+    }
+
+    /// All parts are there.
+    fn begin(&mut self, port: Port, metrics: Metrics) {
+        self.note();
+        self.open_port(port, metrics);
+        if !self.handoff.is_taking() {
+            self.start_sinks();
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %self.config.revision, "claviger runs");
     }
 
     /// Nothing more comes from earlier agents.
@@ -207,7 +212,7 @@ impl Agent {
             &self.workloads,
             self.vault.clone(),
             &self.audit,
-            (self.sinks.lags(), self.rotations.board()),
+            (self.sinks.lags(), self.rotations.board(), self.usage.reports.board()),
         );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
@@ -286,6 +291,8 @@ impl Agent {
     async fn end(mut self) {
         let begun = Instant::now();
         self.health.set(vec![sight::stopping()]);
+        // It may be asking Vault.
+        self.usage.reports.finish().await;
         if self.handoff.is_taking() {
             self.start_sinks();
         }

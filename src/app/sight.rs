@@ -4,7 +4,7 @@
 
 use super::{
     kept::{Identities, Kept},
-    rotations,
+    reports, rotations,
     workloads::Workloads,
 };
 use crate::{
@@ -84,6 +84,7 @@ pub(super) struct Gauging {
     journal: Arc<audit::Stats>,
     sinks: Lags,
     rotations: Board,
+    reports: reports::Board,
 }
 
 impl Gauging {
@@ -92,7 +93,7 @@ impl Gauging {
         workloads: &Workloads,
         vault: Vault,
         audit: &Audit,
-        (sinks, rotations): (Lags, Board),
+        (sinks, rotations, reports): (Lags, Board, reports::Board),
     ) -> Self {
         Self {
             keeper: kept.keeper(),
@@ -103,6 +104,7 @@ impl Gauging {
             journal: audit.stats(),
             sinks,
             rotations,
+            reports,
         }
     }
 
@@ -140,6 +142,7 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
+            findings: self.reports.read(),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),

@@ -3,7 +3,14 @@
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
 pub use super::{
-    call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason, rotated::RotationRef, sink::SinkRef,
+    call::UpstreamRef,
+    flood::Agg,
+    kind::Type,
+    pod::Pod,
+    reason::Reason,
+    reported::{Found, ReportRef},
+    rotated::RotationRef,
+    sink::SinkRef,
 };
 
 use crate::{
@@ -60,6 +67,8 @@ pub struct Event {
     pub rotation: Option<Box<RotationRef>>,
     /// A part of the ledger of use.
     pub usage: Option<Box<usage::Part>>,
+    /// A report on keys and permissions, or a finding of it.
+    pub report: Option<Box<ReportRef>>,
 }
 
 impl Event {
@@ -87,6 +96,7 @@ impl Event {
             trace: None,
             rotation: None,
             usage: None,
+            report: None,
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Type {
     RotationFailed,
     RotationOrphaned,
     UsageSnapshot,
+    ReportGenerated,
+    ReportFinding,
 }
 
 impl Type {
@@ -94,6 +96,8 @@ impl Type {
             Self::RotationFailed => "rotation.failed.v1",
             Self::RotationOrphaned => "rotation.orphaned.v1",
             Self::UsageSnapshot => "usage.snapshot.v1",
+            Self::ReportGenerated => "report.generated.v1",
+            Self::ReportFinding => "report.finding.v1",
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     name::UpstreamName,
     peer,
     policy::{self, rule::AuditMode},
-    rotation, sandbox, shutdown, telemetry, vault,
+    report, rotation, sandbox, shutdown, telemetry, vault,
 };
 use std::{
     collections::BTreeMap,
@@ -48,6 +48,8 @@ pub struct Config {
     pub workloads: Vec<Workload>,
     /// `rotations`, by name.
     pub rotations: Vec<rotation::Settings>,
+    /// `report`, if reports are to be made.
+    pub report: Option<report::Settings>,
     /// `audit`.
     pub audit: audit::Settings,
     /// `health`.

@@ -19,6 +19,15 @@ use granted::Granted;
 use std::time::Duration;
 use subject::Subject;
 
+/// When the agent itself makes reports, and of which period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Between two of them.
+    pub every: Duration,
+    /// How far back use counts.
+    pub since: Duration,
+}
+
 /// What is judged by.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {

@@ -4,7 +4,10 @@
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
 use super::forwarded::{self, Forwarded};
-use super::rotations::{RotationGauge, Rotations};
+use super::{
+    findings::FindingGauge,
+    rotations::{RotationGauge, Rotations},
+};
 use crate::name::{IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
@@ -81,6 +84,8 @@ pub struct Gauges {
     pub sink_lags: Vec<(SinkName, u64)>,
     /// Each thing that is rotated.
     pub rotations: Vec<RotationGauge>,
+    /// What the last report on keys and permissions found.
+    pub findings: Vec<FindingGauge>,
 }
 
 /// One secret at the moment of a scrape.
@@ -279,6 +284,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         checkpoint_age: _,
         sink_lags: _,
         rotations,
+        findings,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -314,6 +320,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
+    FindingGauge::register(findings, &mut registry);
     registry
 }
 

@@ -1,7 +1,7 @@
 //! `claviger report keys` on the real Vault: what it grants beyond the rules is found, and the policy that the report prints is
 //! enough for everything on record and for nothing else.
 
-use crate::rig::{Agent, PROGRAM, Plan, output};
+use crate::rig::{Agent, PROGRAM, Plan, output, until};
 use lab::Vault;
 use serde_json::{Value, json};
 use std::{
@@ -79,6 +79,32 @@ fn all_pass(agent: &Agent) {
         let status = request(&agent.socket(), *wanted);
         assert!((200..300).contains(&status), "{wanted:?}: {status}");
     }
+}
+
+#[test]
+fn an_agent_reports_on_its_own_keys_by_schedule_as_events_and_as_numbers() {
+    let Some(vault) = Vault::start() else { return };
+    let mut plan = Plan::new(&vault);
+    plan.approle(&vault, json!({"token_ttl": "10m"}));
+    plan.stripe(&vault);
+    plan.config["report"] = json!({"every": "5s", "since": "30d"});
+    plan.config["health"]["names"] = json!(true);
+    let agent = plan.start();
+    agent.value("stripe");
+    let finding = agent.event("report.finding.v1", |event| event["report"]["id"] == "KA016");
+    assert_eq!((&finding["severity"], &finding["report"]["severity"]), (&json!(17), &json!("high")));
+    assert!(finding["report"]["evidence"].to_string().contains("policy path secret/*"), "{finding:#}");
+    let whole = agent.event("report.generated.v1", |_| true);
+    assert!(whole["report"]["counts"]["high"].as_u64() >= Some(1), "{whole:#}");
+    let metrics = agent.health("/metrics").text;
+    assert!(metrics.contains(r#"key_findings{id="KA016",severity="high"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"key_findings{id="KA004",severity="critical"} 0"#), "{metrics}");
+    // Switched off while it runs: the numbers go.
+    let mut agent = agent;
+    agent.change(|config| drop(config.as_object_mut().unwrap().remove("report")));
+    agent.event("config.loaded.v1", |_| true);
+    until("no numbers", || (!agent.health("/metrics").text.contains("KA016")).then_some(()));
+    assert_eq!(agent.stop().code, Some(0));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 36] = [
+const TYPES: [Type; 38] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -50,6 +50,8 @@ const TYPES: [Type; 36] = [
     Type::RotationFailed,
     Type::RotationOrphaned,
     Type::UsageSnapshot,
+    Type::ReportGenerated,
+    Type::ReportFinding,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.
