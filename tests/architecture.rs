@@ -25,7 +25,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("broker", &["policy", "keeper"]),
     ("usage", &[]),
     ("report", &["usage"]),
-    ("audit", &["peer", "policy", "vault", "broker", "usage"]),
+    ("audit", &["approval", "peer", "policy", "vault", "broker", "usage"]),
     ("rotation", &["broker", "keeper", "sandbox", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),
     ("api", &["access", "peer"]),
@@ -33,6 +33,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "approval",
             "audit",
             "broker",
             "keeper",

@@ -3,10 +3,11 @@
 //! Does not judge: `report` does. Asks Vault only what changes nothing.
 
 use crate::{
+    approval,
     audit::checkpoint::Place,
     config::Config,
     keeper::{self, Kind, LeaseRequest},
-    name::IdentityName,
+    name::{IdentityName, SecretName},
     policy::{self, forward::Operation, rule::AuditMode},
     report::{
         acl::Capability::{self, Create, Delete, List, Read, Update},
@@ -147,12 +148,42 @@ fn identity(config: &Config, name: &IdentityName) -> Identity {
             wants.push(api(format!("{mount}/metadata/{path}/*"), &[Read], "anchoring checkpoints"));
         }
     }
+    for approval in config.approvals.iter().filter(|approval| asks(config, approval, name)) {
+        of_approval(approval, &mut wants);
+    }
     for handoff in config.audit.handoff.iter().filter(|handoff| handoff.identity == *name) {
         let Place { mount, path } = &handoff.place;
         wants.push(api(format!("{mount}/data/{path}/*"), WRITE, "handing events over"));
         wants.push(api(format!("{mount}/metadata/{path}*"), &[Read, List, Delete], "handing events over"));
     }
     Identity { name: name.to_string(), wants }
+}
+
+/// Whether persons are asked with the token of `name`.
+fn asks(config: &Config, approval: &approval::Settings, name: &IdentityName) -> bool {
+    if let Some(own) = &approval.identity {
+        return own == name;
+    }
+    let is_its = |rule: &policy::rule::Rule| rule.approval.as_ref() == Some(&approval.name);
+    let identity_of =
+        |secret: &SecretName| config.secrets.iter().find(|one| one.name == *secret).map(|one| &one.identity);
+    config.workloads.iter().map(|workload| &workload.policy).any(|policy| {
+        let secrets = policy.rules.iter().filter(|rule| is_its(rule)).flat_map(|rule| &rule.secrets);
+        let calls = policy.calls.iter().filter(|call| is_its(&call.rule)).map(|call| &call.secret);
+        let forwards = policy.forwards.iter().filter(|forward| is_its(&forward.rule));
+        secrets.chain(calls).any(|secret| identity_of(secret) == Some(name))
+            || forwards.into_iter().any(|forward| forward.identity == *name)
+    })
+}
+
+fn of_approval(settings: &approval::Settings, wants: &mut Vec<Want>) {
+    let approval::Folder { mount, path } = &settings.store;
+    let why = format!("the approval {}", settings.name);
+    wants.push(api(format!("{mount}/data/{path}/*"), WRITE, &why));
+    wants.push(api(format!("{mount}/metadata/{path}/*"), &[Read, List], &why));
+    for key in settings.approvers.iter().filter_map(approval::signed::Approver::unpinned) {
+        wants.push(api(format!("{}/keys/{key}", settings.transit), &[Read], &why));
+    }
 }
 
 fn api(path: impl Into<String>, capabilities: &'static [Capability], why: impl Into<String>) -> Want {

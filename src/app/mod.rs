@@ -3,6 +3,7 @@
 //! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
 //! process, since half an agent is worse than none.
 
+mod approvals;
 mod checkpoints;
 pub mod grants;
 mod handoff;
@@ -136,6 +137,7 @@ impl Agent {
         let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
+        let place = approvals::place(&config.audit, &pod);
         let audit = open(&config.audit, pod, metrics.clone())?;
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
@@ -155,7 +157,7 @@ impl Agent {
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let acts = (kept.keeper(), forward, broker);
+        let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
@@ -316,6 +318,7 @@ impl Agent {
         tokio::join!(requests, revocation);
         self.unfinished.close();
         // The last reporters: what they sent is on its way to the recorder.
+        self.workloads.approvals().close();
         drop((self.kept, self.rotations));
         let audit = async {
             self.unfinished.wait().await;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     access::Access,
+    approval::Approvals,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Reason as Why, Type},
@@ -85,6 +86,7 @@ pub(super) struct Gauging {
     sinks: Lags,
     rotations: Board,
     reports: reports::Board,
+    approvals: Approvals,
 }
 
 impl Gauging {
@@ -105,6 +107,7 @@ impl Gauging {
             sinks,
             rotations,
             reports,
+            approvals: workloads.approvals(),
         }
     }
 
@@ -143,6 +146,7 @@ impl Gauging {
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
             findings: self.reports.read(),
+            approvals: self.approvals.pending(),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),

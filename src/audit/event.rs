@@ -3,6 +3,7 @@
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
 pub use super::{
+    approved::ApprovalRef,
     call::UpstreamRef,
     flood::Agg,
     kind::Type,
@@ -69,6 +70,8 @@ pub struct Event {
     pub usage: Option<Box<usage::Part>>,
     /// A report on keys and permissions, or a finding of it.
     pub report: Option<Box<ReportRef>>,
+    /// Which person's yes it is about, or was done by.
+    pub approval: Option<Box<ApprovalRef>>,
 }
 
 impl Event {
@@ -97,6 +100,7 @@ impl Event {
             rotation: None,
             usage: None,
             report: None,
+            approval: None,
         }
     }
 

@@ -66,6 +66,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         secrets,
         upstreams,
         workloads,
+        approvals,
         rotations,
         report,
         audit,
@@ -80,12 +81,8 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
         identity(&mut changes, &format!("identities.{name}"), pair);
     }
-    for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
-        changes.live(format!("secrets.{name}"), &old, &new);
-    }
-    for (name, (old, new)) in pairs(&old.upstreams, upstreams, |upstream| upstream.name.clone()) {
-        changes.live(format!("upstreams.{name}"), &old, &new);
-    }
+    named(&mut changes, "secrets", (&old.secrets, secrets), |secret| secret.name.clone());
+    named(&mut changes, "upstreams", (&old.upstreams, upstreams), |upstream| upstream.name.clone());
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
         if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
             && new.peer.level >= Level::Container
@@ -95,6 +92,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
+    named(&mut changes, "approvals", (&old.approvals, approvals), |approval| approval.name.clone());
     for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
         changes.live(format!("rotations.{name}"), &old, &new);
         let program = |rotation: Option<&rotation::Settings>| {
@@ -122,6 +120,18 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         Ok(Live { keys: changes.live })
     } else {
         Err(NeedsRestart { keys: changes.restart })
+    }
+}
+
+/// What may come, change and go while running.
+fn named<N: Ord + fmt::Display, T: PartialEq>(
+    changes: &mut Changes,
+    section: &str,
+    (old, new): (&[T], &[T]),
+    name: impl Fn(&T) -> N,
+) {
+    for (name, (old, new)) in pairs(old, new, name) {
+        changes.live(format!("{section}.{name}"), &old, &new);
     }
 }
 

@@ -20,7 +20,7 @@ pub use problem::{Problem, Rejected};
 pub use unit::duration;
 
 use crate::{
-    audit, broker, crypto, keeper, listener,
+    approval, audit, broker, crypto, keeper, listener,
     name::UpstreamName,
     peer,
     policy::{self, rule::AuditMode},
@@ -46,6 +46,8 @@ pub struct Config {
     pub upstreams: Vec<broker::Settings>,
     /// `workloads`, by name.
     pub workloads: Vec<Workload>,
+    /// `approvals`, by name.
+    pub approvals: Vec<approval::Settings>,
     /// `rotations`, by name.
     pub rotations: Vec<rotation::Settings>,
     /// `report`, if reports are to be made.

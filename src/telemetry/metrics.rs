@@ -3,12 +3,13 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
+use super::approvals::{self, Approvals};
 use super::forwarded::{self, Forwarded};
 use super::{
     findings::FindingGauge,
     rotations::{RotationGauge, Rotations},
 };
-use crate::name::{IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use crate::name::{ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
     metrics::{
@@ -82,6 +83,8 @@ pub struct Gauges {
     pub checkpoint_age: Option<Duration>,
     /// Each sink, and how many events of the journal it has not delivered.
     pub sink_lags: Vec<(SinkName, u64)>,
+    /// Each approval, and how many requests wait for it.
+    pub approvals: Vec<(ApprovalName, u64)>,
     /// Each thing that is rotated.
     pub rotations: Vec<RotationGauge>,
     /// What the last report on keys and permissions found.
@@ -114,6 +117,7 @@ pub(super) struct Counted {
     sink_errors: Family<SinkCode, Counter>,
     dead_letters: Counter,
     pub(super) rotations: Rotations,
+    pub(super) approvals: Approvals,
 }
 
 impl Default for Metrics {
@@ -147,6 +151,7 @@ impl Metrics {
             sink_errors: Family::default(),
             dead_letters: Counter::default(),
             rotations: Rotations::default(),
+            approvals: Approvals::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -242,6 +247,7 @@ fn register(counted: &Counted) -> Registry {
         sink_errors,
         dead_letters,
         rotations,
+        approvals,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -264,6 +270,7 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
+    approvals.register(&mut registry);
     registry
 }
 
@@ -285,6 +292,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         sink_lags: _,
         rotations,
         findings,
+        approvals,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -321,6 +329,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
     FindingGauge::register(findings, &mut registry);
+    approvals::register_pending(approvals, &mut registry);
     registry
 }
 
@@ -399,7 +408,7 @@ macro_rules! names_are_labels {
     )*};
 }
 
-names_are_labels!(IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
+names_are_labels!(ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
 
 #[cfg(test)]
 mod tests {

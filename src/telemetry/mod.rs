@@ -2,6 +2,7 @@
 
 pub mod forwarded;
 pub mod findings;
+pub mod approvals;
 pub mod health;
 pub mod log;
 pub mod metrics;

@@ -29,3 +29,4 @@ mod syslog;
 mod tls;
 mod upkeep;
 mod values;
+mod watch;
