@@ -5,10 +5,13 @@
 
 mod approvals;
 mod checkpoints;
+pub mod grants;
 mod handoff;
 mod kept;
+pub mod keys;
 mod record;
 mod reload;
+mod reports;
 mod rotations;
 mod sight;
 mod sinks;
@@ -103,7 +106,7 @@ struct Agent {
     tasks: JoinSet<&'static str>,
     sinks: Sinks,
     ear: sinks::Ear,
-    usage: usage::Snapshots,
+    usage: usage::Usage,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -147,8 +150,8 @@ impl Agent {
         kept.take_over(&config);
         let (broker, outside) = callers(&config, programs, &kept)?;
         let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
-        let stopping = stop.token(Phase::Accept).clone();
-        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
+        let signing = (&kept, &vault, &metrics);
+        let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
@@ -158,7 +161,7 @@ impl Agent {
         let (ear, hearing) = (recorder.ear(), recorder.ear());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
-            usage: usage::Snapshots::start(&config, &audit, metrics.clone()),
+            usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
             watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),
             config,
@@ -181,13 +184,18 @@ impl Agent {
             unfinished,
             clock: sight::Clock::new(),
         };
-        agent.note();
-        agent.open_port(port, metrics);
-        if !agent.handoff.is_taking() {
-            agent.start_sinks();
-        }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
+        agent.begin(port, metrics);
         Ok(agent)
+    }
+
+    /// All parts are there.
+    fn begin(&mut self, port: Port, metrics: Metrics) {
+        self.note();
+        self.open_port(port, metrics);
+        if !self.handoff.is_taking() {
+            self.start_sinks();
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %self.config.revision, "claviger runs");
     }
 
     /// Nothing more comes from earlier agents.
@@ -202,7 +210,7 @@ impl Agent {
             &self.workloads,
             self.vault.clone(),
             &self.audit,
-            (self.sinks.lags(), self.rotations.board()),
+            (self.sinks.lags(), self.rotations.board(), self.usage.reports.board()),
         );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
@@ -281,6 +289,8 @@ impl Agent {
     async fn end(mut self) {
         let begun = Instant::now();
         self.health.set(vec![sight::stopping()]);
+        // It may be asking Vault.
+        self.usage.reports.finish().await;
         if self.handoff.is_taking() {
             self.start_sinks();
         }

@@ -4,7 +4,7 @@
 
 use super::{
     kept::{Identities, Kept},
-    rotations,
+    reports, rotations,
     workloads::Workloads,
 };
 use crate::{
@@ -85,6 +85,7 @@ pub(super) struct Gauging {
     journal: Arc<audit::Stats>,
     sinks: Lags,
     rotations: Board,
+    reports: reports::Board,
     approvals: Approvals,
 }
 
@@ -94,7 +95,7 @@ impl Gauging {
         workloads: &Workloads,
         vault: Vault,
         audit: &Audit,
-        (sinks, rotations): (Lags, Board),
+        (sinks, rotations, reports): (Lags, Board, reports::Board),
     ) -> Self {
         Self {
             keeper: kept.keeper(),
@@ -105,6 +106,7 @@ impl Gauging {
             journal: audit.stats(),
             sinks,
             rotations,
+            reports,
             approvals: workloads.approvals(),
         }
     }
@@ -143,6 +145,7 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
+            findings: self.reports.read(),
             approvals: self.approvals.pending(),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),

@@ -472,11 +472,16 @@ fn types_are_strict() {
             "health: {listen: \"8099\"}\n",
             "health.listen: line 1: not an address and a port; write \"[::]:8099\", \"0.0.0.0:8099\" or \"127.0.0.1:8099\"",
         ),
+        ("report: {every: 1s}\n", "report.every: line 1: 1s is out of range; write 5s to 365d"),
+        (
+            "report: {since: soon}\n",
+            "report.since: line 1: \"soon\" is not a duration; write a number and a unit (ms, s, m, h, d), as in 10s, 5m or 1h30m",
+        ),
         ("shutdown: {grace: 2h}\n", "shutdown.grace: line 1: 2h is out of range; write 0s to 1h"),
         ("sandbox: none\n", "sandbox: line 1: \"none\" is not known here; write one of on, required, off"),
         (
             "colour: red\n",
-            "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, approvals, rotations, audit, upstreams, workloads, health, shutdown, log, sandbox",
+            "colour: line 1: unknown key \"colour\"; known here: vault, identities, secrets, approvals, rotations, report, audit, upstreams, workloads, health, shutdown, log, sandbox",
         ),
     ] {
         check(text, &[expected]);

@@ -5,7 +5,10 @@
 
 use super::approvals::{self, Approvals};
 use super::forwarded::{self, Forwarded};
-use super::rotations::{RotationGauge, Rotations};
+use super::{
+    findings::FindingGauge,
+    rotations::{RotationGauge, Rotations},
+};
 use crate::name::{ApprovalName, IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, prometheus_text},
@@ -83,6 +86,8 @@ pub struct Gauges {
     pub approvals: Vec<(ApprovalName, u64)>,
     /// Each thing that is rotated.
     pub rotations: Vec<RotationGauge>,
+    /// What the last report on keys and permissions found.
+    pub findings: Vec<FindingGauge>,
 }
 
 /// One secret at the moment of a scrape.
@@ -285,6 +290,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         checkpoint_age: _,
         sink_lags: _,
         rotations,
+        findings,
         approvals,
     } = gauges;
     let mut registry = Registry::default();
@@ -321,6 +327,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
+    FindingGauge::register(findings, &mut registry);
     approvals::register_pending(approvals, &mut registry);
     registry
 }

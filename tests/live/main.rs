@@ -16,6 +16,7 @@ mod database;
 mod exit;
 mod fingerprint;
 mod handoff;
+mod keys;
 mod logins;
 mod otlp;
 mod outages;

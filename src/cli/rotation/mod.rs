@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The config, or the exit code of a bad one, which has been told of.
-fn load(file: &Path) -> Result<Config, Exit> {
+pub(super) fn load(file: &Path) -> Result<Config, Exit> {
     match config::load(file) {
         Ok(loaded) => Ok(loaded.config),
         Err(rejected) => {

@@ -152,6 +152,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let rotations = root.or("rotations", Vec::new(), |leaf| {
         rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
     });
+    let report = root.given("report", around::report);
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
@@ -182,6 +183,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         workloads: workloads?,
         approvals: approvals?,
         rotations: rotations?,
+        report: report?,
         audit: audit?,
         health: health?,
         sandbox: sandbox?,
