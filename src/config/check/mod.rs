@@ -9,6 +9,7 @@ mod checkpoints;
 mod credentials;
 mod forwards;
 mod identities;
+mod issue;
 mod program;
 mod rotations;
 mod rules;
