@@ -24,7 +24,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("forward", &["approval", "policy", "vault"]),
     ("broker", &["policy", "keeper"]),
     ("usage", &[]),
-    ("audit", &["peer", "policy", "vault", "broker", "usage"]),
+    ("audit", &["approval", "peer", "policy", "vault", "broker", "usage"]),
     ("rotation", &["broker", "keeper", "sandbox", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),
     ("api", &["access", "peer"]),
@@ -32,6 +32,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "approval",
             "audit",
             "broker",
             "keeper",

@@ -3,6 +3,7 @@
 //! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
 //! process, since half an agent is worse than none.
 
+mod approvals;
 mod checkpoints;
 mod handoff;
 mod kept;
@@ -130,10 +131,10 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
         let Before { inside, attestor, programs, pod } = before;
-        let stop = Stop::new();
-        let metrics = Metrics::new();
+        let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
+        let place = approvals::place(&config.audit, &pod);
         let audit = open(&config.audit, pod, metrics.clone())?;
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
@@ -143,17 +144,14 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let broker = Broker::new().context("preparing the calls of upstreams")?;
-        // The rotations that begin now may call them.
-        broker.replace(&config.upstreams);
-        let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+        let (broker, outside) = outside(programs, &config, &kept)?;
         let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
         let stopping = stop.token(Phase::Accept).clone();
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let acts = (kept.keeper(), forward, broker);
+        let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
@@ -307,6 +305,7 @@ impl Agent {
         tokio::join!(requests, revocation);
         self.unfinished.close();
         // The last reporters: what they sent is on its way to the recorder.
+        self.workloads.approvals().close();
         drop((self.kept, self.rotations));
         let audit = async {
             self.unfinished.wait().await;
@@ -323,6 +322,14 @@ impl Agent {
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }
+}
+
+/// The upstreams, and the ways of rotations to what they change, which may be one of those.
+fn outside(programs: Programs, config: &Config, kept: &Kept) -> anyhow::Result<(Broker, Outside)> {
+    let broker = Broker::new().context("preparing the calls of upstreams")?;
+    broker.replace(&config.upstreams);
+    let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+    Ok((broker, outside))
 }
 
 fn open(settings: &audit::Settings, pod: Pod, metrics: Metrics) -> Result<Audit, audit::Error> {

@@ -4,6 +4,7 @@
 //! Pure. Does not decide what an event says. Lines never pass [`LONGEST`]: long texts are cut, and the line says so.
 
 use super::{
+    approved::write_approval,
     chain::Chain,
     event::{
         Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
@@ -87,6 +88,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         trace,
         rotation,
         usage,
+        approval,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -94,6 +96,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
     pen.object("agg", agg.as_ref(), write_agg);
+    pen.object("approval", approval.as_deref(), write_approval);
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
     pen.object("chain", Some(frame.chain), |pen, chain| {

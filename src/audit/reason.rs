@@ -4,6 +4,7 @@
 
 use super::event::Outcome;
 use crate::{
+    approval::Want,
     broker::fault::Fault,
     peer::{Cause, program::Refusal},
     policy::Denial,
@@ -169,6 +170,8 @@ pub enum Reason {
     MinInterval,
     /// A slot came too soon after another of its group.
     Group,
+    /// A person must say yes first.
+    Approval(Want),
     /// A call of another API was not made, or did not end well.
     Upstream(Fault),
     /// Something of ours is broken.
@@ -259,6 +262,7 @@ impl Reason {
             Self::Blackout => "blackout",
             Self::MinInterval => "min_interval",
             Self::Group => "group",
+            Self::Approval(want) => want.word(),
             Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }
@@ -308,7 +312,8 @@ impl Reason {
             | Self::PolicyReload
             | Self::Connections
             | Self::TooManyProcesses
-            | Self::RateLimited => Outcome::Deny,
+            | Self::RateLimited
+            | Self::Approval(_) => Outcome::Deny,
             _ => Outcome::Error,
         }
     }

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod buffers;
 pub mod call;
 pub mod fault;
+mod held;
 pub mod inject;
 pub mod own;
 pub mod request;

@@ -59,6 +59,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         secrets,
         upstreams,
         workloads,
+        approvals,
         rotations,
         audit,
         health,
@@ -72,12 +73,8 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
         identity(&mut changes, &format!("identities.{name}"), pair);
     }
-    for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
-        changes.live(format!("secrets.{name}"), &old, &new);
-    }
-    for (name, (old, new)) in pairs(&old.upstreams, upstreams, |upstream| upstream.name.clone()) {
-        changes.live(format!("upstreams.{name}"), &old, &new);
-    }
+    named(&mut changes, "secrets", (&old.secrets, secrets), |secret| secret.name.clone());
+    named(&mut changes, "upstreams", (&old.upstreams, upstreams), |upstream| upstream.name.clone());
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
         if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
             && new.peer.level >= Level::Container
@@ -87,15 +84,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
+    named(&mut changes, "approvals", (&old.approvals, approvals), |approval| approval.name.clone());
     for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
-        changes.live(format!("rotations.{name}"), &old, &new);
-        let program = |rotation: Option<&rotation::Settings>| {
-            rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
-        };
-        if program(new).is_some() && program(old) != program(new) {
-            // Its runner is started before the agent gives up starting anything.
-            changes.restart.push(format!("rotations.{name}.driver"));
-        }
+        rotation(&mut changes, &format!("rotations.{name}"), (old, new));
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);
@@ -123,6 +114,18 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     }
 }
 
+/// What may come, change and go while running.
+fn named<N: Ord + fmt::Display, T: PartialEq>(
+    changes: &mut Changes,
+    section: &str,
+    (old, new): (&[T], &[T]),
+    name: impl Fn(&T) -> N,
+) {
+    for (name, (old, new)) in pairs(old, new, name) {
+        changes.live(format!("{section}.{name}"), &old, &new);
+    }
+}
+
 /// An identity may come while running, but not change or go: what was made with its token hangs on it.
 fn identity(changes: &mut Changes, key: &str, pair: (Option<&login::Settings>, Option<&login::Settings>)) {
     match pair {
@@ -133,6 +136,21 @@ fn identity(changes: &mut Changes, key: &str, pair: (Option<&login::Settings>, O
         }
         (None, _) => changes.live.push(key.to_owned()),
         (Some(_), None) => changes.restart.push(key.to_owned()),
+    }
+}
+
+/// A program that a rotation runs cannot come while running: its runner is started before the agent gives up starting anything.
+fn rotation(
+    changes: &mut Changes,
+    key: &str,
+    (old, new): (Option<&rotation::Settings>, Option<&rotation::Settings>),
+) {
+    changes.live(key, &old, &new);
+    let program = |rotation: Option<&rotation::Settings>| {
+        rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+    };
+    if program(new).is_some() && program(old) != program(new) {
+        changes.restart.push(format!("{key}.driver"));
     }
 }
 

@@ -189,7 +189,7 @@ workloads:
     rules:
     - {name: charges, upstream: stripe-api, methods: [POST], paths: ["v1/charges", "v1/charges/+/refunds"]}
 approvals:
-  two-people: {kind: signed, quorum: 2, approvers: {lead: {entity_id: a}, on-call: {entity_id: b}, owner: {ssh_key: c}}, store: {mount: kv, path: approvals}}
+  two-people: {kind: signed, quorum: 2, approvers: {lead: {entity_id: a}, on-call: {entity_id: b}, owner: {ssh_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq}}, store: {mount: kv, path: approvals}}
 rotations:
   webhook-key: {identity: rotator, kind: generate, path: secret/payments/webhook, field: key, length: 40,
                 schedule: {cron: "0 3 * * SUN", tz: America/New_York, window: 2h}, grace: 24h, journal: {mount: kv, path: rotation}}
@@ -202,13 +202,92 @@ log: {level: info, format: json}
 "#;
 
 #[test]
-fn of_the_designs_example_only_what_is_not_built_is_refused() {
+fn the_designs_example_is_accepted() {
+    check(EXAMPLE, &[]);
+}
+
+#[test]
+fn an_approval_says_who_may_say_yes_and_where() {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq";
+    const STORE: &str = "store: {mount: kv, path: approvals}";
+    let one = |rest: &str| format!("approvals: {{two: {{kind: signed, {STORE}, {rest}}}}}\n");
+    let at = |key: &str, text: &str| format!("approvals.two{key}: line 1: {text}");
+    for (rest, expected) in [
+        (
+            format!("quorum: 2, approvers: {{a: {{entity_id: e-1}}, b: {{ssh_key: {KEY}}}}}, observe: true"),
+            vec![],
+        ),
+        (
+            "approvers: {a: {entity_id: e}}, quorum: 2".to_owned(),
+            vec![at(
+                "",
+                "a quorum of 2, and approvers who may say yes: 1; name more approvers, or write a smaller quorum",
+            )],
+        ),
+        (
+            "approvers: {a: {entity_id: e}}, exclude: [e]".to_owned(),
+            vec![at(
+                "",
+                "a quorum of 1, and approvers who may say yes: 0; name more approvers, or write a smaller quorum",
+            )],
+        ),
+        (
+            "approvers: {}".to_owned(),
+            vec![at(".approvers", "nobody; name at least one: {lead: {entity_id: …}}")],
+        ),
+        (
+            "approvers: {a: {}}".to_owned(),
+            vec![at(".approvers.a", "not one of entity_id and ssh_key; write one of the two")],
+        ),
+        (
+            "approvers: {a: {entity_id: a/b}}".to_owned(),
+            vec![at(
+                ".approvers.a.entity_id",
+                "no id of an entity; write what `vault token lookup` calls entity_id",
+            )],
+        ),
+        (
+            "approvers: {a: {ssh_key: ssh-rsa AAAA}}".to_owned(),
+            vec![at(
+                ".approvers.a.ssh_key",
+                "no SSH key that is read here; write a line of a .pub file of type ssh-ed25519",
+            )],
+        ),
+        (
+            format!("approvers: {{a: {{ssh_key: {KEY}, public_key: x}}}}"),
+            vec![
+                at(
+                    ".approvers.a.public_key",
+                    "no Ed25519 key; write the public_key that `vault read transit/keys/approver-…` shows for the newest version",
+                ),
+                at(
+                    ".approvers.a.public_key",
+                    "public_key beside ssh_key; remove it: it is for keys in Vault's transit engine",
+                ),
+            ],
+        ),
+        (
+            "approvers: {a: {entity_id: e}, b: {entity_id: e}}".to_owned(),
+            vec![at(".approvers.b", "one person under two names; remove one: nobody says yes twice")],
+        ),
+        (
+            format!("approvers: {{uses: {{ssh_key: {KEY}}}}}"),
+            vec![at(
+                ".approvers.uses",
+                "the name uses, which the store has for something else; write another",
+            )],
+        ),
+        (
+            "approvers: {a: {entity_id: e}}, hold: 1h".to_owned(),
+            vec![at(".hold", "1h is out of range; write 0s to 5m")],
+        ),
+    ] {
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&one(&rest), &expected);
+    }
     check(
-        EXAMPLE,
-        &[
-            "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
-            "approvals.two-people: line 41: not built yet: approvals; remove it",
-        ],
+        "approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n",
+        &["approvals.two: line 1: not built yet: approvals of kind control_group; remove it"],
     );
 }
 
@@ -1330,12 +1409,11 @@ fn a_program_that_is_not_there_is_refused() {
 #[test]
 fn what_is_not_built_is_read_all_the_same() {
     check(
-        "approvals: {two: {kind: signed, approvers: {lead: {entity: x}}}}\n\
+        "approvals: {two: {kind: webhook, url: x}}\n\
          rotations: {k: {kind: bootstrap, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
-            "approvals.two: line 1: not built yet: approvals; remove it",
+            "approvals.two: line 1: not built yet: approvals of kind webhook; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
-            "approvals.two.approvers.lead.entity: line 1: unknown key \"entity\"; known here: entity_id, ssh_key",
             "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
             "rotations.k.revoke_when: line 2: not built yet: revoke_when: acked and both; remove it",

@@ -207,6 +207,7 @@ impl Value {
             issued_at: clock::now(),
             lease: None,
             request_id: None,
+            rotation: None,
             fingerprint: None,
             session: None,
         }

@@ -10,7 +10,7 @@ use super::{
     group,
     journal::{Entry, Error, Journal},
     lease::{Deadline, Watch},
-    phase::{Phase, State},
+    phase::{Phase, State, Target},
     run::Work,
     schedule::{self, Past, Skipped, Turn},
     standing::Board,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::{self, Timestamp},
     crypto,
-    keeper::Keeper,
+    keeper::{Keeper, again::Change},
     vault::{Vault, backoff, error::Class, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
@@ -266,19 +266,22 @@ impl Task {
     pub(super) fn promoted(&mut self, document: &Document, gap: Option<Duration>) {
         self.report_with(document, Act::Promoted, gap);
         self.promoted = Some(document.succeeded);
-        self.look_again();
+        self.look_again(document);
     }
 
     /// Another replica may have promoted.
     fn notice(&mut self, document: &Document) {
         if self.promoted.replace(document.succeeded).is_some_and(|known| known != document.succeeded) {
-            self.look_again();
+            self.look_again(document);
         }
     }
 
-    fn look_again(&self) {
+    fn look_again(&self, document: &Document) {
+        // The version of KV, of what is in KV.
+        let version = document.state.after.filter(|_| self.driver.target() != Target::Vault);
+        let by = document.run.as_ref().map(|run| Change { run: run.id.as_str().into(), version });
         for name in &self.settings.serves {
-            self.keeper.look_again(name);
+            self.keeper.look_again(name, by.clone());
         }
     }
 

@@ -28,3 +28,4 @@ mod syslog;
 mod tls;
 mod upkeep;
 mod values;
+mod watch;
