@@ -151,7 +151,7 @@ impl Keeper {
             });
         });
         if is_new {
-            self.look_again(name);
+            self.look_again(name, None);
         }
     }
 
