@@ -156,6 +156,21 @@ fn identity(changes: &mut Changes, key: &str, pair: (Option<&login::Settings>, O
     }
 }
 
+/// A program that a rotation runs cannot come while running: its runner is started before the agent gives up starting anything.
+fn rotation(
+    changes: &mut Changes,
+    key: &str,
+    (old, new): (Option<&rotation::Settings>, Option<&rotation::Settings>),
+) {
+    changes.live(key, &old, &new);
+    let program = |rotation: Option<&rotation::Settings>| {
+        rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+    };
+    if program(new).is_some() && program(old) != program(new) {
+        changes.restart.push(format!("{key}.driver"));
+    }
+}
+
 fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&Workload>)) {
     let (Some(old), Some(new)) = pair else {
         // It comes or goes with its socket.

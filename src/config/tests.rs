@@ -1334,7 +1334,7 @@ fn a_credential_of_another_system_says_whose_and_how() {
         ),
         (
             "kind: single, user: a, driver: {exec: {command: [/bin/set], timeout: 10100ms}}".to_owned(),
-            ".driver.exec.timeout: line 3: 10.1s is out of range; write 100ms to 10s",
+            ".driver.exec.timeout: line 3: 10s100ms is out of range; write 100ms to 10s",
         ),
         (
             "kind: single, user: a, holder_ttl: 9s, driver: {exec: {command: [/bin/set], timeout: 4s}}"
@@ -1372,6 +1372,39 @@ fn a_credential_of_another_system_says_whose_and_how() {
 }
 
 #[test]
+fn what_mints_keys_says_how_they_are_found_again() {
+    let all = "identity: reports, path: secret/a, journal: {mount: kv, path: rotation}, schedule: {every: 6h}, grace: 1h";
+    let upstream = "upstreams: {api: {url: https://api.example, inject: {secret: stripe, header: X-Key}}}\n\
+                    workloads: {job: {socket: {path: /s}, peer: {uid: 1}, rules: [{name: a, upstream: api, methods: [GET], paths: [\"a\"]}]}}\n";
+    let good = "driver: {http: {upstream: api, mint: {method: POST, path: /keys, body: {name: \"claviger-{rotation}-{id}\"}}, \
+                minted: {id: /id, value: /secret}, list: {path: /keys}, items: /keys, item: {id: /id, label: /name}, \
+                delete: {method: DELETE, path: \"/keys/{key}\"}, test: {path: /me, headers: {Authorization: \"Bearer {value}\"}}}}";
+    check(&format!("{upstream}rotations: {{r: {{kind: issue, {all}, {good}}}}}\n"), &[]);
+    for (from, to, expected) in [
+        (
+            "name: \"claviger-{rotation}-{id}\"",
+            "name: x",
+            ": line 3: a mint whose body does not have the label: a key that was lost could not be found; write the text of label into a member of mint.body",
+        ),
+        (
+            "/keys/{key}",
+            "/keys",
+            ".delete: line 3: a delete that does not say which key; put {key} into its path",
+        ),
+        ("items: /keys", "items: keys", ".items: line 3: not a JSON pointer; write /NAME, or /NAME/NAME"),
+        (
+            "list: {path: /keys}",
+            "label: \"{rotation}\", list: {path: /keys}",
+            ".label: line 3: a label without {id}: keys of two runs could not be told apart; put {id} into it",
+        ),
+    ] {
+        let rotation = good.replacen(from, to, 1);
+        let expected = format!("rotations.r.driver.http{expected}");
+        check(&format!("{upstream}rotations: {{r: {{kind: issue, {all}, {rotation}}}}}\n"), &[&expected]);
+    }
+}
+
+#[test]
 fn a_program_that_is_not_there_is_refused() {
     let text = "rotations: {r: {kind: single, user: a, identity: reports, path: secret/a, journal: {mount: kv, path: r}, \
                 schedule: {every: 6h}, driver: {exec: {command: [/no/such/program]}}}}\n";
@@ -1384,7 +1417,7 @@ fn a_program_that_is_not_there_is_refused() {
 fn what_is_not_built_is_read_all_the_same() {
     check(
         "approvals: {two: {kind: webhook, url: x}}\n\
-         rotations: {k: {kind: issue, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+         rotations: {k: {kind: bootstrap, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
             "approvals.two: line 1: not built yet: approvals of kind webhook; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
@@ -1392,7 +1425,7 @@ fn what_is_not_built_is_read_all_the_same() {
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
             "rotations.k.revoke_when: line 2: not built yet: revoke_when: acked and both; remove it",
             "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
-            "rotations.k: line 2: not built yet: rotations of kind issue; remove it",
+            "rotations.k: line 2: not built yet: rotations of kind bootstrap; remove it",
         ],
     );
 }

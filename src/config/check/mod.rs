@@ -10,6 +10,7 @@ mod checkpoints;
 mod credentials;
 mod forwards;
 mod identities;
+mod issue;
 mod program;
 mod rotations;
 mod rules;
