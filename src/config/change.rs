@@ -116,21 +116,6 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     }
 }
 
-fn rotation(
-    changes: &mut Changes,
-    at: &str,
-    (old, new): (Option<&rotation::Settings>, Option<&rotation::Settings>),
-) {
-    changes.live(at, &old, &new);
-    let program = |rotation: Option<&rotation::Settings>| {
-        rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
-    };
-    if program(new).is_some() && program(old) != program(new) {
-        // Its runner is started before the agent gives up starting anything.
-        changes.restart.push(format!("{at}.driver"));
-    }
-}
-
 /// What may come, change and go while running.
 fn named<N: Ord + fmt::Display, T: PartialEq>(
     changes: &mut Changes,

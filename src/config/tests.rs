@@ -353,7 +353,21 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
                 "child tokens, without what they may be; write tokens: {policies: [NAME], ttl: 15m} beside paths, and remove it here",
             )],
         ),
-        ("{paths: [a], cache: kv}", vec![at(".cache", "not built yet: cache; remove it")]),
+        ("{paths: [a], cache: kv, cache_for: 5m}", vec![]),
+        ("{paths: [a], cache: leases}", vec![]),
+        ("{control: [cache-clear, metrics]}", vec![]),
+        (
+            "{control: [quit]}",
+            vec![at(".control[0]", "\"quit\" is not known here; write cache-clear or metrics")],
+        ),
+        (
+            "{paths: [a], cache: leases, cache_for: 5m}",
+            vec![at(".cache_for", "a time for what is not held by time; write cache: kv, or remove it")],
+        ),
+        (
+            "{paths: [a], cache: kv, cache_for: 2h}",
+            vec![at(".cache_for", "2h is out of range; write 1s to 1h")],
+        ),
         (
             "{paths: [a], namespace: a//b}",
             vec![at(".namespace", "no namespace; write its whole path, as in platform/team")],
