@@ -60,6 +60,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         upstreams,
         workloads,
         rotations,
+        local,
         audit,
         health,
         sandbox,
@@ -88,6 +89,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
     for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
+        changes.live(format!("rotations.{name}"), &old, &new);
+    }
+    for (name, (old, new)) in pairs(&old.local, local, |rotation| rotation.name.clone()) {
         changes.live(format!("rotations.{name}"), &old, &new);
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);

@@ -47,6 +47,8 @@ pub struct Config {
     pub workloads: Vec<Workload>,
     /// `rotations`, by name.
     pub rotations: Vec<rotation::Settings>,
+    /// Those of `rotations` that each replica does for itself, by name.
+    pub local: Vec<rotation::local::Settings>,
     /// `audit`.
     pub audit: audit::Settings,
     /// `health`.

@@ -2,12 +2,14 @@
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
 //! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
-//! secrets: whoever keeps one is told to look at Vault again. Kinds that are built: `generate` and `trigger`.
+//! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself. Kinds that are built: `generate`, `trigger`,
+//! `follow` and `lease`.
 
 pub mod desk;
 pub mod fact;
 pub mod generate;
 pub mod lease;
+pub mod local;
 pub mod phase;
 pub mod schedule;
 pub mod standing;

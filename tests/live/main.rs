@@ -15,6 +15,7 @@ mod database;
 mod exit;
 mod fingerprint;
 mod handoff;
+mod local;
 mod logins;
 mod otlp;
 mod outages;

@@ -9,6 +9,7 @@ mod checkpoints;
 mod forwards;
 mod identities;
 mod program;
+mod local;
 mod rotations;
 mod rules;
 mod schedule;
@@ -147,9 +148,11 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
     unbuilt::read(&mut root);
-    let rotations = root.or("rotations", Vec::new(), |leaf| {
-        rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
-    });
+    let (rotations, local) = root
+        .or("rotations", (Vec::new(), Vec::new()), |leaf| {
+            rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
+        })
+        .unzip();
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
@@ -179,6 +182,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         upstreams: upstreams?,
         workloads: workloads?,
         rotations: rotations?,
+        local: local?,
         audit: audit?,
         health: health?,
         sandbox: sandbox?,
