@@ -69,6 +69,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         approvals,
         rotations,
         report,
+        local,
         audit,
         health,
         sandbox,
@@ -96,6 +97,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     for (name, pair) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
         rotation(&mut changes, &format!("rotations.{name}"), pair);
     }
+    named(&mut changes, "rotations", (&old.local, local), |rotation| rotation.name.clone());
     changes.live("report", &old.report, report);
     record(&mut changes, &old.audit, audit);
     changes.restart("health.listen", &old.health.listen, &health.listen);

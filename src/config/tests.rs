@@ -1204,6 +1204,48 @@ fn the_rest_of_audit_is_refused_by_name() {
 }
 
 #[test]
+fn what_each_replica_does_for_itself_needs_no_journal() {
+    let secrets = "secrets: {db: {kind: lease, path: database/creds/db}, key: {kind: kv, path: secret/key}}\n\
+                   workloads: {job: {socket: {path: /run/claviger/job.sock}, peer: {uid: 7}, rules: [{name: a, secrets: [db, key]}]}}\n";
+    let follow = "kind: follow, identity: reports";
+    for (rotation, expected) in [
+        (format!("{follow}, path: database/static-creds/app"), None),
+        (format!("{follow}, path: transit/keys/orders, schedule: {{every: 24h}}"), None),
+        (
+            format!(
+                "{follow}, path: secret/a, evidence: {{path: secret/metadata/a, field: current_version}}"
+            ),
+            None,
+        ),
+        ("kind: lease, secret: db, schedule: {every: 12h}".to_owned(), None),
+        (
+            format!("{follow}, path: secret/a"),
+            Some(
+                ": line 3: nothing says whether Vault has rotated; write evidence: {path: secret/metadata/app, field: current_version}, of what changes with it",
+            ),
+        ),
+        (
+            format!("{follow}, path: database/static-creds/app, journal: {{mount: kv, path: r}}"),
+            Some(
+                ".journal: line 3: unknown key \"journal\"; known here: kind, identity, path, evidence, schedule",
+            ),
+        ),
+        (
+            "kind: lease, secret: key, schedule: {every: 12h}".to_owned(),
+            Some(".secret: line 3: a secret of another kind than lease; name a secret with kind: lease"),
+        ),
+        (
+            "kind: lease, secret: db".to_owned(),
+            Some(".schedule: line 3: missing; write schedule: {every: 12h}"),
+        ),
+    ] {
+        let expected: Vec<String> = expected.iter().map(|text| format!("rotations.r{text}")).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&format!("{secrets}rotations: {{r: {{{rotation}}}}}\n"), &expected);
+    }
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
 fn a_rotation_says_what_and_when_and_slips_are_found() {
     let whole =
