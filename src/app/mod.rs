@@ -144,7 +144,7 @@ impl Agent {
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let broker = Broker::new().context("preparing the calls of upstreams")?;
+        let broker = Broker::new(kept.keeper()).context("preparing the calls of upstreams")?;
         let acts = (kept.keeper(), forward, broker);
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;

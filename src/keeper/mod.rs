@@ -13,6 +13,7 @@ mod kept;
 pub mod kv;
 mod lease;
 pub mod own;
+mod shown;
 mod source;
 mod token;
 
@@ -178,12 +179,7 @@ impl Slot {
 
     /// What is in hand; if nothing is, the task hears that `grant`'s workload waits.
     fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
-        let shelf = self.shelf.borrow();
-        shelf.served(Instant::now()).ok_or_else(|| {
-            // A full channel holds a nudge already.
-            let _ = self.nudge.try_send(grant.permit().workload().clone());
-            Error::NotReady { name: grant.secret().clone(), because: shelf.problem.clone() }
-        })
+        self.take(grant.secret(), grant.permit().workload())
     }
 }
 

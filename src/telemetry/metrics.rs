@@ -3,10 +3,13 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
-use super::rotations::{RotationGauge, Rotations};
-use crate::name::{IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use super::{
+    rotations::{RotationGauge, Rotations},
+    upstreams::Upstreams,
+};
+use crate::name::{IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
+    encoding::{EncodeLabelSet, prometheus_text},
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
@@ -17,7 +20,6 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 use std::{
-    fmt::{self, Write as _},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -108,6 +110,7 @@ pub(super) struct Counted {
     sink_errors: Family<SinkCode, Counter>,
     dead_letters: Counter,
     pub(super) rotations: Rotations,
+    pub(super) upstreams: Upstreams,
 }
 
 impl Default for Metrics {
@@ -141,6 +144,7 @@ impl Metrics {
             sink_errors: Family::default(),
             dead_letters: Counter::default(),
             rotations: Rotations::default(),
+            upstreams: Upstreams::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -236,6 +240,7 @@ fn register(counted: &Counted) -> Registry {
         sink_errors,
         dead_letters,
         rotations,
+        upstreams,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -258,6 +263,7 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
+    upstreams.register(&mut registry);
     registry
 }
 
@@ -384,18 +390,6 @@ labels! {
     Sink { sink: SinkName }
     SinkCode { sink: SinkName, code: String }
 }
-
-macro_rules! names_are_labels {
-    ($($name:ty),*) => {$(
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-                encoder.write_str(self.as_str())
-            }
-        }
-    )*};
-}
-
-names_are_labels!(IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
 
 #[cfg(test)]
 mod tests {

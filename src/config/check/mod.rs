@@ -13,6 +13,7 @@ mod rotations;
 mod rules;
 mod schedule;
 mod secrets;
+mod signing;
 mod sinks;
 mod unbuilt;
 mod upstreams;
