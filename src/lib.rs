@@ -30,6 +30,7 @@ pub mod vault;
 pub mod audit;
 // -- work that no request started
 pub mod rotation;
+pub mod usage;
 // -- around it
 pub mod app;
 pub mod config;

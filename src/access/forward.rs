@@ -4,7 +4,7 @@
 
 use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why};
 use crate::{
-    approval::{self, Grant},
+    approval::Grant,
     audit::event::{Event, Outcome, Resource, VaultRef},
     forward::{Answer, lease},
     peer::{Peer, Since},
@@ -38,7 +38,7 @@ impl Access {
     ) -> Result<Done, Refusal> {
         let permit = self.decide_forward(peer, call).await?;
         self.within_rate(&permit)?;
-        let grant = approval::obtain(permit);
+        let grant = self.obtain_forward(peer, permit, call).await?;
         let refuse = |why: Why| self.refuse(grant.permit(), why);
         let Some(forward) = &self.parts.forward else {
             return Err(refuse(Why::NotForwarded(crate::forward::Error::NoToken(None).into())));
@@ -47,23 +47,10 @@ impl Access {
             return Err(refuse(Why::RateLimited(FULL)));
         }
         let pending = self.intend(peer, call, &grant, arrival).await?;
-        let answered = forward.send(&grant, call).await;
+        let answered = self.pass(peer, forward.prepare(&grant, call)).await;
         pending.settle();
         match answered {
-            Ok(answer) => {
-                let subject = grant.permit().subject();
-                if let Some(lease) = answer.lease.as_ref().filter(|_| answer.status < 300) {
-                    self.bind(peer, subject.path.as_str(), Arc::clone(lease));
-                }
-                if subject.own == Some(Own::Lease)
-                    && subject.path.as_str().ends_with("/revoke")
-                    && answer.status < 300
-                    && let Some(ended) = lease::named(&call.body)
-                {
-                    self.released(&ended);
-                }
-                Ok(Done::Forwarded(grant, answer))
-            }
+            Ok(answer) => Ok(Done::Forwarded(grant, answer)),
             Err(error) => Err(refuse(Why::NotForwarded(Box::new(error)))),
         }
     }
@@ -75,12 +62,15 @@ impl Access {
             return Err(Denial::Wrapped.into());
         }
         let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
-        let permit = policy::decide_forward(&rules.policy, peer, target)?;
-        let is_its_own = || lease::named(&call.body).is_some_and(|id_hash| self.leases.has(&id_hash));
-        if permit.subject().own == Some(Own::Lease) && !is_its_own() {
-            return Err(Denial::Never.into());
-        }
-        Ok(permit)
+        let permit = policy::decide_forward(&rules.policy, peer, target, &call.body)?;
+        let is_its_own = match permit.subject().own {
+            Some(Own::Lease) => lease::named(&call.body).is_some_and(|hash| self.leases.has(&hash)),
+            Some(Own::Child) => {
+                lease::named_child(&call.body).is_some_and(|hash| self.leases.child(&hash).is_some())
+            }
+            _ => true,
+        };
+        if is_its_own { Ok(permit) } else { Err(Denial::Never.into()) }
     }
 
     /// Puts on record what is about to be changed.
@@ -99,6 +89,7 @@ impl Access {
         let mut event = self.blank(Type::VaultIntent, Some(peer));
         event.trace = arrival.trace;
         event.rule = Some(self.rule_ref(grant.permit()));
+        super::approve::approved(&mut event, grant);
         describe(&mut event, call, Some(subject));
         let (mut result, mode) = (event.clone(), event.clone());
         (result.kind, result.outcome, result.reason) =
@@ -131,7 +122,7 @@ impl Drop for Pending {
 
 /// Whether nothing of it reaches Vault as it is.
 fn is_answered_here(subject: &Forwarding) -> bool {
-    subject.own.is_some_and(|own| own != Own::Lease)
+    subject.own.is_some_and(Own::is_answered_here)
 }
 
 /// What was asked for: as it was permitted, else as far as it was understood.
@@ -162,9 +153,13 @@ pub(super) fn answered(event: &mut Event, call: &Call, grant: &Grant<Forwarding>
         Type::VaultCalled
     };
     if let Some(resource) = &mut event.resource {
-        let named = || lease::named(&call.body).filter(|_| subject.own == Some(Own::Lease));
-        let made = answer.lease.as_ref().map(|lease| lease.id_hash.clone());
-        resource.lease_id_hash = made.or_else(named);
+        let named = || match subject.own {
+            Some(Own::Lease) => lease::named(&call.body),
+            _ => None,
+        };
+        let made = answer.lease.as_ref();
+        resource.kind = made.filter(|made| made.is_child()).map(|_| "token");
+        resource.lease_id_hash = made.map(|made| made.id_hash.clone()).or_else(named);
     }
     let vault = event.vault.get_or_insert_default();
     vault.request_id.clone_from(&answer.request_id);

@@ -1,35 +1,71 @@
-//! The leases that came back to a workload in answers of Vault, each bound to the process that asked.
+//! The leases and child tokens that came back to a workload in answers of Vault, each bound to the process that asked.
 //!
-//! A lease ends with its process, if the level names one; or when Vault ends it, or the workload does. Does not renew any.
+//! One ends with its process, if the level names one; or when Vault ends it, or the workload does. Does not renew any.
 
 use super::{Access, Reason, Type};
 use crate::{
     audit::event::{Outcome, Resource},
     forward::lease::Lease,
-    peer::{Peer, process::Process},
+    peer::process::Process,
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::{runtime::Handle, sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 
 /// So many leases of one workload are known at a time; beyond it no request that makes one is answered.
 pub(super) const MOST: usize = 4096;
 
-/// Those that live, by the hash of their id; each with its end, which a renewal moves.
+/// Those that live, by the hash of their id.
 #[derive(Default)]
-pub(super) struct Leases(Mutex<BTreeMap<String, watch::Sender<Instant>>>);
+pub(super) struct Leases(Mutex<BTreeMap<String, Living>>);
+
+/// One that lives.
+struct Living {
+    /// The other hash that a child token is found by.
+    token_hash: Option<String>,
+    /// To the task that ends it.
+    news: mpsc::UnboundedSender<News>,
+}
+
+/// What happens to one that lives.
+enum News {
+    Until(Instant),
+    /// The workload has ended it.
+    Released,
+    /// Nobody has it: whoever asked for it is gone.
+    Abandoned,
+}
+
+/// How many of each live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Leases.
+    pub leases: u64,
+    /// Child tokens.
+    pub children: u64,
+}
 
 impl Leases {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Instant>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Living>> {
         // Every step leaves the map whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it was handed to this workload, and lives.
+    /// Whether the lease with this hash was handed to this workload, and lives.
     pub(super) fn has(&self, id_hash: &str) -> bool {
-        self.lock().contains_key(id_hash)
+        self.lock().get(id_hash).is_some_and(|living| living.token_hash.is_none())
+    }
+
+    /// The child token that was handed to this workload and lives, by the hash of its accessor or of itself.
+    pub(super) fn child(&self, hash: &str) -> Option<String> {
+        let living = self.lock();
+        let is_it = |(id_hash, living): &(&String, &Living)| match &living.token_hash {
+            Some(token_hash) => *id_hash == hash || token_hash == hash,
+            None => false,
+        };
+        living.iter().find(is_it).map(|(id_hash, _)| id_hash.clone())
     }
 
     /// Whether there is no room for another one.
@@ -37,52 +73,70 @@ impl Leases {
         self.lock().len() >= MOST
     }
 
-    fn move_end(&self, id_hash: &str, until: Instant) {
-        if let Some(end) = self.lock().get(id_hash) {
-            end.send_replace(until);
+    /// Tells the task of one; whether there is one.
+    fn tell(&self, id_hash: &str, news: News) -> bool {
+        let mut all = self.lock();
+        let Some(living) = all.get(id_hash) else { return false };
+        let ends = matches!(news, News::Released | News::Abandoned);
+        let told = living.news.send(news).is_ok();
+        if ends {
+            all.remove(id_hash);
         }
+        told
     }
 }
 
 impl Access {
-    /// How many leases that this workload asked for live.
+    /// How many leases and child tokens that this workload asked for live.
     #[must_use]
-    pub fn leases(&self) -> u64 {
-        self.leases.lock().len() as u64
+    pub fn held(&self) -> Held {
+        let all = self.leases.lock();
+        let children = all.values().filter(|living| living.token_hash.is_some()).count() as u64;
+        Held { leases: all.len() as u64 - children, children }
     }
 
-    /// Binds a lease to the process of `peer` from now on; of one that is bound already, only the end is another.
-    pub(super) fn bind(self: &Arc<Self>, peer: &Peer, path: &str, lease: Arc<Lease>) {
-        let until = lease.until;
-        if self.leases.has(&lease.id_hash) {
-            return self.leases.move_end(&lease.id_hash, until);
+    /// Binds a lease to `process` from now on; of one that is bound already, only the end is another. Whether it is a new one.
+    pub(super) fn bind(self: &Arc<Self>, process: Option<&Process>, path: &str, lease: Arc<Lease>) -> bool {
+        if self.leases.tell(&lease.id_hash, News::Until(lease.until)) {
+            return false;
         }
-        let (end, ends) = watch::channel(until);
-        self.leases.lock().insert(lease.id_hash.clone(), end);
-        let (access, process, path) = (Arc::clone(self), peer.process().cloned(), path.to_owned());
+        let (sender, news) = mpsc::unbounded_channel();
+        let living = Living { token_hash: lease.token_hash.clone(), news: sender };
+        self.leases.lock().insert(lease.id_hash.clone(), living);
+        let (access, process, path) = (Arc::clone(self), process.cloned(), path.to_owned());
         if let Ok(runtime) = Handle::try_current() {
             let living = async move {
-                if access.outlived(process.as_ref(), ends).await {
+                if access.outlived(process, &lease, news).await {
                     access.end_lease(&path, &lease).await;
                 }
                 access.leases.lock().remove(&lease.id_hash);
             };
             self.parts.unfinished.spawn_on(living, &runtime);
         }
+        true
     }
 
     /// Forgets a lease that its workload has ended.
     pub(super) fn released(&self, id_hash: &str) {
-        // Its end is now: the task that waits for it goes.
-        self.leases.move_end(id_hash, Instant::now());
+        self.leases.tell(id_hash, News::Released);
     }
 
-    /// Waits for the end of a lease or of its process. Whether it was the process's: then the lease has outlived it.
-    async fn outlived(&self, process: Option<&Process>, mut ends: watch::Receiver<Instant>) -> bool {
+    /// Ends a lease that nobody got.
+    pub(super) fn abandon(&self, id_hash: &str) {
+        self.leases.tell(id_hash, News::Abandoned);
+    }
+
+    /// Waits for the end of a lease or of its process. Whether it is still to be ended in Vault.
+    async fn outlived(
+        &self,
+        process: Option<Process>,
+        lease: &Lease,
+        mut news: mpsc::UnboundedReceiver<News>,
+    ) -> bool {
+        let mut until = lease.until;
         loop {
-            let end = *ends.borrow_and_update();
             let exited = async {
-                match process {
+                match &process {
                     Some(process) => process.exited().await,
                     None => std::future::pending().await,
                 }
@@ -91,8 +145,12 @@ impl Access {
                 biased;
                 // It falls with the token that it was made with, which is revoked now.
                 () = self.parts.stopping.cancelled() => return false,
-                moved = ends.changed() => if moved.is_err() { return false },
-                () = tokio::time::sleep_until(end) => return false,
+                told = news.recv() => match told {
+                    Some(News::Until(moved)) => until = moved,
+                    Some(News::Abandoned) => return true,
+                    Some(News::Released) | None => return false,
+                },
+                () = tokio::time::sleep_until(until) => return false,
                 () = exited => return true,
             }
         }
@@ -102,7 +160,8 @@ impl Access {
         let Some(forward) = &self.parts.forward else { return };
         let mut event = self.blank(Type::LeaseRevoked, None);
         let (lease_id_hash, path) = (Some(lease.id_hash.clone()), Some(path.to_owned()));
-        event.resource = Some(Resource { path, lease_id_hash, ..Resource::default() });
+        let kind = lease.is_child().then_some("token");
+        event.resource = Some(Resource { kind, path, lease_id_hash, ..Resource::default() });
         if let Err(error) = forward.revoke(lease).await {
             tracing::warn!(workload = %self.workload, %error, "a lease outlives its process until its own end");
             (event.outcome, event.reason) =

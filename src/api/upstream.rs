@@ -96,6 +96,7 @@ fn read(meant: Meant, allowed: &[Oddity], request: Request<Incoming>) -> Result<
         query: head.uri.query().map(str::to_owned),
         headers: head.headers,
         body: Some(body),
+        held: None,
         prefix: Prefix { host, path: meant.prefix },
         sent: Arc::default(),
     })

@@ -18,13 +18,14 @@ use crate::{
         phase::Orphaned,
         schedule::Why,
         standing::{Board, Standing},
+        system::outside::Outside,
         task::{Shared, Task},
     },
     telemetry::{metrics::Metrics, rotations::RotationGauge},
     vault::Vault,
 };
 use anyhow::Context as _;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,7 @@ impl Rotations {
         kept: &Kept,
         vault: &Vault,
         recorder: &mut Recorder,
+        outside: Outside,
     ) -> anyhow::Result<Self> {
         let start = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
         let shared = Shared {
@@ -51,6 +53,7 @@ impl Rotations {
             holder: format!("{}/{start}", config.audit.source).into(),
             facts: recorder.rotations(),
             board: Board::default(),
+            outside: Arc::new(outside),
         };
         let mut rotations = Self { shared, running: BTreeMap::new(), tasks: JoinSet::new() };
         rotations.take_over(config, kept);
@@ -111,7 +114,7 @@ pub(super) fn gauges(board: &Board) -> Vec<RotationGauge> {
 pub(super) fn count(metrics: &Metrics, fact: &Fact) {
     let (rotations, name) = (metrics.rotations(), &fact.rotation);
     match fact.act {
-        Act::Promoted => rotations.promoted(name),
+        Act::Promoted => rotations.promoted(name, fact.gap),
         Act::TakenOver => rotations.taken_over(name),
         Act::Skipped(why) => rotations.skipped(name, why.word()),
         Act::Failed(failure) => rotations.failed(name, fact.phase.word(), reason_of(failure).word()),
@@ -156,6 +159,8 @@ fn reason_of(failure: Failure) -> Reason {
     match failure {
         Failure::Vault(class) => class.into(),
         Failure::Conflict => Reason::Conflict,
+        Failure::Target => Reason::TargetAway,
+        Failure::Refused => Reason::Refused,
         Failure::NotDone => Reason::NotDone,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     access::Access,
+    approval::Approvals,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Reason as Why, Type},
@@ -21,6 +22,7 @@ use crate::{
     name::WorkloadName,
     rotation::standing::Board,
     telemetry::{
+        forwarded::Forwarded,
         health::{Code, Reason},
         metrics::{Gauges, SecretGauge},
     },
@@ -67,9 +69,10 @@ pub(super) fn stopping() -> Reason {
     Reason { code: Code::Stopping, name: None }
 }
 
-/// How many leases that a workload asked for live; none once its socket is gone.
-fn leases(access: &Weak<Access>) -> u64 {
-    access.upgrade().map_or(0, |access| access.leases())
+/// What a workload has of Vault's API; nothing once its socket is gone.
+fn forwarded(access: &Weak<Access>) -> Forwarded {
+    let held = access.upgrade().map(|access| access.held()).unwrap_or_default();
+    Forwarded { leases: held.leases, children: held.children }
 }
 
 /// What the gauges are read from at each scrape.
@@ -82,6 +85,7 @@ pub(super) struct Gauging {
     journal: Arc<audit::Stats>,
     sinks: Lags,
     rotations: Board,
+    approvals: Approvals,
 }
 
 impl Gauging {
@@ -101,6 +105,7 @@ impl Gauging {
             journal: audit.stats(),
             sinks,
             rotations,
+            approvals: workloads.approvals(),
         }
     }
 
@@ -130,7 +135,7 @@ impl Gauging {
             tokens: identities.iter().map(|(name, identity)| (name.clone(), token(identity))).collect(),
             secrets: secrets.collect(),
             processes: self.keeper.processes(),
-            leases: self.accesses.iter().map(|(name, access)| (name.clone(), leases(access))).collect(),
+            forwarded: self.accesses.iter().map(|(name, access)| (name.clone(), forwarded(access))).collect(),
             connections: of(|standing| &standing.open),
             rebinds: of(|standing| &standing.rebinds),
             skew_ms: self.vault.skew_ms(),
@@ -138,6 +143,7 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
+            approvals: self.approvals.pending(),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),

@@ -4,6 +4,7 @@
 //! Pure. Does not decide what an event says. Lines never pass [`LONGEST`]: long texts are cut, and the line says so.
 
 use super::{
+    approved::write_approval,
     chain::Chain,
     event::{
         Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
@@ -11,6 +12,7 @@ use super::{
     },
     pen::{Caps, Pen, whole},
     rotated::write_rotation,
+    used::write_usage,
 };
 use crate::clock::Timestamp;
 use crate::crypto::sha256;
@@ -85,6 +87,8 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         sink,
         trace,
         rotation,
+        usage,
+        approval,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -92,6 +96,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
     pen.object("agg", agg.as_ref(), write_agg);
+    pen.object("approval", approval.as_deref(), write_approval);
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
     pen.object("chain", Some(frame.chain), |pen, chain| {
@@ -119,6 +124,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.bare("truncated", caps.original.map(|_| true));
     pen.quoted("type", kind.word());
     pen.object("upstream", upstream.as_deref(), |pen, call| write_upstream(pen, call, frame.paths));
+    pen.object("usage", usage.as_deref(), |pen, part| write_usage(pen, part, frame.paths));
     pen.object("vault", vault.as_ref(), write_vault);
     pen.text("workload", workload.as_ref().map(|name| name.as_str()));
     pen.close();

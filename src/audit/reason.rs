@@ -4,6 +4,7 @@
 
 use super::event::Outcome;
 use crate::{
+    approval::Want,
     broker::fault::Fault,
     peer::{Cause, program::Refusal},
     policy::Denial,
@@ -21,6 +22,8 @@ pub enum Reason {
     Wrapped,
     /// What came back had our own token in it.
     OwnToken,
+    /// A child token was asked for, or came back, that is more than the rule's terms.
+    TokenTerms,
     /// The peer's uid may not use this socket.
     Uid,
     /// The peer's gid may not use this socket.
@@ -157,6 +160,8 @@ pub enum Reason {
     RotationJournal,
     /// The target refused every value of a rotation.
     Refused,
+    /// The system whose credential is rotated did not answer, or not what was expected.
+    TargetAway,
     /// Nobody ran a slot in its time.
     Missed,
     /// A slot fell into a blackout.
@@ -165,6 +170,8 @@ pub enum Reason {
     MinInterval,
     /// A slot came too soon after another of its group.
     Group,
+    /// A person must say yes first.
+    Approval(Want),
     /// A call of another API was not made, or did not end well.
     Upstream(Fault),
     /// Something of ours is broken.
@@ -181,6 +188,7 @@ impl Reason {
             Self::NeverForwarded => "never_forwarded",
             Self::Wrapped => "wrapped",
             Self::OwnToken => "own_token",
+            Self::TokenTerms => "token_terms",
             Self::Uid => "uid",
             Self::Gid => "gid",
             Self::Groups => "groups",
@@ -249,10 +257,12 @@ impl Reason {
             Self::ClockSkew => "clock_skew",
             Self::RotationJournal => "rotation_journal",
             Self::Refused => "refused",
+            Self::TargetAway => "target_away",
             Self::Missed => "missed",
             Self::Blackout => "blackout",
             Self::MinInterval => "min_interval",
             Self::Group => "group",
+            Self::Approval(want) => want.word(),
             Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }
@@ -267,6 +277,7 @@ impl Reason {
             | Self::NeverForwarded
             | Self::Wrapped
             | Self::OwnToken
+            | Self::TokenTerms
             | Self::Uid
             | Self::Gid
             | Self::Groups
@@ -301,7 +312,8 @@ impl Reason {
             | Self::PolicyReload
             | Self::Connections
             | Self::TooManyProcesses
-            | Self::RateLimited => Outcome::Deny,
+            | Self::RateLimited
+            | Self::Approval(_) => Outcome::Deny,
             _ => Outcome::Error,
         }
     }
@@ -367,6 +379,7 @@ impl From<&Denial> for Reason {
             Denial::Ambiguous => Self::Upstream(Fault::BadQuery),
             Denial::Never => Self::NeverForwarded,
             Denial::Wrapped => Self::Wrapped,
+            Denial::Terms(_) => Self::TokenTerms,
             Denial::Malformed(_) => Self::BadRequest,
         }
     }

@@ -8,6 +8,7 @@ use super::{
     buffers::Room,
     decode::Decoder,
     fault::Fault,
+    held::{Held, declared, whole},
     inject::{self, Slot, material::Material, sigv4},
     request,
     scrub::{Hits, Masks, Scrubber},
@@ -21,10 +22,8 @@ use super::{
 use crate::{clock, keeper::value::Value, name::WorkloadName};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
-use std::{fmt, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::{fmt, sync::Arc};
 
 /// What a client asks of an upstream, its form checked.
 pub struct Call {
@@ -38,6 +37,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// What comes behind the head; taken by the first attempt.
     pub body: Option<Incoming>,
+    /// The same, if it was read before it is known whether it is sent.
+    pub held: Option<Held>,
     /// How the client spells the upstream's root.
     pub prefix: Prefix,
     /// What went of the body.
@@ -125,7 +126,7 @@ impl Broker {
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
-        let bound = self.bound(upstream, value, workload)?;
+        let bound = self.bound(upstream, value.tag(), Some(workload))?;
         Ok(Prepared { upstream: Arc::clone(upstream), request, masks, bound, dropped, _room: room })
     }
 
@@ -138,15 +139,16 @@ impl Broker {
         workload: &WorkloadName,
     ) -> Result<(Outgoing, Option<Room>), Fault> {
         let Settings { slot, max_request, timeouts, .. } = &upstream.settings;
-        let declared = call
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let declared = declared(call);
         if declared.is_some_and(|declared| declared > *max_request) {
             return Err(Fault::TooLarge);
         }
-        let body = call.body.take().filter(|body| !body.is_end_stream());
+        let (held, body) = (call.held.take(), call.body.take().filter(|body| !body.is_end_stream()));
         let Some(largest) = slot.largest_whole() else {
+            if let Some(Held { bytes, room }) = held {
+                call.sent.count(&bytes);
+                return Ok((Outgoing::whole(bytes), Some(room)));
+            }
             let sent = Arc::clone(&call.sent);
             let stream = |body| Outgoing::Stream { body, sent, left: *max_request };
             return Ok((body.map_or_else(Outgoing::nothing, stream), None));
@@ -154,17 +156,17 @@ impl Broker {
         if let Some(media) = slot.media() {
             inject::body::check_type(&call.headers, media)?;
         }
-        let largest = largest.min(usize::try_from(*max_request).unwrap_or(usize::MAX));
-        let expected = match (&body, declared) {
-            (None, _) => 0,
-            (Some(_), Some(declared)) => usize::try_from(declared).unwrap_or(usize::MAX).min(largest),
-            (Some(_), None) => largest,
-        };
-        let room = self.buffers.take(workload, expected).ok_or(Fault::BuffersFull)?;
-        let had = body.is_some();
-        let whole = match body {
-            None => Bytes::new(),
-            Some(body) => collected(body, largest, timeouts.idle).await?,
+        let most = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let largest = largest.min(most(*max_request));
+        let room = |bytes: usize| self.buffers.take(workload, bytes).ok_or(Fault::BuffersFull);
+        let had = held.is_some() || body.is_some();
+        let (whole, room) = match (held, body) {
+            (Some(Held { bytes, room }), _) => (bytes, room),
+            (None, None) => (Bytes::new(), room(0)?),
+            (None, Some(body)) => {
+                let room = room(declared.map_or(largest, most).min(largest))?;
+                (whole(body, largest, timeouts.idle).await?, room)
+            }
         };
         call.sent.count(&whole);
         let whole = match slot {
@@ -185,15 +187,6 @@ fn target(base: &Base, slot: &Slot, material: &Material, call: &Call) -> Result<
     }
     let query = call.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     PathAndQuery::try_from(format!("{path}{query}")).map_err(|_| Fault::BadTarget)
-}
-
-/// All of a body.
-async fn collected(body: Incoming, largest: usize, limit: Duration) -> Result<Bytes, Fault> {
-    match timeout(limit, Limited::new(body, largest).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::TooLarge),
-        _ => Err(Fault::BadBody),
-    }
 }
 
 impl Prepared {

@@ -8,8 +8,10 @@ pub mod buffers;
 pub mod call;
 pub mod decode;
 pub mod fault;
+mod held;
 pub mod hop;
 pub mod inject;
+pub mod own;
 pub mod request;
 pub mod scrub;
 pub mod upstream;
@@ -250,18 +252,23 @@ impl Broker {
         &self.buffers
     }
 
-    /// What a connection for a call with `value` is made with.
+    /// What a connection for a call with this version of the key is made with, for `workload` or for the agent itself.
     ///
     /// # Errors
     /// [`Fault::CredentialUnavailable`]: there is no valid certificate at the moment.
-    fn bound(&self, upstream: &Upstream, value: &Value, workload: &WorkloadName) -> Result<Bound, Fault> {
+    fn bound(
+        &self,
+        upstream: &Upstream,
+        version: &str,
+        workload: Option<&WorkloadName>,
+    ) -> Result<Bound, Fault> {
         let Settings { name, client_cert, .. } = &upstream.settings;
         let shown = client_cert.as_ref().map(|secret| self.keeper.shown(secret, workload)).transpose();
         let shown = shown.map_err(|error| {
             tracing::warn!(upstream = %name, %error, "an upstream cannot be shown its certificate");
             Fault::CredentialUnavailable
         })?;
-        Ok(Bound::new(value, shown))
+        Ok(Bound::new(version, shown))
     }
 
     /// Keyed hash of what is not to be read from events, under a key of this start alone: joins equal texts, and tells nobody

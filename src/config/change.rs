@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, peer::level::Level, policy, sandbox::Plan, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, policy, rotation, sandbox::Plan, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -59,6 +59,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         secrets,
         upstreams,
         workloads,
+        approvals,
         rotations,
         audit,
         health,
@@ -72,12 +73,8 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
         identity(&mut changes, &format!("identities.{name}"), pair);
     }
-    for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
-        changes.live(format!("secrets.{name}"), &old, &new);
-    }
-    for (name, (old, new)) in pairs(&old.upstreams, upstreams, |upstream| upstream.name.clone()) {
-        changes.live(format!("upstreams.{name}"), &old, &new);
-    }
+    named(&mut changes, "secrets", (&old.secrets, secrets), |secret| secret.name.clone());
+    named(&mut changes, "upstreams", (&old.upstreams, upstreams), |upstream| upstream.name.clone());
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
         if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
             && new.peer.level >= Level::Container
@@ -87,8 +84,16 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
+    named(&mut changes, "approvals", (&old.approvals, approvals), |approval| approval.name.clone());
     for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
         changes.live(format!("rotations.{name}"), &old, &new);
+        let program = |rotation: Option<&rotation::Settings>| {
+            rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+        };
+        if program(new).is_some() && program(old) != program(new) {
+            // Its runner is started before the agent gives up starting anything.
+            changes.restart.push(format!("rotations.{name}.driver"));
+        }
     }
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);
@@ -113,6 +118,18 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         Ok(Live { keys: changes.live })
     } else {
         Err(NeedsRestart { keys: changes.restart })
+    }
+}
+
+/// What may come, change and go while running.
+fn named<N: Ord + fmt::Display, T: PartialEq>(
+    changes: &mut Changes,
+    section: &str,
+    (old, new): (&[T], &[T]),
+    name: impl Fn(&T) -> N,
+) {
+    for (name, (old, new)) in pairs(old, new, name) {
+        changes.live(format!("{section}.{name}"), &old, &new);
     }
 }
 

@@ -34,9 +34,14 @@ impl Envelope {
         serde_json::from_slice(body).unwrap_or_default()
     }
 
-    /// Whether it hands out a token, or something behind a wrapping token: no path that may be asked for does.
+    /// Whether it hands out a token: no path that a rule may name does.
     pub(super) fn gives_token(&self) -> bool {
-        self.auth.is_some() || self.wrap_info.is_some()
+        self.auth.is_some()
+    }
+
+    /// Whether it hands out something behind a wrapping token: nothing that may be asked for does.
+    pub(super) fn is_wrapped(&self) -> bool {
+        self.wrap_info.is_some()
     }
 
     /// The lease's id, and the seconds until its end.
@@ -58,7 +63,7 @@ mod tests {
     #[track_caller]
     fn check(body: &str, token: bool, id: Option<&str>) {
         let envelope = Envelope::read(body.as_bytes());
-        assert_eq!(envelope.gives_token(), token, "{body}");
+        assert_eq!(envelope.gives_token() || envelope.is_wrapped(), token, "{body}");
         assert_eq!(envelope.request_id().as_deref(), id, "{body}");
     }
 

@@ -1,4 +1,4 @@
-//! A lease that came back in an answer: what is needed to find it again and to end it.
+//! What came back in an answer and lives on in Vault, a lease or a child token: what is needed to find it again and to end it.
 //!
 //! Does not keep it and does not decide when it ends: `access` does, which knows whose it is.
 
@@ -6,9 +6,14 @@ use super::{Error, Forward};
 use crate::{
     crypto,
     secret::SecretValue,
-    vault::{endpoint::Request, limiter::Account, session::Session},
+    vault::{
+        endpoint::Request,
+        error::{Class, Error as VaultError},
+        limiter::Account,
+        session::Session,
+    },
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use std::{fmt, time::Duration};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -16,19 +21,45 @@ use zeroize::Zeroizing;
 /// A lease, with a claim on the token that it was made with: that token is not revoked while this is held, since the lease would fall
 /// with it.
 pub struct Lease {
-    id: SecretValue,
+    handle: Handle,
     session: Session,
-    /// What it is found by, and called on record: SHA-256 of its id, hex.
+    /// What it is found by, and called on record: SHA-256 of its id, or of a child token's accessor, hex.
     pub id_hash: String,
-    /// When it ends in Vault.
+    /// SHA-256 of a child token itself, hex: the other thing that it is found by.
+    pub token_hash: Option<String>,
+    /// When it ends in Vault, if nobody renews it; a child token, whoever renews it.
     pub until: Instant,
+}
+
+/// What it is ended by.
+enum Handle {
+    Lease(SecretValue),
+    Child { token: SecretValue, accessor: SecretValue },
 }
 
 impl Lease {
     pub(super) fn new(id: Zeroizing<String>, seconds: u64, session: Session) -> Self {
-        let id_hash = id_hash(&id);
-        let until = ends(seconds);
-        Self { id: SecretValue::new(id.to_string()), session, id_hash, until }
+        let (id_hash, until) = (id_hash(&id), ends(seconds));
+        let handle = Handle::Lease(SecretValue::new(id.to_string()));
+        Self { handle, session, id_hash, token_hash: None, until }
+    }
+
+    pub(super) fn child(token: &str, accessor: &str, longest: Duration, session: Session) -> Self {
+        let (id, token_hash, until) = (id_hash(accessor), Some(id_hash(token)), ends(longest.as_secs()));
+        let [token, accessor] = [token, accessor].map(|text| SecretValue::new(text.to_owned()));
+        Self { handle: Handle::Child { token, accessor }, session, id_hash: id, token_hash, until }
+    }
+
+    /// Whether it is a child token.
+    #[must_use]
+    pub fn is_child(&self) -> bool {
+        matches!(self.handle, Handle::Child { .. })
+    }
+
+    /// Which login's token it was made with.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 }
 
@@ -39,13 +70,39 @@ impl fmt::Debug for Lease {
 }
 
 impl Forward {
-    /// Ends a lease, by the token that it was made with.
+    /// Ends a lease, by the token that it was made with; a child token by itself, where its own policies let it, else by the one that
+    /// it was made with.
     ///
     /// # Errors
     /// [`Error::Vault`].
     pub async fn revoke(&self, lease: &Lease) -> Result<(), Error> {
-        let request = Request::revoke_lease(&lease.id);
-        self.vault.call(&Account::Upkeep, &lease.session, &request).await.map(drop).map_err(Error::Vault)
+        let account = Account::Upkeep;
+        let request = match &lease.handle {
+            Handle::Lease(id) => Request::revoke_lease(id),
+            Handle::Child { token, accessor } => {
+                let request = Request::revoke_self().map_err(Error::Vault)?;
+                match self.vault.call_as(&account, token, &request).await {
+                    Ok(_) => return Ok(()),
+                    // It has ended before: its uses are used up, or somebody revoked it.
+                    Err(error) if error.says_unknown_token() => return Ok(()),
+                    Err(error) if error.class() == Class::Denied => Request::revoke_accessor(accessor),
+                    Err(error) => return Err(Error::Vault(error)),
+                }
+            }
+        };
+        let ended = self.vault.call(&account, &lease.session, &request).await;
+        ended.map(drop).map_err(|error| Error::Vault(explained(lease, error)))
+    }
+}
+
+/// With what to do about it, if the policies are in the way.
+fn explained(lease: &Lease, error: VaultError) -> VaultError {
+    match error.status() {
+        Some(status) if error.class() == Class::Denied && lease.is_child() => {
+            let said = "grant update on auth/token/revoke-self to its policies, or on auth/token/revoke-accessor to its identity's";
+            VaultError::new(Class::Denied, "revoking a child token", said).with_status(status)
+        }
+        _ => error,
     }
 }
 
@@ -66,8 +123,28 @@ pub fn named(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<Named>(body).ok().map(|named| id_hash(&named.lease_id))
 }
 
+/// The one token that the body of a request about a child names, itself or by its accessor, by its hash; `None` if it says anything
+/// that is not known.
+#[must_use]
+pub fn named_child(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Named {
+        token: Option<Zeroizing<String>>,
+        accessor: Option<Zeroizing<String>>,
+        #[serde(rename = "increment")]
+        _increment: Option<IgnoredAny>,
+    }
+    match serde_json::from_slice(body).ok()? {
+        Named { token: Some(id), accessor: None, .. } | Named { token: None, accessor: Some(id), .. } => {
+            Some(id_hash(&id))
+        }
+        Named { .. } => None,
+    }
+}
+
 /// An end so many seconds from now.
-fn ends(seconds: u64) -> Instant {
+pub(super) fn ends(seconds: u64) -> Instant {
     Instant::now() + Duration::from_secs(seconds.min(10 * 365 * 24 * 3600))
 }
 
@@ -87,6 +164,23 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(named(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_names_one_child_or_none() {
+        let hash = Some(id_hash("hvs.x"));
+        for (body, expected) in [
+            ("{\"token\": \"hvs.x\", \"increment\": \"5m\"}", hash.clone()),
+            ("{\"accessor\": \"hvs.x\"}", hash),
+            ("{\"token\": \"hvs.x\", \"accessor\": \"b\"}", None),
+            ("{\"token\": \"hvs.x\", \"Token\": \"b\"}", None),
+            ("{\"token\": \"hvs.x\", \"token\": \"b\"}", None),
+            ("{\"increment\": 1}", None),
+            ("{}", None),
+            ("", None),
+        ] {
+            assert_eq!(named_child(body.as_bytes()), expected, "{body}");
         }
     }
 }

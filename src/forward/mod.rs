@@ -3,6 +3,7 @@
 //! Does not decide what may be sent: it sends what a `Grant` is for, and nothing else. What comes back is held whole and looked
 //! through before it is given to anybody; what a client asks about the token itself is answered here, without it.
 
+mod child;
 mod envelope;
 pub mod lease;
 mod own;
@@ -46,7 +47,7 @@ pub struct Forward {
 }
 
 /// What Vault said, or what we said in its place.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// Vault's own status.
     pub status: u16,
@@ -72,6 +73,16 @@ pub enum Error {
     /// The token, its accessor, or another token was in the answer.
     #[error("there was a token in the answer")]
     Tainted,
+    /// A child token that was made is more than was allowed; it has been revoked.
+    #[error("{0}")]
+    Child(&'static str),
+}
+
+/// One request, as far as a grant goes: method, namespace and path are the grant's. Nothing of who asked for it is needed any more.
+pub struct Sending {
+    forward: Forward,
+    forwarding: Forwarding,
+    passage: Passage,
 }
 
 impl Forward {
@@ -81,50 +92,12 @@ impl Forward {
         Self { vault, identities }
     }
 
-    /// Sends `call` on, as far as the grant goes: method, namespace and path are the grant's. A request that changes nothing is
-    /// sent once more after a new login if Vault no longer knew the token.
-    ///
-    /// # Errors
-    /// [`Error`]; an answer of Vault that is itself an error is an answer.
-    pub async fn send(&self, grant: &Grant<Forwarding>, call: &Call) -> Result<Answer, Error> {
-        let forwarding = grant.permit().subject();
-        if let Some(own) = forwarding.own.filter(|own| *own != Own::Lease) {
-            return own::answer(self, &forwarding.identity, own).await;
-        }
-        let passage = passage(forwarding, call);
-        let session = self.session(&forwarding.identity, None).await?;
-        let answer = self.pass(&session, &passage).await?;
-        if !says_unknown_token(&answer) {
-            return Ok(answer);
-        }
-        self.doubt(&forwarding.identity, &session);
-        if passage.repeats == Repeats::Never {
-            return Ok(answer);
-        }
-        let before = session.number();
-        drop(session);
-        match self.session(&forwarding.identity, Some(before)).await {
-            Ok(session) => self.pass(&session, &passage).await,
-            Err(_) => Ok(answer),
-        }
-    }
-
-    async fn pass(&self, session: &Session, passage: &Passage) -> Result<Answer, Error> {
-        let reply = match self.vault.pass(session, passage).await.map_err(Error::Vault)? {
-            Passed::Tainted => return Err(Error::Tainted),
-            Passed::Answer(reply) => reply,
-        };
-        let envelope = Envelope::read(&reply.body);
-        if envelope.gives_token() {
-            return Err(Error::Tainted);
-        }
-        let lease = envelope.lease().map(|(id, seconds)| Arc::new(Lease::new(id, seconds, session.clone())));
-        let request_id = envelope.request_id();
-        let kept = OUT
-            .iter()
-            .filter_map(|name| Some((HeaderName::from_static(name), reply.headers.get(*name)?.clone())));
-        let (status, headers) = (reply.status, kept.collect());
-        Ok(Answer { status, headers, body: reply.into_bytes(), request_id, lease })
+    /// What of `call` the grant lets be sent.
+    #[must_use]
+    pub fn prepare(&self, grant: &Grant<Forwarding>, call: &Call) -> Sending {
+        let forwarding = grant.permit().subject().clone();
+        let passage = passage(&forwarding, call);
+        Sending { forward: self.clone(), forwarding, passage }
     }
 
     /// A claim on the token that the identity has, or on the one after login number `before`.
@@ -158,6 +131,71 @@ impl Forward {
     }
 }
 
+impl Sending {
+    /// What it is for.
+    #[must_use]
+    pub fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
+    }
+
+    /// What is sent in it.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.passage.body
+    }
+
+    /// Sends it. A request that changes nothing is sent once more after a new login if Vault no longer knew the token.
+    ///
+    /// # Errors
+    /// [`Error`]; an answer of Vault that is itself an error is an answer.
+    pub async fn send(&self) -> Result<Answer, Error> {
+        let Self { forward, forwarding, passage } = self;
+        if let Some(own) = forwarding.own.filter(|own| own.is_answered_here()) {
+            return own::answer(forward, &forwarding.identity, own).await;
+        }
+        let session = forward.session(&forwarding.identity, None).await?;
+        let answer = self.pass(&session).await?;
+        if !says_unknown_token(&answer) {
+            return Ok(answer);
+        }
+        forward.doubt(&forwarding.identity, &session);
+        if passage.repeats == Repeats::Never {
+            return Ok(answer);
+        }
+        let before = session.number();
+        drop(session);
+        match forward.session(&forwarding.identity, Some(before)).await {
+            Ok(session) => self.pass(&session).await,
+            Err(_) => Ok(answer),
+        }
+    }
+
+    async fn pass(&self, session: &Session) -> Result<Answer, Error> {
+        let reply = match self.forward.vault.pass(session, &self.passage).await.map_err(Error::Vault)? {
+            Passed::Tainted => return Err(Error::Tainted),
+            Passed::Answer(reply) => reply,
+        };
+        let envelope = Envelope::read(&reply.body);
+        let Forwarding { child, own, .. } = &self.forwarding;
+        // Of a child of the client's it is the client who has the token.
+        let may_have_token = child.is_some() || *own == Some(Own::Child);
+        if envelope.is_wrapped() || envelope.gives_token() && !may_have_token {
+            return Err(Error::Tainted);
+        }
+        let lease = envelope.lease().map(|(id, seconds)| Arc::new(Lease::new(id, seconds, session.clone())));
+        let request_id = envelope.request_id();
+        let kept = OUT
+            .iter()
+            .filter_map(|name| Some((HeaderName::from_static(name), reply.headers.get(*name)?.clone())));
+        let (status, headers) = (reply.status, kept.collect());
+        let answer = Answer { status, headers, body: reply.into_bytes(), request_id, lease };
+        match child {
+            Some(allowed) => child::checked(&self.forward, session, allowed, answer).await,
+            None => Ok(answer),
+        }
+    }
+}
+
 impl Error {
     /// What kind of failure of Vault is behind it, if any.
     #[must_use]
@@ -165,7 +203,7 @@ impl Error {
         match self {
             Self::NoToken(error) => error.as_ref().map(VaultError::class),
             Self::Vault(error) => Some(error.class()),
-            Self::Tainted => None,
+            Self::Tainted | Self::Child(_) => None,
         }
     }
 
@@ -175,7 +213,7 @@ impl Error {
         let said = match self {
             Self::NoToken(error) => error.as_ref().and_then(VaultError::retry_after),
             Self::Vault(error) => error.retry_after(),
-            Self::Tainted => None,
+            Self::Tainted | Self::Child(_) => None,
         };
         said.unwrap_or_default().clamp(Duration::from_secs(1), Duration::from_secs(60))
     }
@@ -197,11 +235,12 @@ fn passage(forwarding: &Forwarding, call: &Call) -> Passage {
     let repeats = if forwarding.operation.changes() { Repeats::Never } else { Repeats::Harmless };
     let (path, namespace) = (forwarding.path.encoded(), forwarding.namespace.clone());
     let mut headers = call.headers.clone();
-    if forwarding.own == Some(Own::Lease) {
+    if forwarding.own.is_some() || forwarding.child.is_some() {
         // Its body was read as JSON, and must be read so by Vault.
         headers.remove(header::CONTENT_TYPE);
     }
-    Passage { method, path, query, namespace, headers, body: call.body.clone(), repeats }
+    let body = forwarding.child.as_ref().map_or(&call.body, |child| &child.body).clone();
+    Passage { method, path, query, namespace, headers, body, repeats }
 }
 
 /// Vault 1.21.1 tells a token that it does not know from one that may not do this by its text.

@@ -77,7 +77,7 @@ fn shown(own: Own, mut data: Map<String, Value>) -> Value {
             "request_id": "", "lease_id": "", "lease_duration": 0, "renewable": false, "data": data,
             "wrap_info": null, "warnings": null, "auth": null,
         }),
-        Own::Renew | Own::Revoke | Own::Lease => {
+        Own::Renew | Own::Revoke | Own::Lease | Own::Child => {
             let of = |name: &str| data.get(name).cloned().unwrap_or(Value::Null);
             serde_json::json!({
                 "request_id": "", "lease_id": "", "lease_duration": 0, "renewable": false, "data": null,

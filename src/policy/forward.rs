@@ -1,8 +1,9 @@
 //! What of Vault's own API a rule allows, and what no rule can allow.
 //!
-//! Pure. Sees method, namespace and path; never a body, and of the headers none but the namespace.
+//! Pure. Sees method, namespace and path; of the headers none but the namespace, and no body but that of a request for a child token.
 
 use super::{
+    child::{Child, ChildTerms},
     pattern::{Path, Pattern},
     rule::Rule,
 };
@@ -50,12 +51,14 @@ pub struct ForwardRule {
     pub rule: Rule,
     /// With whose token.
     pub identity: IdentityName,
-    /// At least one.
+    /// At least one, unless it is about child tokens alone.
     pub paths: Vec<Pattern>,
     /// At least one.
     pub operations: Vec<Operation>,
     /// In which namespace, without slashes at its ends; `None` is the root.
     pub namespace: Option<String>,
+    /// The child tokens that may be asked for; `None`: none.
+    pub tokens: Option<ChildTerms>,
 }
 
 /// What a peer wants of Vault's API.
@@ -82,6 +85,8 @@ pub struct Forwarding {
     pub path: Path,
     /// What no rule needs to name, since it is about what the client has already.
     pub own: Option<Own>,
+    /// The child token that may be made by it.
+    pub child: Option<Child>,
 }
 
 /// What a client may ask about the token that its requests are made with, which is answered by us and without it; or about its leases.
@@ -95,6 +100,17 @@ pub enum Own {
     Revoke,
     /// `sys/leases/renew`, `lookup` or `revoke`: sent on, if the lease that the body names was handed to this workload.
     Lease,
+    /// `auth/token/renew`, `lookup` or `revoke`, or one of these with `-accessor`: sent on, if the token that the body names is a child
+    /// that was made for this workload.
+    Child,
+}
+
+impl Own {
+    /// Whether it is answered by us, and nothing of it reaches Vault as it is.
+    #[must_use]
+    pub fn is_answered_here(self) -> bool {
+        matches!(self, Self::LookUp | Self::Renew | Self::Revoke)
+    }
 }
 
 /// Paths of `sys/` that a rule may allow. The others show requests, tokens or memory of the server, end leases of others, or change
@@ -143,6 +159,12 @@ impl ForwardRule {
         self.within(target).filter(allows)
     }
 
+    /// The path within the rule's namespace, and the terms, if `target` is where its child tokens are made.
+    pub(super) fn makes(&self, target: &Target) -> Option<(Path, &ChildTerms)> {
+        let (path, terms) = (self.within(target)?, self.tokens.as_ref()?);
+        (target.operation == Operation::Write && path.as_str() == terms.path()).then_some((path, terms))
+    }
+
     /// The path within the rule's namespace, if it is in it: header and path prefix together name one.
     pub(super) fn within(&self, target: &Target) -> Option<Path> {
         let own = self.namespace.as_deref().unwrap_or_default();
@@ -167,6 +189,15 @@ pub(super) fn own(operation: Operation, path: &Path) -> Option<Own> {
         ("sys/leases/renew" | "sys/leases/lookup" | "sys/leases/revoke", Operation::Write) => {
             Some(Own::Lease)
         }
+        (
+            "auth/token/renew"
+            | "auth/token/lookup"
+            | "auth/token/revoke"
+            | "auth/token/renew-accessor"
+            | "auth/token/lookup-accessor"
+            | "auth/token/revoke-accessor",
+            Operation::Write,
+        ) => Some(Own::Child),
         _ => None,
     }
 }
@@ -210,6 +241,7 @@ mod tests {
             secrets: Vec::new(),
             audit: None,
             requests_per_second: None,
+            approval: None,
         };
         ForwardRule {
             rule,
@@ -217,6 +249,7 @@ mod tests {
             paths: paths.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
             operations: operations.to_vec(),
             namespace: namespace.map(str::to_owned),
+            tokens: None,
         }
     }
 

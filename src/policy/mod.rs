@@ -2,6 +2,7 @@
 //!
 //! Pure. Does not know whether a secret has a value, and never sees one.
 
+pub mod child;
 pub mod forward;
 pub mod pattern;
 pub mod rate;
@@ -10,7 +11,7 @@ pub mod upstream;
 pub mod wish;
 
 use crate::{
-    name::{RuleName, SecretName, WorkloadName},
+    name::{ApprovalName, RuleName, SecretName, WorkloadName},
     peer::{Peer, process::Process},
 };
 use forward::{ForwardRule, Forwarding, Target};
@@ -100,6 +101,9 @@ pub enum Denial {
     /// It asks for its answer to be wrapped, which would take it out of our sight.
     #[error("answers are not wrapped")]
     Wrapped,
+    /// It asks for a child token that is more than the rule's terms.
+    #[error("{0}")]
+    Terms(&'static str),
     /// It could mean one thing to us and another to Vault.
     #[error(transparent)]
     Malformed(#[from] pattern::Malformed),
@@ -119,17 +123,24 @@ pub fn decide(policy: &Policy, peer: &Peer, secret: Option<&SecretName>) -> Resu
 }
 
 /// Whether `peer` may do `target` in Vault. The first rule in the order of the config that allows it is the one. What is asked about
-/// the token itself is answered to whoever has a rule in that namespace, and never sent.
+/// the token itself is answered to whoever has a rule in that namespace, and never sent. Of a `body`, that of a request for a child token
+/// alone is looked at.
 ///
 /// # Errors
 /// [`Denial`]; also for a peer of another workload.
-pub fn decide_forward(policy: &Policy, peer: &Peer, target: &Target) -> Result<Permit<Forwarding>, Denial> {
+pub fn decide_forward(
+    policy: &Policy,
+    peer: &Peer,
+    target: &Target,
+    body: &[u8],
+) -> Result<Permit<Forwarding>, Denial> {
     if *peer.workload() != policy.workload {
         return Err(Denial::NoRule);
     }
     let permit = |(rule, of): &(Arc<Rule>, ForwardRule), path, own| {
         let (identity, namespace) = (of.identity.clone(), of.namespace.clone());
-        let subject = Forwarding { identity, namespace, operation: target.operation, path, own };
+        let operation = target.operation;
+        let subject = Forwarding { identity, namespace, operation, path, own, child: None };
         policy.permit(peer.process(), subject, rule)
     };
     let own = policy.forwards.iter().find_map(|rule| {
@@ -139,6 +150,13 @@ pub fn decide_forward(policy: &Policy, peer: &Peer, target: &Target) -> Result<P
     });
     if let Some(own) = own {
         return Ok(own);
+    }
+    if let Some((rule, (path, terms))) =
+        policy.forwards.iter().find_map(|rule| Some((rule, rule.1.makes(target)?)))
+    {
+        let child = Some(terms.narrow(body)?);
+        let permit = permit(rule, path, None);
+        return Ok(Permit { subject: Forwarding { child, ..permit.subject }, ..permit });
     }
     if forward::is_never(target.path.as_str()) {
         return Err(Denial::Never);
@@ -280,6 +298,12 @@ impl<T> Permit<T> {
         self.rule.audit.map_or(usual, |own| own.max(usual))
     }
 
+    /// Who must say yes before it is used.
+    #[must_use]
+    pub fn approval(&self) -> Option<&ApprovalName> {
+        self.rule.approval.as_ref()
+    }
+
     /// The rule's own rate, if it has one.
     #[must_use]
     pub fn requests_per_second(&self) -> Option<u32> {
@@ -297,6 +321,7 @@ mod tests {
             secrets: secrets.iter().map(|secret| SecretName::new(secret).unwrap()).collect(),
             audit: None,
             requests_per_second: None,
+            approval: None,
         }
     }
 

@@ -2,18 +2,23 @@
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
 //! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
-//! secrets: whoever keeps one is told to look at Vault again. Kinds that are built: `generate` and `trigger`.
+//! secrets: whoever keeps one is told to look at Vault again. Kinds that are built: `generate`, `trigger`, `two-slot` and
+//! `single`; the last two change another `system`, by a driver.
 
+pub mod credential;
 pub mod desk;
 pub mod fact;
 pub mod generate;
 pub mod lease;
 pub mod phase;
+pub mod runner;
 pub mod schedule;
 pub mod standing;
 pub mod store;
+pub mod system;
 pub mod task;
 pub mod trigger;
+mod attempt;
 mod document;
 mod driver;
 mod group;
@@ -24,6 +29,7 @@ mod object;
 mod run;
 
 use crate::name::{IdentityName, RotationName, SecretName};
+use credential::{Credential, Users};
 use generate::Generate;
 use schedule::Schedule;
 use std::time::Duration;
@@ -60,6 +66,8 @@ pub enum Kind {
     Generate(Generate),
     /// What Vault rotates when it is told to.
     Trigger(Trigger),
+    /// The credential of users of another system.
+    Credential(Box<Credential>),
 }
 
 impl Kind {
@@ -69,6 +77,10 @@ impl Kind {
         match self {
             Self::Generate(_) => "generate",
             Self::Trigger(_) => "trigger",
+            Self::Credential(credential) => match credential.users {
+                Users::One(_) => "single",
+                Users::Two(_) => "two-slot",
+            },
         }
     }
 
@@ -78,6 +90,19 @@ impl Kind {
         match self {
             Self::Generate(generate) => &generate.path,
             Self::Trigger(trigger) => &trigger.path,
+            Self::Credential(credential) => &credential.consumer.path,
+        }
+    }
+
+    /// The program that must be run for it, with its arguments.
+    #[must_use]
+    pub fn program(&self) -> Option<&[String]> {
+        match self {
+            Self::Credential(credential) => match &credential.system {
+                system::System::Exec(exec) => Some(&exec.command),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }

@@ -4,10 +4,12 @@
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
 use super::{
+    approvals::{self, Approvals},
+    forwarded::{self, Forwarded},
     rotations::{RotationGauge, Rotations},
     upstreams::Upstreams,
 };
-use crate::name::{IdentityName, RuleName, SecretName, SinkName, WorkloadName};
+use crate::name::{ApprovalName, IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, prometheus_text},
     metrics::{
@@ -60,8 +62,8 @@ pub struct Gauges {
     pub secrets: Vec<SecretGauge>,
     /// Each secret that is a token for each process, and how many processes have one.
     pub processes: Vec<(SecretName, u64)>,
-    /// Each workload, and how many leases that it asked for in Vault's API live.
-    pub leases: Vec<(WorkloadName, u64)>,
+    /// Each workload, and what it has of Vault's API.
+    pub forwarded: Vec<(WorkloadName, Forwarded)>,
     /// Open connections of each workload.
     pub connections: Vec<(WorkloadName, u64)>,
     /// How often each workload's socket was removed or replaced and bound again, since the start.
@@ -80,6 +82,8 @@ pub struct Gauges {
     pub checkpoint_age: Option<Duration>,
     /// Each sink, and how many events of the journal it has not delivered.
     pub sink_lags: Vec<(SinkName, u64)>,
+    /// Each approval, and how many requests wait for it.
+    pub approvals: Vec<(ApprovalName, u64)>,
     /// Each thing that is rotated.
     pub rotations: Vec<RotationGauge>,
 }
@@ -110,6 +114,7 @@ pub(super) struct Counted {
     sink_errors: Family<SinkCode, Counter>,
     dead_letters: Counter,
     pub(super) rotations: Rotations,
+    pub(super) approvals: Approvals,
     pub(super) upstreams: Upstreams,
 }
 
@@ -144,6 +149,7 @@ impl Metrics {
             sink_errors: Family::default(),
             dead_letters: Counter::default(),
             rotations: Rotations::default(),
+            approvals: Approvals::default(),
             upstreams: Upstreams::default(),
         };
         let registry = Arc::new(register(&counted));
@@ -240,6 +246,7 @@ fn register(counted: &Counted) -> Registry {
         sink_errors,
         dead_letters,
         rotations,
+        approvals,
         upstreams,
     } = counted;
     let mut registry = Registry::default();
@@ -263,6 +270,7 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
+    approvals.register(&mut registry);
     upstreams.register(&mut registry);
     registry
 }
@@ -272,7 +280,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         tokens,
         secrets,
         processes,
-        leases,
+        forwarded,
         connections,
         rebinds,
         skew_ms,
@@ -284,6 +292,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         checkpoint_age: _,
         sink_lags: _,
         rotations,
+        approvals,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -299,11 +308,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     add(&mut registry, "claviger_secret_ready", "1 while a valid value is in hand", ready);
     let own = processes.iter().map(|(name, count)| (secret(name), *count as f64));
     add(&mut registry, "claviger_process_tokens", "Processes that have a token of their own", own);
-    let held = Family::<Workload, Gauge<u64, AtomicU64>>::default();
-    for (workload, count) in leases {
-        held.get_or_create(&Workload { workload: workload.clone() }).set(*count);
-    }
-    registry.register("claviger_forwarded_leases", "Leases that came back in Vault's API and live", held);
+    forwarded::register(&mut registry, forwarded);
     let open = Family::<Workload, Gauge<u64, AtomicU64>>::default();
     for (workload, count) in connections {
         open.get_or_create(&Workload { workload: workload.clone() }).set(*count);
@@ -323,6 +328,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
+    approvals::register_pending(approvals, &mut registry);
     registry
 }
 
@@ -446,7 +452,7 @@ mod tests {
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
             processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
-            leases: vec![(WorkloadName::new("report-job").unwrap(), 3)],
+            forwarded: vec![(WorkloadName::new("report-job").unwrap(), Forwarded { leases: 3, children: 2 })],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
@@ -465,6 +471,7 @@ mod tests {
                 r#"claviger_secret_ready{secret="stripe"} 0.0"#,
                 r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
                 r#"claviger_forwarded_leases{workload="report-job"} 3"#,
+                r#"claviger_forwarded_tokens{workload="report-job"} 2"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
                 r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",

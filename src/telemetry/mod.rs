@@ -1,5 +1,7 @@
 //! What operators see: the log, the metrics, the health port. Never a secret, never a value.
 
+pub mod forwarded;
+pub mod approvals;
 pub mod health;
 mod labels;
 pub mod log;

@@ -16,5 +16,6 @@ mod leases;
 mod rig;
 mod scene;
 mod theft;
+mod tokens;
 mod tricks;
 mod upkeep;

@@ -11,6 +11,7 @@
 
 mod calls;
 mod checkpoints;
+mod credential;
 mod database;
 mod exit;
 mod fingerprint;
@@ -27,3 +28,4 @@ mod syslog;
 mod tls;
 mod upkeep;
 mod values;
+mod watch;

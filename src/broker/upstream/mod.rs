@@ -53,10 +53,10 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    pub(super) fn new(key: &Value, shown: Option<Arc<Value>>) -> Self {
+    pub(super) fn new(key: &str, shown: Option<Arc<Value>>) -> Self {
         let version = match &shown {
-            None => key.tag().to_owned(),
-            Some(shown) => format!("{} {}", key.tag(), shown.tag()),
+            None => key.to_owned(),
+            Some(shown) => format!("{key} {}", shown.tag()),
         };
         Self { version, shown }
     }

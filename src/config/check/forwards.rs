@@ -3,16 +3,17 @@
 //! Pure. Refuses what no rule can allow, so that nobody believes that it is allowed.
 
 use super::super::reader::Leaf;
-use super::Context;
+use super::{Context, DAY, seconds};
 use crate::{
     name::IdentityName,
     policy::{
+        child::ChildTerms,
         forward::{ForwardRule, Operation, is_never},
         pattern::Pattern,
         rule::Rule,
     },
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 const METHODS: [(&str, Operation); 7] = [
     ("GET", Operation::Read),
@@ -30,6 +31,7 @@ pub(super) struct Part {
     paths: Vec<Pattern>,
     operations: Vec<Operation>,
     namespace: Option<String>,
+    tokens: Option<ChildTerms>,
 }
 
 impl Part {
@@ -41,19 +43,25 @@ impl Part {
         others: &[Rule],
         context: &Context<'_>,
     ) -> Option<ForwardRule> {
-        let Self { identity, paths, operations, namespace } = self;
+        let Self { identity, paths, operations, namespace, tokens } = self;
         let identity = match identity {
             Some(identity) => identity,
             None => only(leaf, others, context)?,
         };
-        Some(ForwardRule { rule, identity, paths, operations, namespace })
+        Some(ForwardRule { rule, identity, paths, operations, namespace, tokens })
     }
 }
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
     let mut map = leaf.map()?;
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
-    let paths = map.need("paths", "[\"secret/data/reports/+\"]", |leaf| some(leaf, leaf.each(pattern)?));
+    let tokens = map.find("tokens");
+    let read = |leaf: &Leaf<'_>| some(leaf, leaf.each(pattern)?);
+    let paths = match &tokens {
+        // It may be about child tokens alone.
+        Some(_) => map.or("paths", Vec::new(), read),
+        None => map.need("paths", "[\"secret/data/reports/+\"]", read),
+    };
     let methods =
         map.or("methods", vec![Operation::Read], |leaf| some(leaf, leaf.each(|leaf| leaf.word(&METHODS))?));
     let namespace = map.given("namespace", |leaf| {
@@ -71,9 +79,42 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
         leaf.not_built("cache");
     }
     map.finish();
+    let tokens = match &tokens {
+        Some(leaf) => Some(terms(leaf)?),
+        None => None,
+    };
     let usual = context.namespace.map(|text| text.trim_matches('/').to_owned());
     let namespace = namespace?.or(usual).filter(|text| !text.is_empty());
-    Some(Part { identity: identity?, paths: paths?, operations: methods?, namespace })
+    Some(Part { identity: identity?, paths: paths?, operations: methods?, namespace, tokens })
+}
+
+/// `tokens`: what child tokens may be, at most.
+fn terms(leaf: &Leaf<'_>) -> Option<ChildTerms> {
+    let mut map = leaf.map()?;
+    let policies = map.need("policies", "[ci-read]", |leaf| {
+        let policies = leaf.each(|leaf| {
+            let policy = leaf.text()?.trim().to_lowercase();
+            if policy == "root" || policy.is_empty() {
+                leaf.problem("a policy that no child token can have", "name the policies that it needs");
+                return None;
+            }
+            Some(policy)
+        })?;
+        some(leaf, policies)
+    });
+    let ttl = map.or("ttl", Duration::from_secs(900), |leaf| leaf.duration(seconds(1, 365 * DAY)));
+    let uses = map.or("uses", 0, |leaf| leaf.whole(0..=u32::MAX));
+    let role = map.given("role", |leaf| {
+        let role = leaf.text()?;
+        // It is the last segment of the path that makes the token.
+        if role.is_empty() || role.contains('/') || role == "." || role == ".." {
+            leaf.problem("not the name of a token role", "write the role of auth/token/roles/ROLE");
+            return None;
+        }
+        Some(role)
+    });
+    map.finish();
+    Some(ChildTerms { policies: policies?, ttl: ttl?, uses: uses?, role: role? })
 }
 
 fn only(leaf: &Leaf<'_>, others: &[Rule], context: &Context<'_>) -> Option<IdentityName> {
@@ -122,6 +163,13 @@ fn pattern(leaf: &Leaf<'_>) -> Option<Pattern> {
     }
     if ["*", "+"].contains(&text.split('/').next().unwrap_or_default()) {
         leaf.problem("a pattern that names no mount", "begin with the mount, as in secret/data/*");
+        return None;
+    }
+    if text == "auth/token/create" || text.starts_with("auth/token/create/") {
+        leaf.problem(
+            "child tokens, without what they may be",
+            "write tokens: {policies: [NAME], ttl: 15m} beside paths, and remove it here",
+        );
         return None;
     }
     if is_never(text.trim_end_matches("/*")) && !is_partly_open(&text) {

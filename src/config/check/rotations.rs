@@ -4,7 +4,9 @@
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY, mount,
+    Context, DAY,
+    credentials::{self, Slots},
+    mount,
     schedule::{self, Missed, nearest},
     seconds, unbuilt, vault_path,
 };
@@ -28,6 +30,7 @@ const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 enum Word {
     Generate,
     Trigger,
+    Credential(Slots),
     Unbuilt(&'static str),
 }
 
@@ -36,8 +39,8 @@ const KINDS: [(&str, Word); 8] = [
     ("trigger", Word::Trigger),
     ("lease", Word::Unbuilt("rotations of kind lease")),
     ("generate", Word::Generate),
-    ("two-slot", Word::Unbuilt("rotations of kind two-slot")),
-    ("single", Word::Unbuilt("rotations of kind single")),
+    ("two-slot", Word::Credential(Slots::Two)),
+    ("single", Word::Credential(Slots::One)),
     ("issue", Word::Unbuilt("rotations of kind issue")),
     ("bootstrap", Word::Unbuilt("rotations of kind bootstrap")),
 ];
@@ -95,6 +98,7 @@ fn rotation(
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
+        Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
         Word::Unbuilt(what) => {
             map.leaf().not_built(what);
             let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
@@ -168,6 +172,12 @@ fn any_name(text: &str) -> Result<(), NotAName> {
 fn generate(map: &mut Map<'_>) -> Option<Generate> {
     let path = map.need("path", "MOUNT/PATH, as in secret/payments/webhook", vault_path);
     let field = map.need("field", "key", Leaf::text);
+    let source = source(map);
+    Some(Generate { path: path?, field: field?, source: source? })
+}
+
+/// How values are made.
+pub(super) fn source(map: &mut Map<'_>) -> Option<Source> {
     let policy = map.given("policy", |leaf| {
         let policy = leaf.text()?;
         if policy.contains('/') {
@@ -191,18 +201,17 @@ fn generate(map: &mut Map<'_>) -> Option<Generate> {
         }
         Some(alphabet)
     });
-    let source = match (policy?, length?, alphabet?) {
-        (Some(policy), None, None) => Source::Policy(policy),
-        (None, length, alphabet) => Source::Characters {
+    match (policy?, length?, alphabet?) {
+        (Some(policy), None, None) => Some(Source::Policy(policy)),
+        (None, length, alphabet) => Some(Source::Characters {
             length: length.unwrap_or(40) as usize,
             alphabet: alphabet.unwrap_or_else(|| ALPHABET.to_owned()),
-        },
+        }),
         _ => {
             map.leaf().problem("a policy beside a length or an alphabet", "write one of the two");
-            return None;
+            None
         }
-    };
-    Some(Generate { path: path?, field: field?, source })
+    }
 }
 
 fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
@@ -232,6 +241,13 @@ fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) ->
             leaf.problem("a grace of what Vault rotates: it has no value before the newest", "remove it");
             return None;
         }
+        if is_single(kind) {
+            leaf.problem(
+                "a grace of the one password of one user: the old one ends with the new one",
+                "remove it, or use kind: two-slot with two users",
+            );
+            return None;
+        }
         if let Some(nearest) = schedule.and_then(nearest)
             && grace >= nearest
         {
@@ -245,10 +261,15 @@ fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) ->
     })?;
     let usual = match kind {
         Some(Kind::Trigger(_)) => Duration::ZERO,
+        kind if is_single(kind) => Duration::ZERO,
         // What the keeper's own grace is.
         _ => Duration::from_secs(60),
     };
     Some(given.unwrap_or(usual))
+}
+
+fn is_single(kind: Option<&Kind>) -> bool {
+    kind.is_some_and(|kind| kind.word() == "single")
 }
 
 /// Slots must leave room for what lies between them.
@@ -290,6 +311,7 @@ fn serving(kind: &Kind, secrets: &[keeper::Settings]) -> Vec<SecretName> {
     let changes = match kind {
         Kind::Generate(generate) => Some(&generate.path),
         Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| &evidence.path),
+        Kind::Credential(credential) => Some(&credential.consumer.path),
     };
     let of = |secret: &&keeper::Settings| changes.is_some() && path(secret).as_ref() == changes;
     secrets.iter().filter(of).map(|secret| secret.name.clone()).collect()

@@ -1,0 +1,131 @@
+//! Child tokens that are asked for in Vault's own API: what they may be, whose they are, and when they end.
+
+use crate::{
+    clients::vault_cli,
+    rig::{printed, until},
+    scene::Scene,
+};
+use lab::Vault;
+use serde_json::{Value, json};
+use std::process::Command;
+
+const CREATE: &str = "auth/token/create";
+
+/// Rules for children that may read, and do so with the policies of `tokens`.
+fn scene(vault: &Vault, tokens: &Value) -> Scene {
+    let read = r#"path "secret/*" { capabilities = ["read"] }"#;
+    vault.root().put("sys/policies/acl/ci-read", &json!({"policy": read})).expect_success();
+    vault.root().post("secret/data/a", &json!({"data": {"k": "v"}})).expect_success();
+    Scene::of(vault, json!([{"name": "children", "vault": {"tokens": tokens}}]))
+}
+
+fn text<'a>(made: &'a Value, name: &str) -> &'a str {
+    made["auth"][name].as_str().unwrap_or_else(|| panic!("no {name}: {made}"))
+}
+
+/// Whether Vault knows it.
+fn lives(vault: &Vault, made: &Value) -> bool {
+    vault.client(text(made, "client_token")).get("secret/data/a").status == 200
+}
+
+fn count(vault: &Vault) -> usize {
+    let accessors = vault.root().list("auth/token/accessors").expect_success();
+    accessors["data"]["keys"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_child_token_is_what_its_rule_allows_and_ends_with_the_process_that_asked() {
+    let Some(vault) = Vault::start() else { return };
+    let scene = scene(&vault, &json!({"policies": ["ci-read"], "ttl": "15m", "uses": 50}));
+    let ours = scene.ask("POST", CREATE, &[], r#"{"ttl": "768h", "meta": {"job": "7"}}"#).json();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--unix-socket"]).arg(scene.agent.socket());
+    curl.args(["-d", r#"{"policies": ["ci-read"], "ttl": "5m"}"#]).arg(format!("http://x/v1/{CREATE}"));
+    let theirs: Value = serde_json::from_str(&printed(&mut curl)).unwrap();
+    assert_eq!((&theirs["auth"]["lease_duration"], &theirs["auth"]["num_uses"]), (&json!(300), &json!(50)));
+    assert_eq!(theirs["auth"]["policies"], json!(["ci-read"]));
+    let revoked = scene.agent.event("lease.revoked.v1", |_| true);
+    assert_eq!((&revoked["outcome"], &revoked["resource"]["kind"]), (&json!("allow"), &json!("token")));
+    until("the end of the child of a process that ended", || (!lives(&vault, &theirs)).then_some(()));
+    assert!(lives(&vault, &ours));
+    let accessor = json!({"accessor": text(&ours, "accessor")});
+    let known = vault.root().post("auth/token/lookup-accessor", &accessor).expect_success();
+    assert_eq!((&known["data"]["explicit_max_ttl"], &known["data"]["orphan"]), (&json!(900), &json!(false)));
+    assert!(scene.agent.health("/metrics").text.contains("claviger_forwarded_tokens{workload=\"job\"} 1"));
+    // What it may do with it: look, and end it; and with nobody else's.
+    let own = json!({"token": text(&ours, "client_token")}).to_string();
+    assert_eq!(scene.ask("POST", "auth/token/lookup", &[], &own).json()["data"]["meta"]["job"], "7");
+    assert_eq!(
+        scene.ask("POST", "auth/token/renew", &[], &own).json()["auth"]["policies"],
+        json!(["ci-read"])
+    );
+    let of_agent = json!({"accessor": scene.accessor}).to_string();
+    assert_eq!(scene.ask("POST", "auth/token/revoke-accessor", &[], &of_agent).status, 403);
+    assert_eq!(scene.ask("POST", "auth/token/revoke-accessor", &[], &accessor.to_string()).status, 204);
+    assert!(!lives(&vault, &ours));
+    until("no child", || {
+        let text = scene.agent.health("/metrics").text;
+        text.contains("claviger_forwarded_tokens{workload=\"job\"} 0").then_some(())
+    });
+    assert_eq!(scene.ask("POST", "auth/token/revoke-accessor", &[], &accessor.to_string()).status, 403);
+    let made = scene.agent.event("vault.result.v1", |event| event["resource"]["path"] == CREATE);
+    assert_eq!((&made["resource"]["kind"], &made["outcome"]), (&json!("token"), &json!("allow")));
+}
+
+#[test]
+fn a_child_token_that_is_more_than_its_rule_allows_is_not_made() {
+    let Some(vault) = Vault::start() else { return };
+    let scene = scene(&vault, &json!({"policies": ["ci-read"], "ttl": "15m"}));
+    let before = count(&vault);
+    for (path, body, status) in [
+        (CREATE, r#"{"policies": ["anything"]}"#, 403),
+        (CREATE, r#"{"policies": ["ci-read", "root"]}"#, 403),
+        (CREATE, r#"{"no_parent": true}"#, 403),
+        (CREATE, r#"{"period": "1h"}"#, 403),
+        (CREATE, r#"{"id": "known"}"#, 403),
+        (CREATE, r#"{"type": "batch"}"#, 403),
+        (CREATE, r#"{"Policies": ["root"]}"#, 400),
+        (CREATE, r#"{"policies": ["ci-read"], "policies": ["root"]}"#, 400),
+        (CREATE, "policies=root", 400),
+        ("auth/token/create-orphan", "{}", 403),
+        ("auth/token/create/role", "{}", 403),
+        ("ns1/auth/token/create", "{}", 403),
+    ] {
+        let said = scene.ask("POST", path, &[], body);
+        assert_eq!(said.status, status, "{path} {body}: {said:?}");
+        assert!(!said.raw.contains("hvs."), "{path} {body}: {said:?}");
+    }
+    let form = ["Content-Type: application/x-www-form-urlencoded"];
+    let made = scene.ask("POST", CREATE, &form, r#"{"meta": {"x": "&policies=root&"}}"#).json();
+    assert_eq!(made["auth"]["policies"], json!(["ci-read"]));
+    let wrapped = scene.ask("POST", CREATE, &["X-Vault-Wrap-TTL: 60s"], "{}");
+    assert_eq!(wrapped.status, 403, "{wrapped:?}");
+    assert_eq!(count(&vault), before + 1);
+    assert_eq!(scene.agent.event("vault.denied.v1", |_| true)["reason"], "token_terms");
+}
+
+/// A token role makes of a token what it likes, whatever is asked for.
+#[test]
+fn a_child_token_that_its_role_made_more_than_its_rule_allows_is_revoked_and_not_given() {
+    let Some(vault) = Vault::start() else { return };
+    let role = json!({"orphan": true, "allowed_policies": ["ci-read"]});
+    vault.root().post("auth/token/roles/loose", &role).expect_success();
+    let scene = scene(&vault, &json!({"policies": ["ci-read"], "role": "loose"}));
+    let before = count(&vault);
+    let said = scene.ask("POST", "auth/token/create/loose", &[], "{}");
+    assert!(said.status == 403 && said.raw.contains("without a parent"), "{said:?}");
+    assert!(!said.raw.contains("hvs."), "{said:?}");
+    assert_eq!(count(&vault), before);
+    assert_eq!(scene.ask("POST", CREATE, &[], "{}").status, 403);
+    let event = scene.agent.event("vault.result.v1", |_| true);
+    assert_eq!((&event["outcome"], &event["reason"]), (&json!("deny"), &json!("token_terms")));
+}
+
+#[test]
+fn vaults_command_line_makes_a_child_token() {
+    let Some(vault) = Vault::start() else { return };
+    let scene = scene(&vault, &json!({"policies": ["ci-read"]}));
+    let run = |words: &[&str]| printed(&mut vault_cli(&vault, &scene, words));
+    let words = ["token", "create", "-policy=ci-read", "-ttl=5m", "-field=token_duration"];
+    assert_eq!(run(&words), "300");
+}
