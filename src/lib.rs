@@ -30,6 +30,8 @@ pub mod vault;
 pub mod audit;
 // -- work that no request started
 pub mod rotation;
+pub mod usage;
+pub mod report;
 // -- around it
 pub mod app;
 pub mod config;

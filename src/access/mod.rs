@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod approve;
 mod call;
 mod control;
 mod forward;
@@ -12,14 +13,15 @@ mod limits;
 mod outcome;
 mod passing;
 mod record;
+mod watch;
 
 use crate::{
-    approval::{self, Grant},
+    approval::{self, Approvals, Grant},
     audit::Audit,
     broker::Broker,
     forward::{Forward, cache::Cache},
     keeper,
-    name::{RuleName, SecretName, WorkloadName},
+    name::{RuleName, SecretName, UpstreamName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
     policy::{
         self, Permit, Policy,
@@ -39,8 +41,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::Wanted;
 pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
+pub use watch::{Cut, Push, Watch, Watched, Watching};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
+    approval::{
+        Ended as ApprovalEnded, Refusal as Unapproved, State as ApprovalState, Status as ApprovalStatus, Want,
+    },
     audit::event::{Outcome, Reason, Trace, Type},
     broker::{
         answer::Prefix,
@@ -52,13 +58,14 @@ pub use crate::{
     forward::{Answer, Error as NotForwarded, Found},
     keeper::{
         Held, Served,
+        notice::Notice,
         value::{Content, LeaseTerms, Value},
     },
     policy::{
         Bridge, Denial,
         forward::{Control, Operation, Target},
         pattern::{Malformed, Path},
-        upstream::canonical,
+        upstream::{Oddity, canonical},
         wish::{Act, Call, Form, Read, Wish},
     },
 };
@@ -82,6 +89,8 @@ struct Rates {
     requests: Buckets,
     connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
+    /// Of rules for calls, for each user of its own.
+    calls: BTreeMap<RuleName, Buckets>,
     /// The day, and how many calls it had.
     days: BTreeMap<RuleName, (i64, u64)>,
 }
@@ -100,6 +109,8 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Asks persons.
+    pub approvals: Approvals,
     /// Has the upstreams.
     pub broker: Broker,
     /// Sends requests on; `None` where nothing can be.
@@ -132,6 +143,27 @@ pub trait Observe: Send + Sync {
 
     /// One event of a request is kept as its mode demands: on disk, or queued.
     fn recorded(&self, kind: Type, outcome: Outcome);
+
+    /// A call of `upstream` by `rule` came as far as this; each attempt begins and ends once.
+    fn called(&self, upstream: &UpstreamName, rule: &RuleName, step: CallStep);
+}
+
+/// How far a call of another API is.
+#[derive(Debug, Clone, Copy)]
+pub enum CallStep {
+    /// Its intent is on disk.
+    Began,
+    /// The head of its answer came, so long after that.
+    Heard(Duration),
+    /// It has a result.
+    Ended {
+        /// How it ended.
+        outcome: Outcome,
+        /// Why, unless it ended well.
+        reason: Option<Reason>,
+        /// How often the key was masked in its answer.
+        masked: u64,
+    },
 }
 
 /// One request, as metrics see it. A read that then cannot be delivered is seen a second time, as `undelivered`.
@@ -233,17 +265,24 @@ impl Access {
             Wish::Vault(call) => return self.forward(peer, call, arrival).await,
             Wish::Secret { name, act } => (name, act),
         };
-        let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
+        let permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
-        let mut grant = approval::obtain(permit);
+        let mut grant = match act {
+            Act::Read(read) => self.obtain(peer, permit, read.wait).await?,
+            // It gives nothing, and so needs nobody's yes.
+            Act::Ack(_) => approval::waive(permit),
+        };
         let mut waited = Ok(());
         if let Act::Read(Read { wait, since, .. }) = act
             && let Some(limit) = wait.or_else(|| self.parts.keeper.patience(&grant))
         {
             waited = self.await_newer(&grant, since.as_deref(), limit).await;
             // The rules may have changed meanwhile, and the peer.
-            permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
-            grant = approval::obtain(permit);
+            let permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
+            grant = match grant.again(permit) {
+                Ok(grant) => grant,
+                Err(permit) => self.obtain(peer, permit, None).await?,
+            };
         }
         match (waited.and_then(|()| self.parts.keeper.fetch(&grant)), act) {
             (Ok(served), Act::Read(read)) => self.give(grant, served, read),

@@ -3,6 +3,7 @@
 //! Does not decide: `access` does.
 
 mod answer;
+mod approval;
 mod content;
 mod native;
 mod passed;
@@ -11,6 +12,7 @@ mod trace;
 mod upstream;
 mod value;
 mod vault;
+mod watch;
 
 use crate::{
     access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
@@ -74,10 +76,24 @@ pub async fn serve(
             Ok(answered) => reply(peer, answered, only_head),
             Err(unaudited) => answer::unaudited(&unaudited).into(),
         },
+        Ok(Asked::Watch(wanted)) => watch::serve(access, peer, wanted, arrival).await?,
         Ok(Asked::WhoAmI) => match access.rules_of(peer).await {
             Ok((rules, required, bridge)) => {
                 access.observe_other(peer, None);
                 answer::whoami(peer, &rules, required, bridge).into()
+            }
+            Err(why) => {
+                access.observe_other(peer, Some(why.reason()));
+                if why.is_silent() {
+                    return Err(Silence);
+                }
+                answer::refused(peer.workload(), &why, None).into()
+            }
+        },
+        Ok(Asked::Approval(id)) => match access.approval_of(peer, &id).await {
+            Ok(status) => {
+                access.observe_other(peer, status.is_none().then_some(Reason::NoRule));
+                approval::shown(peer.workload(), status.as_ref()).into()
             }
             Err(why) => {
                 access.observe_other(peer, Some(why.reason()));

@@ -5,10 +5,10 @@
 use super::{
     answer::Bad,
     request::{self, Route},
-    vault,
+    vault, watch,
 };
 use crate::{
-    access::{Act, Wish},
+    access::{Act, Watch, Wish},
     name::SecretName,
 };
 use bytes::Bytes;
@@ -25,8 +25,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) enum Asked {
     /// Something that the path of a request decides on.
     Wish(Wish),
+    /// To be told of changes.
+    Watch(Watch),
     /// What we see of the peer; discloses nothing else.
     WhoAmI,
+    /// How a request for a person's yes stands; discloses nothing of others.
+    Approval(String),
     /// A nonce for this connection; discloses nothing.
     Challenge,
 }
@@ -54,6 +58,7 @@ where
             request::no_query(&head.uri)?;
             Ok(Asked::Wish(Wish::List))
         }
+        Route::Watch => watch::read(&head.method, &head.uri, &head.headers).map(Asked::Watch),
         Route::WhoAmI => {
             reads(&head.method)?;
             request::no_query(&head.uri)?;
@@ -64,6 +69,11 @@ where
             Ok(Asked::Challenge)
         }
         Route::Challenge => Err(Bad::Method("GET")),
+        Route::Approval(id) => {
+            reads(&head.method)?;
+            request::no_query(&head.uri)?;
+            Ok(Asked::Approval(id))
+        }
         Route::Secret(name) => {
             reads(&head.method)?;
             let read = request::read(&head.uri, &head.headers)?;

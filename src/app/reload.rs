@@ -79,6 +79,7 @@ impl Agent {
         self.kept.take_over(&self.config);
         self.rotations.take_over(&self.config, &self.kept);
         self.workloads.take_over(&self.config);
+        self.usage.take_over(&self.config);
         if !self.handoff.is_taking() {
             self.sinks.take_over(&self.config.audit.sinks);
         }

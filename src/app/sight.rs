@@ -4,11 +4,12 @@
 
 use super::{
     kept::{Identities, Kept},
-    rotations,
+    reports, rotations,
     workloads::Workloads,
 };
 use crate::{
     access::Access,
+    approval::Approvals,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Reason as Why, Type},
@@ -90,6 +91,8 @@ pub(super) struct Gauging {
     journal: Arc<audit::Stats>,
     sinks: Lags,
     rotations: Board,
+    reports: reports::Board,
+    approvals: Approvals,
 }
 
 impl Gauging {
@@ -98,7 +101,7 @@ impl Gauging {
         workloads: &Workloads,
         vault: Vault,
         audit: &Audit,
-        (sinks, rotations): (Lags, Board),
+        (sinks, rotations, reports): (Lags, Board, reports::Board),
     ) -> Self {
         Self {
             keeper: kept.keeper(),
@@ -109,6 +112,8 @@ impl Gauging {
             journal: audit.stats(),
             sinks,
             rotations,
+            reports,
+            approvals: workloads.approvals(),
         }
     }
 
@@ -146,6 +151,8 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
+            findings: self.reports.read(),
+            approvals: self.approvals.pending(),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),

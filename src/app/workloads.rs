@@ -3,15 +3,16 @@
 //! Does not read requests: `listener` and `api` do.
 
 use crate::{
-    access::{Access, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
+    access::{Access, CallStep, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
     api::Root,
+    approval::Approvals,
     audit::Audit,
     broker::Broker,
     config::{Config, Workload},
     forward::Forward,
     keeper::Keeper,
     listener::{HEAD, HEAD_OF_CALLS, Limits, Listener, Settings, Standing},
-    name::WorkloadName,
+    name::{RuleName, UpstreamName, WorkloadName},
     peer::attestor::Attestor,
     policy::Policy,
     shutdown::{Phase, Stop},
@@ -25,6 +26,9 @@ use std::{
 };
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What requests come to.
+pub(super) type Acts = (Keeper, Forward, Broker, Approvals);
 
 pub(super) struct Workloads {
     parts: Parts,
@@ -44,7 +48,7 @@ struct Serving {
 
 impl Workloads {
     pub(super) fn new(
-        (keeper, forward, broker): (Keeper, Forward, Broker),
+        (keeper, forward, broker, approvals): Acts,
         attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,
@@ -55,7 +59,8 @@ impl Workloads {
         let observe = Arc::new(Counting(metrics));
         let forward = Some(forward);
         let stopping = stop.clone();
-        let parts = Parts { keeper, forward, broker, attestor, audit, observe, unfinished, stopping };
+        let parts =
+            Parts { keeper, forward, approvals, broker, attestor, audit, observe, unfinished, stopping };
         Self {
             parts,
             stop,
@@ -67,7 +72,8 @@ impl Workloads {
 
     /// Binds every socket of `config`.
     pub(super) fn bind(&mut self, config: &Config) -> anyhow::Result<()> {
-        self.parts.broker.replace(&config.upstreams);
+        self.take_over_shared(config);
+        self.listeners.spawn(self.parts.approvals.clone().run(self.stop.clone()));
         for workload in &config.workloads {
             let name = &workload.listener.workload;
             let access = Arc::new(Access::new(name.clone(), rules(workload), self.parts.clone()));
@@ -96,13 +102,24 @@ impl Workloads {
 
     /// Takes over the rules, peers and limits of a changed config; sockets stay as they are.
     pub(super) fn take_over(&self, config: &Config) {
-        self.parts.broker.replace(&config.upstreams);
+        self.take_over_shared(config);
         for workload in &config.workloads {
             if let Some(serving) = self.serving.get(&workload.listener.workload) {
                 serving.access.replace(rules(workload));
                 serving.limits.store(Arc::new(workload.listener.limits));
             }
         }
+    }
+
+    fn take_over_shared(&self, config: &Config) {
+        self.parts.broker.replace(&config.upstreams);
+        let secrets = config.secrets.iter().map(|secret| (secret.name.clone(), secret.identity.clone()));
+        self.parts.approvals.replace(&config.approvals, secrets);
+    }
+
+    /// What asks persons.
+    pub(super) fn approvals(&self) -> Approvals {
+        self.parts.approvals.clone()
     }
 
     /// Closes connections to upstreams that have waited too long.
@@ -174,5 +191,16 @@ impl Observe for Counting {
 
     fn recorded(&self, kind: Type, outcome: Outcome) {
         self.0.audit_recorded(kind.word(), outcome.word());
+    }
+
+    fn called(&self, upstream: &UpstreamName, rule: &RuleName, step: CallStep) {
+        let calls = self.0.upstreams();
+        match step {
+            CallStep::Began => calls.began(upstream, rule),
+            CallStep::Heard(after) => calls.heard(upstream, rule, after),
+            CallStep::Ended { outcome, reason, masked } => {
+                calls.ended(upstream, rule, (outcome.word(), reason.map(Reason::word)), masked);
+            }
+        }
     }
 }

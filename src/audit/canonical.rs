@@ -4,13 +4,16 @@
 //! Pure. Does not decide what an event says. Lines never pass [`LONGEST`]: long texts are cut, and the line says so.
 
 use super::{
+    approved::write_approval,
     chain::Chain,
     event::{
         Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
         Trace, Type, UpstreamRef, VaultRef,
     },
     pen::{Caps, Pen, whole},
+    reported::write_report,
     rotated::write_rotation,
+    used::write_usage,
 };
 use crate::clock::Timestamp;
 use crate::crypto::sha256;
@@ -70,21 +73,24 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         outcome,
         reason,
         time: _,
-        workload,
+        workload: _,
         actor,
         before,
         identity,
         resource,
         rule,
-        vault,
-        upstream,
+        vault: _,
+        upstream: _,
         cache,
         latency,
         agent,
         agg,
         sink,
-        trace,
+        trace: _,
         rotation,
+        usage: _,
+        report,
+        approval,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -92,12 +98,10 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
     pen.object("agg", agg.as_ref(), write_agg);
+    pen.object("approval", approval.as_deref(), write_approval);
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
-    pen.object("chain", Some(frame.chain), |pen, chain| {
-        pen.hex("prev", "", &chain.hash);
-        pen.quoted("uid", uid);
-    });
+    pen.object("chain", Some(frame.chain), write_chain);
     pen.quoted("id", format_args!("{uid}-{seq:020}"));
     pen.text("identity", identity.as_ref().map(|name| name.as_str()));
     pen.object("k8s", frame.pod, write_pod);
@@ -107,27 +111,43 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.quoted("outcome", outcome.word());
     pen.text("reason", reason.map(|reason| reason.word()));
     pen.quoted("recorded", format_args!("{:.6}", frame.recorded));
+    pen.object("report", report.as_deref(), write_report);
     pen.object("resource", resource.as_ref(), |pen, resource| write_resource(pen, resource, frame.paths));
     pen.object("rotation", rotation.as_deref(), write_rotation);
     pen.object("rule", rule.as_ref(), write_rule);
     pen.quoted("seq", format_args!("{seq:020}"));
-    pen.number("severity", Some(severity(*outcome)));
+    pen.number("severity", Some(severity(event)));
     pen.object("sink", sink.as_ref(), write_sink);
     pen.text("source", Some(frame.source));
     pen.quoted("time", format_args!("{:.6}", frame.time));
-    pen.object("trace", trace.as_ref(), write_trace);
-    pen.bare("truncated", caps.original.map(|_| true));
-    pen.quoted("type", kind.word());
-    pen.object("upstream", upstream.as_deref(), |pen, call| write_upstream(pen, call, frame.paths));
-    pen.object("vault", vault.as_ref(), write_vault);
-    pen.text("workload", workload.as_ref().map(|name| name.as_str()));
+    write_end(&mut pen, event, frame, caps);
     pen.close();
     pen.left_out
 }
 
+/// What comes last in the order of the keys.
+fn write_end(pen: &mut Pen<'_>, event: &Event, frame: &Frame<'_>, caps: Caps) {
+    let Event { kind, trace, upstream, usage, vault, workload, .. } = event;
+    pen.object("trace", trace.as_ref(), write_trace);
+    pen.bare("truncated", caps.original.map(|_| true));
+    pen.quoted("type", kind.word());
+    pen.object("upstream", upstream.as_deref(), |pen, call| write_upstream(pen, call, frame.paths));
+    pen.object("usage", usage.as_deref(), |pen, part| write_usage(pen, part, frame.paths));
+    pen.object("vault", vault.as_ref(), write_vault);
+    pen.text("workload", workload.as_ref().map(|name| name.as_str()));
+}
+
+fn write_chain(pen: &mut Pen<'_>, chain: &Chain) {
+    pen.hex("prev", "", &chain.hash);
+    pen.quoted("uid", chain.last.chain);
+}
+
 /// OpenTelemetry's severity numbers: INFO, WARN, ERROR.
-fn severity(outcome: Outcome) -> u64 {
-    match outcome {
+fn severity(event: &Event) -> u64 {
+    if let Some(severity) = event.report.as_ref().and_then(|report| report.severity()) {
+        return severity;
+    }
+    match event.outcome {
         Outcome::Allow => 9,
         Outcome::Deny => 13,
         Outcome::Error => 17,
@@ -578,7 +598,7 @@ mod tests {
             ("time".to_owned(), json!(crate::clock::rfc3339(event.time))),
             ("type".to_owned(), json!(event.kind.word())),
             ("outcome".to_owned(), json!(event.outcome.word())),
-            ("severity".to_owned(), json!(severity(event.outcome))),
+            ("severity".to_owned(), json!(severity(event))),
         ]);
         serde_json::to_string(&Value::Object(all)).unwrap()
     }

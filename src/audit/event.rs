@@ -3,7 +3,15 @@
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
 pub use super::{
-    call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason, rotated::RotationRef, sink::SinkRef,
+    approved::ApprovalRef,
+    call::UpstreamRef,
+    flood::Agg,
+    kind::Type,
+    pod::Pod,
+    reason::Reason,
+    reported::{Found, ReportRef},
+    rotated::RotationRef,
+    sink::SinkRef,
 };
 
 use crate::{
@@ -12,6 +20,7 @@ use crate::{
     name::{IdentityName, RuleName, SecretName, WorkloadName},
     peer::level::Level,
     policy::rule::AuditMode,
+    usage,
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -57,6 +66,12 @@ pub struct Event {
     pub trace: Option<Trace>,
     /// Which run of which rotation it is about.
     pub rotation: Option<Box<RotationRef>>,
+    /// A part of the ledger of use.
+    pub usage: Option<Box<usage::Part>>,
+    /// A report on keys and permissions, or a finding of it.
+    pub report: Option<Box<ReportRef>>,
+    /// Which person's yes it is about, or was done by.
+    pub approval: Option<Box<ApprovalRef>>,
 }
 
 impl Event {
@@ -83,6 +98,9 @@ impl Event {
             sink: None,
             trace: None,
             rotation: None,
+            usage: None,
+            report: None,
+            approval: None,
         }
     }
 

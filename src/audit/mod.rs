@@ -2,6 +2,7 @@
 //!
 //! Does not render answers, and never holds a secret. One thread owns the journal; a request only waits for it.
 
+mod approved;
 mod canonical;
 mod chain;
 pub mod checkpoint;
@@ -21,17 +22,19 @@ mod queue;
 mod rotated;
 mod reason;
 mod remote;
+mod reported;
 mod share;
 pub mod sink;
 mod stats;
 pub mod tree;
+mod used;
 pub mod verify;
 mod writer;
 
 pub use chain::ChainId;
 pub use stats::Stats;
 
-use crate::{policy::rule::AuditMode, vault::endpoint::TransitKey};
+use crate::{policy::rule::AuditMode, usage::Ledger, vault::endpoint::TransitKey};
 use event::Event;
 use journal::disk::{self, Disk, RealDisk, Unfit};
 use pins::Pins;
@@ -106,6 +109,7 @@ struct Inner {
     remote: Arc<Remote>,
     pins: Arc<Pins>,
     stats: Arc<Stats>,
+    ledger: Arc<Ledger>,
 }
 
 /// Proof that an event is kept as surely as its mode demands: synced for `strict`, given to the kernel for `buffered`,
@@ -213,13 +217,25 @@ impl Audit {
         let journal = journal::Journal::open(disk, settings, Arc::clone(&stats)).map_err(failed)?;
         let (chain, pins) = (journal.chain(), journal.pins());
         let (queue, tail) = (Arc::new(Queue::new()), Arc::new(Tail::new(chain)));
-        let writer = Writer::new(journal, settings, (Arc::clone(&queue), Arc::clone(&tail)), observe, lock)
-            .map_err(failed)?;
+        let ledger = Arc::new(Ledger::default());
+        let shared = (Arc::clone(&queue), Arc::clone(&tail), Arc::clone(&ledger));
+        let writer = Writer::new(journal, settings, shared, observe, lock).map_err(failed)?;
         thread::Builder::new().name("audit-journal".into()).spawn(|| writer.run()).map_err(failed)?;
         let mode = AtomicU8::new(settings.mode as u8);
         let max = settings.journal.max_size;
         let remote = Arc::new(Remote::of(&settings.sinks));
-        Ok(Self(Arc::new(Inner { dir: dir.clone(), max, chain, mode, queue, tail, remote, pins, stats })))
+        Ok(Self(Arc::new(Inner {
+            dir: dir.clone(),
+            max,
+            chain,
+            mode,
+            queue,
+            tail,
+            remote,
+            pins,
+            stats,
+            ledger,
+        })))
     }
 
     /// Keeps `event` as surely as `mode` demands. From the first poll on the event is committed even if the future is
@@ -306,6 +322,12 @@ impl Audit {
     #[must_use]
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.0.stats)
+    }
+
+    /// What was used of what is permitted, since this start.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
     }
 
     /// What a sink needs of the journal.

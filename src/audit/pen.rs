@@ -104,6 +104,21 @@ impl<'a> Pen<'a> {
         }
     }
 
+    /// A list of objects; the caller sees to it that they fit.
+    pub(super) fn objects<T>(&mut self, key: &str, values: &[T], write: impl Fn(&mut Self, &T)) {
+        self.key(key);
+        self.out.push(b'[');
+        for (place, value) in values.iter().enumerate() {
+            if place > 0 {
+                self.out.push(b',');
+            }
+            self.open();
+            write(self, value);
+            self.close();
+        }
+        self.out.push(b']');
+    }
+
     pub(super) fn list(&mut self, key: &str, values: &[String]) {
         if values.is_empty() {
             return;

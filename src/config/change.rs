@@ -3,7 +3,14 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, peer::level::Level, policy, sandbox::Plan, vault::login};
+use crate::{
+    audit::{self, Journal},
+    listener,
+    peer::level::Level,
+    policy, rotation,
+    sandbox::Plan,
+    vault::login,
+};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -59,7 +66,10 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         secrets,
         upstreams,
         workloads,
+        approvals,
         rotations,
+        report,
+        local,
         audit,
         health,
         sandbox,
@@ -72,12 +82,8 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
         identity(&mut changes, &format!("identities.{name}"), pair);
     }
-    for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
-        changes.live(format!("secrets.{name}"), &old, &new);
-    }
-    for (name, (old, new)) in pairs(&old.upstreams, upstreams, |upstream| upstream.name.clone()) {
-        changes.live(format!("upstreams.{name}"), &old, &new);
-    }
+    named(&mut changes, "secrets", (&old.secrets, secrets), |secret| secret.name.clone());
+    named(&mut changes, "upstreams", (&old.upstreams, upstreams), |upstream| upstream.name.clone());
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
         if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
             && new.peer.level >= Level::Container
@@ -87,17 +93,13 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
-    for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
-        changes.live(format!("rotations.{name}"), &old, &new);
+    named(&mut changes, "approvals", (&old.approvals, approvals), |approval| approval.name.clone());
+    for (name, pair) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
+        rotation(&mut changes, &format!("rotations.{name}"), pair);
     }
-    journal(&mut changes, &old.audit.journal, &audit.journal);
-    changes.live("audit.mode", &old.audit.mode, &audit.mode);
-    changes.live("audit.sinks", &old.audit.sinks, &audit.sinks);
-    changes.live("audit.hash_paths", &old.audit.hash_paths, &audit.hash_paths);
-    changes.live("audit.fingerprint_key", &old.audit.fingerprint_key, &audit.fingerprint_key);
-    changes.live("audit.handoff", &old.audit.handoff, &audit.handoff);
-    // The key of this start signs for the whole of its chain.
-    changes.restart("audit.checkpoints", &old.audit.checkpoints, &audit.checkpoints);
+    named(&mut changes, "rotations", (&old.local, local), |rotation| rotation.name.clone());
+    changes.live("report", &old.report, report);
+    record(&mut changes, &old.audit, audit);
     changes.restart("health.listen", &old.health.listen, &health.listen);
     changes.restart("health.names", &old.health.names, &health.names);
     changes.restart("sandbox", &old.sandbox, sandbox);
@@ -116,6 +118,18 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     }
 }
 
+/// What may come, change and go while running.
+fn named<N: Ord + fmt::Display, T: PartialEq>(
+    changes: &mut Changes,
+    section: &str,
+    (old, new): (&[T], &[T]),
+    name: impl Fn(&T) -> N,
+) {
+    for (name, (old, new)) in pairs(old, new, name) {
+        changes.live(format!("{section}.{name}"), &old, &new);
+    }
+}
+
 /// An identity may come while running, but not change or go: what was made with its token hangs on it.
 fn identity(changes: &mut Changes, key: &str, pair: (Option<&login::Settings>, Option<&login::Settings>)) {
     match pair {
@@ -126,6 +140,21 @@ fn identity(changes: &mut Changes, key: &str, pair: (Option<&login::Settings>, O
         }
         (None, _) => changes.live.push(key.to_owned()),
         (Some(_), None) => changes.restart.push(key.to_owned()),
+    }
+}
+
+/// A program that a rotation runs cannot come while running: its runner is started before the agent gives up starting anything.
+fn rotation(
+    changes: &mut Changes,
+    key: &str,
+    (old, new): (Option<&rotation::Settings>, Option<&rotation::Settings>),
+) {
+    changes.live(key, &old, &new);
+    let program = |rotation: Option<&rotation::Settings>| {
+        rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+    };
+    if program(new).is_some() && program(old) != program(new) {
+        changes.restart.push(format!("{key}.driver"));
     }
 }
 
@@ -147,6 +176,17 @@ fn workload(changes: &mut Changes, key: &str, pair: (Option<&Workload>, Option<&
     changes.live(format!("{key}.bridge"), &old.policy.bridge, bridge);
     let before = (&old.policy.rules, &old.policy.forwards, &old.policy.calls);
     changes.live(format!("{key}.rules"), &before, &(rules, forwards, calls));
+}
+
+fn record(changes: &mut Changes, old: &audit::Settings, new: &audit::Settings) {
+    journal(changes, &old.journal, &new.journal);
+    changes.live("audit.mode", &old.mode, &new.mode);
+    changes.live("audit.sinks", &old.sinks, &new.sinks);
+    changes.live("audit.hash_paths", &old.hash_paths, &new.hash_paths);
+    changes.live("audit.fingerprint_key", &old.fingerprint_key, &new.fingerprint_key);
+    changes.live("audit.handoff", &old.handoff, &new.handoff);
+    // The key of this start signs for the whole of its chain.
+    changes.restart("audit.checkpoints", &old.checkpoints, &new.checkpoints);
 }
 
 fn journal(changes: &mut Changes, old: &Journal, new: &Journal) {

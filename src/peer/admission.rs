@@ -89,7 +89,7 @@ impl Peer {
         }
         let process = self.process().ok_or(Cause::Hidden)?.clone();
         if let Some(required) = &settings.program {
-            let image = provers.attestor()?.pin(process.as_fd(), required).await?;
+            let image = provers.attestor()?.pin_process(&process, required).await?;
             self.program = Some(Program { image, required: Arc::clone(required) });
         }
         let container = provers.container_of(&process).await?;

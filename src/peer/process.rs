@@ -91,6 +91,13 @@ impl Process {
         Ok(Self { pidfd: Arc::new(pidfd), id })
     }
 
+    /// A process that connected to nobody, for tests of what comes after.
+    #[cfg(test)]
+    pub(super) fn for_test(pidfd: OwnedFd) -> Self {
+        let id = ProcessId::of(pidfd.as_fd()).unwrap();
+        Self { pidfd: Arc::new(kernel::await_end(pidfd).unwrap()), id }
+    }
+
     /// Which process it is.
     #[must_use]
     pub fn id(&self) -> ProcessId {

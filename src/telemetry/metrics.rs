@@ -3,11 +3,16 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
-use super::forwarded::{self, Forwarded};
-use super::rotations::{RotationGauge, Rotations};
-use crate::name::{IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use super::{
+    approvals::{self, Approvals},
+    findings::FindingGauge,
+    forwarded::{self, Forwarded},
+    rotations::{RotationGauge, Rotations},
+    upstreams::Upstreams,
+};
+use crate::name::{ApprovalName, IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
+    encoding::{EncodeLabelSet, prometheus_text},
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
@@ -18,7 +23,6 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 use std::{
-    fmt::{self, Write as _},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -79,8 +83,12 @@ pub struct Gauges {
     pub checkpoint_age: Option<Duration>,
     /// Each sink, and how many events of the journal it has not delivered.
     pub sink_lags: Vec<(SinkName, u64)>,
+    /// Each approval, and how many requests wait for it.
+    pub approvals: Vec<(ApprovalName, u64)>,
     /// Each thing that is rotated.
     pub rotations: Vec<RotationGauge>,
+    /// What the last report on keys and permissions found.
+    pub findings: Vec<FindingGauge>,
 }
 
 /// One secret at the moment of a scrape.
@@ -109,6 +117,8 @@ pub(super) struct Counted {
     sink_errors: Family<SinkCode, Counter>,
     dead_letters: Counter,
     pub(super) rotations: Rotations,
+    pub(super) approvals: Approvals,
+    pub(super) upstreams: Upstreams,
 }
 
 impl Default for Metrics {
@@ -142,6 +152,8 @@ impl Metrics {
             sink_errors: Family::default(),
             dead_letters: Counter::default(),
             rotations: Rotations::default(),
+            approvals: Approvals::default(),
+            upstreams: Upstreams::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -237,6 +249,8 @@ fn register(counted: &Counted) -> Registry {
         sink_errors,
         dead_letters,
         rotations,
+        approvals,
+        upstreams,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -259,6 +273,8 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
+    approvals.register(&mut registry);
+    upstreams.register(&mut registry);
     registry
 }
 
@@ -279,6 +295,8 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         checkpoint_age: _,
         sink_lags: _,
         rotations,
+        findings,
+        approvals,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -314,6 +332,8 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
+    FindingGauge::register(findings, &mut registry);
+    approvals::register_pending(approvals, &mut registry);
     registry
 }
 
@@ -381,18 +401,6 @@ labels! {
     Sink { sink: SinkName }
     SinkCode { sink: SinkName, code: String }
 }
-
-macro_rules! names_are_labels {
-    ($($name:ty),*) => {$(
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-                encoder.write_str(self.as_str())
-            }
-        }
-    )*};
-}
-
-names_are_labels!(IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
 
 #[cfg(test)]
 mod tests {

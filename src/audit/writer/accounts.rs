@@ -11,6 +11,7 @@ use crate::audit::{
     loose::Taken,
     queue::Adoption,
     share::Full,
+    used::told,
 };
 use std::time::Instant;
 
@@ -46,6 +47,7 @@ impl Writer {
     /// Gives the number under which it, or one that is equal but for its time, is on record.
     pub(super) fn append(&mut self, event: &Event) -> Result<u64, Fault> {
         if let Verdict::Counted(seq) = self.floods.admit(event, self.started.elapsed()) {
+            self.ledger.note(&told(event), seq, event.time);
             return Ok(seq);
         }
         let before = self.journal.unsynced();
@@ -54,6 +56,7 @@ impl Writer {
         // Where it began a segment, what was before it was synced.
         self.shares.took(event, seq, bytes.checked_sub(before).unwrap_or(bytes));
         self.floods.written(event, seq);
+        self.ledger.note(&told(event), seq, event.time);
         Ok(seq)
     }
 

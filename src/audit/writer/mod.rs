@@ -14,7 +14,7 @@ use super::{
     share::Shares,
     sink::tail::Tail,
 };
-use crate::policy::rule::AuditMode;
+use crate::{policy::rule::AuditMode, usage::Ledger};
 use accounts::{dropped, say};
 use std::{
     fs::File,
@@ -41,6 +41,7 @@ pub(super) struct Writer {
     observe: Box<dyn Fn(Duration) + Send>,
     floods: Floods,
     shares: Shares,
+    ledger: Arc<Ledger>,
     /// Segments of earlier chains whose events no share counts yet.
     unweighed: Vec<Name>,
     dir: PathBuf,
@@ -69,7 +70,7 @@ impl Writer {
     pub(super) fn new(
         journal: Journal,
         settings: &Settings,
-        (queue, tail): (Arc<Queue>, Arc<Tail>),
+        (queue, tail, ledger): (Arc<Queue>, Arc<Tail>, Arc<Ledger>),
         observe: Box<dyn Fn(Duration) + Send>,
         lock: File,
     ) -> io::Result<Self> {
@@ -83,6 +84,7 @@ impl Writer {
             observe,
             floods: Floods::default(),
             shares: Shares::new(settings),
+            ledger,
             unweighed,
             dir,
             started: Instant::now(),

@@ -2,17 +2,22 @@
 //!
 //! Pure. Reads nothing but the tree and the `Environment`: whether a file exists or Vault answers is found out when running.
 
+mod approvals;
 mod around;
 mod audit;
 mod calls;
 mod checkpoints;
+mod credentials;
 mod forwards;
 mod identities;
+mod issue;
 mod program;
+mod local;
 mod rotations;
 mod rules;
 mod schedule;
 mod secrets;
+mod signing;
 mod sinks;
 mod unbuilt;
 mod upstreams;
@@ -146,10 +151,13 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let vault = root.need("vault", "{addresses: [https://vault:8200]}", vault::read);
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
-    unbuilt::read(&mut root);
-    let rotations = root.or("rotations", Vec::new(), |leaf| {
-        rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
-    });
+    let approvals = root.or("approvals", Vec::new(), |leaf| approvals::read(leaf, context));
+    let (rotations, local) = root
+        .or("rotations", (Vec::new(), Vec::new()), |leaf| {
+            rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
+        })
+        .unzip();
+    let report = root.given("report", around::report);
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
@@ -178,7 +186,10 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         secrets: secrets?,
         upstreams: upstreams?,
         workloads: workloads?,
+        approvals: approvals?,
         rotations: rotations?,
+        report: report?,
+        local: local?,
         audit: audit?,
         health: health?,
         sandbox: sandbox?,
@@ -239,6 +250,12 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
             &context.upstreams,
             "no rule allows calling this upstream",
             "remove it, or name it in a rule's upstream",
+        ),
+        (
+            "approvals",
+            &context.approvals,
+            "no rule names this approval",
+            "remove it, or name it in a rule's approval",
         ),
     ] {
         let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };

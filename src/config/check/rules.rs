@@ -1,6 +1,6 @@
 //! `workloads.N.rules`: what a workload may ask for.
 //!
-//! Pure. The parts of a rule that are not built yet are read for their shape and refused.
+//! Pure.
 
 use super::super::reader::{Leaf, Map};
 use super::{
@@ -12,7 +12,7 @@ use crate::{
     broker,
     keeper::{self, Kind},
     listener::Limits,
-    name::{NotAName, RuleName, SecretName},
+    name::{ApprovalName, RuleName, SecretName},
     peer::{level::Level, process::Support},
     policy::{
         forward::{ForwardRule, Operation},
@@ -65,7 +65,9 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) 
     let forwards: Vec<Option<ForwardRule>> = parts.into_iter().map(forward).collect();
     let forwards: Vec<ForwardRule> = forwards.into_iter().collect::<Option<_>>()?;
     for (leaf, rule, of) in calls.iter().filter(|(_, _, of)| !of.also_readable) {
-        readable(leaf, rule, of, (&rules, &forwards), around);
+        for secret in of.secrets() {
+            readable(leaf, (rule, secret), (&rules, &forwards), around);
+        }
     }
     let calls = calls.into_iter().map(|(_, rule, of): (_, _, Calls)| of.of(rule)).collect();
     Some(Rules { rules, forwards, calls })
@@ -74,12 +76,10 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) 
 /// Who may read a key need not use it without holding it.
 fn readable(
     leaf: &Leaf<'_>,
-    rule: &Rule,
-    calls: &Calls,
+    (rule, secret): (&Rule, &SecretName),
     (rules, forwards): (&[Rule], &[ForwardRule]),
     around: &Around<'_>,
 ) {
-    let secret = calls.secret();
     let settings = around.secrets.and_then(|secrets| secrets.iter().find(|found| found.name == *secret));
     let places = settings.map(places).unwrap_or_default();
     let reads = |forward: &&ForwardRule| {
@@ -151,9 +151,15 @@ fn rule(
         }
         Some(rate)
     });
-    unbuilt(&mut map, context);
+    let approval = map.given("approval", |leaf| leaf.refers(&context.approvals, ApprovalName::new));
     map.finish();
-    let rule = Rule { name: name?, secrets: Vec::new(), audit: audit?, requests_per_second: rate? };
+    let rule = Rule {
+        name: name?,
+        secrets: Vec::new(),
+        audit: audit?,
+        requests_per_second: rate?,
+        approval: approval?,
+    };
     Some((rule, subject?))
 }
 
@@ -227,16 +233,4 @@ fn no_process(leaf: &Leaf<'_>, name: &SecretName, level: Level, support: &Suppor
             .to_owned(),
     };
     leaf.problem(format!("{name} is a token for each process, and level {level} names no process"), &right);
-}
-
-fn unbuilt(map: &mut Map<'_>, context: &Context<'_>) {
-    if let Some(leaf) = map.find("approval") {
-        leaf.not_built("approvals");
-        let _ = leaf.refers(&context.approvals, any_name);
-    }
-}
-
-/// The name of a thing that has no type yet.
-fn any_name(text: &str) -> Result<(), NotAName> {
-    SecretName::new(text).map(|_| ())
 }

@@ -3,7 +3,7 @@
 //! Does not parse HTTP beyond what it needs to find the end of an answer.
 
 use crate::{
-    access::{Access, Observe, Outcome, Parts, Rules, Seen, Type},
+    access::{Access, CallStep, Observe, Outcome, Parts, Rules, Seen, Type},
     audit::{self, Audit},
     broker::Broker,
     clock::Timestamp,
@@ -12,7 +12,7 @@ use crate::{
         value::{Content, Value},
     },
     listener::{Limits, Listener, Settings},
-    name::{RuleName, SecretName, WorkloadName},
+    name::{RuleName, SecretName, UpstreamName, WorkloadName},
     peer::{self, level::Level},
     policy::{
         self, Policy,
@@ -65,6 +65,8 @@ impl Observe for Counts {
     }
 
     fn recorded(&self, _: Type, _: Outcome) {}
+
+    fn called(&self, _: &UpstreamName, _: &RuleName, _: CallStep) {}
 }
 
 /// Peer settings that fit these tests' own process.
@@ -91,6 +93,7 @@ pub(super) fn rule(name: &str, secrets: &[&str]) -> Rule {
         secrets: secrets.iter().map(|name| SecretName::new(name).unwrap()).collect(),
         audit: None,
         requests_per_second: None,
+        approval: None,
     }
 }
 
@@ -172,7 +175,8 @@ impl Agent {
         let (stop, cut, unfinished) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let parts = Parts {
-            broker: Broker::new().unwrap(),
+            approvals: crate::approval::Approvals::none(),
+            broker: Broker::new(Keeper::default()).unwrap(),
             attestor: None,
             forward: None,
             keeper: Keeper::of(receivers.collect()),

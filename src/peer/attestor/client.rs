@@ -2,11 +2,15 @@
 //!
 //! No task of its own: whoever waits for an answer takes in those of others too.
 
-use super::wire::{ANSWER, Answer, Depth, Id, MOST_DROPPED, Request};
+use super::{
+    idle::{Found, Idle},
+    wire::{ANSWER, Answer, Depth, Id, MOST_DROPPED, Request},
+};
 use crate::{
     crypto::Hash,
     peer::{
         kernel,
+        process::Process,
         program::{Refusal, Settings},
     },
 };
@@ -24,8 +28,11 @@ use std::{
         unix::process::CommandExt as _,
     },
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::{io::unix::AsyncFd, sync::oneshot, time::timeout};
 
@@ -59,15 +66,21 @@ struct State {
     waiting: HashMap<Id, oneshot::Sender<Result<u64, Refusal>>>,
     /// Those that need not be held any more, and of which that was not said yet.
     dropped: Vec<Id>,
+    idle: Idle,
     gone: bool,
 }
 
-/// Proof that a process executed a permitted program when it was looked at last; the attestor holds it until this is dropped.
+/// Proof that a process executed a permitted program when it was looked at last; the attestor holds it until this is dropped,
+/// and for the process's next connection a while longer.
 #[derive(Debug)]
 pub struct Image {
     attestor: Attestor,
     id: Id,
     digest: Hash,
+    /// `None` if it is this connection's alone.
+    found: Option<Found>,
+    /// Something was found against it.
+    spent: AtomicBool,
 }
 
 impl Started {
@@ -135,11 +148,39 @@ impl Attestor {
     /// The first thing against it, [`Refusal::Timeout`] after 250 ms, [`Refusal::AttestorFailed`].
     pub async fn pin(&self, pidfd: BorrowedFd<'_>, settings: &Settings) -> Result<Image, Refusal> {
         // From now on, whatever happens, it is not held for nothing.
-        let mut image = Image { attestor: self.clone(), id: self.0.next_id(), digest: [0; 32] };
+        let mut image = self.image(self.0.next_id(), [0; 32]);
         let which = self.0.ask(image.id, &Request::Pin(image.id, settings.clone()), Some(pidfd)).await?;
         let digest = usize::try_from(which).ok().and_then(|which| settings.exe_sha256.get(which));
         image.digest = *digest.ok_or(Refusal::AttestorFailed)?;
         Ok(image)
+    }
+
+    /// As [`Self::pin`], for the connection of a process that is held. If it had one before, and that image is held still, it is
+    /// only asked whether it is the same: everything that is asked of a kept connection.
+    ///
+    /// # Errors
+    /// As [`Self::pin`].
+    pub async fn pin_process(&self, process: &Process, settings: &Arc<Settings>) -> Result<Image, Refusal> {
+        if let Some(image) = self.pin_again(process, settings).await {
+            return Ok(image);
+        }
+        let since = Instant::now();
+        let mut image = self.pin(process.as_fd(), settings).await?;
+        let (process, settings) = (process.id(), Arc::clone(settings));
+        image.found = Some(Found { id: image.id, process, settings, digest: image.digest, since });
+        Ok(image)
+    }
+
+    /// Whatever speaks against the image from before, as execve(2) does, says nothing about what the process is now.
+    async fn pin_again(&self, process: &Process, settings: &Settings) -> Option<Image> {
+        let found = self.0.state().idle.take(process.id(), settings, Instant::now())?;
+        let mut image = self.image(found.id, found.digest);
+        image.found = Some(found);
+        image.check(Depth::Light).await.ok().map(|()| image)
+    }
+
+    fn image(&self, id: Id, digest: Hash) -> Image {
+        Image { attestor: self.clone(), id, digest, found: None, spent: AtomicBool::new(false) }
     }
 
     /// In which mount namespace the process is, by the number that the kernel never gives again.
@@ -166,14 +207,27 @@ impl Image {
     pub async fn check(&self, depth: Depth) -> Result<(), Refusal> {
         let attestor = &self.attestor.0;
         let id = attestor.next_id();
-        attestor.ask(id, &Request::Again(id, self.id, depth), None).await.map(|_| ())
+        let asked = attestor.ask(id, &Request::Again(id, self.id, depth), None).await.map(|_| ());
+        asked.inspect_err(|_| self.spent.store(true, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+impl Image {
+    /// Under which the attestor holds it.
+    pub(super) fn id(&self) -> Id {
+        self.id
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
         let mut state = self.attestor.0.state();
-        state.dropped.push(self.id);
+        let gone = match self.found.take().filter(|_| !*self.spent.get_mut()) {
+            Some(found) => state.idle.put(found, Instant::now()),
+            None => vec![self.id],
+        };
+        state.dropped.extend(gone);
         let many = state.dropped.len() >= DROPPED;
         drop(state);
         if many {

@@ -8,6 +8,7 @@ mod ancestry;
 mod client;
 mod digest;
 mod harden;
+mod idle;
 mod image;
 mod memory;
 mod parent;

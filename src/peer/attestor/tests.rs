@@ -3,7 +3,10 @@
 use super::{Attestor, Depth, Image, Started, parent, texts, worker};
 use crate::{
     crypto::{Hash, sha256},
-    peer::program::{Allowance, Ancestry, Refusal, Settings},
+    peer::{
+        process::Process,
+        program::{Allowance, Ancestry, Refusal, Settings},
+    },
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -21,6 +24,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -133,6 +137,10 @@ impl Running {
 
     fn proc(&self, name: &str) -> PathBuf {
         format!("/proc/{}/{name}", self.0.id()).into()
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     fn end(&mut self) {
@@ -340,7 +348,7 @@ async fn a_process_that_becomes_another_program_is_no_longer_the_one_that_was_pi
     let image = all_of(&attestor, running.pidfd(), &program.settings()).await.unwrap();
     assert_eq!(image.check(Depth::Full).await, Ok(()));
     let before = fs::read(running.proc("cmdline")).unwrap();
-    writeln!(running.0.stdin.as_ref().unwrap()).unwrap();
+    running.say("");
     wait_until("another image", || fs::read(running.proc("cmdline")).unwrap() != before);
     program.is_executed_by(running.pid());
     // The same program, executed again.
@@ -619,6 +627,45 @@ async fn the_worker_is_confined() {
 }
 
 #[tokio::test]
+async fn the_next_connection_of_a_process_has_its_image_again_as_long_as_it_is_the_same() {
+    if !is_root() {
+        return;
+    }
+    let (attestor, program) = (attestor().await, Program::copy("/bin/sh"));
+    let settings = Arc::new(Settings { steerable: Allowance::Allow, ..program.settings() });
+    let mut running = Running::start(
+        Command::new(&program.path)
+            .args([
+                "-c",
+                r#"read line; exec /bin/sh -c 'read line; exec "$0" -c "read line; read line"' "$0""#,
+            ])
+            .arg(&program.path),
+    );
+    let process = Process::for_test(running.pidfd());
+    let first = attestor.pin_process(&process, &settings).await.unwrap();
+    let id = first.id();
+    // Of two at a time, each has its own.
+    let second = attestor.pin_process(&process, &settings).await.unwrap();
+    assert_ne!(second.id(), id);
+    drop(first);
+    let again = attestor.pin_process(&process, &settings).await.unwrap();
+    assert_eq!(again.id(), id);
+    again.check(Depth::Full).await.unwrap();
+    drop((again, second));
+    // Another program now: what was found of the one before counts neither for it nor against it.
+    running.say("become another");
+    wait_until("another program", || fs::read_link(running.proc("exe")).is_ok_and(|exe| exe != program.path));
+    refused(attestor.pin_process(&process, &settings).await, Refusal::Digest);
+    running.say("become the permitted one");
+    program.is_executed_by(running.pid());
+    let anew = attestor.pin_process(&process, &settings).await.unwrap();
+    assert!(anew.id() > id);
+    drop(anew);
+    running.end();
+    refused(attestor.pin_process(&process, &settings).await, Refusal::PeerExited);
+}
+
+#[tokio::test]
 async fn what_is_no_longer_needed_is_not_held() {
     if !is_root() {
         return;
@@ -723,12 +770,16 @@ async fn cost() {
     program.settle();
     let pidfd = running.pidfd();
     let image = attestor.pin(pidfd.as_fd(), &settings).await.unwrap();
-    for what in ["a question without a look", "pin, digest known", "check, light", "check, full"] {
+    let (process, settings) = (Process::for_test(running.pidfd()), Arc::new(settings));
+    for what in
+        ["a question without a look", "pin, digest known", "pin, known", "check, light", "check, full"]
+    {
         let mut times = Vec::new();
         for _ in 0..2000 {
             let begun = Instant::now();
             match what {
                 "pin, digest known" => drop(attestor.pin(pidfd.as_fd(), &settings).await.unwrap()),
+                "pin, known" => drop(attestor.pin_process(&process, &settings).await.unwrap()),
                 "check, light" => image.check(Depth::Light).await.unwrap(),
                 "check, full" => image.check(Depth::Full).await.unwrap(),
                 _ => drop(attestor.mount_namespace(pidfd.as_fd()).await.unwrap()),

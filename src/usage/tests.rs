@@ -1,0 +1,194 @@
+//! The ledger, its snapshots, and what is read back of them.
+
+use super::{
+    history::{History, Record},
+    told::Told,
+    *,
+};
+use serde_json::{Value, json};
+
+const WORDS: [&str; 2] = ["secret.read.v1", "allow"];
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_795_000_000 + second).unwrap()
+}
+
+fn read(path: &str) -> Told<'_> {
+    let [kind, outcome] = WORDS;
+    Told {
+        kind,
+        outcome,
+        workload: Some("job"),
+        rule: Some("keys"),
+        secret: Some("stripe"),
+        path: Some(path),
+        sort: Some("kv"),
+        version: Some(1),
+        level: Some("process"),
+        ..Told::default()
+    }
+}
+
+fn parts(ledger: &Ledger) -> Vec<Part> {
+    std::iter::from_fn(|| ledger.part()).collect()
+}
+
+#[test]
+fn what_is_used_again_is_one_row_with_its_first_and_last_time() {
+    let ledger = Ledger::default();
+    for (seq, second) in [(1, 5), (2, 9), (3, 7)] {
+        ledger.note(&read("secret/a"), seq, at(second));
+    }
+    ledger.note(&Told { kind: "secret.stale_served.v1", level: Some("user"), ..read("secret/a") }, 4, at(8));
+    let [part] = parts(&ledger).try_into().unwrap();
+    let [entry] = part.entries.try_into().unwrap();
+    assert_eq!((part.upto, entry.allow, entry.stale, entry.deny), (4, 3, 1, 0));
+    assert_eq!((entry.first, entry.last, entry.level), (at(5), at(9), Some("user")));
+    // Nothing new, nothing told; then what changed, and everything when it is asked for.
+    assert_eq!(parts(&ledger), []);
+    ledger.note(&read("secret/b"), 5, at(10));
+    assert_eq!(parts(&ledger).iter().map(|part| part.entries.len()).sum::<usize>(), 1);
+    ledger.retell();
+    assert_eq!(parts(&ledger).iter().map(|part| part.entries.len()).sum::<usize>(), 2);
+}
+
+#[test]
+fn a_full_ledger_counts_what_it_does_not_tell_and_refusals_take_a_quarter_of_it_at_most() {
+    let ledger = Ledger::default();
+    let denied = |ledger: &Ledger, path: &str| {
+        let told = Told { kind: "vault.denied.v1", outcome: "deny", operation: Some("read"), ..read(path) };
+        ledger.note(&told, 1, at(0));
+    };
+    for n in 0..MOST {
+        denied(&ledger, &format!("secret/made-up/{n}"));
+    }
+    assert_eq!(ledger.size(), (MOST / 4, (MOST - MOST / 4) as u64));
+    for n in 0..MOST {
+        ledger.note(&read(&format!("secret/{n}")), 2, at(1));
+    }
+    assert_eq!(ledger.size(), (MOST, MOST as u64));
+    // What has its row is counted on.
+    ledger.note(&read("secret/1"), 3, at(2));
+    assert_eq!(ledger.size(), (MOST, MOST as u64));
+}
+
+/// A line as the journal writes it.
+fn line(chain: &str, seq: u64, told: &Told<'_>, second: i64) -> Value {
+    json!({
+        "chain": {"uid": chain, "prev": ""}, "seq": format!("{seq:020}"), "time": at(second), "source": "urn:claviger:a",
+        "type": told.kind, "outcome": told.outcome, "workload": told.workload, "rule": {"name": told.rule},
+        "actor": {"level": told.level},
+        "resource": {"secret": told.secret, "path": told.path, "kind": told.sort, "version": told.version},
+    })
+}
+
+fn snapshot(chain: &str, seq: u64, part: &Part, second: i64) -> Value {
+    let entry = |entry: &Entry| {
+        json!({
+            "workload": entry.workload, "rule": entry.rule, "secret": entry.secret, "path": entry.path,
+            "version": entry.version, "capability": entry.capability.word(), "first": entry.first, "last": entry.last,
+            "allow": entry.allow, "deny": entry.deny, "stale": entry.stale, "level": entry.level,
+        })
+    };
+    json!({
+        "chain": {"uid": chain, "prev": ""}, "seq": format!("{seq:020}"), "time": at(second), "source": "urn:claviger:a",
+        "type": "usage.snapshot.v1", "outcome": "allow",
+        "usage": {
+            "upto": format!("{:020}", part.upto), "overflow": part.overflow,
+            "entries": part.entries.iter().map(entry).collect::<Vec<_>>(),
+        },
+    })
+}
+
+fn history<'a>(lines: impl IntoIterator<Item = &'a Value>) -> Record {
+    let mut history = History::default();
+    for line in lines {
+        assert!(history.take(line.to_string().as_bytes()));
+    }
+    history.finish()
+}
+
+/// One start: ten reads, a snapshot after the fifth, three more of something else.
+fn start(chain: &str) -> Vec<Value> {
+    let ledger = Ledger::default();
+    let mut lines = Vec::new();
+    for seq in 1..=10_u64 {
+        let told = read(if seq > 7 { "secret/b" } else { "secret/a" });
+        lines.push(line(chain, lines.len() as u64 + 1, &told, seq.cast_signed()));
+        ledger.note(&told, lines.len() as u64, at(seq.cast_signed()));
+        if seq == 5 {
+            let part = ledger.part().unwrap();
+            lines.push(snapshot(chain, lines.len() as u64 + 1, &part, 6));
+        }
+    }
+    lines
+}
+
+#[track_caller]
+fn check<'a>(lines: impl IntoIterator<Item = &'a Value>, expected: &[(&str, u64)]) {
+    let record = history(lines);
+    let mut found: Vec<_> =
+        record.entries.iter().map(|entry| (entry.path.as_deref().unwrap(), entry.allow)).collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert!(record.entries.iter().all(|entry| entry.first >= at(1) && entry.last <= at(10)));
+}
+
+#[test]
+fn snapshots_tell_what_the_journal_has_let_go_of() {
+    let (one, two) = (start("A"), start("B"));
+    check(&one, &[("secret/a", 7), ("secret/b", 3)]);
+    // The oldest events are gone.
+    check(&one[5..], &[("secret/a", 7), ("secret/b", 3)]);
+    check(&one[3..], &[("secret/a", 7), ("secret/b", 3)]);
+    // The snapshot is gone.
+    check(&one[6..], &[("secret/a", 2), ("secret/b", 3)]);
+    // Two starts, or two pods.
+    check(one[5..].iter().chain(&two), &[("secret/a", 14), ("secret/b", 6)]);
+}
+
+#[test]
+fn an_event_that_comes_twice_counts_once() {
+    let one = start("A");
+    check(one.iter().chain(&one).chain(&one[2..4]), &[("secret/a", 7), ("secret/b", 3)]);
+    let mixed: Vec<_> = one[4..].iter().chain(&one[..6]).collect();
+    check(mixed, &[("secret/a", 7), ("secret/b", 3)]);
+}
+
+#[test]
+fn a_rule_that_nobody_uses_is_known_since_it_stood_in_the_config() {
+    let ledger = Ledger::default();
+    ledger.grant("job", "spare", at(1));
+    ledger.grant("job", "spare", at(9));
+    let [part] = parts(&ledger).try_into().unwrap();
+    let record = history([&snapshot("A", 1, &part, 9)]);
+    let [entry] = record.entries.try_into().unwrap();
+    assert_eq!((entry.rule.as_deref(), entry.first, entry.had()), (Some("spare"), at(1), 0));
+}
+
+/// `cargo test --lib --release -- --ignored --nocapture ten_thousand` prints what it costs.
+#[test]
+#[ignore = "a measurement; run it alone"]
+#[expect(clippy::print_stdout, reason = "it prints what it measured")]
+fn ten_thousand_rows_are_measured() {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let texts: Vec<_> = (0..MOST)
+        .map(|n| (format!("secret/payments/service-{n:05}/key"), format!("k1:hmac-sha256:{n:064x}")))
+        .collect();
+    let (ledger, before) = (Ledger::default(), resident());
+    for (path, fingerprint) in &texts {
+        ledger.note(&Told { fingerprint: Some(fingerprint), ..read(path) }, 1, at(0));
+    }
+    println!("10,000 rows, each with a path and a fingerprint of its own: {} KiB", resident() - before);
+    let began = std::time::Instant::now();
+    for _ in 0..100 {
+        for (path, fingerprint) in &texts {
+            ledger.note(&Told { fingerprint: Some(fingerprint), ..read(path) }, 1, at(1));
+        }
+    }
+    println!("one more use of a row: {} ns", began.elapsed().as_nanos() / 1_000_000);
+}
