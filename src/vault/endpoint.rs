@@ -39,12 +39,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// The same in this namespace.
-    #[must_use]
-    pub fn within(self, namespace: Option<String>) -> Self {
-        Self { namespace, ..self }
-    }
-
     /// A plain read of `path`.
     #[must_use]
     pub fn read(path: &str) -> Self {
