@@ -358,7 +358,7 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ("{control: [cache-clear, metrics]}", vec![]),
         (
             "{control: [quit]}",
-            vec![at(".control[0]", "\"quit\" is not known here; write cache-clear or metrics")],
+            vec![at(".control[0]", "\"quit\" is not known here; write one of cache-clear, metrics")],
         ),
         (
             "{paths: [a], cache: leases, cache_for: 5m}",
