@@ -154,12 +154,12 @@ impl Agent {
         let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
-        let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
         let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             path: path.to_owned(),
+            watch: Watch::new(watched(path, &config)),
             config,
             log,
             inside,
@@ -179,7 +179,6 @@ impl Agent {
             ear,
             usage,
             unfinished,
-            watch,
             clock: sight::Clock::new(),
         };
         agent.note();
