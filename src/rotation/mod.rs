@@ -2,8 +2,8 @@
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
 //! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
-//! secrets: whoever keeps one is told to look at Vault again. Kinds that are built: `generate`, `trigger`, `two-slot`,
-//! `single` and `issue`; the last three change another `system`, by a driver.
+//! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself, `follow` and `lease`. The other kinds that
+//! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`; the last three change another `system`, by a driver.
 
 pub mod credential;
 pub mod desk;
@@ -11,6 +11,7 @@ pub mod fact;
 pub mod generate;
 pub mod issue;
 pub mod lease;
+pub mod local;
 pub mod phase;
 pub mod runner;
 pub mod schedule;

@@ -16,6 +16,8 @@ mod database;
 mod exit;
 mod fingerprint;
 mod handoff;
+mod keys;
+mod local;
 mod logins;
 mod otlp;
 mod outages;

@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The config, or the exit code of a bad one, which has been told of.
-fn load(file: &Path) -> Result<Config, Exit> {
+pub(super) fn load(file: &Path) -> Result<Config, Exit> {
     match config::load(file) {
         Ok(loaded) => Ok(loaded.config),
         Err(rejected) => {
@@ -79,6 +79,16 @@ fn load(file: &Path) -> Result<Config, Exit> {
 fn chosen<'a>(config: &'a Config, name: Option<&RotationName>) -> Result<Vec<&'a Settings>, Failure> {
     let chosen: Vec<&Settings> =
         config.rotations.iter().filter(|rotation| name.is_none_or(|name| rotation.name == *name)).collect();
+    if let Some(local) = config.local.iter().find(|local| name.is_some_and(|name| local.name == *name)) {
+        let text = format!(
+            "{} is of kind {}: each agent does it for itself, without a journal",
+            local.name,
+            local.word()
+        );
+        let remedy =
+            "its events and the metrics rotation_age_seconds and rotation_next_timestamp say how it stands";
+        return Err(Failure::new(Exit::Failed, text).remedy(remedy));
+    }
     match (chosen.is_empty(), name) {
         (true, Some(name)) => Err(Failure::new(Exit::Failed, format!("the config has no rotation {name}"))),
         (true, None) => Err(Failure::new(Exit::Failed, "the config has no rotations")),

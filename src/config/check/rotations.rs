@@ -17,6 +17,7 @@ use crate::{
         Group, Kind, Settings,
         generate::{Generate, Source},
         lease::Terms,
+        local,
         schedule::{Schedule, When},
         store::Place,
         trigger::{Evidence, Trigger},
@@ -32,13 +33,15 @@ enum Word {
     Trigger,
     Credential(Slots),
     Issue,
+    /// Read elsewhere: here for the list of words.
+    Local,
     Unbuilt(&'static str),
 }
 
 const KINDS: [(&str, Word); 8] = [
-    ("follow", Word::Unbuilt("rotations of kind follow")),
+    ("follow", Word::Local),
     ("trigger", Word::Trigger),
-    ("lease", Word::Unbuilt("rotations of kind lease")),
+    ("lease", Word::Local),
     ("generate", Word::Generate),
     ("two-slot", Word::Credential(Slots::Two)),
     ("single", Word::Credential(Slots::One)),
@@ -50,11 +53,17 @@ pub(super) fn read(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
     secrets: &[keeper::Settings],
-) -> Option<Vec<Settings>> {
+) -> Option<(Vec<Settings>, Vec<local::Settings>)> {
     let entries = leaf.named(RotationName::new)?;
-    let mut all: Vec<Settings> = Vec::new();
+    let (mut all, mut apart): (Vec<Settings>, _) = (Vec::new(), Vec::new());
     let mut whole = true;
     for (name, leaf) in entries {
+        if let Some(word) = super::local::word(&leaf) {
+            let settings = super::local::read(name, word, &leaf, context, secrets);
+            whole &= settings.is_some();
+            apart.extend(settings);
+            continue;
+        }
         let Some(settings) = rotation(name, &leaf, context, secrets) else {
             whole = false;
             continue;
@@ -68,7 +77,7 @@ pub(super) fn read(
         }
         all.push(settings);
     }
-    whole.then_some(all)
+    whole.then_some((all, apart))
 }
 
 fn rotation(
@@ -101,6 +110,7 @@ fn rotation(
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
         Word::Issue => issue::read(&mut map, context),
         Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
+        Word::Local => None,
         Word::Unbuilt(what) => {
             map.leaf().not_built(what);
             let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
@@ -218,13 +228,7 @@ pub(super) fn source(map: &mut Map<'_>) -> Option<Source> {
 
 fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
     let path = map.need("path", "database/rotate-role/app", vault_path);
-    let evidence = map.given("evidence", |leaf| {
-        let mut map = leaf.map()?;
-        let path = map.need("path", "database/static-creds/app", vault_path);
-        let field = map.need("field", "last_vault_rotation", Leaf::text);
-        map.finish();
-        Some(Evidence { path: path?, field: field? })
-    });
+    let evidence = map.given("evidence", evidence);
     let path = path?;
     let evidence = evidence?.or_else(|| Evidence::of(&path));
     if evidence.is_none() {
@@ -234,6 +238,14 @@ fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
         );
     }
     Some(Trigger { path, evidence })
+}
+
+pub(super) fn evidence(leaf: &Leaf<'_>) -> Option<Evidence> {
+    let mut map = leaf.map()?;
+    let path = map.need("path", "database/static-creds/app", vault_path);
+    let field = map.need("field", "last_vault_rotation", Leaf::text);
+    map.finish();
+    Some(Evidence { path: path?, field: field? })
 }
 
 fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) -> Option<Duration> {
@@ -275,7 +287,7 @@ fn is_single(kind: Option<&Kind>) -> bool {
 }
 
 /// Slots must leave room for what lies between them.
-fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
+pub(super) fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
     if let Some(schedule) = schedule
         && let Some(nearest) = nearest(schedule)
         && nearest < schedule.min_interval
