@@ -164,7 +164,6 @@ impl Agent {
             usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
             watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),
-            watch: Watch::new(watched(path, &config)),
             config,
             log,
             inside,
