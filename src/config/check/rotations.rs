@@ -125,14 +125,7 @@ fn rotation(
             Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
         });
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
-    if let (Some(kind), Some(journal)) = (&kind, &journal)
-        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
-    {
-        map.leaf().problem(
-            "its journal is where the secret is",
-            "write another journal.path: a journal would push versions of the secret out",
-        );
-    }
+    apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());
     spacing(map.leaf(), schedule.as_ref());
     map.finish();
     let kind = kind?;
@@ -147,6 +140,18 @@ fn rotation(
         group: group?,
         lease: lease?,
     })
+}
+
+/// The journal is not where the secret is.
+fn apart(leaf: &Leaf<'_>, name: &RotationName, kind: Option<&Kind>, journal: Option<&Place>) {
+    if let (Some(kind), Some(journal)) = (kind, journal)
+        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
+    {
+        leaf.problem(
+            "its journal is where the secret is",
+            "write another journal.path: a journal would push versions of the secret out",
+        );
+    }
 }
 
 /// What is said to workloads and replicas.

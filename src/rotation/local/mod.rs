@@ -134,6 +134,7 @@ impl Task {
             from,
             to,
             epoch: 0,
+            gap: None,
         };
         // Nobody listens any more only when the process is about to end.
         let _ = self.shared.facts.send(fact);
