@@ -4,14 +4,14 @@
 
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs::{
-    digest::{Context, SHA256, digest},
+    digest::{Context, SHA256, SHA512, digest},
     hmac,
     rand::{SecureRandom, SystemRandom},
     signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
 #[cfg(all(feature = "ring", not(feature = "aws-lc")))]
 use ring::{
-    digest::{Context, SHA256, digest},
+    digest::{Context, SHA256, SHA512, digest},
     hmac,
     rand::{SecureRandom, SystemRandom},
     signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
@@ -27,6 +27,14 @@ pub type Hash = [u8; 32];
 pub fn sha256(bytes: &[u8]) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+/// SHA-512 of `bytes` (FIPS 180-4): what OpenSSH hashes what it signs by.
+#[must_use]
+pub fn sha512(bytes: &[u8]) -> [u8; 64] {
+    let mut hash = [0; 64];
+    hash.copy_from_slice(digest(&SHA512, bytes).as_ref());
     hash
 }
 

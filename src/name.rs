@@ -63,6 +63,8 @@ names! {
     RotationName;
     /// One other API: a key of `upstreams`.
     UpstreamName;
+    /// One way to ask persons: a key of `approvals`.
+    ApprovalName;
 }
 
 fn is_name(text: &str) -> bool {

@@ -7,7 +7,7 @@ use super::{
     Access, Arrival, Denial, Outcome, Reason, Refusal, Since, Type, Unaudited, Why, outcome::Called,
 };
 use crate::{
-    approval::{self, Grant},
+    approval::Grant,
     audit::event::{Event, RuleRef, UpstreamRef},
     broker::{
         Upstream,
@@ -145,10 +145,18 @@ impl Access {
         if let Some(per_day) = per_day {
             self.within_day(&permit, per_day)?;
         }
-        let grant = approval::obtain(permit);
-        let refuse = |fault| self.refuse(grant.permit(), Why::Call(fault));
+        let refuse = |fault| self.refuse(&permit, Why::Call(fault));
         let upstream =
             self.parts.broker.upstream(name).ok_or_else(|| refuse(Fault::CredentialUnavailable))?;
+        let held = match permit.approval() {
+            Some(_) => {
+                let held = self.parts.broker.hold(&upstream, call, permit.workload()).await;
+                Some(held.map_err(refuse)?)
+            }
+            None => None,
+        };
+        let grant = self.obtain_call(peer, permit, name, call, held).await?;
+        let refuse = |fault| self.refuse(grant.permit(), Why::Call(fault));
         // The rules and the upstreams are taken over one after the other: a permit is for one secret only.
         if upstream.settings().secret != *grant.secret() {
             return Err(refuse(Fault::CredentialUnavailable));
@@ -201,6 +209,7 @@ impl Access {
         let mut event = self.blank(Type::UpstreamIntent, Some(peer));
         super::record::describe(&mut event, &served.held.value);
         event.rule = Some(self.rule_ref(grant.permit()));
+        super::approve::approved(&mut event, grant);
         (event.latency, event.trace) = (Some(arrival.at.elapsed()), arrival.trace);
         let about = UpstreamRef {
             attempt: Some(attempt),
@@ -254,6 +263,7 @@ impl Access {
         (event.reason, event.outcome) = (Some(why.reason()), why.reason().outcome());
         (event.latency, event.trace) = (Some(arrival.at.elapsed()), arrival.trace);
         event.rule.clone_from(&rule);
+        super::approve::unapproved(&mut event, &why);
         event.upstream = Some(Box::new(about));
         let receipt = self.record(event, Some(peer)).await?;
         let rule = rule.as_ref().map(|rule: &RuleRef| &rule.name);

@@ -4,7 +4,7 @@
 
 use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why};
 use crate::{
-    approval::{self, Grant},
+    approval::Grant,
     audit::event::{Event, Outcome, Resource, VaultRef},
     forward::{Answer, lease},
     peer::{Peer, Since},
@@ -38,7 +38,7 @@ impl Access {
     ) -> Result<Done, Refusal> {
         let permit = self.decide_forward(peer, call).await?;
         self.within_rate(&permit)?;
-        let grant = approval::obtain(permit);
+        let grant = self.obtain_forward(peer, permit, call).await?;
         let refuse = |why: Why| self.refuse(grant.permit(), why);
         let Some(forward) = &self.parts.forward else {
             return Err(refuse(Why::NotForwarded(crate::forward::Error::NoToken(None).into())));
@@ -89,6 +89,7 @@ impl Access {
         let mut event = self.blank(Type::VaultIntent, Some(peer));
         event.trace = arrival.trace;
         event.rule = Some(self.rule_ref(grant.permit()));
+        super::approve::approved(&mut event, grant);
         describe(&mut event, call, Some(subject));
         let (mut result, mode) = (event.clone(), event.clone());
         (result.kind, result.outcome, result.reason) =

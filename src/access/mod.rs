@@ -3,6 +3,7 @@
 //! Does not read requests or render answers (`api`), and does not know sockets (`listener`). Nothing that it returns was
 //! disclosed before its event was on disk: the receipt is in the answer.
 
+mod approve;
 mod call;
 mod forward;
 mod leases;
@@ -13,7 +14,7 @@ mod record;
 mod watch;
 
 use crate::{
-    approval::{self, Grant},
+    approval::{self, Approvals, Grant},
     audit::Audit,
     broker::Broker,
     forward::Forward,
@@ -41,6 +42,9 @@ pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
 pub use watch::{Cut, Push, Watch, Watched, Watching};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
+    approval::{
+        Ended as ApprovalEnded, Refusal as Unapproved, State as ApprovalState, Status as ApprovalStatus, Want,
+    },
     audit::event::{Outcome, Reason, Trace, Type},
     broker::{
         answer::Prefix,
@@ -100,6 +104,8 @@ pub struct Rules {
 pub struct Parts {
     /// Has the values.
     pub keeper: keeper::Keeper,
+    /// Asks persons.
+    pub approvals: Approvals,
     /// Has the upstreams.
     pub broker: Broker,
     /// Sends requests on; `None` where nothing can be.
@@ -224,6 +230,10 @@ impl Access {
             }
         })?;
         self.observe(Some(peer), unsent.rule(), unsent.reason(), Some(arrival.at.elapsed()));
+        if let Ok(Done::Acked(grant, value)) = &unsent.outcome {
+            // On record first: it may end an old value.
+            self.parts.keeper.acked(value.name(), grant.permit().workload(), value.generation());
+        }
         Ok(Answered { unsent, receipt })
     }
 
@@ -233,17 +243,24 @@ impl Access {
             Wish::Vault(call) => return self.forward(peer, call, arrival).await,
             Wish::Secret { name, act } => (name, act),
         };
-        let mut permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
+        let permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
-        let mut grant = approval::obtain(permit);
+        let mut grant = match act {
+            Act::Read(read) => self.obtain(peer, permit, read.wait).await?,
+            // It gives nothing, and so needs nobody's yes.
+            Act::Ack(_) => approval::waive(permit),
+        };
         let mut waited = Ok(());
         if let Act::Read(Read { wait, since, .. }) = act
             && let Some(limit) = wait.or_else(|| self.parts.keeper.patience(&grant))
         {
             waited = self.await_newer(&grant, since.as_deref(), limit).await;
             // The rules may have changed meanwhile, and the peer.
-            permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
-            grant = approval::obtain(permit);
+            let permit = self.decide(peer, name.as_ref(), Since::Waited).await?;
+            grant = match grant.again(permit) {
+                Ok(grant) => grant,
+                Err(permit) => self.obtain(peer, permit, None).await?,
+            };
         }
         match (waited.and_then(|()| self.parts.keeper.fetch(&grant)), act) {
             (Ok(served), Act::Read(read)) => self.give(grant, served, read),

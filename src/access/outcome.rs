@@ -4,7 +4,7 @@
 
 use super::{Access, Arrival, Held, Reason, Served, Value, Wish};
 use crate::{
-    approval::Grant,
+    approval::{self, Grant},
     audit::{self, Receipt, event::RuleRef},
     broker::{fault::Fault, upstream::reply::ReplyBody},
     forward, keeper,
@@ -65,6 +65,9 @@ pub enum Why {
     /// A request was not sent on, or its answer may not come back.
     #[error("there is no answer of Vault")]
     NotForwarded(#[source] Box<forward::Error>),
+    /// A person must say yes first.
+    #[error(transparent)]
+    Unapproved(Box<approval::Refusal>),
     /// What it would have changed could not be put on record before.
     #[error("the intent is not on record")]
     Unrecorded(#[source] Unaudited),
@@ -241,6 +244,7 @@ impl Why {
                 forward::Error::Child(_) => Reason::TokenTerms,
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
+            Self::Unapproved(refusal) => super::approve::reason_of(refusal),
             Self::Unrecorded(_) => Reason::AuditUnavailable,
         }
     }

@@ -4,7 +4,9 @@
 
 use super::{
     Access, Arrival, Done, Outcome, Reason, Refusal, Seen, TurnedAway, Type, Unaudited, Value, Why, Wish,
-    forward, outcome::Unsent,
+    approve::{approved, unapproved},
+    forward,
+    outcome::Unsent,
 };
 use crate::{
     audit::{
@@ -159,6 +161,7 @@ impl Access {
                     event.kind = Type::SecretStaleServed;
                 }
                 event.rule = Some(self.rule_ref(grant.permit()));
+                approved(&mut event, grant);
                 event.cache = Some(Cache { hit: served.held.confirmed <= arrival.at, age: served.age });
                 describe(&mut event, &served.held.value);
             }
@@ -169,6 +172,7 @@ impl Access {
             }
             Ok(Done::Forwarded(grant, answer)) => {
                 event.rule = Some(self.rule_ref(grant.permit()));
+                approved(&mut event, grant);
                 if let Wish::Vault(call) = wish {
                     forward::answered(&mut event, call, grant, answer);
                 }
@@ -183,6 +187,7 @@ impl Access {
                 event.reason = Some(refusal.why.reason());
                 event.outcome = refusal.why.reason().outcome();
                 event.rule.clone_from(&refusal.rule);
+                unapproved(&mut event, &refusal.why);
             }
         }
         event

@@ -2,11 +2,11 @@
 //!
 //! Public text only: what failed inside goes to the log and the audit, not to the socket.
 
-use super::{Content, upstream, value};
+use super::{Content, approval, upstream, value};
 use crate::{
     access::{
         Act, Answer, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason,
-        TurnedAway, Unaudited, Why, Wish,
+        TurnedAway, Unaudited, Want, Why, Wish,
     },
     clock,
     name::{RuleName, SecretName, WorkloadName},
@@ -74,7 +74,12 @@ fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::RateLimited | Reason::Connections | Reason::TooManyProcesses => StatusCode::TOO_MANY_REQUESTS,
+        Reason::RateLimited
+        | Reason::Connections
+        | Reason::TooManyProcesses
+        | Reason::Approval(Want::Crowded) => StatusCode::TOO_MANY_REQUESTS,
+        // Not 202, which clients of other APIs take for success: the native routes say that themselves.
+        Reason::Approval(Want::Pending) => StatusCode::CONFLICT,
         Reason::Upstream(fault) => upstream::status(fault),
         Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense | Reason::OwnToken => StatusCode::BAD_GATEWAY,
@@ -107,7 +112,7 @@ fn not_forwarded(reason: Reason) -> &'static str {
 }
 
 /// What a client reads about a value that there is not.
-fn no_value(reason: Reason) -> &'static str {
+pub(super) fn no_value(reason: Reason) -> &'static str {
     match reason {
         Reason::LevelNotReached => {
             "this is a token for each process, and level user names none; ask for level process"
@@ -134,7 +139,10 @@ fn no_value(reason: Reason) -> &'static str {
 pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response<Content> {
     let done = match answered.outcome() {
         Ok(done) => done,
-        Err(refusal) => return refused(workload, &refusal.why, Some(answered.receipt().id().to_string())),
+        Err(refusal) => {
+            let id = Some(answered.receipt().id().to_string());
+            return approval::native(answered.wish(), refused(workload, &refusal.why, id));
+        }
     };
     match done {
         Done::Listed(secrets) => json(&List { secrets: secrets.iter().map(line).collect() }),
@@ -186,6 +194,7 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             error @ NotForwarded::Child(_) => (format!("{error}; it has been revoked"), None),
             error => (not_forwarded(why.reason()).to_owned(), Some(error.retry_after())),
         },
+        Why::Unapproved(none) => return approval::unapproved(none, status(why.reason()), why.reason(), id),
         Why::Unrecorded(unaudited) => (NOT_ON_RECORD.to_owned(), Some(unaudited.retry_after)),
         Why::Denied(denial @ (Denial::Ambiguous | Denial::Terms(_))) => (denial.to_string(), None),
         Why::Denied(Denial::NoRule | Denial::Never) => {
@@ -352,7 +361,7 @@ fn tag(response: &mut Response<Content>, held: &Held) {
     }
 }
 
-fn error(
+pub(super) fn error(
     status: StatusCode,
     reason: Reason,
     text: &str,
@@ -370,7 +379,7 @@ fn error(
     response
 }
 
-fn json(body: &impl Serialize) -> Response<Content> {
+pub(super) fn json(body: &impl Serialize) -> Response<Content> {
     // These shapes cannot fail to serialise.
     let bytes = serde_json::to_vec(body).unwrap_or_default();
     plain_response(StatusCode::OK, bytes.into(), JSON)

@@ -3,6 +3,7 @@
 //! Does not decide: `access` does.
 
 mod answer;
+mod approval;
 mod content;
 mod native;
 mod request;
@@ -79,6 +80,19 @@ pub async fn serve(
             Ok((rules, required, bridge)) => {
                 access.observe_other(peer, None);
                 answer::whoami(peer, &rules, required, bridge).into()
+            }
+            Err(why) => {
+                access.observe_other(peer, Some(why.reason()));
+                if why.is_silent() {
+                    return Err(Silence);
+                }
+                answer::refused(peer.workload(), &why, None).into()
+            }
+        },
+        Ok(Asked::Approval(id)) => match access.approval_of(peer, &id).await {
+            Ok(status) => {
+                access.observe_other(peer, status.is_none().then_some(Reason::NoRule));
+                approval::shown(peer.workload(), status.as_ref()).into()
             }
             Err(why) => {
                 access.observe_other(peer, Some(why.reason()));

@@ -29,6 +29,8 @@ pub(super) enum Asked {
     Watch(Watch),
     /// What we see of the peer; discloses nothing else.
     WhoAmI,
+    /// How a request for a person's yes stands; discloses nothing of others.
+    Approval(String),
     /// A nonce for this connection; discloses nothing.
     Challenge,
 }
@@ -63,6 +65,11 @@ where
             Ok(Asked::Challenge)
         }
         Route::Challenge => Err(Bad::Method("GET")),
+        Route::Approval(id) => {
+            reads(&head.method)?;
+            request::no_query(&head.uri)?;
+            Ok(Asked::Approval(id))
+        }
         Route::Secret(name) => {
             reads(&head.method)?;
             let read = request::read(&head.uri, &head.headers)?;

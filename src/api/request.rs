@@ -29,6 +29,8 @@ pub(super) enum Route {
     WhoAmI,
     /// `/challenge`
     Challenge,
+    /// `/approvals/ID`
+    Approval(String),
 }
 
 /// Which route the path is.
@@ -50,6 +52,7 @@ pub(super) fn route(uri: &Uri) -> Result<Route, Bad> {
         (Some("watch"), None, ..) => Ok(Route::Watch),
         (Some("whoami"), None, ..) => Ok(Route::WhoAmI),
         (Some("challenge"), None, ..) => Ok(Route::Challenge),
+        (Some("approvals"), Some(id), None, _) if !id.is_empty() => Ok(Route::Approval(id.to_owned())),
         (Some("secrets"), Some(name), None, _) if !name.is_empty() => {
             Ok(Route::Secret(SecretName::new(name).ok()))
         }

@@ -94,6 +94,7 @@ fn read(meant: Meant, request: Request<Incoming>) -> Result<Call, Fault> {
         query: head.uri.query().map(str::to_owned),
         headers: head.headers,
         body: Some(body),
+        held: None,
         prefix: Prefix { host, path: meant.prefix },
         sent: Arc::default(),
     })

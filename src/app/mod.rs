@@ -3,6 +3,7 @@
 //! The only place where the parts meet: nothing is decided here. A task that ends before a stop was asked for ends the
 //! process, since half an agent is worse than none.
 
+mod approvals;
 mod checkpoints;
 mod handoff;
 mod kept;
@@ -25,6 +26,7 @@ use crate::{
     config::{Config, Loaded, watch::Watch},
     forward::Forward,
     peer::attestor::{self, Attestor},
+    rotation::system::outside::{Outside, Programs},
     sandbox::{Dumpable, Inside},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
     telemetry::{
@@ -66,6 +68,8 @@ pub struct Before {
     pub inside: Inside,
     /// Started outside of that; `None` where the config needs none.
     pub attestor: Option<attestor::Started>,
+    /// The same of the programs that rotations run.
+    pub programs: Programs,
     /// Where the process is.
     pub pod: Pod,
 }
@@ -126,11 +130,12 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
-        let Before { inside, attestor, pod } = before;
+        let Before { inside, attestor, programs, pod } = before;
         let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
-        let audit = open(&config.audit, pod, metrics.clone())?;
+        let place = approvals::place(&config.audit, &pod);
+        let audit = open(&config.audit, pod.clone(), metrics.clone())?;
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
@@ -139,21 +144,25 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder)?;
+        let broker = Broker::new().context("preparing the calls of upstreams")?;
+        // The rotations that begin now may call them.
+        broker.replace(&config.upstreams);
+        let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+        let outside = (outside, pod.uid.as_deref());
+        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
         let stopping = stop.token(Phase::Accept).clone();
         let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let broker = Broker::new().context("preparing the calls of upstreams")?;
-        let acts = (kept.keeper(), forward, broker);
+        let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
         let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
-        let mut agent = Self {
+        let agent = Self {
             path: path.to_owned(),
             config,
             log,
@@ -177,13 +186,17 @@ impl Agent {
             watch,
             clock: sight::Clock::new(),
         };
-        agent.note();
-        agent.open_port(port, metrics);
-        if !agent.handoff.is_taking() {
-            agent.start_sinks();
+        Ok(agent.begin(port, metrics))
+    }
+
+    fn begin(mut self, port: Port, metrics: Metrics) -> Self {
+        self.note();
+        self.open_port(port, metrics);
+        if !self.handoff.is_taking() {
+            self.start_sinks();
         }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
-        Ok(agent)
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %self.config.revision, "claviger runs");
+        self
     }
 
     /// Nothing more comes from earlier agents.
@@ -300,6 +313,7 @@ impl Agent {
         tokio::join!(requests, revocation);
         self.unfinished.close();
         // The last reporters: what they sent is on its way to the recorder.
+        self.workloads.approvals().close();
         drop((self.kept, self.rotations));
         let audit = async {
             self.unfinished.wait().await;

@@ -2,17 +2,20 @@
 //!
 //! A task of its own, so that a slow disk holds up neither a renewal nor a signal.
 
-use super::{rotations, sinks::Ear};
+use super::{approvals, rotations, sinks::Ear};
 use crate::{
+    approval::{Approvals, Place},
     audit::{
         Audit,
         event::{Event, Outcome, Reason, Resource, Type, VaultRef},
     },
-    clock, keeper,
+    clock,
+    forward::Identities,
+    keeper,
     name::{IdentityName, SecretName},
     policy::rule::AuditMode,
     telemetry::metrics::Metrics,
-    vault::session,
+    vault::{Vault, session},
 };
 use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -81,6 +84,19 @@ impl Recorder {
             }
         });
         facts
+    }
+
+    /// What asks persons, and reports here.
+    pub(super) fn approvals(&mut self, vault: &Vault, identities: Identities, place: Place) -> Approvals {
+        let (facts, mut queue) = mpsc::unbounded_channel();
+        let (events, metrics) = (self.events.clone(), self.metrics.clone());
+        self.forwarding.spawn(async move {
+            while let Some(fact) = queue.recv().await {
+                approvals::count(&metrics, &fact);
+                let _ = events.send(approvals::event(fact));
+            }
+        });
+        Approvals::new(vault.clone(), identities, place, facts)
     }
 
     /// A channel for what happens to leases.

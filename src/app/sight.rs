@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     access::Access,
+    approval::Approvals,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Reason as Why, Type},
@@ -84,6 +85,7 @@ pub(super) struct Gauging {
     journal: Arc<audit::Stats>,
     sinks: Lags,
     rotations: Board,
+    approvals: Approvals,
 }
 
 impl Gauging {
@@ -103,6 +105,7 @@ impl Gauging {
             journal: audit.stats(),
             sinks,
             rotations,
+            approvals: workloads.approvals(),
         }
     }
 
@@ -140,6 +143,7 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
+            approvals: self.approvals.pending(),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),
             sink_lags: self.sinks.read(),

@@ -5,6 +5,7 @@
 use crate::{
     access::{Access, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
     api::Root,
+    approval::Approvals,
     audit::Audit,
     broker::Broker,
     config::{Config, Workload},
@@ -44,7 +45,7 @@ struct Serving {
 
 impl Workloads {
     pub(super) fn new(
-        (keeper, forward, broker): (Keeper, Forward, Broker),
+        (keeper, forward, broker, approvals): (Keeper, Forward, Broker, Approvals),
         attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,
@@ -55,7 +56,8 @@ impl Workloads {
         let observe = Arc::new(Counting(metrics));
         let forward = Some(forward);
         let stopping = stop.clone();
-        let parts = Parts { keeper, forward, broker, attestor, audit, observe, unfinished, stopping };
+        let parts =
+            Parts { keeper, forward, approvals, broker, attestor, audit, observe, unfinished, stopping };
         Self {
             parts,
             stop,
@@ -67,7 +69,8 @@ impl Workloads {
 
     /// Binds every socket of `config`.
     pub(super) fn bind(&mut self, config: &Config) -> anyhow::Result<()> {
-        self.parts.broker.replace(&config.upstreams);
+        self.take_over_shared(config);
+        self.listeners.spawn(self.parts.approvals.clone().run(self.stop.clone()));
         for workload in &config.workloads {
             let name = &workload.listener.workload;
             let access = Arc::new(Access::new(name.clone(), rules(workload), self.parts.clone()));
@@ -96,13 +99,24 @@ impl Workloads {
 
     /// Takes over the rules, peers and limits of a changed config; sockets stay as they are.
     pub(super) fn take_over(&self, config: &Config) {
-        self.parts.broker.replace(&config.upstreams);
+        self.take_over_shared(config);
         for workload in &config.workloads {
             if let Some(serving) = self.serving.get(&workload.listener.workload) {
                 serving.access.replace(rules(workload));
                 serving.limits.store(Arc::new(workload.listener.limits));
             }
         }
+    }
+
+    fn take_over_shared(&self, config: &Config) {
+        self.parts.broker.replace(&config.upstreams);
+        let secrets = config.secrets.iter().map(|secret| (secret.name.clone(), secret.identity.clone()));
+        self.parts.approvals.replace(&config.approvals, secrets);
+    }
+
+    /// What asks persons.
+    pub(super) fn approvals(&self) -> Approvals {
+        self.parts.approvals.clone()
     }
 
     /// Closes connections to upstreams that have waited too long.

@@ -4,6 +4,7 @@
 //! Pure. Does not decide what an event says. Lines never pass [`LONGEST`]: long texts are cut, and the line says so.
 
 use super::{
+    approved::write_approval,
     chain::Chain,
     event::{
         Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
@@ -87,6 +88,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         trace,
         rotation,
         usage,
+        approval,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -94,12 +96,10 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("actor", actor.as_ref(), write_actor);
     pen.object("agent", agent.as_ref(), |pen, facts| write_agent(pen, facts, *kind));
     pen.object("agg", agg.as_ref(), write_agg);
+    pen.object("approval", approval.as_deref(), write_approval);
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
-    pen.object("chain", Some(frame.chain), |pen, chain| {
-        pen.hex("prev", "", &chain.hash);
-        pen.quoted("uid", uid);
-    });
+    pen.object("chain", Some(frame.chain), write_chain);
     pen.quoted("id", format_args!("{uid}-{seq:020}"));
     pen.text("identity", identity.as_ref().map(|name| name.as_str()));
     pen.object("k8s", frame.pod, write_pod);
@@ -126,6 +126,11 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.text("workload", workload.as_ref().map(|name| name.as_str()));
     pen.close();
     pen.left_out
+}
+
+fn write_chain(pen: &mut Pen<'_>, chain: &Chain) {
+    pen.hex("prev", "", &chain.hash);
+    pen.quoted("uid", chain.last.chain);
 }
 
 /// OpenTelemetry's severity numbers: INFO, WARN, ERROR.

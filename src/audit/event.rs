@@ -3,7 +3,8 @@
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
 pub use super::{
-    call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason, rotated::RotationRef, sink::SinkRef,
+    approved::ApprovalRef, call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason,
+    rotated::RotationRef, sink::SinkRef,
 };
 
 use crate::{
@@ -60,6 +61,8 @@ pub struct Event {
     pub rotation: Option<Box<RotationRef>>,
     /// A part of the ledger of use.
     pub usage: Option<Box<usage::Part>>,
+    /// Which person's yes it is about, or was done by.
+    pub approval: Option<Box<ApprovalRef>>,
 }
 
 impl Event {
@@ -87,6 +90,7 @@ impl Event {
             trace: None,
             rotation: None,
             usage: None,
+            approval: None,
         }
     }
 

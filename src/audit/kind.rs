@@ -48,6 +48,11 @@ pub enum Type {
     RotationFailed,
     RotationOrphaned,
     UsageSnapshot,
+    ApprovalRequested,
+    ApprovalGranted,
+    ApprovalRefused,
+    ApprovalExpired,
+    ApprovalUsed,
 }
 
 impl Type {
@@ -98,6 +103,11 @@ impl Type {
             Self::RotationFailed => "rotation.failed.v1",
             Self::RotationOrphaned => "rotation.orphaned.v1",
             Self::UsageSnapshot => "usage.snapshot.v1",
+            Self::ApprovalRequested => "approval.requested.v1",
+            Self::ApprovalGranted => "approval.granted.v1",
+            Self::ApprovalRefused => "approval.refused.v1",
+            Self::ApprovalExpired => "approval.expired.v1",
+            Self::ApprovalUsed => "approval.used.v1",
         }
     }
 }

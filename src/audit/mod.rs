@@ -2,6 +2,7 @@
 //!
 //! Does not render answers, and never holds a secret. One thread owns the journal; a request only waits for it.
 
+mod approved;
 mod canonical;
 mod chain;
 pub mod checkpoint;

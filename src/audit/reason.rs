@@ -4,6 +4,7 @@
 
 use super::event::Outcome;
 use crate::{
+    approval::Want,
     broker::fault::Fault,
     peer::{Cause, program::Refusal},
     policy::Denial,
@@ -153,12 +154,16 @@ pub enum Reason {
     Conflict,
     /// What Vault was told to do was not done.
     NotDone,
+    /// Workloads have not said that they use the new value.
+    Unacked,
     /// Our clock and Vault's differ too much for a slot to be told.
     ClockSkew,
     /// The journal of a rotation cannot be gone on with.
     RotationJournal,
     /// The target refused every value of a rotation.
     Refused,
+    /// The system whose credential is rotated did not answer, or not what was expected.
+    TargetAway,
     /// Nobody ran a slot in its time.
     Missed,
     /// A slot fell into a blackout.
@@ -167,6 +172,8 @@ pub enum Reason {
     MinInterval,
     /// A slot came too soon after another of its group.
     Group,
+    /// A person must say yes first.
+    Approval(Want),
     /// A call of another API was not made, or did not end well.
     Upstream(Fault),
     /// Something of ours is broken.
@@ -249,13 +256,16 @@ impl Reason {
             Self::JournalMissing => "journal_missing",
             Self::Conflict => "conflict",
             Self::NotDone => "not_done",
+            Self::Unacked => "unacked",
             Self::ClockSkew => "clock_skew",
             Self::RotationJournal => "rotation_journal",
             Self::Refused => "refused",
+            Self::TargetAway => "target_away",
             Self::Missed => "missed",
             Self::Blackout => "blackout",
             Self::MinInterval => "min_interval",
             Self::Group => "group",
+            Self::Approval(want) => want.word(),
             Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }
@@ -305,7 +315,8 @@ impl Reason {
             | Self::PolicyReload
             | Self::Connections
             | Self::TooManyProcesses
-            | Self::RateLimited => Outcome::Deny,
+            | Self::RateLimited
+            | Self::Approval(_) => Outcome::Deny,
             _ => Outcome::Error,
         }
     }

@@ -7,6 +7,7 @@ use super::{
     answer::{self, Prefix},
     buffers::Room,
     fault::Fault,
+    held::{Held, declared, whole},
     inject::{self, Slot, material::Material},
     request,
     scrub::{Hits, Scrubber},
@@ -19,10 +20,8 @@ use super::{
 use crate::{keeper::value::Value, name::WorkloadName};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
 use std::{fmt, sync::Arc};
-use tokio::time::timeout;
 
 /// What a client asks of an upstream, its form checked.
 pub struct Call {
@@ -36,6 +35,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// What comes behind the head; taken by the first attempt.
     pub body: Option<Incoming>,
+    /// The same, if it was read before it is known whether it is sent.
+    pub held: Option<Held>,
     /// How the client spells the upstream's root.
     pub prefix: Prefix,
     /// What went of the body.
@@ -115,10 +116,7 @@ impl Broker {
                 PathAndQuery::try_from(format!("{path}{query}")).map_err(|_| Fault::BadTarget)?
             }
         };
-        let declared = call
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let declared = declared(call);
         if declared.is_some_and(|declared| declared > *max_request) {
             return Err(Fault::TooLarge);
         }
@@ -130,6 +128,9 @@ impl Broker {
             let room = self.buffers.take(workload, room).ok_or(Fault::BuffersFull)?;
             let whole = with_key(slot, &material, call, body, timeouts.idle).await?;
             (Outgoing::whole(whole), Some(room))
+        } else if let Some(Held { bytes, room }) = call.held.take() {
+            call.sent.count(&bytes);
+            (Outgoing::whole(bytes), Some(room))
         } else {
             let sent = Arc::clone(&call.sent);
             let stream = |body| Outgoing::Stream { body, sent, left: *max_request };
@@ -148,7 +149,7 @@ impl Broker {
 async fn with_key(
     slot: &Slot,
     material: &Material,
-    call: &Call,
+    call: &mut Call,
     body: Option<Incoming>,
     limit: std::time::Duration,
 ) -> Result<Bytes, Fault> {
@@ -157,13 +158,10 @@ async fn with_key(
         _ => "application/json",
     };
     inject::body::check_type(&call.headers, media)?;
-    let body = match body {
-        None => Bytes::new(),
-        Some(body) => match timeout(limit, Limited::new(body, inject::body::LARGEST).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(Fault::TooLarge),
-            _ => return Err(Fault::BadBody),
-        },
+    let body = match (call.held.take(), body) {
+        (Some(held), _) => held.bytes,
+        (None, None) => Bytes::new(),
+        (None, Some(body)) => whole(body, limit).await?,
     };
     call.sent.count(&body);
     match slot {

@@ -228,7 +228,8 @@ impl Reply {
         let said = said(&body);
         match status {
             StatusCode::FORBIDDEN => Error::Refused { said },
-            StatusCode::SERVICE_UNAVAILABLE => Error::NotReady { said, retry_after },
+            // 202: a person must say yes first.
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::ACCEPTED => Error::NotReady { said, retry_after },
             StatusCode::TOO_MANY_REQUESTS => Error::TooMany { said, retry_after },
             status => Error::Answered { status, said },
         }

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about secrets. With `main.rs`, the only code that reads environment variables.
 
+mod approvals;
 mod attestor;
 mod audit;
 mod bridge;
@@ -14,6 +15,7 @@ mod probe;
 mod reading;
 mod rotation;
 mod run;
+mod runner;
 mod terminal;
 mod version;
 mod watch;
@@ -66,9 +68,14 @@ enum Command {
     Probe(probe::Args),
     Audit(audit::Args),
     Rotation(rotation::Args),
+    Approvals(approvals::ListArgs),
+    Approve(approvals::ApproveArgs),
+    Refuse(approvals::RefuseArgs),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
+    #[command(hide = true)]
+    Runner(runner::Args),
 }
 
 /// Which socket a client command speaks to.
@@ -118,8 +125,12 @@ impl Command {
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
             Self::Rotation(args) => rotation::run(&args),
+            Self::Approvals(args) => approvals::list(&args),
+            Self::Approve(args) => approvals::approve(&args),
+            Self::Refuse(args) => approvals::refuse(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
+            Self::Runner(args) => runner::run(&args),
         }
     }
 }
@@ -202,6 +213,8 @@ mod tests {
         check("claviger watch stripe --signal HUP", Exit::Usage);
         check("claviger watch stripe --pid-file p", Exit::Usage);
         check("claviger watch stripe --signal HUP --pid-file p -- true", Exit::Usage);
+        check("claviger approve 6a1f3c20-9b1e42aa10f3", Exit::Usage);
+        check("claviger refuse x --reason y", Exit::Usage);
         check("claviger bridge --token-file t --listen 0.0.0.0:8200 -- true", Exit::Usage);
     }
 

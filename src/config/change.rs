@@ -3,7 +3,7 @@
 //! Pure. Takes nothing over.
 
 use super::{Config, Workload};
-use crate::{audit::Journal, listener, peer::level::Level, policy, sandbox::Plan, vault::login};
+use crate::{audit::Journal, listener, peer::level::Level, policy, rotation, sandbox::Plan, vault::login};
 use std::{collections::BTreeMap, fmt};
 
 /// A change that may be taken over while running.
@@ -55,12 +55,13 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     // Taken apart, so that a new field cannot be forgotten.
     let Config {
         vault,
-        identities,
-        secrets,
-        upstreams,
+        identities: _,
+        secrets: _,
+        upstreams: _,
         workloads,
-        rotations,
-        local,
+        approvals,
+        rotations: _,
+        local: _,
         audit,
         health,
         sandbox,
@@ -70,15 +71,6 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     } = new;
     let mut changes = Changes::default();
     changes.live("vault", &old.vault, vault);
-    for (name, pair) in pairs(&old.identities, identities, |identity| identity.name.clone()) {
-        identity(&mut changes, &format!("identities.{name}"), pair);
-    }
-    for (name, (old, new)) in pairs(&old.secrets, secrets, |secret| secret.name.clone()) {
-        changes.live(format!("secrets.{name}"), &old, &new);
-    }
-    for (name, (old, new)) in pairs(&old.upstreams, upstreams, |upstream| upstream.name.clone()) {
-        changes.live(format!("upstreams.{name}"), &old, &new);
-    }
     for (name, pair) in pairs(&old.workloads, workloads, |workload| workload.listener.workload.clone()) {
         if let (false, (_, Some(new))) = (old.needs_attestor(), pair)
             && new.peer.level >= Level::Container
@@ -88,12 +80,8 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         }
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
-    for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
-        changes.live(format!("rotations.{name}"), &old, &new);
-    }
-    for (name, (old, new)) in pairs(&old.local, local, |rotation| rotation.name.clone()) {
-        changes.live(format!("rotations.{name}"), &old, &new);
-    }
+    named(&mut changes, "approvals", (&old.approvals, approvals), |approval| approval.name.clone());
+    by_name(&mut changes, old, new);
     journal(&mut changes, &old.audit.journal, &audit.journal);
     changes.live("audit.mode", &old.audit.mode, &audit.mode);
     changes.live("audit.sinks", &old.audit.sinks, &audit.sinks);
@@ -117,6 +105,40 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         Ok(Live { keys: changes.live })
     } else {
         Err(NeedsRestart { keys: changes.restart })
+    }
+}
+
+/// What has names of its own, and may change while it runs.
+fn by_name(changes: &mut Changes, old: &Config, new: &Config) {
+    for (name, pair) in pairs(&old.identities, &new.identities, |identity| identity.name.clone()) {
+        identity(changes, &format!("identities.{name}"), pair);
+    }
+    named(changes, "secrets", (&old.secrets, &new.secrets), |secret| secret.name.clone());
+    named(changes, "upstreams", (&old.upstreams, &new.upstreams), |upstream| upstream.name.clone());
+    for (name, (old, new)) in pairs(&old.rotations, &new.rotations, |rotation| rotation.name.clone()) {
+        changes.live(format!("rotations.{name}"), &old, &new);
+        let program = |rotation: Option<&rotation::Settings>| {
+            rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+        };
+        if program(new).is_some() && program(old) != program(new) {
+            // Its runner is started before the agent gives up starting anything.
+            changes.restart.push(format!("rotations.{name}.driver"));
+        }
+    }
+    for (name, (old, new)) in pairs(&old.local, &new.local, |rotation| rotation.name.clone()) {
+        changes.live(format!("rotations.{name}"), &old, &new);
+    }
+}
+
+/// What may come, change and go while running.
+fn named<N: Ord + fmt::Display, T: PartialEq>(
+    changes: &mut Changes,
+    section: &str,
+    (old, new): (&[T], &[T]),
+    name: impl Fn(&T) -> N,
+) {
+    for (name, (old, new)) in pairs(old, new, name) {
+        changes.live(format!("{section}.{name}"), &old, &new);
     }
 }
 

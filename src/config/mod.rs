@@ -19,7 +19,7 @@ pub use environment::Environment;
 pub use problem::{Problem, Rejected};
 
 use crate::{
-    audit, broker, crypto, keeper, listener,
+    approval, audit, broker, crypto, keeper, listener,
     name::UpstreamName,
     peer,
     policy::{self, rule::AuditMode},
@@ -45,6 +45,8 @@ pub struct Config {
     pub upstreams: Vec<broker::Settings>,
     /// `workloads`, by name.
     pub workloads: Vec<Workload>,
+    /// `approvals`, by name.
+    pub approvals: Vec<approval::Settings>,
     /// `rotations`, by name.
     pub rotations: Vec<rotation::Settings>,
     /// Those of `rotations` that each replica does for itself, by name.

@@ -43,6 +43,7 @@ fn environment() -> Environment {
         container: Support::Given,
         dumpable: false,
         source: "urn:claviger:test".to_owned(),
+        programs: |_| true,
     }
 }
 
@@ -188,7 +189,7 @@ workloads:
     rules:
     - {name: charges, upstream: stripe-api, methods: [POST], paths: ["v1/charges", "v1/charges/+/refunds"]}
 approvals:
-  two-people: {kind: signed, quorum: 2, approvers: {lead: {entity_id: a}, on-call: {entity_id: b}, owner: {ssh_key: c}}, store: {mount: kv, path: approvals}}
+  two-people: {kind: signed, quorum: 2, approvers: {lead: {entity_id: a}, on-call: {entity_id: b}, owner: {ssh_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq}}, store: {mount: kv, path: approvals}}
 rotations:
   webhook-key: {identity: rotator, kind: generate, path: secret/payments/webhook, field: key, length: 40,
                 schedule: {cron: "0 3 * * SUN", tz: America/New_York, window: 2h}, grace: 24h, journal: {mount: kv, path: rotation}}
@@ -201,13 +202,92 @@ log: {level: info, format: json}
 "#;
 
 #[test]
-fn of_the_designs_example_only_what_is_not_built_is_refused() {
+fn the_designs_example_is_accepted() {
+    check(EXAMPLE, &[]);
+}
+
+#[test]
+fn an_approval_says_who_may_say_yes_and_where() {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq";
+    const STORE: &str = "store: {mount: kv, path: approvals}";
+    let one = |rest: &str| format!("approvals: {{two: {{kind: signed, {STORE}, {rest}}}}}\n");
+    let at = |key: &str, text: &str| format!("approvals.two{key}: line 1: {text}");
+    for (rest, expected) in [
+        (
+            format!("quorum: 2, approvers: {{a: {{entity_id: e-1}}, b: {{ssh_key: {KEY}}}}}, observe: true"),
+            vec![],
+        ),
+        (
+            "approvers: {a: {entity_id: e}}, quorum: 2".to_owned(),
+            vec![at(
+                "",
+                "a quorum of 2, and approvers who may say yes: 1; name more approvers, or write a smaller quorum",
+            )],
+        ),
+        (
+            "approvers: {a: {entity_id: e}}, exclude: [e]".to_owned(),
+            vec![at(
+                "",
+                "a quorum of 1, and approvers who may say yes: 0; name more approvers, or write a smaller quorum",
+            )],
+        ),
+        (
+            "approvers: {}".to_owned(),
+            vec![at(".approvers", "nobody; name at least one: {lead: {entity_id: …}}")],
+        ),
+        (
+            "approvers: {a: {}}".to_owned(),
+            vec![at(".approvers.a", "not one of entity_id and ssh_key; write one of the two")],
+        ),
+        (
+            "approvers: {a: {entity_id: a/b}}".to_owned(),
+            vec![at(
+                ".approvers.a.entity_id",
+                "no id of an entity; write what `vault token lookup` calls entity_id",
+            )],
+        ),
+        (
+            "approvers: {a: {ssh_key: ssh-rsa AAAA}}".to_owned(),
+            vec![at(
+                ".approvers.a.ssh_key",
+                "no SSH key that is read here; write a line of a .pub file of type ssh-ed25519",
+            )],
+        ),
+        (
+            format!("approvers: {{a: {{ssh_key: {KEY}, public_key: x}}}}"),
+            vec![
+                at(
+                    ".approvers.a.public_key",
+                    "no Ed25519 key; write the public_key that `vault read transit/keys/approver-…` shows for the newest version",
+                ),
+                at(
+                    ".approvers.a.public_key",
+                    "public_key beside ssh_key; remove it: it is for keys in Vault's transit engine",
+                ),
+            ],
+        ),
+        (
+            "approvers: {a: {entity_id: e}, b: {entity_id: e}}".to_owned(),
+            vec![at(".approvers.b", "one person under two names; remove one: nobody says yes twice")],
+        ),
+        (
+            format!("approvers: {{uses: {{ssh_key: {KEY}}}}}"),
+            vec![at(
+                ".approvers.uses",
+                "the name uses, which the store has for something else; write another",
+            )],
+        ),
+        (
+            "approvers: {a: {entity_id: e}}, hold: 1h".to_owned(),
+            vec![at(".hold", "1h is out of range; write 0s to 5m")],
+        ),
+    ] {
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&one(&rest), &expected);
+    }
     check(
-        EXAMPLE,
-        &[
-            "workloads.report-job.rules[2].approval: line 34: not built yet: approvals; remove it",
-            "approvals.two-people: line 41: not built yet: approvals; remove it",
-        ],
+        "approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n",
+        &["approvals.two: line 1: not built yet: approvals of kind control_group; remove it"],
     );
 }
 
@@ -1104,6 +1184,42 @@ fn the_rest_of_audit_is_refused_by_name() {
 }
 
 #[test]
+fn acks_are_awaited_of_a_number_of_consumers_and_not_for_ever() {
+    let rotation = "kind: generate, identity: reports, path: secret/a, field: key, grace: 1h, \
+                    journal: {mount: kv, path: rotation}, schedule: {every: 24h}";
+    for (keys, expected) in [
+        ("revoke_when: both, consumers: 3", None),
+        ("revoke_when: acked, consumers: 3, max_grace: 2h", None),
+        (
+            "revoke_when: both",
+            Some(".revoke_when: line 1: acks are awaited, but not of how many; write consumers: N"),
+        ),
+        (
+            "consumers: 3",
+            Some(
+                ": line 1: acks are counted, and nothing waits for them; write revoke_when: acked or both, or remove consumers and max_grace",
+            ),
+        ),
+        (
+            "revoke_when: both, consumers: 3, max_grace: 1h",
+            Some(
+                ": line 1: a max_grace that is not longer than the grace; write a longer max_grace, or a grace where there is none",
+            ),
+        ),
+        (
+            "revoke_when: both, consumers: 3, max_grace: 24h",
+            Some(
+                ": line 1: a grace that may last beyond the next slot; write a max_grace that is shorter than the time between two slots",
+            ),
+        ),
+    ] {
+        let expected: Vec<String> = expected.iter().map(|text| format!("rotations.r{text}")).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&format!("rotations: {{r: {{{rotation}, {keys}}}}}\n"), &expected);
+    }
+}
+
+#[test]
 fn what_each_replica_does_for_itself_needs_no_journal() {
     let secrets = "secrets: {db: {kind: lease, path: database/creds/db}, key: {kind: kv, path: secret/key}}\n\
                    workloads: {job: {socket: {path: /run/claviger/job.sock}, peer: {uid: 7}, rules: [{name: a, secrets: [db, key]}]}}\n";
@@ -1242,19 +1358,111 @@ fn a_rotation_says_what_and_when_and_slips_are_found() {
 }
 
 #[test]
+fn a_credential_of_another_system_says_whose_and_how() {
+    let all =
+        "identity: reports, path: secret/a, journal: {mount: kv, path: rotation}, schedule: {every: 6h}";
+    let upstream = "upstreams: {api: {url: https://api.example, inject: {secret: stripe, header: X-Key}}}\n\
+                    workloads: {job: {socket: {path: /s}, peer: {uid: 1}, rules: [{name: a, upstream: api, methods: [GET], paths: [\"a\"]}]}}\n";
+    let exec = "driver: {exec: {command: [/bin/set, --host, db]}}";
+    let http = "driver: {http: {upstream: api, set: {method: PUT, path: \"/u/{user}\", body: {p: \"{value}\"}}, \
+                test: {path: /me, headers: {Authorization: \"Basic {basic}\"}, expect: [200], refused: [401]}}}";
+    let vault = "driver: {vault: {set: {path: \"auth/userpass/users/{user}/password\", data: {password: \"{value}\"}}, \
+                 test: {path: \"auth/userpass/login/{user}\", data: {password: \"{value}\"}}}}";
+    for driver in [exec, http, vault] {
+        check(
+            &format!(
+                "{upstream}rotations: {{r: {{kind: two-slot, users: [a, b], grace: 1h, {all}, {driver}}}}}\n"
+            ),
+            &[],
+        );
+        check(
+            &format!(
+                "{upstream}rotations: {{r: {{kind: single, user: a, hold_max: 1s, {all}, {driver}}}}}\n"
+            ),
+            &[],
+        );
+    }
+    for (rotation, expected) in [
+        (
+            format!("kind: two-slot, users: [a, a], {exec}"),
+            ".users: line 3: not two different users; write the two that take turns, as in [orders_a, orders_b]",
+        ),
+        (
+            format!("kind: single, user: a, grace: 1h, {exec}"),
+            ".grace: line 3: a grace of the one password of one user: the old one ends with the new one; remove it, or use kind: two-slot with two users",
+        ),
+        (
+            format!("kind: single, user: a, field: username, {exec}"),
+            ": line 3: one field for the user and the value; write another field or user_field",
+        ),
+        (
+            "kind: single, user: a, driver: {}".to_owned(),
+            ".driver: line 3: not one driver; write one of exec, http and vault",
+        ),
+        (
+            "kind: single, user: a, driver: {exec: {command: [set]}}".to_owned(),
+            ".driver.exec.command: line 3: not an absolute path to a program; write /PATH/TO/PROGRAM first, then its arguments",
+        ),
+        (
+            "kind: single, user: a, driver: {exec: {command: [/bin/set], timeout: 10100ms}}".to_owned(),
+            ".driver.exec.timeout: line 3: 10.1s is out of range; write 100ms to 10s",
+        ),
+        (
+            "kind: single, user: a, holder_ttl: 9s, driver: {exec: {command: [/bin/set], timeout: 4s}}"
+                .to_owned(),
+            ".driver.exec.timeout: line 3: a program that may run for more than a third of holder_ttl; write a longer holder_ttl",
+        ),
+        (
+            format!("kind: single, user: a, {}", http.replace("/u/{user}", "/u/{value}")),
+            ".driver.http.set.path: line 3: a value in a path, where logs have it; put it into the body or a header",
+        ),
+        (
+            format!("kind: single, user: a, {}", http.replace("{basic}", "{pass}")),
+            ".driver.http.test.headers.Authorization: line 3: a place of another name; write {user}, {value}, {id}, {rotation} or {basic}",
+        ),
+        (
+            format!("kind: single, user: a, {}", http.replace("[401]", "[200]")),
+            ".driver.http.test: line 3: a status that is both expected and a refusal; write each in one of expect and refused",
+        ),
+        (
+            format!("kind: single, user: a, {}", vault.replace("{value}", "{value")),
+            ".driver.vault.set.data: line 3: a { without a }; write {user}, {value}, {id}, {rotation} or {basic}",
+        ),
+        (
+            format!("kind: single, user: a, quarantine: 1h, {exec}"),
+            ".quarantine: line 3: not built yet: quarantine; remove it",
+        ),
+    ] {
+        let mut expected = vec![format!("rotations.r{expected}")];
+        if rotation.contains("{value\"") {
+            expected.push(expected[0].replace(".set.", ".test."));
+        }
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&format!("{upstream}rotations: {{r: {{{rotation}, {all}}}}}\n"), &expected);
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_refused() {
+    let text = "rotations: {r: {kind: single, user: a, identity: reports, path: secret/a, journal: {mount: kv, path: r}, \
+                schedule: {every: 6h}, driver: {exec: {command: [/no/such/program]}}}}\n";
+    let without = Environment { programs: |_| false, ..environment() };
+    let rejected = parse(&document(text), &without).unwrap_err().to_string();
+    assert!(rejected.contains("no program that can be executed is at /no/such/program"), "{rejected}");
+}
+
+#[test]
 fn what_is_not_built_is_read_all_the_same() {
     check(
-        "approvals: {two: {kind: signed, approvers: {lead: {entity: x}}}}\n\
-         rotations: {k: {kind: single, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+        "approvals: {two: {kind: webhook, url: x}}\n\
+         rotations: {k: {kind: issue, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
-            "approvals.two: line 1: not built yet: approvals; remove it",
+            "approvals.two: line 1: not built yet: approvals of kind webhook; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
-            "approvals.two.approvers.lead.entity: line 1: unknown key \"entity\"; known here: entity_id, ssh_key",
             "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
-            "rotations.k.revoke_when: line 2: not built yet: revoke_when: acked and both; remove it",
             "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
-            "rotations.k: line 2: not built yet: rotations of kind single; remove it",
+            "rotations.k: line 2: not built yet: rotations of kind issue; remove it",
         ],
     );
 }

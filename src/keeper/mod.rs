@@ -4,12 +4,14 @@
 
 pub mod task;
 pub mod value;
+mod acks;
 pub mod again;
 mod certificate;
 mod doubt;
 mod error;
 pub mod fact;
 mod fingerprint;
+mod hold;
 mod kept;
 pub mod kv;
 mod lease;
@@ -150,6 +152,7 @@ pub struct Keeper {
     holdings: Arc<ArcSwap<BTreeMap<SecretName, Holding>>>,
     /// Counts how often they were replaced.
     replaced: Arc<watch::Sender<u64>>,
+    acks: acks::Acks,
 }
 
 /// How a secret is held.
@@ -167,13 +170,14 @@ pub struct Slot {
     shelf: watch::Receiver<Shelf>,
     nudge: mpsc::Sender<WorkloadName>,
     again: again::Again,
+    hold: hold::Hold,
 }
 
 impl Slot {
     /// A place that is written through `shelf` and hears of waiting workloads through `nudge`.
     #[must_use]
     pub fn new(shelf: watch::Receiver<Shelf>, nudge: mpsc::Sender<WorkloadName>) -> Self {
-        Self { shelf, nudge, again: again::Again::default() }
+        Self { shelf, nudge, again: again::Again::default(), hold: hold::Hold::default() }
     }
 
     /// What there is right now.
@@ -184,11 +188,10 @@ impl Slot {
 
     /// What is in hand; if nothing is, the task hears that `grant`'s workload waits.
     fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
-        let shelf = self.shelf.borrow();
-        shelf.served(Instant::now()).ok_or_else(|| {
+        self.served(Instant::now()).ok_or_else(|| {
             // A full channel holds a nudge already.
             let _ = self.nudge.try_send(grant.permit().workload().clone());
-            Error::NotReady { name: grant.secret().clone(), because: shelf.problem.clone() }
+            Error::NotReady { name: grant.secret().clone(), because: self.shelf.borrow().problem.clone() }
         })
     }
 }
@@ -267,6 +270,7 @@ impl Keeper {
     pub fn patience(&self, grant: &Grant) -> Option<Duration> {
         match self.holdings.load().get(grant.secret()) {
             Some(Holding::Own(own)) if own.slot(grant).is_err() => Some(own::PATIENCE),
+            Some(Holding::Shared(slot)) => slot.hold_limit(),
             _ => None,
         }
     }
@@ -287,16 +291,11 @@ impl Keeper {
             Holding::Shared(slot) => slot.clone(),
             Holding::Own(own) => own.demand(grant)?,
         };
-        let mut shelf = slot.shelf();
-        let newer = |shelf: &Shelf| {
-            shelf.served(Instant::now()).is_some_and(|served| Some(served.held.value.tag()) != since)
-        };
-        if !newer(&shelf.borrow()) {
+        if !slot.has_newer(since) {
             // Tells the task that somebody waits, if there is nothing at all.
             let _ = slot.fetch(grant);
         }
-        // The sender ends with its task: then what is in hand is all there will be.
-        let _ = tokio::time::timeout(limit, shelf.wait_for(|shelf| newer(shelf))).await;
+        slot.wait_newer(since, limit).await;
         slot.fetch(grant)
     }
 

@@ -241,6 +241,7 @@ mod tests {
             secrets: Vec::new(),
             audit: None,
             requests_per_second: None,
+            approval: None,
         };
         ForwardRule {
             rule,

@@ -11,7 +11,7 @@ pub mod upstream;
 pub mod wish;
 
 use crate::{
-    name::{RuleName, SecretName, WorkloadName},
+    name::{ApprovalName, RuleName, SecretName, WorkloadName},
     peer::{Peer, process::Process},
 };
 use forward::{ForwardRule, Forwarding, Target};
@@ -298,6 +298,12 @@ impl<T> Permit<T> {
         self.rule.audit.map_or(usual, |own| own.max(usual))
     }
 
+    /// Who must say yes before it is used.
+    #[must_use]
+    pub fn approval(&self) -> Option<&ApprovalName> {
+        self.rule.approval.as_ref()
+    }
+
     /// The rule's own rate, if it has one.
     #[must_use]
     pub fn requests_per_second(&self) -> Option<u32> {
@@ -315,6 +321,7 @@ mod tests {
             secrets: secrets.iter().map(|secret| SecretName::new(secret).unwrap()).collect(),
             audit: None,
             requests_per_second: None,
+            approval: None,
         }
     }
 

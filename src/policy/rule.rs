@@ -1,6 +1,6 @@
 //! One rule. Pure.
 
-use crate::name::{RuleName, SecretName};
+use crate::name::{ApprovalName, RuleName, SecretName};
 
 /// One rule of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Rule {
     pub audit: Option<AuditMode>,
     /// Its own rate, below the workload's.
     pub requests_per_second: Option<u32>,
+    /// Who must say yes before anything is given or done by it.
+    pub approval: Option<ApprovalName>,
 }
 
 /// When a read may be answered, from weakest to strongest.

@@ -246,6 +246,7 @@ mod tests {
                 secrets: Vec::new(),
                 audit: None,
                 requests_per_second: None,
+                approval: None,
             },
             upstream: UpstreamName::new("stripe").unwrap(),
             secret: SecretName::new("key").unwrap(),

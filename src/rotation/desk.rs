@@ -42,6 +42,8 @@ pub struct Status {
     pub asked: Option<String>,
     /// Why it waits for a person.
     pub orphaned: Option<String>,
+    /// Whose credential the run changes, where it is one of a user.
+    pub user: Option<String>,
 }
 
 /// Why the journal could not be read or written.
@@ -84,8 +86,18 @@ impl Desk {
     /// The journal could not be read.
     pub async fn status(&self) -> Result<Option<Status>, Error> {
         Ok(self.journal.read().await?.0.map(|document| {
-            let Document { state, run, lease, settled, succeeded, grace_until, asked, orphaned, values: _ } =
-                document;
+            let Document {
+                state,
+                run,
+                lease,
+                settled,
+                succeeded,
+                grace_until,
+                asked,
+                orphaned,
+                aim,
+                values: _,
+            } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();
             Status {
                 phase: state.phase,
@@ -98,6 +110,7 @@ impl Desk {
                 grace_until,
                 asked,
                 orphaned,
+                user: aim.user,
             }
         }))
     }
@@ -129,6 +142,7 @@ impl Desk {
             document.values.clear();
             document.grace_until = None;
             document.orphaned = None;
+            document.aim = super::document::Aim::default();
             Ok(())
         })
         .await

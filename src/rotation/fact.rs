@@ -31,6 +31,8 @@ pub struct Fact {
     pub to: Option<u64>,
     /// Counts the holders of the lease; 0 where there is none.
     pub epoch: u64,
+    /// Of a promotion: for how long consumers read what the system no longer accepted, as far as this replica saw it.
+    pub gap: Option<std::time::Duration>,
 }
 
 /// What was done, or not.
@@ -63,8 +65,14 @@ pub enum Failure {
     Vault(Class),
     /// Somebody else wrote what consumers read: their value stays, and the run ends.
     Conflict,
+    /// The system that has the credential did not answer, or not what was expected.
+    Target,
+    /// It will not have the value.
+    Refused,
     /// Vault's record does not say that what it was told was done.
     NotDone,
+    /// Workloads have not said that they use the new value.
+    Unacked,
     /// The wall clock and Vault's differ too much to begin.
     Clock,
     /// The journal cannot be gone on with.

@@ -2,20 +2,26 @@
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
 //! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
-//! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself. Kinds that are built: `generate`, `trigger`,
-//! `follow` and `lease`.
+//! secrets: whoever keeps one is told to look at Vault again. Kinds that are built: `generate`, `trigger`, `two-slot` and
+//! `single`; the last two change another `system`, by a driver. `local` has what each replica does for itself: `follow`
+//! and `lease`.
 
+pub mod credential;
 pub mod desk;
 pub mod fact;
 pub mod generate;
 pub mod lease;
 pub mod local;
 pub mod phase;
+pub mod runner;
 pub mod schedule;
 pub mod standing;
 pub mod store;
+pub mod system;
 pub mod task;
 pub mod trigger;
+mod attempt;
+pub mod acks;
 mod document;
 mod driver;
 mod group;
@@ -26,6 +32,7 @@ mod object;
 mod run;
 
 use crate::name::{IdentityName, RotationName, SecretName};
+use credential::{Credential, Users};
 use generate::Generate;
 use schedule::Schedule;
 use std::time::Duration;
@@ -45,6 +52,8 @@ pub struct Settings {
     pub schedule: Schedule,
     /// How long the old value stays readable after the new one is.
     pub grace: Duration,
+    /// Whose acks the end of the grace waits for, if it does.
+    pub acks: Option<acks::Awaited>,
     /// The folder in KV 2 that journals are kept in; one for each rotation.
     pub journal: Place,
     /// Others that must not be rotated at the same time.
@@ -62,6 +71,16 @@ pub enum Kind {
     Generate(Generate),
     /// What Vault rotates when it is told to.
     Trigger(Trigger),
+    /// The credential of users of another system.
+    Credential(Box<Credential>),
+}
+
+impl Settings {
+    /// How long the old value may stay readable at most.
+    #[must_use]
+    pub fn longest_grace(&self) -> Duration {
+        self.acks.map_or(self.grace, |awaited| awaited.max_grace)
+    }
 }
 
 impl Kind {
@@ -71,6 +90,10 @@ impl Kind {
         match self {
             Self::Generate(_) => "generate",
             Self::Trigger(_) => "trigger",
+            Self::Credential(credential) => match credential.users {
+                Users::One(_) => "single",
+                Users::Two(_) => "two-slot",
+            },
         }
     }
 
@@ -80,6 +103,19 @@ impl Kind {
         match self {
             Self::Generate(generate) => &generate.path,
             Self::Trigger(trigger) => &trigger.path,
+            Self::Credential(credential) => &credential.consumer.path,
+        }
+    }
+
+    /// The program that must be run for it, with its arguments.
+    #[must_use]
+    pub fn program(&self) -> Option<&[String]> {
+        match self {
+            Self::Credential(credential) => match &credential.system {
+                system::System::Exec(exec) => Some(&exec.command),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }

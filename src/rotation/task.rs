@@ -4,17 +4,19 @@
 
 use super::{
     Settings,
-    document::{Document, Lease, Run},
+    acks::Acks,
+    document::{Aim, Document, Lease, Run},
     driver::{Driver, Prepared},
     fact::{Act, Fact, Failure},
     group,
     journal::{Entry, Error, Journal},
     lease::{Deadline, Watch},
-    phase::{Facts, Phase, State, Target},
+    phase::{Phase, State, Target},
     run::Work,
     schedule::{self, Past, Skipped, Turn},
     standing::Board,
     store::{Store, Written},
+    system::Ask,
 };
 use crate::{
     clock::{self, Timestamp},
@@ -46,6 +48,10 @@ pub struct Shared {
     pub facts: mpsc::UnboundedSender<Fact>,
     /// Where it is seen how rotations stand.
     pub board: Board,
+    /// The way to systems outside of Vault.
+    pub outside: Arc<dyn Ask>,
+    /// Names this agent among all replicas, the same after each start.
+    pub replica: Arc<str>,
 }
 
 /// The task of one rotation.
@@ -56,7 +62,7 @@ pub struct Task {
     pub(super) facts: mpsc::UnboundedSender<Fact>,
     pub(super) board: Board,
     store: Store,
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
     holder: Arc<str>,
     watch: Watch,
     /// The last lease that we took.
@@ -64,17 +70,22 @@ pub struct Task {
     /// The last promotion that is known here.
     promoted: Option<Timestamp>,
     failures: u32,
+    pub(super) acks: Acks,
+    /// The run whose missing acks were told of.
+    pub(super) told: Option<String>,
 }
 
 impl Task {
     /// A rotation that is done as `identity`; nothing is sent before it runs.
     #[must_use]
     pub fn new(settings: Settings, identity: Identity, shared: Shared) -> Self {
-        let Shared { vault, keeper, holder, facts, board } = shared;
+        let Shared { vault, keeper, holder, facts, board, outside, replica } = shared;
         let store = Store::new(vault, identity, settings.lease.call);
         Self {
-            driver: Driver::new(settings.kind.clone(), store.clone()),
+            driver: Driver::new(settings.kind.clone(), store.clone(), outside),
             journal: Journal::new(store.clone(), &settings),
+            acks: Acks::new(store.clone(), &settings, &replica),
+            told: None,
             settings,
             facts,
             board,
@@ -90,7 +101,7 @@ impl Task {
 
     /// Runs until `stop`. What is under way then is left to the next replica, or to the next start.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut state = self.store.state();
+        let (mut state, mut acks) = (self.store.state(), self.keeper.acks_heard());
         let mut work = None;
         loop {
             let turn = async {
@@ -116,6 +127,7 @@ impl Task {
                     return;
                 }
                 Ok(()) = state.changed() => {}
+                Ok(()) = acks.changed(), if self.settings.acks.is_some() && work.is_none() => {}
                 () = sleep(wait) => {}
             }
         }
@@ -145,6 +157,7 @@ impl Task {
             return Ok((None, Duration::ZERO));
         };
         self.notice(&document);
+        self.mind(&document.state);
         if document.state.phase == Phase::Idle {
             return self.idle(Entry { document, version }, now).await;
         }
@@ -155,6 +168,9 @@ impl Task {
         let may_take = self.watch.may_take(lease, asked, clock::since_boot(), self.settings.lease) || is_ours;
         match (document.state.phase, document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
+            (Phase::Grace, _) if self.settings.acks.is_some() => {
+                self.await_acks(Entry { document, version }, may_take, now).await
+            }
             (Phase::Grace, Some(until)) if until > now => {
                 Ok((None, until_then(until, now).min(self.idle_look())))
             }
@@ -208,13 +224,14 @@ impl Task {
             self.report(&document, Act::Failed(Failure::Clock));
             return Ok((None, self.idle_look()));
         }
-        let Prepared { before, value } = self.driver.prepare().await?;
+        let Prepared { before, value, user } = self.driver.prepare().await?;
         document.state = State::begun(value.is_some().then_some(1), before);
         document.values = value.map(|value| (1, Arc::new(value))).into_iter().collect();
         let spelled = self.settings.schedule.spell(slot);
         let id = crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
+        document.aim = Aim { user, attempts: 0 };
         match self.claim(document, version).await? {
             Some(work) => {
                 self.skipped(&work.entry.document, skipped);
@@ -226,7 +243,7 @@ impl Task {
     }
 
     /// Goes on with what another holder left, or with the end of a grace.
-    async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
+    pub(super) async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
         let Entry { document, version } = entry;
         let from_grace = document.state.phase == Phase::Grace;
         match self.claim(document, version).await? {
@@ -252,14 +269,14 @@ impl Task {
                 self.board.note(&self.settings.name, &document, None);
                 let deadline = Deadline::of(asked, self.settings.lease);
                 let entry = Entry { document, version };
-                Ok(Some(Work { entry, deadline, facts: Facts::default(), failures: 0 }))
+                Ok(Some(Work::new(entry, deadline)))
             }
         }
     }
 
     /// Consumers read a new value: whoever keeps it here looks at once.
-    pub(super) fn promoted(&mut self, document: &Document) {
-        self.report(document, Act::Promoted);
+    pub(super) fn promoted(&mut self, document: &Document, gap: Option<Duration>) {
+        self.report_with(document, Act::Promoted, gap);
         self.promoted = Some(document.succeeded);
         self.look_again(document);
     }
@@ -315,11 +332,11 @@ impl Task {
         wait
     }
 
-    fn idle_look(&self) -> Duration {
+    pub(super) fn idle_look(&self) -> Duration {
         IDLE_LOOK.min(self.settings.lease.ttl)
     }
 }
 
-fn until_then(then: Timestamp, now: Timestamp) -> Duration {
+pub(super) fn until_then(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }

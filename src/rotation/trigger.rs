@@ -75,6 +75,11 @@ impl Trigger {
         Ok(if now == before { phase::Place::Before } else { phase::Place::New(now) })
     }
 
+    /// Why nobody can be asked what consumers read.
+    pub(super) fn without_consumer(&self) -> Error {
+        Error::new(Class::Invalid, format!("rotating {}", self.path), "it has no value of ours")
+    }
+
     /// Tells Vault to rotate.
     pub(super) async fn apply(&self, store: &Store) -> Result<(), Error> {
         store.call(&Request::write(&self.path, &serde_json::json!({}))).await.map(drop)

@@ -3,9 +3,10 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
+use super::approvals::{self, Approvals};
 use super::forwarded::{self, Forwarded};
 use super::rotations::{RotationGauge, Rotations};
-use crate::name::{IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use crate::name::{ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
     metrics::{
@@ -79,6 +80,8 @@ pub struct Gauges {
     pub checkpoint_age: Option<Duration>,
     /// Each sink, and how many events of the journal it has not delivered.
     pub sink_lags: Vec<(SinkName, u64)>,
+    /// Each approval, and how many requests wait for it.
+    pub approvals: Vec<(ApprovalName, u64)>,
     /// Each thing that is rotated.
     pub rotations: Vec<RotationGauge>,
 }
@@ -109,6 +112,7 @@ pub(super) struct Counted {
     sink_errors: Family<SinkCode, Counter>,
     dead_letters: Counter,
     pub(super) rotations: Rotations,
+    pub(super) approvals: Approvals,
 }
 
 impl Default for Metrics {
@@ -142,6 +146,7 @@ impl Metrics {
             sink_errors: Family::default(),
             dead_letters: Counter::default(),
             rotations: Rotations::default(),
+            approvals: Approvals::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -237,6 +242,7 @@ fn register(counted: &Counted) -> Registry {
         sink_errors,
         dead_letters,
         rotations,
+        approvals,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -259,6 +265,7 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
+    approvals.register(&mut registry);
     registry
 }
 
@@ -279,6 +286,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         checkpoint_age: _,
         sink_lags: _,
         rotations,
+        approvals,
     } = gauges;
     let mut registry = Registry::default();
     let left = tokens
@@ -314,6 +322,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
+    approvals::register_pending(approvals, &mut registry);
     registry
 }
 
@@ -392,7 +401,7 @@ macro_rules! names_are_labels {
     )*};
 }
 
-names_are_labels!(IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
+names_are_labels!(ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! What operators see: the log, the metrics, the health port. Never a secret, never a value.
 
 pub mod forwarded;
+pub mod approvals;
 pub mod health;
 pub mod log;
 pub mod metrics;

@@ -8,5 +8,6 @@ mod fingerprint;
 mod identity;
 mod keeper;
 mod own;
+mod credential;
 mod rotation;
 mod budget;

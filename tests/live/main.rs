@@ -9,8 +9,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod acks;
 mod calls;
 mod checkpoints;
+mod credential;
 mod database;
 mod exit;
 mod fingerprint;

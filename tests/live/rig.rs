@@ -74,6 +74,8 @@ pub(crate) fn vault_cli(vault: &Vault, args: &[&str]) -> String {
 pub(crate) struct Plan {
     folder: tempfile::TempDir,
     pub(crate) config: Value,
+    /// What stands in its environment.
+    pub(crate) env: Vec<(&'static str, &'static str)>,
 }
 
 impl Plan {
@@ -101,7 +103,7 @@ impl Plan {
             config["vault"]["ca_file"] = json!(ca);
         }
         vault.root().put("sys/policies/acl/reports", &json!({"policy": POLICY})).expect_success();
-        Plan { folder, config }
+        Plan { folder, config, env: Vec::new() }
     }
 
     /// Where everything of it is.
@@ -157,7 +159,7 @@ impl Plan {
 
     /// Starts claviger with it.
     pub(crate) fn start(self) -> Agent {
-        Agent { folder: self.folder, config: self.config, child: None }.begin()
+        Agent { folder: self.folder, config: self.config, env: self.env, child: None }.begin()
     }
 }
 
@@ -166,7 +168,7 @@ impl Agent {
     pub(crate) fn again(stopped: Stopped) -> Agent {
         let text = fs::read(stopped.folder.path().join("claviger.yaml")).unwrap();
         let config = serde_json::from_slice(&text).unwrap();
-        Agent { folder: stopped.folder, config, child: None }.begin()
+        Agent { folder: stopped.folder, config, env: Vec::new(), child: None }.begin()
     }
 
     fn begin(self) -> Agent {
@@ -174,7 +176,13 @@ impl Agent {
         agent.write_config();
         let output = |name: &str| File::create(agent.folder().join("out").join(name)).unwrap();
         let mut command = Command::new(PROGRAM);
-        command.arg("run").arg("--config").arg(agent.config_file()).env_clear().stdin(Stdio::null());
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(agent.config_file())
+            .env_clear()
+            .envs(agent.env.iter().copied())
+            .stdin(Stdio::null());
         command.stdout(output("stdout")).stderr(output("stderr"));
         agent.child = Some(command.spawn().unwrap());
         until("the socket", || {
@@ -238,6 +246,7 @@ impl Reply {
 pub(crate) struct Agent {
     folder: tempfile::TempDir,
     config: Value,
+    env: Vec<(&'static str, &'static str)>,
     child: Option<Child>,
 }
 

@@ -173,6 +173,7 @@ fn as_json(settings: &Settings, status: Option<&Status>) -> Value {
             "phase": status.phase.word(), "id": status.id, "slot": status.slot, "holder": status.holder,
             "epoch": status.epoch, "succeeded": rfc3339(status.succeeded), "settled": rfc3339(status.settled),
             "grace_until": status.grace_until.map(rfc3339), "asked": status.asked, "orphaned": status.orphaned,
+            "user": status.user,
         })
     });
     json!({
@@ -188,11 +189,12 @@ fn as_text(settings: &Settings, status: Option<&Status>) -> String {
         |label: &str, text: Option<&str>| text.map(|text| format!(", {label} {text}")).unwrap_or_default();
     let until = status.grace_until.map(rfc3339);
     format!(
-        "{}: {}, last success {}{}{}{}{}{}\n",
+        "{}: {}, last success {}{}{}{}{}{}{}\n",
         settings.name,
         status.phase.word(),
         rfc3339(status.succeeded),
         of("slot", status.slot.as_deref()),
+        of("of user", status.user.as_deref()),
         of("by", status.holder.as_deref()),
         of("old value until", until.as_deref()),
         of("asked for:", status.asked.as_deref()),

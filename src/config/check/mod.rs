@@ -2,10 +2,12 @@
 //!
 //! Pure. Reads nothing but the tree and the `Environment`: whether a file exists or Vault answers is found out when running.
 
+mod approvals;
 mod around;
 mod audit;
 mod calls;
 mod checkpoints;
+mod credentials;
 mod forwards;
 mod identities;
 mod program;
@@ -147,7 +149,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let vault = root.need("vault", "{addresses: [https://vault:8200]}", vault::read);
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
-    unbuilt::read(&mut root);
+    let approvals = root.or("approvals", Vec::new(), |leaf| approvals::read(leaf, context));
     let (rotations, local) = root
         .or("rotations", (Vec::new(), Vec::new()), |leaf| {
             rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
@@ -181,6 +183,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         secrets: secrets?,
         upstreams: upstreams?,
         workloads: workloads?,
+        approvals: approvals?,
         rotations: rotations?,
         local: local?,
         audit: audit?,
@@ -243,6 +246,12 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
             &context.upstreams,
             "no rule allows calling this upstream",
             "remove it, or name it in a rule's upstream",
+        ),
+        (
+            "approvals",
+            &context.approvals,
+            "no rule names this approval",
+            "remove it, or name it in a rule's approval",
         ),
     ] {
         let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };

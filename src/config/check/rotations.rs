@@ -4,7 +4,9 @@
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY, mount,
+    Context, DAY,
+    credentials::{self, Slots},
+    mount,
     schedule::{self, Missed, nearest},
     seconds, unbuilt, vault_path,
 };
@@ -13,6 +15,7 @@ use crate::{
     name::{IdentityName, NotAName, RotationName, SecretName},
     rotation::{
         Group, Kind, Settings,
+        acks::{And, Awaited},
         generate::{Generate, Source},
         lease::Terms,
         local,
@@ -31,6 +34,7 @@ enum Word {
     Trigger,
     /// Read elsewhere: here for the list of words.
     Local,
+    Credential(Slots),
     Unbuilt(&'static str),
 }
 
@@ -39,8 +43,8 @@ const KINDS: [(&str, Word); 8] = [
     ("trigger", Word::Trigger),
     ("lease", Word::Local),
     ("generate", Word::Generate),
-    ("two-slot", Word::Unbuilt("rotations of kind two-slot")),
-    ("single", Word::Unbuilt("rotations of kind single")),
+    ("two-slot", Word::Credential(Slots::Two)),
+    ("single", Word::Credential(Slots::One)),
     ("issue", Word::Unbuilt("rotations of kind issue")),
     ("bootstrap", Word::Unbuilt("rotations of kind bootstrap")),
 ];
@@ -100,11 +104,12 @@ fn rotation(
     let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
     let group = map.given("group", group);
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
-    workload_keys(&mut map, context);
+    let when_revoked = workload_keys(&mut map, context);
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
         Word::Local => None,
+        Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
         Word::Unbuilt(what) => {
             map.leaf().not_built(what);
             let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
@@ -131,6 +136,7 @@ fn rotation(
     map.finish();
     let kind = kind?;
     Some(Settings {
+        acks: awaited(leaf, when_revoked?, grace?, (&kind, schedule.as_ref()?))?,
         serves: serving(&kind, secrets),
         name,
         identity: identity?,
@@ -143,17 +149,67 @@ fn rotation(
     })
 }
 
-/// What is said to workloads and replicas.
-fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) {
-    let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
-    let _ = map.given("revoke_when", |leaf| {
-        if leaf.word(&[("time", false), ("acked", true), ("both", true)])? {
-            leaf.not_built("revoke_when: acked and both");
-            if consumers == Some(None) {
-                leaf.problem("acks are awaited, but not of how many", "write consumers: N");
-            }
+/// `revoke_when`, `consumers` and `max_grace`, as they stand.
+struct Acks {
+    and: Option<And>,
+    consumers: Option<u32>,
+    longest: Option<Duration>,
+}
+
+/// What they come to; without `max_grace`, the old value ends after ten times its grace at the latest.
+fn awaited(
+    leaf: &Leaf<'_>,
+    acks: Acks,
+    grace: Duration,
+    (kind, schedule): (&Kind, &Schedule),
+) -> Option<Option<Awaited>> {
+    let Acks { and, consumers, longest } = acks;
+    let (Some(and), Some(consumers)) = (and, consumers) else {
+        if consumers.or(longest.map(|_| 0)).is_some() {
+            leaf.problem(
+                "acks are counted, and nothing waits for them",
+                "write revoke_when: acked or both, or remove consumers and max_grace",
+            );
+            return None;
         }
-        Some(())
+        return Some(None);
+    };
+    if matches!(kind, Kind::Trigger(_)) {
+        leaf.problem(
+            "acks of what Vault rotates: it has no value before the newest",
+            "remove revoke_when and consumers",
+        );
+        return None;
+    }
+    let max_grace = longest.unwrap_or_else(|| grace.saturating_mul(10));
+    if max_grace <= grace {
+        leaf.problem(
+            "a max_grace that is not longer than the grace",
+            "write a longer max_grace, or a grace where there is none",
+        );
+        return None;
+    }
+    if nearest(schedule).is_some_and(|nearest| max_grace >= nearest) {
+        leaf.problem(
+            "a grace that may last beyond the next slot",
+            "write a max_grace that is shorter than the time between two slots",
+        );
+        return None;
+    }
+    Some(Some(Awaited { and, consumers, max_grace }))
+}
+
+/// What is said to workloads and replicas.
+fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
+    let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
+    let longest = map.given("max_grace", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
+    let and = map.or("revoke_when", None, |leaf| {
+        let and = leaf.word(&[("time", None), ("acked", Some(And::Nothing)), ("both", Some(And::Grace))])?;
+        if and.is_some() && consumers == Some(None) {
+            leaf.problem("acks are awaited, but not of how many", "write consumers: N");
+            return None;
+        }
+        Some(and)
     });
     let _ = map.given("approval", |leaf| {
         leaf.not_built("approvals");
@@ -169,6 +225,7 @@ fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) {
         }
         Some(())
     });
+    Some(Acks { and: and?, consumers: consumers?, longest: longest? })
 }
 
 fn any_name(text: &str) -> Result<(), NotAName> {
@@ -178,6 +235,12 @@ fn any_name(text: &str) -> Result<(), NotAName> {
 fn generate(map: &mut Map<'_>) -> Option<Generate> {
     let path = map.need("path", "MOUNT/PATH, as in secret/payments/webhook", vault_path);
     let field = map.need("field", "key", Leaf::text);
+    let source = source(map);
+    Some(Generate { path: path?, field: field?, source: source? })
+}
+
+/// How values are made.
+pub(super) fn source(map: &mut Map<'_>) -> Option<Source> {
     let policy = map.given("policy", |leaf| {
         let policy = leaf.text()?;
         if policy.contains('/') {
@@ -201,18 +264,17 @@ fn generate(map: &mut Map<'_>) -> Option<Generate> {
         }
         Some(alphabet)
     });
-    let source = match (policy?, length?, alphabet?) {
-        (Some(policy), None, None) => Source::Policy(policy),
-        (None, length, alphabet) => Source::Characters {
+    match (policy?, length?, alphabet?) {
+        (Some(policy), None, None) => Some(Source::Policy(policy)),
+        (None, length, alphabet) => Some(Source::Characters {
             length: length.unwrap_or(40) as usize,
             alphabet: alphabet.unwrap_or_else(|| ALPHABET.to_owned()),
-        },
+        }),
         _ => {
             map.leaf().problem("a policy beside a length or an alphabet", "write one of the two");
-            return None;
+            None
         }
-    };
-    Some(Generate { path: path?, field: field?, source })
+    }
 }
 
 fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
@@ -244,6 +306,13 @@ fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) ->
             leaf.problem("a grace of what Vault rotates: it has no value before the newest", "remove it");
             return None;
         }
+        if is_single(kind) {
+            leaf.problem(
+                "a grace of the one password of one user: the old one ends with the new one",
+                "remove it, or use kind: two-slot with two users",
+            );
+            return None;
+        }
         if let Some(nearest) = schedule.and_then(nearest)
             && grace >= nearest
         {
@@ -257,10 +326,15 @@ fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) ->
     })?;
     let usual = match kind {
         Some(Kind::Trigger(_)) => Duration::ZERO,
+        kind if is_single(kind) => Duration::ZERO,
         // What the keeper's own grace is.
         _ => Duration::from_secs(60),
     };
     Some(given.unwrap_or(usual))
+}
+
+fn is_single(kind: Option<&Kind>) -> bool {
+    kind.is_some_and(|kind| kind.word() == "single")
 }
 
 /// Slots must leave room for what lies between them.
@@ -302,6 +376,7 @@ fn serving(kind: &Kind, secrets: &[keeper::Settings]) -> Vec<SecretName> {
     let changes = match kind {
         Kind::Generate(generate) => Some(&generate.path),
         Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| &evidence.path),
+        Kind::Credential(credential) => Some(&credential.consumer.path),
     };
     let of = |secret: &&keeper::Settings| changes.is_some() && path(secret).as_ref() == changes;
     secrets.iter().filter(of).map(|secret| secret.name.clone()).collect()

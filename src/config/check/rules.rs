@@ -1,6 +1,6 @@
 //! `workloads.N.rules`: what a workload may ask for.
 //!
-//! Pure. The parts of a rule that are not built yet are read for their shape and refused.
+//! Pure.
 
 use super::super::reader::{Leaf, Map};
 use super::{
@@ -12,7 +12,7 @@ use crate::{
     broker,
     keeper::{self, Kind},
     listener::Limits,
-    name::{NotAName, RuleName, SecretName},
+    name::{ApprovalName, RuleName, SecretName},
     peer::{level::Level, process::Support},
     policy::{
         forward::{ForwardRule, Operation},
@@ -151,9 +151,15 @@ fn rule(
         }
         Some(rate)
     });
-    unbuilt(&mut map, context);
+    let approval = map.given("approval", |leaf| leaf.refers(&context.approvals, ApprovalName::new));
     map.finish();
-    let rule = Rule { name: name?, secrets: Vec::new(), audit: audit?, requests_per_second: rate? };
+    let rule = Rule {
+        name: name?,
+        secrets: Vec::new(),
+        audit: audit?,
+        requests_per_second: rate?,
+        approval: approval?,
+    };
     Some((rule, subject?))
 }
 
@@ -227,16 +233,4 @@ fn no_process(leaf: &Leaf<'_>, name: &SecretName, level: Level, support: &Suppor
             .to_owned(),
     };
     leaf.problem(format!("{name} is a token for each process, and level {level} names no process"), &right);
-}
-
-fn unbuilt(map: &mut Map<'_>, context: &Context<'_>) {
-    if let Some(leaf) = map.find("approval") {
-        leaf.not_built("approvals");
-        let _ = leaf.refers(&context.approvals, any_name);
-    }
-}
-
-/// The name of a thing that has no type yet.
-fn any_name(text: &str) -> Result<(), NotAName> {
-    SecretName::new(text).map(|_| ())
 }

@@ -91,6 +91,7 @@ pub(super) fn rule(name: &str, secrets: &[&str]) -> Rule {
         secrets: secrets.iter().map(|name| SecretName::new(name).unwrap()).collect(),
         audit: None,
         requests_per_second: None,
+        approval: None,
     }
 }
 
@@ -172,6 +173,7 @@ impl Agent {
         let (stop, cut, unfinished) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let parts = Parts {
+            approvals: crate::approval::Approvals::none(),
             broker: Broker::new().unwrap(),
             attestor: None,
             forward: None,

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 38] = [
+const TYPES: [Type; 43] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -52,6 +52,11 @@ const TYPES: [Type; 38] = [
     Type::RotationFailed,
     Type::RotationOrphaned,
     Type::UsageSnapshot,
+    Type::ApprovalRequested,
+    Type::ApprovalGranted,
+    Type::ApprovalRefused,
+    Type::ApprovalExpired,
+    Type::ApprovalUsed,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.

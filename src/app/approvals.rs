@@ -1,0 +1,87 @@
+//! What is asked of persons: where the agent is, what is counted, what is on record.
+//!
+//! Does not ask anybody itself: `approval` does.
+
+use super::record::outcome_of;
+use crate::{
+    approval::{
+        Ended, Place, Want,
+        fact::{Act, Fact, Joined, Said},
+    },
+    audit::{
+        self,
+        event::{ApprovalRef, Event, Outcome, Pod, Reason, Resource, Type, UpstreamRef},
+    },
+    clock,
+    name::{IdentityName, SecretName, UpstreamName},
+    telemetry::metrics::Metrics,
+};
+
+/// What a yes is bound to.
+pub(super) fn place(audit: &audit::Settings, pod: &Pod) -> Place {
+    let source = || pod.source().unwrap_or_else(|| audit.source.clone());
+    Place {
+        uid: pod.uid.clone().unwrap_or_else(source),
+        namespace: pod.namespace.clone(),
+        service_account: pod.service_account.clone(),
+    }
+}
+
+/// Counts what happened to a request.
+pub(super) fn count(metrics: &Metrics, fact: &Fact) {
+    let (state, reason) = match &fact.act {
+        Act::Requested { .. } => ("requested", None),
+        Act::Granted(_) => ("granted", None),
+        Act::Used(_) => ("used", None),
+        Act::Ended { why: Ended::Expired, .. } => ("expired", None),
+        Act::Ended { why, .. } => ("refused", Some(why.word())),
+    };
+    metrics.approval(&fact.name, state, reason);
+}
+
+/// The event of what happened to a request.
+pub(super) fn event(fact: Fact) -> Event {
+    let (kind, reason, said, how): (Type, Option<Reason>, Vec<Said>, _) = match fact.act {
+        Act::Requested { joined } => {
+            let how = (joined == Joined::Earlier).then_some("joined");
+            (Type::ApprovalRequested, None, Vec::new(), how)
+        }
+        Act::Granted(said) => (Type::ApprovalGranted, None, said, None),
+        Act::Used(said) => (Type::ApprovalUsed, None, said, None),
+        Act::Ended { why, by } => {
+            let kind = if why == Ended::Expired { Type::ApprovalExpired } else { Type::ApprovalRefused };
+            (kind, Some(Reason::Approval(Want::Ended(why))), by, None)
+        }
+    };
+    let outcome = reason.map_or(outcome_of(true), |_| Outcome::Deny);
+    let resource = &fact.ticket.resource;
+    let name = resource.name.as_deref().unwrap_or_default();
+    let is_upstream = resource.kind == "upstream";
+    let upstream = || UpstreamRef {
+        name: UpstreamName::new(name).ok(),
+        method: Some(fact.ticket.op.clone()),
+        path: resource.path.clone(),
+        ..UpstreamRef::default()
+    };
+    let thing = || Resource {
+        secret: SecretName::new(name).ok().filter(|_| resource.kind == "secret"),
+        path: resource.path.clone(),
+        ..Resource::default()
+    };
+    Event {
+        reason,
+        workload: Some(fact.workload.clone()),
+        identity: IdentityName::new(&fact.ticket.identity).ok(),
+        resource: (!is_upstream).then(thing),
+        upstream: is_upstream.then(|| Box::new(upstream())),
+        approval: Some(Box::new(ApprovalRef {
+            name: fact.name,
+            id: Some(fact.id.to_string()),
+            digest: Some(fact.digest),
+            by: said.iter().map(|said| said.by.clone()).collect(),
+            said: said.into_iter().map(|said| said.reason).collect(),
+            how,
+        })),
+        ..Event::new(kind, outcome, clock::now())
+    }
+}

@@ -1,0 +1,365 @@
+//! The requests of all workloads: equal calls join one, a few may wait, and a yes is spent by whoever asks first.
+//!
+//! Does not judge votes: `request` does. What is kept here is lost at a restart; who asks again joins what still waits in the store.
+
+use super::{
+    Approved, Ended, Grant, Id, Refusal, Settings, Spent, State, Status,
+    entry::{EVERY, Entry, Requests},
+    fact::Fact,
+    request::{Around, Look, Request},
+    store::{Entities, Identities, Store},
+    ticket::{Asker, Constraints, Resource, Ticket},
+};
+use crate::{
+    crypto::{Hash, hex},
+    name::{ApprovalName, IdentityName, SecretName, WorkloadName},
+    policy::Permit,
+    vault::{
+        Vault,
+        error::{Class, Error},
+    },
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// What each request that waits adds to that.
+const EACH: Duration = Duration::from_millis(250);
+
+/// Where the agent runs: what a yes is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The pod's uid; outside of Kubernetes the agent's `source`.
+    pub uid: String,
+    /// The Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// The ServiceAccount.
+    pub service_account: Option<String>,
+}
+
+/// What a call wants, beside its permit.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is to be done: `read`, `write`, or an HTTP method.
+    pub op: String,
+    /// To what.
+    pub resource: Resource,
+    /// With whose token; `None`: with that of the permit's secret.
+    pub identity: Option<IdentityName>,
+    /// The process's user.
+    pub uid: u32,
+    /// Its executable, if that was proved.
+    pub exe_sha256: Option<Hash>,
+}
+
+/// Keeps what was asked. Cheap to clone.
+#[derive(Clone)]
+pub struct Approvals {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    vault: Option<Vault>,
+    identities: Identities,
+    place: Place,
+    table: ArcSwap<Table>,
+    requests: Mutex<Requests>,
+    entities: Entities,
+    facts: Mutex<Option<mpsc::UnboundedSender<Fact>>>,
+}
+
+#[derive(Default)]
+struct Table {
+    settings: BTreeMap<ApprovalName, Arc<Settings>>,
+    identity_of: BTreeMap<SecretName, IdentityName>,
+}
+
+impl Approvals {
+    /// Asks by `vault`, in `place`; what happens is told to `facts`.
+    #[must_use]
+    pub fn new(
+        vault: Vault,
+        identities: Identities,
+        place: Place,
+        facts: mpsc::UnboundedSender<Fact>,
+    ) -> Self {
+        Self::with(Some(vault), identities, place, facts)
+    }
+
+    /// Asks nobody: a rule that names an approval gives nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        let (facts, _) = mpsc::unbounded_channel();
+        Self::with(None, Identities::default(), Place::default(), facts)
+    }
+
+    fn with(
+        vault: Option<Vault>,
+        identities: Identities,
+        place: Place,
+        facts: mpsc::UnboundedSender<Fact>,
+    ) -> Self {
+        let facts = Mutex::new(Some(facts));
+        let (table, requests, entities) = (ArcSwap::default(), Mutex::default(), Entities::default());
+        Self { inner: Arc::new(Inner { vault, identities, place, table, requests, entities, facts }) }
+    }
+
+    /// Tells nothing any more: whoever listens may end.
+    pub fn close(&self) {
+        self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Takes over changed settings. What was asked by an approval that changed is asked anew.
+    pub fn replace(&self, all: &[Settings], secrets: impl Iterator<Item = (SecretName, IdentityName)>) {
+        let settings = all.iter().map(|one| (one.name.clone(), Arc::new(one.clone()))).collect();
+        let table = Table { settings, identity_of: secrets.collect() };
+        let stays = |entry: &Entry| table.settings.get(&entry.settings.name) == Some(&entry.settings);
+        self.inner.lock().open.retain(|_, entry| stays(entry));
+        self.inner.table.store(Arc::new(table));
+    }
+
+    /// Turns a permit into a grant: at once where its rule names no approval, else once enough persons have said yes, of which one use
+    /// is spent. Waits at most `patience`, or as long as the config says.
+    ///
+    /// # Errors
+    /// The permit, and why there is no grant.
+    pub async fn obtain<T>(
+        &self,
+        permit: Permit<T>,
+        asked: impl FnOnce(&Permit<T>) -> Asked,
+        patience: Option<Duration>,
+    ) -> Result<Grant<T>, (Permit<T>, Refusal)> {
+        let Some(name) = permit.approval() else {
+            return Ok(Grant { permit, approved: Approved::Unneeded });
+        };
+        let Some(settings) = self.inner.table.load().settings.get(name).cloned() else {
+            return Err((permit, Refusal::Missing));
+        };
+        if settings.observe {
+            return Ok(Grant { permit, approved: Approved::Observed(settings.name.clone()) });
+        }
+        let asked = asked(&permit);
+        let until = Instant::now() + patience.unwrap_or_default().max(settings.hold);
+        match self.inner.wait(&settings, &permit, asked, until).await {
+            Ok(spent) => Ok(Grant { permit, approved: Approved::Spent(Arc::new(spent)) }),
+            Err(refusal) => Err((permit, refusal)),
+        }
+    }
+
+    /// With whose token the secret is fetched.
+    #[must_use]
+    pub fn identity_of(&self, secret: &SecretName) -> Option<IdentityName> {
+        self.inner.table.load().identity_of.get(secret).cloned()
+    }
+
+    /// How a request of `workload` stands; `None`: it has none of that id.
+    #[must_use]
+    pub fn status(&self, workload: &WorkloadName, id: &Id) -> Option<Status> {
+        let entry = self.inner.lock().known.get(id).cloned()?;
+        entry.status().filter(|_| entry.workload == *workload)
+    }
+
+    /// How many requests of each approval wait.
+    #[must_use]
+    pub fn pending(&self) -> Vec<(ApprovalName, u64)> {
+        let table = self.inner.table.load();
+        let requests = self.inner.lock();
+        let waiting =
+            |name: &ApprovalName| requests.open.values().filter(|entry| entry.waits_by(name)).count() as u64;
+        table.settings.keys().map(|name| (name.clone(), waiting(name))).collect()
+    }
+
+    /// Looks for votes until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            let waiting = self.inner.waiting();
+            let pause = EVERY.max(EACH * u32::try_from(waiting.len()).unwrap_or(u32::MAX));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            for entry in self.inner.waiting() {
+                let looked = tokio::select! {
+                    () = stop.cancelled() => return,
+                    looked = self.inner.look(&entry) => looked,
+                };
+                if let Err(error) = looked {
+                    tracing::debug!(%error, "looking for votes");
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, fact: Fact) {
+        if let Some(facts) = &*self.facts.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Nobody hears the last words of an agent that stops.
+            let _ = facts.send(fact);
+        }
+    }
+
+    fn waiting(&self) -> Vec<Arc<Entry>> {
+        let requests = self.lock();
+        // Also what is granted: its time may be over.
+        requests.open.values().filter(|entry| entry.status().is_some()).map(Arc::clone).collect()
+    }
+
+    async fn wait<T>(
+        &self,
+        settings: &Arc<Settings>,
+        permit: &Permit<T>,
+        asked: Asked,
+        until: Instant,
+    ) -> Result<Spent, Refusal> {
+        let vault = self.vault.as_ref().ok_or(Refusal::Missing)?;
+        let identity = asked.identity.clone().ok_or(Refusal::Missing)?;
+        let ticket = self.ticket(settings, permit, asked, &identity);
+        let mut is_new_here = true;
+        loop {
+            let entry = self.lock().entry(settings, (permit.workload(), &identity), &ticket)?;
+            loop {
+                let changed = entry.changed.notified();
+                let (status, spent) = match entry.fresh() {
+                    Some(status) => (status, None),
+                    None => {
+                        let charged = vault.charge(permit.workload(), "asking for a person's yes");
+                        charged.map_err(Refusal::Vault)?;
+                        self.step(&entry).await.map_err(Refusal::Vault)?
+                    }
+                };
+                if let Some(spent) = spent {
+                    return Ok(spent);
+                }
+                match status.state {
+                    // Nobody had asked since its time was over: this is the first who does.
+                    State::Ended(Ended::Expired) if is_new_here => break,
+                    State::Ended(why) => {
+                        return Err(Refusal::Ended { id: status.id, name: status.name, why });
+                    }
+                    State::Pending | State::Granted if Instant::now() >= until => {
+                        let Status { id, name, until, .. } = status;
+                        return Err(Refusal::Pending { id, name, until });
+                    }
+                    State::Pending | State::Granted => {}
+                }
+                is_new_here = false;
+                // The one who looks for all tells; a little later we look ourselves, should it be slow.
+                let _ = tokio::time::timeout_at(until.min(Instant::now() + 5 * EVERY), changed).await;
+            }
+            is_new_here = false;
+        }
+    }
+
+    fn ticket<T>(
+        &self,
+        settings: &Settings,
+        permit: &Permit<T>,
+        asked: Asked,
+        identity: &IdentityName,
+    ) -> Ticket {
+        let Asked { op, resource, identity: _, uid, exe_sha256 } = asked;
+        Ticket {
+            approval: settings.name.to_string(),
+            constraints: Constraints {
+                quorum: settings.quorum as u64,
+                uses: u64::from(settings.uses),
+                valid_for: settings.valid_for.as_secs(),
+            },
+            identity: identity.to_string(),
+            nonce: String::new(),
+            not_after: String::new(),
+            op,
+            resource,
+            rule: permit.rule().to_string(),
+            workload: Asker {
+                exe_sha256: exe_sha256.as_ref().map(|hash| hex(hash)),
+                name: permit.workload().to_string(),
+                namespace: self.place.namespace.clone(),
+                place: self.place.uid.clone(),
+                service_account: self.place.service_account.clone(),
+                uid,
+            },
+        }
+    }
+
+    fn around<'a>(&'a self, entry: &'a Entry, tell: &'a (dyn Fn(Fact) + Sync)) -> Result<Around<'a>, Error> {
+        let away = || Error::new(Class::Away, "asking for a person's yes", "there is no way to Vault");
+        let vault = self.vault.as_ref().ok_or_else(away)?;
+        let Settings { identity, store: folder, .. } = &*entry.settings;
+        let identity = identity.as_ref().unwrap_or(&entry.identity);
+        Ok(Around {
+            store: Store { vault, identities: &self.identities, identity, folder },
+            settings: &entry.settings,
+            workload: &entry.workload,
+            entities: &self.entities,
+            tell,
+        })
+    }
+
+    /// Asks, if nobody has yet, and spends a use, if there is one.
+    async fn step(&self, entry: &Arc<Entry>) -> Result<(Status, Option<Spent>), Error> {
+        let tell = |fact| self.tell(fact);
+        let around = self.around(entry, &tell)?;
+        let mut turn = entry.request.lock().await;
+        let request = match &mut *turn {
+            Some(request) => request,
+            None => {
+                let opened = match Request::open(&around, &entry.ticket).await {
+                    Ok(opened) => opened,
+                    Err(error) => {
+                        // It takes no room: the next one asks.
+                        self.lock().open.remove(&entry.fingerprint);
+                        return Err(error);
+                    }
+                };
+                self.lock().known.insert(opened.id.clone(), Arc::clone(entry));
+                let request = turn.insert(opened);
+                entry.note(request);
+                request
+            }
+        };
+        let spent = if request.granted.is_some() {
+            request.spend(&around).await
+        } else {
+            match request.look(&around, Look::New).await {
+                Ok(()) if request.granted.is_some() && request.ended.is_none() => {
+                    request.spend(&around).await
+                }
+                // Nobody has said yes as far as we know.
+                Err(error) if request.ended.is_none() => {
+                    tracing::debug!(%error, "looking for votes");
+                    Ok(None)
+                }
+                Ok(()) | Err(_) => Ok(None),
+            }
+        };
+        let status = entry.note(request);
+        spent.map(|spent| (status, spent))
+    }
+
+    /// Looks for votes, and spends nothing.
+    async fn look(&self, entry: &Entry) -> Result<(), Error> {
+        let tell = |fact| self.tell(fact);
+        let around = self.around(entry, &tell)?;
+        let mut turn = entry.request.lock().await;
+        let Some(request) = &mut *turn else { return Ok(()) };
+        let looked = if request.granted.is_some() {
+            request.expire(&around);
+            Ok(())
+        } else {
+            request.look(&around, Look::New).await
+        };
+        entry.note(request);
+        looked
+    }
+}

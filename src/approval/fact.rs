@@ -1,0 +1,61 @@
+//! What happened to a request, for the record. Pure.
+
+use super::{Ended, Id, ticket::Ticket};
+use crate::name::{ApprovalName, WorkloadName};
+use std::sync::Arc;
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    /// Which request.
+    pub id: Id,
+    /// By which entry of `approvals`.
+    pub name: ApprovalName,
+    /// Whose request.
+    pub workload: WorkloadName,
+    /// What was signed for, hex.
+    pub digest: String,
+    /// What is asked.
+    pub ticket: Arc<Ticket>,
+    /// What happened to it.
+    pub act: Act,
+}
+
+/// See [`Fact::act`].
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Persons are asked.
+    Requested {
+        /// An earlier start of the agent, or another one in the same place, had asked already.
+        joined: Joined,
+    },
+    /// Enough of them said yes.
+    Granted(Vec<Said>),
+    /// It will not be granted.
+    Ended {
+        /// Why.
+        why: Ended,
+        /// Whose vote it is about, and what it says.
+        by: Vec<Said>,
+    },
+    /// One use of a yes is spent.
+    Used(Vec<Said>),
+}
+
+/// See [`Act::Requested`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// It had.
+    Earlier,
+    /// It is new.
+    New,
+}
+
+/// Who said something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The approver's name in the config.
+    pub by: String,
+    /// The reason; empty where there is none that was signed.
+    pub reason: String,
+}

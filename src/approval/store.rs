@@ -1,0 +1,267 @@
+//! The place in Vault where requests and votes meet: a folder of KV 2, written by check-and-set.
+//!
+//! `ID/request` is what is asked, `ID/SLOT` a vote, `ID/uses` how often a yes was used, `open/FINGERPRINT` which request equal calls
+//! join. Each call has a hard end. Decides nothing.
+
+use super::ticket::Vote;
+use crate::{
+    crypto::{PublicKey, hex},
+    name::IdentityName,
+    vault::{
+        Vault,
+        answer::Answer,
+        endpoint::Request,
+        error::{Class, Error},
+        limiter::Account,
+        session::{Identity, Session, State},
+    },
+};
+use arc_swap::ArcSwap;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The longest that one call may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// What the store is called in errors.
+const DOING: &str = "asking for a person's yes";
+
+/// Every identity that runs.
+pub(super) type Identities = Arc<ArcSwap<BTreeMap<IdentityName, Identity>>>;
+
+/// A folder in a KV 2 engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Where the engine is mounted.
+    pub mount: String,
+    /// The folder in it.
+    pub path: String,
+}
+
+/// The way to one folder.
+pub(super) struct Store<'a> {
+    pub(super) vault: &'a Vault,
+    pub(super) identities: &'a Identities,
+    pub(super) identity: &'a IdentityName,
+    pub(super) folder: &'a Folder,
+}
+
+/// The newest version of something.
+pub(super) struct Newest {
+    /// 0: there never was one.
+    pub(super) version: u64,
+    /// `None` where it is deleted, or never was.
+    pub(super) data: Option<Value>,
+}
+
+/// What came of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is there.
+    Done,
+    /// Somebody wrote before us.
+    Overtaken,
+}
+
+/// Which request equal calls join.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Pointer {
+    pub(super) id: String,
+    pub(super) not_after: String,
+}
+
+/// How often a yes was used.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Uses {
+    /// When enough had said yes.
+    pub(super) granted: String,
+    pub(super) used: u32,
+}
+
+impl Store<'_> {
+    fn session(&self, identity: &IdentityName) -> Result<(Identity, Session), Error> {
+        let identity = self.identities.load().get(identity).cloned();
+        let identity = identity.ok_or_else(|| Error::new(Class::Away, DOING, "the identity is not there"))?;
+        let session = match &*identity.state.borrow() {
+            State::Live(session) => session.clone(),
+            State::Starting => return Err(Error::new(Class::Away, DOING, "the login is not over")),
+            State::Down(error) => return Err(error.clone()),
+        };
+        Ok((identity, session))
+    }
+
+    async fn call(&self, request: &Request) -> Result<Answer, Error> {
+        let (identity, session) = self.session(self.identity)?;
+        self.call_as((&identity, &session), request).await
+    }
+
+    async fn call_as(
+        &self,
+        (identity, session): (&Identity, &Session),
+        request: &Request,
+    ) -> Result<Answer, Error> {
+        let called = tokio::time::timeout(LIMIT, self.vault.call(&Account::Refresh, session, request)).await;
+        let answer = called
+            .unwrap_or_else(|_| Err(Error::new(Class::Away, DOING, "the call took longer than it may")));
+        if answer.as_ref().is_err_and(|error| error.class() == Class::Denied) {
+            identity.doubt(session);
+        }
+        answer
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder.path)
+    }
+
+    /// The newest version of `name`.
+    pub(super) async fn read(&self, name: &str) -> Result<Newest, Error> {
+        #[derive(Deserialize)]
+        struct Data {
+            data: Option<Value>,
+            metadata: Version,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
+        }
+        #[derive(Deserialize)]
+        struct Versions {
+            current_version: u64,
+        }
+        let path = self.at(name);
+        match self.call(&Request::kv2(&self.folder.mount, &path, None)?).await {
+            Ok(answer) => {
+                let Data { data, metadata } = data(&answer)?;
+                Ok(Newest { version: metadata.version, data })
+            }
+            // Deleted, or never there: the metadata tell.
+            Err(error) if error.class() == Class::Missing => {
+                let metadata = self.call(&Request::kv2_metadata(&self.folder.mount, &path)?).await;
+                let version = match metadata {
+                    Ok(answer) => data::<Versions>(&answer)?.current_version,
+                    Err(error) if error.class() == Class::Missing => 0,
+                    Err(error) => return Err(error),
+                };
+                Ok(Newest { version, data: None })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes `name` if `version` is the newest.
+    pub(super) async fn write(
+        &self,
+        name: &str,
+        value: &impl Serialize,
+        version: u64,
+    ) -> Result<Written, Error> {
+        let invalid = |_| Error::new(Class::Invalid, DOING, "it is no JSON");
+        let value = serde_json::to_value(value).map_err(invalid)?;
+        let request = Request::kv2_write(&self.folder.mount, &self.at(name), &value, version)?;
+        match self.call(&request).await {
+            Ok(_) => Ok(Written::Done),
+            // Vault 1.21.1 says so with status 400, as it says everything that is wrong with a request.
+            Err(error) if error.class() == Class::Invalid && error.to_string().contains("check-and-set") => {
+                Ok(Written::Overtaken)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What stands beside a request.
+    pub(super) async fn slots(&self, id: &str) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Keys {
+            keys: Vec<String>,
+        }
+        match self.call(&Request::kv2_list(&self.folder.mount, &self.at(id))?).await {
+            Ok(answer) => Ok(data::<Keys>(&answer)?.keys),
+            Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The vote in a slot; `None` where there is none, and an empty one for what is none.
+    pub(super) async fn vote(&self, id: &str, slot: &str) -> Result<Option<Vote>, Error> {
+        let newest = self.read(&format!("{id}/{slot}")).await?;
+        let nothing = || Vote {
+            decision: String::new(),
+            digest: String::new(),
+            reason: String::new(),
+            signature: String::new(),
+        };
+        Ok(newest.data.map(|data| serde_json::from_value(data).unwrap_or_else(|_| nothing())))
+    }
+
+    /// The public halves of a transit key of type ed25519, by version.
+    pub(super) async fn keys(&self, mount: &str, key: &str) -> Result<BTreeMap<u64, PublicKey>, Error> {
+        #[derive(Deserialize)]
+        struct Key {
+            keys: BTreeMap<String, Version>,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            public_key: String,
+        }
+        let answer = self.call(&Request::transit_key(mount, key)?).await?;
+        let key: Key = data(&answer)?;
+        let keys = key.keys.into_iter().filter_map(|(version, key)| {
+            let bytes = STANDARD.decode(key.public_key).ok()?;
+            Some((version.parse().ok()?, bytes.try_into().ok()?))
+        });
+        Ok(keys.collect())
+    }
+
+    /// The entity in Vault that `identity` is, with the number of the login that said so.
+    pub(super) async fn entity(&self, identity: &IdentityName) -> Result<(u64, String), Error> {
+        #[derive(Deserialize)]
+        struct Token {
+            #[serde(default)]
+            entity_id: String,
+        }
+        let (identity, session) = self.session(identity)?;
+        let answer = self.call_as((&identity, &session), &Request::lookup_self()?).await?;
+        Ok((session.number(), data::<Token>(&answer)?.entity_id))
+    }
+
+    /// Which login of `identity` is in use.
+    pub(super) fn login(&self, identity: &IdentityName) -> Result<u64, Error> {
+        Ok(self.session(identity)?.1.number())
+    }
+}
+
+/// Which entity in Vault each identity is, as long as one login lasts.
+#[derive(Default)]
+pub(super) struct Entities(Mutex<BTreeMap<IdentityName, (u64, String)>>);
+
+impl Entities {
+    /// The entity of `identity`; empty where its token has none.
+    pub(super) async fn of(&self, store: &Store<'_>, identity: &IdentityName) -> Result<String, Error> {
+        let login = store.login(identity)?;
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(identity).cloned();
+        if let Some((_, entity)) = known.filter(|(of, _)| *of == login) {
+            return Ok(entity);
+        }
+        let (login, entity) = store.entity(identity).await?;
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(identity.clone(), (login, entity.clone()));
+        Ok(entity)
+    }
+}
+
+/// Where equal calls find their request.
+pub(super) fn pointer(fingerprint: &[u8]) -> String {
+    format!("open/{}", hex(fingerprint))
+}
+
+/// The `data` of an answer.
+pub(super) fn data<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
+    let envelope = answer.envelope()?;
+    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
+    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
+}

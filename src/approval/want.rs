@@ -1,0 +1,71 @@
+//! For want of what there is no grant, in one word. Pure.
+
+/// Why a request will not be granted, or not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Ended {
+    /// One who may say yes said no.
+    #[error("it was refused")]
+    Refused,
+    /// Nobody answered in time, or the time in which a yes may be used is over.
+    #[error("its time is over")]
+    Expired,
+    /// A vote is signed for another request.
+    #[error("a vote was given for another request")]
+    Replayed,
+    /// A vote is not signed by whom it is of.
+    #[error("a vote is not signed by its approver")]
+    Forged,
+    /// An approver is the identity whose act it is, or one who may not say yes.
+    #[error("an approver may not say yes to this")]
+    OwnApproval,
+    /// What was asked is not what stands in the store.
+    #[error("what is asked was changed in the store")]
+    Changed,
+    /// It was used as often as it may be.
+    #[error("it is used up")]
+    Used,
+}
+
+impl Ended {
+    /// The word of the answers, the events and the metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "approval_refused",
+            Self::Expired => "approval_expired",
+            Self::Replayed => "approval_replayed",
+            Self::Forged => "approval_forged",
+            Self::OwnApproval => "approval_self",
+            Self::Changed => "approval_changed",
+            Self::Used => "approval_used",
+        }
+    }
+
+    /// Whether the same may be asked for again at once. A no stands until its request's time is over.
+    pub(super) fn may_ask_again(self) -> bool {
+        matches!(self, Self::Expired | Self::Used)
+    }
+}
+
+/// For want of what there is no grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Want {
+    /// A person's answer.
+    Pending,
+    /// Room: as many requests of the workload wait as may.
+    Crowded,
+    /// A yes that counts.
+    Ended(Ended),
+}
+
+impl Want {
+    /// The word of the answers, the events and the metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "approval_pending",
+            Self::Crowded => "approval_crowded",
+            Self::Ended(why) => why.word(),
+        }
+    }
+}

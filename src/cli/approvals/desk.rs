@@ -1,0 +1,238 @@
+//! The store in Vault, as a person reads it and writes into it.
+//!
+//! Checks no signature: the agent does.
+
+use super::{
+    super::exit::{Exit, Failure},
+    person::{Person, failed},
+    sign,
+};
+use crate::{
+    approval::{
+        Id,
+        ticket::{Decision, Shown, ShownApprover, Ticket, Vote, digest, statement},
+    },
+    clock::{self, Timestamp},
+    crypto::hex,
+    vault::{
+        answer::Answer,
+        endpoint::Request,
+        error::{Class, Error},
+    },
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+use std::path::Path;
+
+/// A store, and who reads it.
+pub(super) struct Desk {
+    person: Person,
+    mount: String,
+    path: String,
+}
+
+/// A request as it stands in the store.
+pub(super) struct Standing {
+    pub(super) id: Id,
+    pub(super) shown: Shown,
+    pub(super) ticket: Ticket,
+    pub(super) digest: String,
+    pub(super) not_after: Timestamp,
+    /// Who has said what.
+    pub(super) votes: Vec<(String, Vote)>,
+    pub(super) used: u64,
+}
+
+impl Standing {
+    /// How it stands, by votes that nobody has checked here.
+    pub(super) fn state(&self) -> &'static str {
+        let says = |decision: Decision| {
+            self.votes.iter().filter(|(_, vote)| vote.decision() == Some(decision)).count() as u64
+        };
+        let constraints = &self.ticket.constraints;
+        if says(Decision::Refuse) > 0 {
+            "refused"
+        } else if self.used >= constraints.uses {
+            "used"
+        } else if says(Decision::Approve) >= constraints.quorum {
+            "approved"
+        } else if clock::now() > self.not_after {
+            "expired"
+        } else {
+            "pending"
+        }
+    }
+}
+
+impl Desk {
+    /// The store at `place`, `MOUNT/PATH`.
+    pub(super) async fn open(person: Person, place: &str) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Mount {
+            path: String,
+        }
+        let place = place.trim_matches('/');
+        let answer = person.call(&Request::mount_of(place)).await.map_err(|error| failed(&error))?;
+        let mount: Mount = data(&answer).map_err(|error| failed(&error))?;
+        let path = place.strip_prefix(&mount.path).filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("{place} is no folder of an engine")).remedy("write MOUNT/PATH")
+        })?;
+        let mount = mount.path.trim_end_matches('/').to_owned();
+        Ok(Self { person, mount, path: path.to_owned() })
+    }
+
+    /// What waits; with `all`, what is over too. Oldest first.
+    pub(super) async fn all(&self, all: bool) -> Result<Vec<Standing>, Failure> {
+        let mut found = Vec::new();
+        for name in self.names("").await? {
+            let Some(id) = name.strip_suffix('/').and_then(Id::parse) else { continue };
+            // One that is damaged must not hide the others.
+            let Ok(standing) = self.request(&id).await else { continue };
+            if all || standing.state() == "pending" {
+                found.push(standing);
+            }
+        }
+        Ok(found)
+    }
+
+    /// One request.
+    pub(super) async fn request(&self, id: &Id) -> Result<Standing, Failure> {
+        let missing = || {
+            Failure::new(Exit::Failed, format!("there is no request {id} in {}/{}", self.mount, self.path))
+                .remedy("name the store of its agent: --store MOUNT/PATH")
+        };
+        let (shown, _) = self.read::<Shown>(&format!("{id}/request")).await?.ok_or_else(missing)?;
+        let damaged =
+            || Failure::new(Exit::Failed, format!("what stands in the store of {id} is no request"));
+        let ticket: Ticket = serde_json::from_str(&shown.ticket).map_err(|_| damaged())?;
+        let not_after = ticket.not_after.parse().map_err(|_| damaged())?;
+        let slots = self.names(&format!("{id}/")).await?;
+        let mut votes = Vec::new();
+        for approver in shown.approvers.iter().filter(|approver| slots.contains(&approver.slot)) {
+            if let Some((vote, _)) = self.read::<Vote>(&format!("{id}/{}", approver.slot)).await? {
+                votes.push((approver.name.clone(), vote));
+            }
+        }
+        let uses = self.read::<serde_json::Value>(&format!("{id}/uses")).await?;
+        let used = uses.and_then(|(uses, _)| uses.get("used")?.as_u64()).unwrap_or(0);
+        let digest = hex(&digest(&shown.ticket));
+        Ok(Standing { id: id.clone(), shown, ticket, digest, not_after, votes, used })
+    }
+
+    /// Leaves a person's word beside a request.
+    pub(super) async fn say(
+        &self,
+        request: &Standing,
+        decision: Decision,
+        reason: &str,
+        ssh_key: Option<&Path>,
+    ) -> Result<(), Failure> {
+        if clock::now() > request.not_after && decision == Decision::Approve {
+            return Err(Failure::new(Exit::Failed, format!("the time of request {} is over", request.id)));
+        }
+        let text = statement(decision, &digest(&request.shown.ticket), reason);
+        let (approver, signature) = match ssh_key {
+            Some(key) => sign::by_ssh(&request.shown, key, &text)?,
+            None => {
+                let approver = self.me(request).await?;
+                let signature = self.by_vault(&request.shown.transit, &approver, &text).await?;
+                (approver, signature)
+            }
+        };
+        let place = format!("{}/{}", request.id, approver.slot);
+        let vote = json!({
+            "decision": decision.word(), "digest": request.digest, "reason": reason, "signature": signature,
+        });
+        let before = self.read::<Vote>(&place).await?;
+        let version = match &before {
+            Some((vote, _)) if decision == Decision::Approve => {
+                let said = format!("{} has said {} already: {}", approver.name, vote.decision, vote.reason);
+                return Err(Failure::new(Exit::Failed, said));
+            }
+            Some((_, version)) => *version,
+            None => 0,
+        };
+        let path = format!("{}/{place}", self.path);
+        let write = Request::kv2_write(&self.mount, &path, &vote, version).map_err(|error| failed(&error))?;
+        self.person.call(&write).await.map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    /// Which approver the person is, by the entity of the token.
+    async fn me(&self, request: &Standing) -> Result<ShownApprover, Failure> {
+        #[derive(Deserialize)]
+        struct Token {
+            #[serde(default)]
+            entity_id: String,
+        }
+        let look = Request::lookup_self().map_err(|error| failed(&error))?;
+        let answer = self.person.call(&look).await.map_err(|error| failed(&error))?;
+        let Token { entity_id } = data(&answer).map_err(|error| failed(&error))?;
+        let is_mine = |approver: &&ShownApprover| approver.entity_id.as_deref() == Some(&*entity_id);
+        let me = request.shown.approvers.iter().find(is_mine).filter(|_| !entity_id.is_empty()).cloned();
+        me.ok_or_else(|| {
+            let names: Vec<&str> = request.shown.approvers.iter().map(|one| one.name.as_str()).collect();
+            let text = format!("you are no approver of {}: these are {}", request.id, names.join(", "));
+            Failure::new(Exit::Refused, text)
+                .remedy("log in as one of them, or sign with --ssh-key if that is how you are known")
+        })
+    }
+
+    async fn by_vault(&self, transit: &str, me: &ShownApprover, text: &str) -> Result<String, Failure> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        #[derive(Deserialize)]
+        struct Signed {
+            signature: String,
+        }
+        let key = crate::approval::signed::transit_key(me.entity_id.as_deref().unwrap_or_default());
+        let sign = Request::transit_sign(transit, &key, STANDARD.encode(text));
+        let sign = sign.map_err(|error| failed(&error))?;
+        let answer = self.person.call(&sign).await.map_err(|error| failed(&error))?;
+        Ok(data::<Signed>(&answer).map_err(|error| failed(&error))?.signature)
+    }
+
+    async fn names(&self, folder: &str) -> Result<Vec<String>, Failure> {
+        #[derive(Deserialize)]
+        struct Keys {
+            keys: Vec<String>,
+        }
+        let path = format!("{}/{folder}", self.path);
+        let list = Request::kv2_list(&self.mount, path.trim_end_matches('/'));
+        let list = list.map_err(|error| failed(&error))?;
+        match self.person.call(&list).await {
+            Ok(answer) => Ok(data::<Keys>(&answer).map_err(|error| failed(&error))?.keys),
+            Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, u64)>, Failure> {
+        #[derive(Deserialize)]
+        struct Data {
+            data: Option<serde_json::Value>,
+            metadata: Version,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
+        }
+        let read = Request::kv2(&self.mount, &format!("{}/{name}", self.path), None);
+        let read = read.map_err(|error| failed(&error))?;
+        match self.person.call(&read).await {
+            Ok(answer) => {
+                let Data { data, metadata } = data(&answer).map_err(|error| failed(&error))?;
+                let value = data.and_then(|data| serde_json::from_value(data).ok());
+                Ok(value.map(|value| (value, metadata.version)))
+            }
+            Err(error) if error.class() == Class::Missing => Ok(None),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+}
+
+fn data<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
+    let envelope = answer.envelope()?;
+    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
+    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
+}

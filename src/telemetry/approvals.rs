@@ -1,0 +1,49 @@
+//! What is counted and measured of persons' yes.
+//!
+//! Labels are names of the config and words of closed sets.
+
+use super::metrics::{Metrics, add};
+use crate::name::ApprovalName;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Approvals {
+    states: Family<State, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    approval: ApprovalName,
+    state: &'static str,
+    reason: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Approval {
+    approval: ApprovalName,
+}
+
+impl Metrics {
+    /// Counts one request that came to be in this state: `requested`, `granted`, `used`, or with a reason `refused`, `expired`.
+    pub fn approval(&self, approval: &ApprovalName, state: &'static str, reason: Option<&'static str>) {
+        let labels = State { approval: approval.clone(), state, reason };
+        self.counted.approvals.states.get_or_create(&labels).inc();
+    }
+}
+
+impl Approvals {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("claviger_approvals", "Requests for a person's yes", self.states.clone());
+    }
+}
+
+/// How many wait of each.
+pub(super) fn register_pending(pending: &[(ApprovalName, u64)], registry: &mut Registry) {
+    let waiting = pending.iter().map(|(name, count)| (Approval { approval: name.clone() }, *count as f64));
+    add(registry, "claviger_approvals_pending", "Requests that wait for a person", waiting);
+}
