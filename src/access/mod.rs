@@ -5,7 +5,9 @@
 
 mod approve;
 mod call;
+mod control;
 mod forward;
+mod held;
 mod leases;
 mod limits;
 mod outcome;
@@ -17,7 +19,7 @@ use crate::{
     approval::{self, Approvals, Grant},
     audit::Audit,
     broker::Broker,
-    forward::Forward,
+    forward::{Forward, cache::Cache},
     keeper,
     name::{RuleName, SecretName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
@@ -53,7 +55,7 @@ pub use crate::{
         request,
         upstream::reply::{Aborted, ReplyBody},
     },
-    forward::{Answer, Error as NotForwarded},
+    forward::{Answer, Error as NotForwarded, Found},
     keeper::{
         Held, Served,
         notice::Notice,
@@ -61,7 +63,7 @@ pub use crate::{
     },
     policy::{
         Bridge, Denial,
-        forward::{Operation, Target},
+        forward::{Control, Operation, Target},
         pattern::{Malformed, Path},
         upstream::canonical,
         wish::{Act, Call, Form, Read, Wish},
@@ -77,6 +79,7 @@ pub struct Access {
     started: Instant,
     provers: peer::Provers,
     leases: leases::Leases,
+    cache: Arc<Cache>,
     parts: Parts,
 }
 
@@ -165,8 +168,8 @@ impl Access {
         let attestor = parts.attestor.clone();
         let provers = peer::Provers { attestor, ..peer::Provers::default() };
         let (rates, floods) = (Mutex::default(), Mutex::default());
-        let (started, leases) = (Instant::now(), leases::Leases::default());
-        Self { workload, rules, rates, floods, started, provers, leases, parts }
+        let (started, leases, cache) = (Instant::now(), leases::Leases::default(), Arc::default());
+        Self { workload, rules, rates, floods, started, provers, leases, cache, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.

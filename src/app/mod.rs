@@ -5,10 +5,13 @@
 
 mod approvals;
 mod checkpoints;
+pub mod grants;
 mod handoff;
 mod kept;
+pub mod keys;
 mod record;
 mod reload;
+mod reports;
 mod rotations;
 mod sight;
 mod sinks;
@@ -16,6 +19,7 @@ mod usage;
 mod workloads;
 
 use crate::{
+    approval::Place,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
@@ -102,7 +106,7 @@ struct Agent {
     tasks: JoinSet<&'static str>,
     sinks: Sinks,
     ear: sinks::Ear,
-    usage: usage::Snapshots,
+    usage: usage::Usage,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -144,25 +148,22 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let broker = Broker::new().context("preparing the calls of upstreams")?;
-        // The rotations that begin now may call them.
-        broker.replace(&config.upstreams);
-        let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+        let (broker, outside) = callers(&config, programs, &kept)?;
         let outside = (outside, pod.uid.as_deref());
         let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
-        let stopping = stop.token(Phase::Accept).clone();
-        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
+        let signing = (&kept, &vault, &metrics);
+        let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
         let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
-        let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
-        let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
-        let agent = Self {
+        let mut agent = Self {
+            usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
+            watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),
             config,
             log,
@@ -181,22 +182,21 @@ impl Agent {
             tasks: JoinSet::new(),
             sinks,
             ear,
-            usage,
             unfinished,
-            watch,
             clock: sight::Clock::new(),
         };
-        Ok(agent.begin(port, metrics))
+        agent.begin(port, metrics);
+        Ok(agent)
     }
 
-    fn begin(mut self, port: Port, metrics: Metrics) -> Self {
+    /// All parts are there.
+    fn begin(&mut self, port: Port, metrics: Metrics) {
         self.note();
         self.open_port(port, metrics);
         if !self.handoff.is_taking() {
             self.start_sinks();
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %self.config.revision, "claviger runs");
-        self
     }
 
     /// Nothing more comes from earlier agents.
@@ -211,7 +211,7 @@ impl Agent {
             &self.workloads,
             self.vault.clone(),
             &self.audit,
-            (self.sinks.lags(), self.rotations.board()),
+            (self.sinks.lags(), self.rotations.board(), self.usage.reports.board()),
         );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
@@ -290,6 +290,8 @@ impl Agent {
     async fn end(mut self) {
         let begun = Instant::now();
         self.health.set(vec![sight::stopping()]);
+        // It may be asking Vault.
+        self.usage.reports.finish().await;
         if self.handoff.is_taking() {
             self.start_sinks();
         }
@@ -330,6 +332,15 @@ impl Agent {
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }
+}
+
+/// Who calls upstreams, and by what rotations change other systems.
+fn callers(config: &Config, programs: Programs, kept: &Kept) -> anyhow::Result<(Broker, Outside)> {
+    let broker = Broker::new().context("preparing the calls of upstreams")?;
+    // The rotations that begin now may call them.
+    broker.replace(&config.upstreams);
+    let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+    Ok((broker, outside))
 }
 
 fn open(settings: &audit::Settings, pod: Pod, metrics: Metrics) -> Result<Audit, audit::Error> {

@@ -27,6 +27,9 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// What requests come to.
+pub(super) type Acts = (Keeper, Forward, Broker, Approvals);
+
 pub(super) struct Workloads {
     parts: Parts,
     stop: CancellationToken,
@@ -45,7 +48,7 @@ struct Serving {
 
 impl Workloads {
     pub(super) fn new(
-        (keeper, forward, broker, approvals): (Keeper, Forward, Broker, Approvals),
+        (keeper, forward, broker, approvals): Acts,
         attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,

@@ -3,8 +3,15 @@
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
 pub use super::{
-    approved::ApprovalRef, call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason,
-    rotated::RotationRef, sink::SinkRef,
+    approved::ApprovalRef,
+    call::UpstreamRef,
+    flood::Agg,
+    kind::Type,
+    pod::Pod,
+    reason::Reason,
+    reported::{Found, ReportRef},
+    rotated::RotationRef,
+    sink::SinkRef,
 };
 
 use crate::{
@@ -61,6 +68,8 @@ pub struct Event {
     pub rotation: Option<Box<RotationRef>>,
     /// A part of the ledger of use.
     pub usage: Option<Box<usage::Part>>,
+    /// A report on keys and permissions, or a finding of it.
+    pub report: Option<Box<ReportRef>>,
     /// Which person's yes it is about, or was done by.
     pub approval: Option<Box<ApprovalRef>>,
 }
@@ -90,6 +99,7 @@ impl Event {
             trace: None,
             rotation: None,
             usage: None,
+            report: None,
             approval: None,
         }
     }

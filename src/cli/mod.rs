@@ -13,6 +13,7 @@ mod exit;
 mod get;
 mod probe;
 mod reading;
+mod report;
 mod rotation;
 mod run;
 mod runner;
@@ -50,7 +51,8 @@ Examples:
 Client commands find the socket by --socket, else by CLAVIGER_SOCKET, else at /run/claviger/claviger.sock.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused by policy, 4 not ready in time, 64 bad config;
-`exec`, `bridge` and `watch --` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
+`exec`, `bridge` and `watch --` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13,
+`report` 14.")]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -68,6 +70,7 @@ enum Command {
     Probe(probe::Args),
     Audit(audit::Args),
     Rotation(rotation::Args),
+    Report(report::Args),
     Approvals(approvals::ListArgs),
     Approve(approvals::ApproveArgs),
     Refuse(approvals::RefuseArgs),
@@ -125,6 +128,7 @@ impl Command {
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
             Self::Rotation(args) => rotation::run(&args),
+            Self::Report(args) => report::run(&args),
             Self::Approvals(args) => approvals::list(&args),
             Self::Approve(args) => approvals::approve(&args),
             Self::Refuse(args) => approvals::refuse(&args),
@@ -255,12 +259,13 @@ mod tests {
             Exit::Truncated,
             Exit::DeclaredGaps,
             Exit::UnsignedTail,
+            Exit::Findings,
             Exit::BadConfig,
             Exit::Ours,
             Exit::NotRunnable,
             Exit::NotFound,
             Exit::Command(7),
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 64, 125, 126, 127, 7]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 64, 125, 126, 127, 7]);
     }
 }

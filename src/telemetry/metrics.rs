@@ -5,10 +5,13 @@
 
 use super::approvals::{self, Approvals};
 use super::forwarded::{self, Forwarded};
-use super::rotations::{RotationGauge, Rotations};
-use crate::name::{ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use super::{
+    findings::FindingGauge,
+    rotations::{RotationGauge, Rotations},
+};
+use crate::name::{ApprovalName, IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
+    encoding::{EncodeLabelSet, prometheus_text},
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
@@ -19,7 +22,6 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 use std::{
-    fmt::{self, Write as _},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -84,6 +86,8 @@ pub struct Gauges {
     pub approvals: Vec<(ApprovalName, u64)>,
     /// Each thing that is rotated.
     pub rotations: Vec<RotationGauge>,
+    /// What the last report on keys and permissions found.
+    pub findings: Vec<FindingGauge>,
 }
 
 /// One secret at the moment of a scrape.
@@ -286,6 +290,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
         checkpoint_age: _,
         sink_lags: _,
         rotations,
+        findings,
         approvals,
     } = gauges;
     let mut registry = Registry::default();
@@ -322,6 +327,7 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
+    FindingGauge::register(findings, &mut registry);
     approvals::register_pending(approvals, &mut registry);
     registry
 }
@@ -391,18 +397,6 @@ labels! {
     SinkCode { sink: SinkName, code: String }
 }
 
-macro_rules! names_are_labels {
-    ($($name:ty),*) => {$(
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-                encoder.write_str(self.as_str())
-            }
-        }
-    )*};
-}
-
-names_are_labels!(ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -458,7 +452,10 @@ mod tests {
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
             processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
-            forwarded: vec![(WorkloadName::new("report-job").unwrap(), Forwarded { leases: 3, children: 2 })],
+            forwarded: vec![(
+                WorkloadName::new("report-job").unwrap(),
+                Forwarded { leases: 3, children: 2, held: (4, 500), hits: (6, 7) },
+            )],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
@@ -478,6 +475,10 @@ mod tests {
                 r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
                 r#"claviger_forwarded_leases{workload="report-job"} 3"#,
                 r#"claviger_forwarded_tokens{workload="report-job"} 2"#,
+                r#"claviger_cache_entries{workload="report-job"} 4"#,
+                r#"claviger_cache_bytes{workload="report-job"} 500"#,
+                r#"claviger_cache_hits_total{workload="report-job"} 6"#,
+                r#"claviger_cache_misses_total{workload="report-job"} 7"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
                 r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",

@@ -1,8 +1,10 @@
 //! What operators see: the log, the metrics, the health port. Never a secret, never a value.
 
 pub mod forwarded;
+pub mod findings;
 pub mod approvals;
 pub mod health;
+mod labels;
 pub mod log;
 pub mod metrics;
 pub mod rotations;

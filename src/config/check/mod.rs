@@ -10,6 +10,7 @@ mod checkpoints;
 mod credentials;
 mod forwards;
 mod identities;
+mod issue;
 mod program;
 mod local;
 mod rotations;
@@ -155,6 +156,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
             rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
         })
         .unzip();
+    let report = root.given("report", around::report);
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
@@ -185,6 +187,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         workloads: workloads?,
         approvals: approvals?,
         rotations: rotations?,
+        report: report?,
         local: local?,
         audit: audit?,
         health: health?,

@@ -6,7 +6,7 @@ use super::super::reader::{Leaf, Map};
 use super::{
     Context, DAY,
     credentials::{self, Slots},
-    mount,
+    issue, mount,
     schedule::{self, Missed, nearest},
     seconds, unbuilt, vault_path,
 };
@@ -32,9 +32,10 @@ const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 enum Word {
     Generate,
     Trigger,
+    Credential(Slots),
+    Issue,
     /// Read elsewhere: here for the list of words.
     Local,
-    Credential(Slots),
     Unbuilt(&'static str),
 }
 
@@ -45,7 +46,7 @@ const KINDS: [(&str, Word); 8] = [
     ("generate", Word::Generate),
     ("two-slot", Word::Credential(Slots::Two)),
     ("single", Word::Credential(Slots::One)),
-    ("issue", Word::Unbuilt("rotations of kind issue")),
+    ("issue", Word::Issue),
     ("bootstrap", Word::Unbuilt("rotations of kind bootstrap")),
 ];
 
@@ -108,8 +109,9 @@ fn rotation(
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
-        Word::Local => None,
+        Word::Issue => issue::read(&mut map, context),
         Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
+        Word::Local => None,
         Word::Unbuilt(what) => {
             map.leaf().not_built(what);
             let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
@@ -377,6 +379,7 @@ fn serving(kind: &Kind, secrets: &[keeper::Settings]) -> Vec<SecretName> {
         Kind::Generate(generate) => Some(&generate.path),
         Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| &evidence.path),
         Kind::Credential(credential) => Some(&credential.consumer.path),
+        Kind::Issue(issue) => Some(&issue.consumer.path),
     };
     let of = |secret: &&keeper::Settings| changes.is_some() && path(secret).as_ref() == changes;
     secrets.iter().filter(of).map(|secret| secret.name.clone()).collect()

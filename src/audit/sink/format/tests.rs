@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 43] = [
+const TYPES: [Type; 45] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -52,6 +52,8 @@ const TYPES: [Type; 43] = [
     Type::RotationFailed,
     Type::RotationOrphaned,
     Type::UsageSnapshot,
+    Type::ReportGenerated,
+    Type::ReportFinding,
     Type::ApprovalRequested,
     Type::ApprovalGranted,
     Type::ApprovalRefused,
