@@ -21,7 +21,7 @@ use crate::{
     broker::Broker,
     forward::{Forward, cache::Cache},
     keeper,
-    name::{RuleName, SecretName, WorkloadName},
+    name::{RuleName, SecretName, UpstreamName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
     policy::{
         self, Permit, Policy,
@@ -65,7 +65,7 @@ pub use crate::{
         Bridge, Denial,
         forward::{Control, Operation, Target},
         pattern::{Malformed, Path},
-        upstream::canonical,
+        upstream::{Oddity, canonical},
         wish::{Act, Call, Form, Read, Wish},
     },
 };
@@ -89,6 +89,8 @@ struct Rates {
     requests: Buckets,
     connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
+    /// Of rules for calls, for each user of its own.
+    calls: BTreeMap<RuleName, Buckets>,
     /// The day, and how many calls it had.
     days: BTreeMap<RuleName, (i64, u64)>,
 }
@@ -141,6 +143,27 @@ pub trait Observe: Send + Sync {
 
     /// One event of a request is kept as its mode demands: on disk, or queued.
     fn recorded(&self, kind: Type, outcome: Outcome);
+
+    /// A call of `upstream` by `rule` came as far as this; each attempt begins and ends once.
+    fn called(&self, upstream: &UpstreamName, rule: &RuleName, step: CallStep);
+}
+
+/// How far a call of another API is.
+#[derive(Debug, Clone, Copy)]
+pub enum CallStep {
+    /// Its intent is on disk.
+    Began,
+    /// The head of its answer came, so long after that.
+    Heard(Duration),
+    /// It has a result.
+    Ended {
+        /// How it ended.
+        outcome: Outcome,
+        /// Why, unless it ended well.
+        reason: Option<Reason>,
+        /// How often the key was masked in its answer.
+        masked: u64,
+    },
 }
 
 /// One request, as metrics see it. A read that then cannot be delivered is seen a second time, as `undelivered`.

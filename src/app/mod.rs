@@ -336,7 +336,7 @@ impl Agent {
 
 /// Who calls upstreams, and by what rotations change other systems.
 fn callers(config: &Config, programs: Programs, kept: &Kept) -> anyhow::Result<(Broker, Outside)> {
-    let broker = Broker::new().context("preparing the calls of upstreams")?;
+    let broker = Broker::new(kept.keeper()).context("preparing the calls of upstreams")?;
     // The rotations that begin now may call them.
     broker.replace(&config.upstreams);
     let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;

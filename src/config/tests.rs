@@ -1907,10 +1907,14 @@ fn an_upstream_is_reached_by_https_at_an_address_that_may_be_called() {
             with("allow_cidrs: [10.0.0.1/8]"),
             "allow_cidrs[0]: line 7: not a range of addresses; write ADDRESS/BITS, as in 10.20.0.0/16, without bits behind the prefix",
         ),
-        (with("decode: [gzip]"), "decode: line 7: not built yet: decoding of upstreams' answers; remove it"),
         (
-            with("client_cert: cert"),
-            "client_cert: line 7: not built yet: client certificates for upstreams; remove it",
+            with("paths: {allow: [dots]}"),
+            "paths.allow[0]: line 7: \"dots\" is not known here; write one of %2F, ;",
+        ),
+        (with("decode: [br]"), "decode[0]: line 7: \"br\" is not known here; write one of gzip"),
+        (
+            with("client_cert: key"),
+            "client_cert: line 7: not a certificate; name a secret of kind: certificate",
         ),
         (
             with("pins: [\"sha256/AAAA\"]"),
@@ -1931,15 +1935,11 @@ fn a_key_is_put_into_one_place_that_it_fits() {
     for (settings, expected) in [
         (
             inject("secret: key"),
-            "inject: line 7: no slot for the key; write one of header, basic, query, body",
+            "inject: line 7: no slot for the key; write one of header, basic, query, body, sigv4",
         ),
         (
             inject("secret: key, header: X, query: k"),
-            "inject: line 7: more than one slot for the key; write one of header, basic, query, body",
-        ),
-        (
-            inject("secret: key, sigv4: {}"),
-            "inject.sigv4: line 7: not built yet: signing by sigv4; remove it",
+            "inject: line 7: more than one slot for the key; write one of header, basic, query, body, sigv4",
         ),
         (
             inject("secret: key, header: Host"),
@@ -1971,12 +1971,49 @@ fn a_key_is_put_into_one_place_that_it_fits() {
 }
 
 #[test]
+fn a_request_is_signed_for_a_region_and_a_service_where_this_binary_can() {
+    let sigv4 = |secret: &str, text: &str| {
+        format!("{{url: https://a.example, inject: {{secret: {secret}, sigv4: {{{text}}}}}}}")
+    };
+    let whole = "region: eu-west-1, service: bedrock";
+    if !crate::broker::inject::sigv4::IS_BUILT {
+        let refused = "upstreams.api.inject.sigv4: line 7: not in this build: signing by sigv4; build claviger with `--features sigv4` \
+                       (`claviger version` says what a binary has), or remove it";
+        return check(&calling(&sigv4("pair", whole), RULE), &[refused]);
+    }
+    check(&calling(&sigv4("pair", whole), RULE), &[]);
+    check(&calling(&sigv4("pair", "region: eu-west-1, service: s3, payload: unsigned"), RULE), &[]);
+    for (settings, expected) in [
+        (
+            sigv4("pair", "region: eu-west-1"),
+            "inject.sigv4.service: line 7: missing; write service: bedrock, s3, execute-api, or whatever signatures call it",
+        ),
+        (
+            sigv4("pair", "region: EU West, service: s3"),
+            "inject.sigv4.region: line 7: not a name that AWS has; write lower-case letters, digits and hyphens, as in eu-west-1",
+        ),
+        (
+            sigv4("pair", "region: eu-west-1, service: bedrock, payload: unsigned"),
+            "inject.sigv4.payload: line 7: an unsigned payload, which S3 alone takes; write payload: signed",
+        ),
+        (
+            sigv4("key", whole),
+            "inject.secret: line 7: sigv4 needs a key of AWS, and this secret has one value; name a kv secret without `field` that has \
+             access_key_id and secret_access_key, or a lease of the AWS engine",
+        ),
+    ] {
+        check(&calling(&settings, RULE), &[&format!("upstreams.api.{expected}")]);
+    }
+}
+
+#[test]
 fn an_upstream_may_be_all_of_this() {
     let with = |text: &str| format!("{{url: https://a.example, {INJECT}, {text}}}");
     for settings in [
         "{url: https://a.example, inject: {secret: pair, basic: {user: a, password: b}}}".to_owned(),
         format!("{{url: \"http://a\", insecure_http: true, {INJECT}}}"),
         format!("{{url: \"https://127.0.0.1:1\", allow_cidrs: [127.0.0.1], {INJECT}}}"),
+        with("decode: [gzip], paths: {allow: [\"%2F\", \";\"]}"),
         with(
             "headers: {allow: [X-A]}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
         ),
@@ -2025,6 +2062,15 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
         ],
     );
     check(&reads.replace(RULE, "methods: [GET], paths: [v1], also_readable: true"), &[]);
+    let shown = format!("{{url: https://a.example, client_cert: cert, {INJECT}}}");
+    check(
+        &calling(&shown, RULE),
+        &[
+            "workloads.job.rules[1]: line 12: calls uses the secret cert, which the rule own lets this workload read; take it out of \
+           that rule, or write also_readable: true here if that is meant",
+        ],
+    );
+    check(&calling(&shown, RULE).replace("secrets: [own, cert]", "secrets: [own]"), &[]);
     // By Vault's own API, too, whichever part of the path the mount is.
     for (path, given) in
         [("secret/data/key", true), ("secret/*", true), ("secret/data/+", true), ("secret/data/other", false)]

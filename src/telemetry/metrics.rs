@@ -3,11 +3,12 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
-use super::approvals::{self, Approvals};
-use super::forwarded::{self, Forwarded};
 use super::{
+    approvals::{self, Approvals},
     findings::FindingGauge,
+    forwarded::{self, Forwarded},
     rotations::{RotationGauge, Rotations},
+    upstreams::Upstreams,
 };
 use crate::name::{ApprovalName, IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
@@ -117,6 +118,7 @@ pub(super) struct Counted {
     dead_letters: Counter,
     pub(super) rotations: Rotations,
     pub(super) approvals: Approvals,
+    pub(super) upstreams: Upstreams,
 }
 
 impl Default for Metrics {
@@ -151,6 +153,7 @@ impl Metrics {
             dead_letters: Counter::default(),
             rotations: Rotations::default(),
             approvals: Approvals::default(),
+            upstreams: Upstreams::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -247,6 +250,7 @@ fn register(counted: &Counted) -> Registry {
         dead_letters,
         rotations,
         approvals,
+        upstreams,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -270,6 +274,7 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
     approvals.register(&mut registry);
+    upstreams.register(&mut registry);
     registry
 }
 

@@ -17,6 +17,7 @@ mod rotations;
 mod rules;
 mod schedule;
 mod secrets;
+mod signing;
 mod sinks;
 mod unbuilt;
 mod upstreams;
