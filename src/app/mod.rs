@@ -19,7 +19,6 @@ mod usage;
 mod workloads;
 
 use crate::{
-    approval::Place,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
