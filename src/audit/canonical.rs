@@ -67,7 +67,6 @@ pub(super) fn render(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>) {
 }
 
 /// The keys stand in the order of RFC 8785, which for ASCII is the order of their bytes.
-#[expect(clippy::too_many_lines, reason = "a list: one line a key")]
 fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usize {
     let Event {
         kind,

@@ -126,14 +126,7 @@ fn rotation(
             Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
         });
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
-    if let (Some(kind), Some(journal)) = (&kind, &journal)
-        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
-    {
-        map.leaf().problem(
-            "its journal is where the secret is",
-            "write another journal.path: a journal would push versions of the secret out",
-        );
-    }
+    apart(map.leaf(), &name, (kind.as_ref(), journal.as_ref()));
     spacing(map.leaf(), schedule.as_ref());
     map.finish();
     let kind = kind?;
@@ -337,6 +330,18 @@ fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) ->
 
 fn is_single(kind: Option<&Kind>) -> bool {
     kind.is_some_and(|kind| kind.word() == "single")
+}
+
+/// A journal must not be where the secret is.
+fn apart(leaf: &Leaf<'_>, name: &RotationName, (kind, journal): (Option<&Kind>, Option<&Place>)) {
+    if let (Some(kind), Some(journal)) = (kind, journal)
+        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
+    {
+        leaf.problem(
+            "its journal is where the secret is",
+            "write another journal.path: a journal would push versions of the secret out",
+        );
+    }
 }
 
 /// Slots must leave room for what lies between them.
