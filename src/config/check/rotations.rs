@@ -126,7 +126,7 @@ fn rotation(
             Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
         });
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
-    apart(map.leaf(), &name, (kind.as_ref(), journal.as_ref()));
+    apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());
     spacing(map.leaf(), schedule.as_ref());
     map.finish();
     let kind = kind?;
@@ -333,7 +333,7 @@ fn is_single(kind: Option<&Kind>) -> bool {
 }
 
 /// A journal must not be where the secret is.
-fn apart(leaf: &Leaf<'_>, name: &RotationName, (kind, journal): (Option<&Kind>, Option<&Place>)) {
+fn apart(leaf: &Leaf<'_>, name: &RotationName, kind: Option<&Kind>, journal: Option<&Place>) {
     if let (Some(kind), Some(journal)) = (kind, journal)
         && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
     {
