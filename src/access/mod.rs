@@ -256,6 +256,10 @@ impl Access {
             }
         })?;
         self.observe(Some(peer), unsent.rule(), unsent.reason(), Some(arrival.at.elapsed()));
+        if let Ok(Done::Acked(grant, value)) = &unsent.outcome {
+            // On record first: it may end an old value.
+            self.parts.keeper.acked(value.name(), grant.permit().workload(), value.generation());
+        }
         Ok(Answered { unsent, receipt })
     }
 

@@ -138,7 +138,7 @@ impl Agent {
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
         let place = approvals::place(&config.audit, &pod);
-        let audit = open(&config.audit, pod, metrics.clone())?;
+        let audit = open(&config.audit, pod.clone(), metrics.clone())?;
         let port = Port::bind(&config.health).await.context("binding health.listen")?;
         let (health, ready) = Health::new();
         let mut recorder = Recorder::new(audit.clone(), metrics.clone());
@@ -148,6 +148,7 @@ impl Agent {
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
         let (broker, outside) = callers(&config, programs, &kept)?;
+        let outside = (outside, pod.uid.as_deref());
         let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
         let signing = (&kept, &vault, &metrics);
         let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;

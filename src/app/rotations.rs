@@ -45,7 +45,7 @@ impl Rotations {
         kept: &Kept,
         vault: &Vault,
         recorder: &mut Recorder,
-        outside: Outside,
+        (outside, pod): (Outside, Option<&str>),
     ) -> anyhow::Result<Self> {
         let start = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
         let shared = Shared {
@@ -56,6 +56,7 @@ impl Rotations {
             facts: recorder.rotations(),
             board: Board::default(),
             outside: Arc::new(outside),
+            replica: replica(config, pod).into(),
         };
         let mut rotations =
             Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
@@ -123,6 +124,13 @@ impl Rotations {
     }
 }
 
+/// The same after each start of this agent, and no other one's: the pod's uid, else what tells agents of one machine apart.
+fn replica(config: &Config, pod: Option<&str>) -> String {
+    let dir = config.audit.journal.dir.as_os_str().as_encoded_bytes();
+    let other = || crypto::sha256_of(&[config.audit.source.as_bytes(), b"|", dir]);
+    pod.map_or_else(|| crypto::hex(other().first_chunk::<8>().unwrap_or(&[0; 8])), str::to_owned)
+}
+
 /// What the gauges say of `board`.
 pub(super) fn gauges(board: &Board) -> Vec<RotationGauge> {
     let now = clock::now();
@@ -131,6 +139,7 @@ pub(super) fn gauges(board: &Board) -> Vec<RotationGauge> {
         phase: standing.phase.word(),
         age: Duration::try_from(now.duration_since(standing.succeeded)).unwrap_or_default(),
         next: standing.next.map(|next| next.as_second()),
+        unacked: standing.unacked,
     };
     board.read().into_iter().map(gauge).collect()
 }
@@ -187,6 +196,7 @@ fn reason_of(failure: Failure) -> Reason {
         Failure::Target => Reason::TargetAway,
         Failure::Refused => Reason::Refused,
         Failure::NotDone => Reason::NotDone,
+        Failure::Unacked => Reason::Unacked,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,
     }

@@ -154,6 +154,8 @@ pub enum Reason {
     Conflict,
     /// What Vault was told to do was not done.
     NotDone,
+    /// Workloads have not said that they use the new value.
+    Unacked,
     /// Our clock and Vault's differ too much for a slot to be told.
     ClockSkew,
     /// The journal of a rotation cannot be gone on with.
@@ -254,6 +256,7 @@ impl Reason {
             Self::JournalMissing => "journal_missing",
             Self::Conflict => "conflict",
             Self::NotDone => "not_done",
+            Self::Unacked => "unacked",
             Self::ClockSkew => "clock_skew",
             Self::RotationJournal => "rotation_journal",
             Self::Refused => "refused",

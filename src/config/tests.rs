@@ -1205,6 +1205,42 @@ fn the_rest_of_audit_is_refused_by_name() {
 }
 
 #[test]
+fn acks_are_awaited_of_a_number_of_consumers_and_not_for_ever() {
+    let rotation = "kind: generate, identity: reports, path: secret/a, field: key, grace: 1h, \
+                    journal: {mount: kv, path: rotation}, schedule: {every: 24h}";
+    for (keys, expected) in [
+        ("revoke_when: both, consumers: 3", None),
+        ("revoke_when: acked, consumers: 3, max_grace: 2h", None),
+        (
+            "revoke_when: both",
+            Some(".revoke_when: line 1: acks are awaited, but not of how many; write consumers: N"),
+        ),
+        (
+            "consumers: 3",
+            Some(
+                ": line 1: acks are counted, and nothing waits for them; write revoke_when: acked or both, or remove consumers and max_grace",
+            ),
+        ),
+        (
+            "revoke_when: both, consumers: 3, max_grace: 1h",
+            Some(
+                ": line 1: a max_grace that is not longer than the grace; write a longer max_grace, or a grace where there is none",
+            ),
+        ),
+        (
+            "revoke_when: both, consumers: 3, max_grace: 24h",
+            Some(
+                ": line 1: a grace that may last beyond the next slot; write a max_grace that is shorter than the time between two slots",
+            ),
+        ),
+    ] {
+        let expected: Vec<String> = expected.iter().map(|text| format!("rotations.r{text}")).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&format!("rotations: {{r: {{{rotation}, {keys}}}}}\n"), &expected);
+    }
+}
+
+#[test]
 fn what_each_replica_does_for_itself_needs_no_journal() {
     let secrets = "secrets: {db: {kind: lease, path: database/creds/db}, key: {kind: kv, path: secret/key}}\n\
                    workloads: {job: {socket: {path: /run/claviger/job.sock}, peer: {uid: 7}, rules: [{name: a, secrets: [db, key]}]}}\n";
@@ -1480,7 +1516,6 @@ fn what_is_not_built_is_read_all_the_same() {
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
             "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
-            "rotations.k.revoke_when: line 2: not built yet: revoke_when: acked and both; remove it",
             "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
             "rotations.k: line 2: not built yet: rotations of kind bootstrap; remove it",
         ],

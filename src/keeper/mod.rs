@@ -4,6 +4,7 @@
 
 pub mod task;
 pub mod value;
+mod acks;
 pub mod again;
 mod certificate;
 mod doubt;
@@ -152,6 +153,7 @@ pub struct Keeper {
     holdings: Arc<ArcSwap<BTreeMap<SecretName, Holding>>>,
     /// Counts how often they were replaced.
     replaced: Arc<watch::Sender<u64>>,
+    acks: acks::Acks,
 }
 
 /// How a secret is held.

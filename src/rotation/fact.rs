@@ -71,6 +71,8 @@ pub enum Failure {
     Refused,
     /// Vault's record does not say that what it was told was done.
     NotDone,
+    /// Workloads have not said that they use the new value.
+    Unacked,
     /// The wall clock and Vault's differ too much to begin.
     Clock,
     /// The journal cannot be gone on with.

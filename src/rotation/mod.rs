@@ -21,6 +21,7 @@ pub mod system;
 pub mod task;
 pub mod trigger;
 mod attempt;
+pub mod acks;
 mod document;
 mod driver;
 mod group;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub schedule: Schedule,
     /// How long the old value stays readable after the new one is.
     pub grace: Duration,
+    /// Whose acks the end of the grace waits for, if it does.
+    pub acks: Option<acks::Awaited>,
     /// The folder in KV 2 that journals are kept in; one for each rotation.
     pub journal: Place,
     /// Others that must not be rotated at the same time.
@@ -73,6 +76,14 @@ pub enum Kind {
     Credential(Box<Credential>),
     /// A key that a provider mints.
     Issue(Box<Issue>),
+}
+
+impl Settings {
+    /// How long the old value may stay readable at most.
+    #[must_use]
+    pub fn longest_grace(&self) -> Duration {
+        self.acks.map_or(self.grace, |awaited| awaited.max_grace)
+    }
 }
 
 impl Kind {

@@ -230,7 +230,7 @@ impl Task {
             Phase::Promoted => {
                 document.succeeded = now;
                 document.settled = document.run.as_ref().map_or(now, |run| run.slot.max(document.settled));
-                document.grace_until = Some(plus(now, self.settings.grace));
+                document.grace_until = Some(plus(now, self.settings.longest_grace()));
                 self.write(work, document).await?;
                 let gap = work.dead_since.take().map(|since| since.elapsed());
                 self.promoted(&work.entry.document, gap.filter(|_| self.is_single()));

@@ -18,6 +18,8 @@ pub struct Standing {
     pub succeeded: Timestamp,
     /// When the next run begins, where it is known.
     pub next: Option<Timestamp>,
+    /// How many acks are missing, where they are waited for.
+    pub unacked: Option<u32>,
 }
 
 /// How all of them stand. Clones are the same.
@@ -41,8 +43,17 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), standing);
     }
 
+    /// So many acks are missing.
+    pub(super) fn missing(&self, name: &RotationName, acks: u32) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(standing) = all.get_mut(name) {
+            standing.unacked = Some(acks);
+        }
+    }
+
     pub(super) fn note(&self, name: &RotationName, document: &Document, next: Option<Timestamp>) {
-        let standing = Standing { phase: document.state.phase, succeeded: document.succeeded, next };
+        let standing =
+            Standing { phase: document.state.phase, succeeded: document.succeeded, next, unacked: None };
         self.stand(name, standing);
     }
 }

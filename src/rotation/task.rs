@@ -4,6 +4,7 @@
 
 use super::{
     Settings,
+    acks::Acks,
     document::{Aim, Document, Lease, Run},
     driver::{Driver, Prepared},
     fact::{Act, Fact, Failure},
@@ -49,6 +50,8 @@ pub struct Shared {
     pub board: Board,
     /// The way to systems outside of Vault.
     pub outside: Arc<dyn Ask>,
+    /// Names this agent among all replicas, the same after each start.
+    pub replica: Arc<str>,
 }
 
 /// The task of one rotation.
@@ -67,17 +70,22 @@ pub struct Task {
     /// The last promotion that is known here.
     promoted: Option<Timestamp>,
     failures: u32,
+    pub(super) acks: Acks,
+    /// The run whose missing acks were told of.
+    pub(super) told: Option<String>,
 }
 
 impl Task {
     /// A rotation that is done as `identity`; nothing is sent before it runs.
     #[must_use]
     pub fn new(settings: Settings, identity: Identity, shared: Shared) -> Self {
-        let Shared { vault, keeper, holder, facts, board, outside } = shared;
+        let Shared { vault, keeper, holder, facts, board, outside, replica } = shared;
         let store = Store::new(vault, identity, settings.lease.call);
         Self {
             driver: Driver::new(settings.kind.clone(), store.clone(), outside),
             journal: Journal::new(store.clone(), &settings),
+            acks: Acks::new(store.clone(), &settings, &replica),
+            told: None,
             settings,
             facts,
             board,
@@ -93,7 +101,7 @@ impl Task {
 
     /// Runs until `stop`. What is under way then is left to the next replica, or to the next start.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut state = self.store.state();
+        let (mut state, mut acks) = (self.store.state(), self.keeper.acks_heard());
         let mut work = None;
         loop {
             let turn = async {
@@ -119,6 +127,7 @@ impl Task {
                     return;
                 }
                 Ok(()) = state.changed() => {}
+                Ok(()) = acks.changed(), if self.settings.acks.is_some() && work.is_none() => {}
                 () = sleep(wait) => {}
             }
         }
@@ -159,6 +168,9 @@ impl Task {
         let may_take = self.watch.may_take(lease, asked, clock::since_boot(), self.settings.lease) || is_ours;
         match (document.state.phase, document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
+            (Phase::Grace, _) if self.settings.acks.is_some() => {
+                self.await_acks(Entry { document, version }, may_take, now).await
+            }
             (Phase::Grace, Some(until)) if until > now => {
                 Ok((None, until_then(until, now).min(self.idle_look())))
             }
@@ -231,7 +243,7 @@ impl Task {
     }
 
     /// Goes on with what another holder left, or with the end of a grace.
-    async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
+    pub(super) async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
         let Entry { document, version } = entry;
         let from_grace = document.state.phase == Phase::Grace;
         match self.claim(document, version).await? {
@@ -320,11 +332,11 @@ impl Task {
         wait
     }
 
-    fn idle_look(&self) -> Duration {
+    pub(super) fn idle_look(&self) -> Duration {
         IDLE_LOOK.min(self.settings.lease.ttl)
     }
 }
 
-fn until_then(then: Timestamp, now: Timestamp) -> Duration {
+pub(super) fn until_then(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }

@@ -55,6 +55,8 @@ pub struct RotationGauge {
     pub age: Duration,
     /// When the next run begins, in seconds since 1970.
     pub next: Option<i64>,
+    /// Acks that are missing.
+    pub unacked: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,6 +143,8 @@ impl RotationGauge {
         add(registry, "rotation_age_seconds", "Since the last promotion", ages);
         let next = all.iter().filter_map(|gauge| Some((of(gauge), gauge.next? as f64)));
         add(registry, "rotation_next_timestamp", "When the next run begins", next);
+        let unacked = all.iter().filter_map(|gauge| Some((of(gauge), f64::from(gauge.unacked?))));
+        add(registry, "rotation_unacked_consumers", "Acks that the end of the grace waits for", unacked);
         let orphaned = all.iter().map(|gauge| (of(gauge), if gauge.phase == "orphaned" { 1.0 } else { 0.0 }));
         add(registry, "rotation_orphaned", "1 while a rotation waits for a person", orphaned);
     }
@@ -158,8 +162,13 @@ mod tests {
         metrics.rotations().failed(&name, "pending", "conflict");
         metrics.rotations().skipped(&name, "missed");
         metrics.rotations().taken_over(&name);
-        let gauge =
-            RotationGauge { name, phase: "grace", age: Duration::from_secs(60), next: Some(1_795_000_000) };
+        let gauge = RotationGauge {
+            name,
+            phase: "grace",
+            age: Duration::from_secs(60),
+            next: Some(1_795_000_000),
+            unacked: Some(2),
+        };
         let text = metrics.scrape(&Gauges { rotations: vec![gauge], ..Gauges::default() });
         for expected in [
             r#"rotation_promotions_total{rotation="webhook"} 1"#,
@@ -170,6 +179,7 @@ mod tests {
             r#"rotation_phase{rotation="webhook",phase="grace"} 1.0"#,
             r#"rotation_age_seconds{rotation="webhook"} 60.0"#,
             r#"rotation_next_timestamp{rotation="webhook"} 1795000000.0"#,
+            r#"rotation_unacked_consumers{rotation="webhook"} 2.0"#,
             r#"rotation_orphaned{rotation="webhook"} 0.0"#,
         ] {
             assert!(text.lines().any(|line| line == expected), "no `{expected}` in\n{text}");

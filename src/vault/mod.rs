@@ -10,6 +10,7 @@ mod engine;
 pub mod error;
 pub mod keepalive;
 pub mod limiter;
+mod listing;
 pub mod login;
 pub mod passage;
 pub mod renewal;

@@ -110,6 +110,7 @@ impl Scene {
             // Leases run by the machine's own clock, which no test can stop: a short one ends soon.
             lease: Terms { ttl: Duration::from_millis(40), call: Duration::from_millis(10) },
             serves: Vec::new(),
+            acks: None,
         };
         let (facts_in, facts) = mpsc::unbounded_channel();
         let scene = Scene { dev, outside, bench, identity, settings, facts, facts_in };
@@ -136,6 +137,7 @@ impl Scene {
             facts: self.facts_in.clone(),
             board: Board::default(),
             outside: Arc::clone(&self.outside),
+            replica: holder.into(),
         };
         let task = Task::new(self.settings.clone(), self.identity.clone(), shared);
         let mut tasks = JoinSet::new();

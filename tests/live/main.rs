@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acks;
 mod calls;
 mod checkpoints;
 mod credential;

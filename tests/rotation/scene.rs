@@ -140,6 +140,7 @@ impl Scene {
             group: None,
             lease: Terms::of(Duration::from_secs(30)),
             serves: Vec::new(),
+            acks: None,
         }
     }
 
@@ -181,6 +182,7 @@ impl Scene {
                 facts,
                 board: Board::default(),
                 outside: Arc::new(outside),
+                replica: "test".into(),
             };
             let mut tasks = JoinSet::new();
             tasks.spawn(keepalive.run(stop.clone()));

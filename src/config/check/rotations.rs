@@ -15,6 +15,7 @@ use crate::{
     name::{IdentityName, NotAName, RotationName, SecretName},
     rotation::{
         Group, Kind, Settings,
+        acks::{And, Awaited},
         generate::{Generate, Source},
         lease::Terms,
         local,
@@ -104,7 +105,7 @@ fn rotation(
     let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
     let group = map.given("group", group);
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
-    workload_keys(&mut map, context);
+    let when_revoked = workload_keys(&mut map, context);
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
@@ -130,6 +131,7 @@ fn rotation(
     map.finish();
     let kind = kind?;
     Some(Settings {
+        acks: awaited(leaf, when_revoked?, grace?, (&kind, schedule.as_ref()?))?,
         serves: serving(&kind, secrets),
         name,
         identity: identity?,
@@ -142,29 +144,67 @@ fn rotation(
     })
 }
 
-/// The journal is not where the secret is.
-fn apart(leaf: &Leaf<'_>, name: &RotationName, kind: Option<&Kind>, journal: Option<&Place>) {
-    if let (Some(kind), Some(journal)) = (kind, journal)
-        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
-    {
+/// `revoke_when`, `consumers` and `max_grace`, as they stand.
+struct Acks {
+    and: Option<And>,
+    consumers: Option<u32>,
+    longest: Option<Duration>,
+}
+
+/// What they come to; without `max_grace`, the old value ends after ten times its grace at the latest.
+fn awaited(
+    leaf: &Leaf<'_>,
+    acks: Acks,
+    grace: Duration,
+    (kind, schedule): (&Kind, &Schedule),
+) -> Option<Option<Awaited>> {
+    let Acks { and, consumers, longest } = acks;
+    let (Some(and), Some(consumers)) = (and, consumers) else {
+        if consumers.or(longest.map(|_| 0)).is_some() {
+            leaf.problem(
+                "acks are counted, and nothing waits for them",
+                "write revoke_when: acked or both, or remove consumers and max_grace",
+            );
+            return None;
+        }
+        return Some(None);
+    };
+    if matches!(kind, Kind::Trigger(_)) {
         leaf.problem(
-            "its journal is where the secret is",
-            "write another journal.path: a journal would push versions of the secret out",
+            "acks of what Vault rotates: it has no value before the newest",
+            "remove revoke_when and consumers",
         );
+        return None;
     }
+    let max_grace = longest.unwrap_or_else(|| grace.saturating_mul(10));
+    if max_grace <= grace {
+        leaf.problem(
+            "a max_grace that is not longer than the grace",
+            "write a longer max_grace, or a grace where there is none",
+        );
+        return None;
+    }
+    if nearest(schedule).is_some_and(|nearest| max_grace >= nearest) {
+        leaf.problem(
+            "a grace that may last beyond the next slot",
+            "write a max_grace that is shorter than the time between two slots",
+        );
+        return None;
+    }
+    Some(Some(Awaited { and, consumers, max_grace }))
 }
 
 /// What is said to workloads and replicas.
-fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) {
+fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
     let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
-    let _ = map.given("revoke_when", |leaf| {
-        if leaf.word(&[("time", false), ("acked", true), ("both", true)])? {
-            leaf.not_built("revoke_when: acked and both");
-            if consumers == Some(None) {
-                leaf.problem("acks are awaited, but not of how many", "write consumers: N");
-            }
+    let longest = map.given("max_grace", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
+    let and = map.or("revoke_when", None, |leaf| {
+        let and = leaf.word(&[("time", None), ("acked", Some(And::Nothing)), ("both", Some(And::Grace))])?;
+        if and.is_some() && consumers == Some(None) {
+            leaf.problem("acks are awaited, but not of how many", "write consumers: N");
+            return None;
         }
-        Some(())
+        Some(and)
     });
     let _ = map.given("approval", |leaf| {
         leaf.not_built("approvals");
@@ -180,6 +220,7 @@ fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) {
         }
         Some(())
     });
+    Some(Acks { and: and?, consumers: consumers?, longest: longest? })
 }
 
 fn any_name(text: &str) -> Result<(), NotAName> {
@@ -289,6 +330,18 @@ fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) ->
 
 fn is_single(kind: Option<&Kind>) -> bool {
     kind.is_some_and(|kind| kind.word() == "single")
+}
+
+/// A journal must not be where the secret is.
+fn apart(leaf: &Leaf<'_>, name: &RotationName, kind: Option<&Kind>, journal: Option<&Place>) {
+    if let (Some(kind), Some(journal)) = (kind, journal)
+        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
+    {
+        leaf.problem(
+            "its journal is where the secret is",
+            "write another journal.path: a journal would push versions of the secret out",
+        );
+    }
 }
 
 /// Slots must leave room for what lies between them.

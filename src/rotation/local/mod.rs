@@ -116,7 +116,9 @@ impl Task {
     }
 
     fn stand(&self, succeeded: Timestamp, next: Option<Timestamp>) {
-        self.shared.board.stand(&self.settings.name, Standing { phase: Phase::Idle, succeeded, next });
+        self.shared
+            .board
+            .stand(&self.settings.name, Standing { phase: Phase::Idle, succeeded, next, unacked: None });
     }
 
     fn report(&self, act: Act, run: Run) {
