@@ -31,6 +31,7 @@ pub mod audit;
 // -- work that no request started
 pub mod rotation;
 pub mod usage;
+pub mod report;
 // -- around it
 pub mod app;
 pub mod config;

@@ -1,7 +1,8 @@
-//! What a body is made of: one piece of ours, or an upstream's answer on its way.
+//! What a body is made of: one piece of ours, a watcher's stream, or an upstream's answer on its way.
 //!
 //! Does not look at it.
 
+use super::watch;
 use crate::access::{Aborted, ReplyBody};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,6 +16,8 @@ use std::{
 pub enum Content {
     /// In one piece; wiped when dropped if it holds a value.
     Whole(Full<Bytes>),
+    /// What a watcher is told, piece by piece, until one of the two ends it.
+    Events(Box<watch::Stream>),
     /// An upstream's.
     Stream(Box<ReplyBody>),
 }
@@ -39,6 +42,9 @@ impl Body for Content {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(frame) => Poll::Ready(frame.and_then(Result::ok).map(Ok)),
             },
+            Self::Events(stream) => {
+                stream.poll(context).map(|next| next.map(|piece| piece.map(Frame::data).map_err(|_| Aborted)))
+            }
             Self::Stream(body) => Pin::new(&mut **body).poll_frame(context),
         }
     }
@@ -46,6 +52,7 @@ impl Body for Content {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
+            Self::Events(_) => false,
             Self::Stream(body) => body.is_end_stream(),
         }
     }
@@ -53,6 +60,7 @@ impl Body for Content {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
             Self::Stream(body) => body.size_hint(),
         }
     }

@@ -6,11 +6,13 @@ mod answer;
 mod approval;
 mod content;
 mod native;
+mod passed;
 mod request;
 mod trace;
 mod upstream;
 mod value;
 mod vault;
+mod watch;
 
 use crate::{
     access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
@@ -74,6 +76,7 @@ pub async fn serve(
             Ok(answered) => reply(peer, answered, only_head),
             Err(unaudited) => answer::unaudited(&unaudited).into(),
         },
+        Ok(Asked::Watch(wanted)) => watch::serve(access, peer, wanted, arrival).await?,
         Ok(Asked::WhoAmI) => match access.rules_of(peer).await {
             Ok((rules, required, bridge)) => {
                 access.observe_other(peer, None);

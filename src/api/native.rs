@@ -5,10 +5,10 @@
 use super::{
     answer::Bad,
     request::{self, Route},
-    vault,
+    vault, watch,
 };
 use crate::{
-    access::{Act, Wish},
+    access::{Act, Watch, Wish},
     name::SecretName,
 };
 use bytes::Bytes;
@@ -25,6 +25,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) enum Asked {
     /// Something that the path of a request decides on.
     Wish(Wish),
+    /// To be told of changes.
+    Watch(Watch),
     /// What we see of the peer; discloses nothing else.
     WhoAmI,
     /// How a request for a person's yes stands; discloses nothing of others.
@@ -46,12 +48,17 @@ where
     if head.uri.path().starts_with(vault::ROOT) {
         return vault::read(head, body, limit).await.map(Asked::Wish);
     }
+    if let Some(rest) = vault::CONTROLS.iter().find_map(|root| head.uri.path().strip_prefix(root)) {
+        let rest = rest.to_owned();
+        return vault::read_control(head, body, rest, limit).await.map(Asked::Wish);
+    }
     match request::route(&head.uri)? {
         Route::Secrets => {
             reads(&head.method)?;
             request::no_query(&head.uri)?;
             Ok(Asked::Wish(Wish::List))
         }
+        Route::Watch => watch::read(&head.method, &head.uri, &head.headers).map(Asked::Watch),
         Route::WhoAmI => {
             reads(&head.method)?;
             request::no_query(&head.uri)?;

@@ -23,6 +23,8 @@ pub(super) enum Route {
     Secret(Option<SecretName>),
     /// `/secrets/NAME/ack`
     Ack(Option<SecretName>),
+    /// `/watch`
+    Watch,
     /// `/whoami`
     WhoAmI,
     /// `/challenge`
@@ -47,6 +49,7 @@ pub(super) fn route(uri: &Uri) -> Result<Route, Bad> {
     let route = (segments.next(), segments.next(), segments.next(), segments.next());
     match route {
         (Some("secrets"), None, ..) => Ok(Route::Secrets),
+        (Some("watch"), None, ..) => Ok(Route::Watch),
         (Some("whoami"), None, ..) => Ok(Route::WhoAmI),
         (Some("challenge"), None, ..) => Ok(Route::Challenge),
         (Some("approvals"), Some(id), None, _) if !id.is_empty() => Ok(Route::Approval(id.to_owned())),
@@ -124,9 +127,9 @@ fn decode(text: &str) -> Result<Cow<'_, str>, Bad> {
     String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Bad::request("the path or query is not UTF-8"))
 }
 
-type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-fn query(uri: &Uri) -> Result<Vec<Pair<'_>>, Bad> {
+pub(super) fn query(uri: &Uri) -> Result<Vec<Pair<'_>>, Bad> {
     let Some(query) = uri.query() else { return Ok(Vec::new()) };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -207,6 +210,7 @@ mod tests {
     #[test]
     fn paths_are_routes() {
         check("/secrets", Ok(Route::Secrets));
+        check("/watch?names=stripe", Ok(Route::Watch));
         check("/whoami", Ok(Route::WhoAmI));
         check("/challenge", Ok(Route::Challenge));
         check("/secrets/stripe", Ok(Route::Secret(name("stripe"))));
@@ -224,9 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_route() {
-        for path in
-            ["/", "/secrets/", "/v1/secret/data/x", "/secrets/a/b", "/secrets/a/ack/", "/secretsx", "/watch"]
-        {
+        for path in ["/", "/secrets/", "/v1/secret/data/x", "/secrets/a/b", "/secrets/a/ack/", "/secretsx"] {
             check(path, Err("no such route"));
         }
     }

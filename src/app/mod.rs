@@ -5,10 +5,13 @@
 
 mod approvals;
 mod checkpoints;
+pub mod grants;
 mod handoff;
 mod kept;
+pub mod keys;
 mod record;
 mod reload;
+mod reports;
 mod rotations;
 mod sight;
 mod sinks;
@@ -16,7 +19,6 @@ mod usage;
 mod workloads;
 
 use crate::{
-    approval::Place,
     audit::{
         self, Audit,
         event::{AgentFacts, Event, Outcome, Pod, Signed, Type},
@@ -27,6 +29,7 @@ use crate::{
     config::{Config, Loaded, watch::Watch},
     forward::Forward,
     peer::attestor::{self, Attestor},
+    rotation::system::outside::{Outside, Programs},
     sandbox::{Dumpable, Inside},
     shutdown::{self, Ended as Stopped, Phase, REVOKE_WITHIN, Signal, Stop},
     telemetry::{
@@ -68,6 +71,8 @@ pub struct Before {
     pub inside: Inside,
     /// Started outside of that; `None` where the config needs none.
     pub attestor: Option<attestor::Started>,
+    /// The same of the programs that rotations run.
+    pub programs: Programs,
     /// Where the process is.
     pub pod: Pod,
 }
@@ -100,7 +105,7 @@ struct Agent {
     tasks: JoinSet<&'static str>,
     sinks: Sinks,
     ear: sinks::Ear,
-    usage: usage::Snapshots,
+    usage: usage::Usage,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -128,7 +133,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
-        let Before { inside, attestor, pod } = before;
+        let Before { inside, attestor, programs, pod } = before;
         let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
@@ -142,20 +147,21 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder)?;
-        let stopping = stop.token(Phase::Accept).clone();
-        let checkpoints = planned.start(&config.audit, &audit, (&kept, &vault, &metrics), stopping)?;
+        let (broker, outside) = callers(&config, programs, &kept)?;
+        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
+        let signing = (&kept, &vault, &metrics);
+        let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
-        let acts = acts(&kept, &vault, &mut recorder, place)?;
-        let (held, tracker) = (audit.clone(), unfinished.clone());
-        let mut workloads = Workloads::new(acts, attestor, held, metrics.clone(), tracker, &stop);
+        let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
+        let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
+        let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
-        let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
-        let usage = usage::Snapshots::start(&config, &audit, metrics.clone());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
+            usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
+            watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),
             config,
             log,
@@ -174,18 +180,21 @@ impl Agent {
             tasks: JoinSet::new(),
             sinks,
             ear,
-            usage,
             unfinished,
-            watch,
             clock: sight::Clock::new(),
         };
-        agent.note();
-        agent.open_port(port, metrics);
-        if !agent.handoff.is_taking() {
-            agent.start_sinks();
-        }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %agent.config.revision, "claviger runs");
+        agent.begin(port, metrics);
         Ok(agent)
+    }
+
+    /// All parts are there.
+    fn begin(&mut self, port: Port, metrics: Metrics) {
+        self.note();
+        self.open_port(port, metrics);
+        if !self.handoff.is_taking() {
+            self.start_sinks();
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = %self.config.revision, "claviger runs");
     }
 
     /// Nothing more comes from earlier agents.
@@ -200,7 +209,7 @@ impl Agent {
             &self.workloads,
             self.vault.clone(),
             &self.audit,
-            (self.sinks.lags(), self.rotations.board()),
+            (self.sinks.lags(), self.rotations.board(), self.usage.reports.board()),
         );
         let (health, gauges) = (self.health.clone(), gauges);
         tracing::info!(address = %port.address(), "health is served");
@@ -279,6 +288,8 @@ impl Agent {
     async fn end(mut self) {
         let begun = Instant::now();
         self.health.set(vec![sight::stopping()]);
+        // It may be asking Vault.
+        self.usage.reports.finish().await;
         if self.handoff.is_taking() {
             self.start_sinks();
         }
@@ -321,16 +332,13 @@ impl Agent {
     }
 }
 
-/// What requests come to.
-fn acts(
-    kept: &Kept,
-    vault: &Vault,
-    recorder: &mut Recorder,
-    place: Place,
-) -> anyhow::Result<workloads::Acts> {
-    let forward = Forward::new(vault.clone(), kept.identities());
-    let broker = Broker::new().context("preparing the calls of upstreams")?;
-    Ok((kept.keeper(), forward, broker, recorder.approvals(vault, kept.identities(), place)))
+/// Who calls upstreams, and by what rotations change other systems.
+fn callers(config: &Config, programs: Programs, kept: &Kept) -> anyhow::Result<(Broker, Outside)> {
+    let broker = Broker::new(kept.keeper()).context("preparing the calls of upstreams")?;
+    // The rotations that begin now may call them.
+    broker.replace(&config.upstreams);
+    let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+    Ok((broker, outside))
 }
 
 fn open(settings: &audit::Settings, pod: Pod, metrics: Metrics) -> Result<Audit, audit::Error> {

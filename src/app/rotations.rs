@@ -15,16 +15,18 @@ use crate::{
     rotation::{
         Settings,
         fact::{Act, Fact, Failure},
+        local,
         phase::Orphaned,
         schedule::Why,
         standing::{Board, Standing},
+        system::outside::Outside,
         task::{Shared, Task},
     },
     telemetry::{metrics::Metrics, rotations::RotationGauge},
     vault::Vault,
 };
 use anyhow::Context as _;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Rotations {
     shared: Shared,
     running: BTreeMap<RotationName, (Settings, CancellationToken)>,
+    local: BTreeMap<RotationName, (local::Settings, CancellationToken)>,
     tasks: JoinSet<()>,
 }
 
@@ -42,6 +45,7 @@ impl Rotations {
         kept: &Kept,
         vault: &Vault,
         recorder: &mut Recorder,
+        outside: Outside,
     ) -> anyhow::Result<Self> {
         let start = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
         let shared = Shared {
@@ -51,8 +55,10 @@ impl Rotations {
             holder: format!("{}/{start}", config.audit.source).into(),
             facts: recorder.rotations(),
             board: Board::default(),
+            outside: Arc::new(outside),
         };
-        let mut rotations = Self { shared, running: BTreeMap::new(), tasks: JoinSet::new() };
+        let mut rotations =
+            Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
         rotations.take_over(config, kept);
         Ok(rotations)
     }
@@ -78,7 +84,30 @@ impl Rotations {
             self.tasks.spawn(task.run(stop.clone()));
             self.running.insert(settings.name.clone(), (settings.clone(), stop));
         }
+        self.take_over_local(config, kept);
         while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn take_over_local(&mut self, config: &Config, kept: &Kept) {
+        let board = &self.shared.board;
+        self.local.retain(|name, (settings, stop)| {
+            let stays = config.local.contains(settings);
+            if !stays {
+                stop.cancel();
+                board.forget(name);
+            }
+            stays
+        });
+        for settings in &config.local {
+            let Some(identity) = kept.identity(&settings.identity) else { continue };
+            if self.local.contains_key(&settings.name) {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let task = local::Task::new(settings.clone(), identity, self.shared.clone());
+            self.tasks.spawn(task.run(stop.clone()));
+            self.local.insert(settings.name.clone(), (settings.clone(), stop));
+        }
     }
 
     /// How they stand, for metrics.
@@ -88,9 +117,8 @@ impl Rotations {
 
     /// Stops all of them; leases are given up while there is a token to do it with.
     pub(super) async fn end(&mut self) {
-        for (_, stop) in self.running.values() {
-            stop.cancel();
-        }
+        let local = self.local.values().map(|(_, stop)| stop);
+        self.running.values().map(|(_, stop)| stop).chain(local).for_each(CancellationToken::cancel);
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -111,7 +139,7 @@ pub(super) fn gauges(board: &Board) -> Vec<RotationGauge> {
 pub(super) fn count(metrics: &Metrics, fact: &Fact) {
     let (rotations, name) = (metrics.rotations(), &fact.rotation);
     match fact.act {
-        Act::Promoted => rotations.promoted(name),
+        Act::Promoted => rotations.promoted(name, fact.gap),
         Act::TakenOver => rotations.taken_over(name),
         Act::Skipped(why) => rotations.skipped(name, why.word()),
         Act::Failed(failure) => rotations.failed(name, fact.phase.word(), reason_of(failure).word()),
@@ -156,6 +184,8 @@ fn reason_of(failure: Failure) -> Reason {
     match failure {
         Failure::Vault(class) => class.into(),
         Failure::Conflict => Reason::Conflict,
+        Failure::Target => Reason::TargetAway,
+        Failure::Refused => Reason::Refused,
         Failure::NotDone => Reason::NotDone,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,

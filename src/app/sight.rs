@@ -4,7 +4,7 @@
 
 use super::{
     kept::{Identities, Kept},
-    rotations,
+    reports, rotations,
     workloads::Workloads,
 };
 use crate::{
@@ -71,8 +71,14 @@ pub(super) fn stopping() -> Reason {
 
 /// What a workload has of Vault's API; nothing once its socket is gone.
 fn forwarded(access: &Weak<Access>) -> Forwarded {
-    let held = access.upgrade().map(|access| access.held()).unwrap_or_default();
-    Forwarded { leases: held.leases, children: held.children }
+    let Some(access) = access.upgrade() else { return Forwarded::default() };
+    let (held, cache) = (access.held(), access.cached());
+    Forwarded {
+        leases: held.leases,
+        children: held.children,
+        held: (cache.entries, cache.bytes),
+        hits: (cache.hits, cache.misses),
+    }
 }
 
 /// What the gauges are read from at each scrape.
@@ -85,6 +91,7 @@ pub(super) struct Gauging {
     journal: Arc<audit::Stats>,
     sinks: Lags,
     rotations: Board,
+    reports: reports::Board,
     approvals: Approvals,
 }
 
@@ -94,7 +101,7 @@ impl Gauging {
         workloads: &Workloads,
         vault: Vault,
         audit: &Audit,
-        (sinks, rotations): (Lags, Board),
+        (sinks, rotations, reports): (Lags, Board, reports::Board),
     ) -> Self {
         Self {
             keeper: kept.keeper(),
@@ -105,6 +112,7 @@ impl Gauging {
             journal: audit.stats(),
             sinks,
             rotations,
+            reports,
             approvals: workloads.approvals(),
         }
     }
@@ -143,6 +151,7 @@ impl Gauging {
             fsync_errors: self.journal.fsync_errors(),
             gap_events: self.journal.gap_events(),
             rotations: rotations::gauges(&self.rotations),
+            findings: self.reports.read(),
             approvals: self.approvals.pending(),
             journal_oldest: self.journal.oldest().map(age),
             checkpoint_age: self.journal.checkpoint_age(clock::since_boot()),

@@ -1,7 +1,8 @@
 //! Puts the ledger of use on record: what changed every ten minutes, everything once a day and at the end.
 //!
-//! Does not count: the journal does, as it records.
+//! Does not count: the journal does, as it records. Has the reports that are made of it, where the config asks for them.
 
+use super::{kept::Kept, reports::Reports};
 use crate::{
     audit::{
         Audit,
@@ -11,6 +12,7 @@ use crate::{
     config::Config,
     policy::rule::AuditMode,
     telemetry::metrics::Metrics,
+    vault::Vault,
 };
 use std::time::Duration;
 use tokio::{
@@ -23,20 +25,27 @@ const EVERY: Duration = Duration::from_secs(600);
 /// As many of them until everything is told again, since the journal lets go of what is old.
 const WHOLE: u32 = 144;
 
-/// The task that makes snapshots.
-pub(super) struct Snapshots {
+/// The task that makes snapshots, and the one that makes reports.
+pub(super) struct Usage {
+    pub(super) reports: Reports,
     audit: Audit,
     metrics: Metrics,
     tasks: JoinSet<()>,
 }
 
-impl Snapshots {
+impl Usage {
     /// Starts it; the rules of `config` are noted.
-    pub(super) fn start(config: &Config, audit: &Audit, metrics: Metrics) -> Self {
-        let mut snapshots = Self { audit: audit.clone(), metrics: metrics.clone(), tasks: JoinSet::new() };
-        snapshots.take_over(config);
-        let audit = audit.clone();
-        snapshots.tasks.spawn(async move {
+    pub(super) fn start(
+        config: &Config,
+        audit: &Audit,
+        (kept, vault, metrics): (&Kept, &Vault, &Metrics),
+    ) -> Self {
+        let reports = Reports::start(config, audit, (kept, vault, metrics));
+        let (audit, metrics) = (audit.clone(), metrics.clone());
+        let mut usage =
+            Self { reports, audit: audit.clone(), metrics: metrics.clone(), tasks: JoinSet::new() };
+        usage.grant(config);
+        usage.tasks.spawn(async move {
             let mut turns = interval_at(Instant::now() + EVERY, EVERY);
             for turn in 1_u32.. {
                 turns.tick().await;
@@ -46,11 +55,17 @@ impl Snapshots {
                 tell(&audit, &metrics).await;
             }
         });
-        snapshots
+        usage
     }
 
-    /// Notes the rules of a new config: from now on they are there to be used.
-    pub(super) fn take_over(&self, config: &Config) {
+    /// Goes by a new config from now on.
+    pub(super) fn take_over(&mut self, config: &Config) {
+        self.grant(config);
+        self.reports.take_over(config);
+    }
+
+    /// Notes the rules: from now on they are there to be used.
+    fn grant(&self, config: &Config) {
         let now = clock::now();
         for workload in &config.workloads {
             for rule in workload.policy.all() {

@@ -11,6 +11,7 @@ use super::{
         Trace, Type, UpstreamRef, VaultRef,
     },
     pen::{Caps, Pen, whole},
+    reported::write_report,
     rotated::write_rotation,
     used::write_usage,
 };
@@ -66,30 +67,30 @@ pub(super) fn render(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>) {
 }
 
 /// The keys stand in the order of RFC 8785, which for ASCII is the order of their bytes.
-#[expect(clippy::too_many_lines, reason = "a list: one line a key")]
 fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usize {
     let Event {
         kind,
         outcome,
         reason,
         time: _,
-        workload,
+        workload: _,
         actor,
         before,
         identity,
         resource,
         rule,
-        vault,
-        upstream,
+        vault: _,
+        upstream: _,
         cache,
         latency,
         agent,
         agg,
         sink,
-        trace,
+        trace: _,
         rotation,
+        usage: _,
+        report,
         approval,
-        usage,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
     let mut pen = Pen::new(out, caps);
@@ -100,10 +101,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("approval", approval.as_deref(), write_approval);
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
-    pen.object("chain", Some(frame.chain), |pen, chain| {
-        pen.hex("prev", "", &chain.hash);
-        pen.quoted("uid", uid);
-    });
+    pen.object("chain", Some(frame.chain), write_chain);
     pen.quoted("id", format_args!("{uid}-{seq:020}"));
     pen.text("identity", identity.as_ref().map(|name| name.as_str()));
     pen.object("k8s", frame.pod, write_pod);
@@ -113,14 +111,23 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.quoted("outcome", outcome.word());
     pen.text("reason", reason.map(|reason| reason.word()));
     pen.quoted("recorded", format_args!("{:.6}", frame.recorded));
+    pen.object("report", report.as_deref(), write_report);
     pen.object("resource", resource.as_ref(), |pen, resource| write_resource(pen, resource, frame.paths));
     pen.object("rotation", rotation.as_deref(), write_rotation);
     pen.object("rule", rule.as_ref(), write_rule);
     pen.quoted("seq", format_args!("{seq:020}"));
-    pen.number("severity", Some(severity(*outcome)));
+    pen.number("severity", Some(severity(event)));
     pen.object("sink", sink.as_ref(), write_sink);
     pen.text("source", Some(frame.source));
     pen.quoted("time", format_args!("{:.6}", frame.time));
+    write_end(&mut pen, event, frame, caps);
+    pen.close();
+    pen.left_out
+}
+
+/// What comes last in the order of the keys.
+fn write_end(pen: &mut Pen<'_>, event: &Event, frame: &Frame<'_>, caps: Caps) {
+    let Event { kind, trace, upstream, usage, vault, workload, .. } = event;
     pen.object("trace", trace.as_ref(), write_trace);
     pen.bare("truncated", caps.original.map(|_| true));
     pen.quoted("type", kind.word());
@@ -128,13 +135,19 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("usage", usage.as_deref(), |pen, part| write_usage(pen, part, frame.paths));
     pen.object("vault", vault.as_ref(), write_vault);
     pen.text("workload", workload.as_ref().map(|name| name.as_str()));
-    pen.close();
-    pen.left_out
+}
+
+fn write_chain(pen: &mut Pen<'_>, chain: &Chain) {
+    pen.hex("prev", "", &chain.hash);
+    pen.quoted("uid", chain.last.chain);
 }
 
 /// OpenTelemetry's severity numbers: INFO, WARN, ERROR.
-fn severity(outcome: Outcome) -> u64 {
-    match outcome {
+fn severity(event: &Event) -> u64 {
+    if let Some(severity) = event.report.as_ref().and_then(|report| report.severity()) {
+        return severity;
+    }
+    match event.outcome {
         Outcome::Allow => 9,
         Outcome::Deny => 13,
         Outcome::Error => 17,
@@ -585,7 +598,7 @@ mod tests {
             ("time".to_owned(), json!(crate::clock::rfc3339(event.time))),
             ("type".to_owned(), json!(event.kind.word())),
             ("outcome".to_owned(), json!(event.outcome.word())),
-            ("severity".to_owned(), json!(severity(event.outcome))),
+            ("severity".to_owned(), json!(severity(event))),
         ]);
         serde_json::to_string(&Value::Object(all)).unwrap()
     }

@@ -3,8 +3,15 @@
 //! Pure. Does not number or chain events: the journal does, when it takes them.
 
 pub use super::{
-    approved::ApprovalRef, call::UpstreamRef, flood::Agg, kind::Type, pod::Pod, reason::Reason,
-    rotated::RotationRef, sink::SinkRef,
+    approved::ApprovalRef,
+    call::UpstreamRef,
+    flood::Agg,
+    kind::Type,
+    pod::Pod,
+    reason::Reason,
+    reported::{Found, ReportRef},
+    rotated::RotationRef,
+    sink::SinkRef,
 };
 
 use crate::{
@@ -59,10 +66,12 @@ pub struct Event {
     pub trace: Option<Trace>,
     /// Which run of which rotation it is about.
     pub rotation: Option<Box<RotationRef>>,
-    /// Which person's yes it is about, or was done by.
-    pub approval: Option<Box<ApprovalRef>>,
     /// A part of the ledger of use.
     pub usage: Option<Box<usage::Part>>,
+    /// A report on keys and permissions, or a finding of it.
+    pub report: Option<Box<ReportRef>>,
+    /// Which person's yes it is about, or was done by.
+    pub approval: Option<Box<ApprovalRef>>,
 }
 
 impl Event {
@@ -89,8 +98,9 @@ impl Event {
             sink: None,
             trace: None,
             rotation: None,
-            approval: None,
             usage: None,
+            report: None,
+            approval: None,
         }
     }
 

@@ -21,6 +21,8 @@ pub enum Type {
     SecretDenied,
     SecretAcked,
     SecretStaleServed,
+    SecretWatchOpened,
+    SecretWatchTold,
     VaultCalled,
     VaultIntent,
     VaultResult,
@@ -45,12 +47,14 @@ pub enum Type {
     RotationSkipped,
     RotationFailed,
     RotationOrphaned,
+    UsageSnapshot,
+    ReportGenerated,
+    ReportFinding,
     ApprovalRequested,
     ApprovalGranted,
     ApprovalRefused,
     ApprovalExpired,
     ApprovalUsed,
-    UsageSnapshot,
 }
 
 impl Type {
@@ -74,6 +78,8 @@ impl Type {
             Self::SecretDenied => "secret.denied.v1",
             Self::SecretAcked => "secret.acked.v1",
             Self::SecretStaleServed => "secret.stale_served.v1",
+            Self::SecretWatchOpened => "secret.watch.opened.v1",
+            Self::SecretWatchTold => "secret.watch.told.v1",
             Self::VaultCalled => "vault.called.v1",
             Self::VaultIntent => "vault.intent.v1",
             Self::VaultResult => "vault.result.v1",
@@ -98,12 +104,14 @@ impl Type {
             Self::RotationSkipped => "rotation.skipped.v1",
             Self::RotationFailed => "rotation.failed.v1",
             Self::RotationOrphaned => "rotation.orphaned.v1",
+            Self::UsageSnapshot => "usage.snapshot.v1",
+            Self::ReportGenerated => "report.generated.v1",
+            Self::ReportFinding => "report.finding.v1",
             Self::ApprovalRequested => "approval.requested.v1",
             Self::ApprovalGranted => "approval.granted.v1",
             Self::ApprovalRefused => "approval.refused.v1",
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
-            Self::UsageSnapshot => "usage.snapshot.v1",
         }
     }
 }

@@ -160,6 +160,8 @@ pub enum Reason {
     RotationJournal,
     /// The target refused every value of a rotation.
     Refused,
+    /// The system whose credential is rotated did not answer, or not what was expected.
+    TargetAway,
     /// Nobody ran a slot in its time.
     Missed,
     /// A slot fell into a blackout.
@@ -255,6 +257,7 @@ impl Reason {
             Self::ClockSkew => "clock_skew",
             Self::RotationJournal => "rotation_journal",
             Self::Refused => "refused",
+            Self::TargetAway => "target_away",
             Self::Missed => "missed",
             Self::Blackout => "blackout",
             Self::MinInterval => "min_interval",

@@ -190,7 +190,8 @@ fn is_asked_for(event: &Event) -> bool {
     let is_last = [Type::VaultResult, Type::UpstreamResult].contains(&event.kind);
     let also =
         [Type::SecretAcked, Type::SecretDenied, Type::VaultIntent, Type::VaultDenied, Type::UpstreamDenied];
-    let is_other = also.contains(&event.kind) && event.outcome != Outcome::Deny;
+    let also = also.into_iter().chain([Type::SecretWatchOpened, Type::SecretWatchTold]);
+    let is_other = also.into_iter().any(|kind| kind == event.kind) && event.outcome != Outcome::Deny;
     (event.discloses() && !is_last) || is_other
 }
 

@@ -90,15 +90,24 @@ impl Client {
     pub(super) async fn ask(&self, target: &str, limit: Duration) -> Result<Reply, Error> {
         let at = || self.socket.display().to_string();
         let asked = async {
-            let stream = connect(&self.socket)
-                .await
-                .map_err(|source| Error::Connect { at: self.socket.clone(), source })?;
-            let found = self.check_server(&stream)?;
+            let (stream, found) = self.reach().await?;
             let reply = exchange(stream, &at(), target).await?;
             Ok(Reply { server_uid: Some(found), ..reply })
         };
         let reply = within(limit, at, asked).await?;
         if reply.status == StatusCode::OK { Ok(reply) } else { Err(reply.into_error()) }
+    }
+
+    /// A connection to whom we expect.
+    pub(super) async fn connect(&self) -> Result<UnixStream, Error> {
+        self.reach().await.map(|(stream, _)| stream)
+    }
+
+    async fn reach(&self) -> Result<(UnixStream, u32), Error> {
+        let stream = connect(&self.socket).await;
+        let stream = stream.map_err(|source| Error::Connect { at: self.socket.clone(), source })?;
+        let found = self.check_server(&stream)?;
+        Ok((stream, found))
     }
 
     /// Who listens there, which must be whom we expect, before a byte is sent.
@@ -152,6 +161,16 @@ where
     // The connection ends when the request's sender is dropped; its errors reach the request too.
     let (reply, _) = tokio::join!(answer, connection);
     reply
+}
+
+/// The body of a 200, as it comes in.
+pub(super) async fn opened(response: http::Response<Incoming>, at: &str) -> Result<Incoming, Error> {
+    let (head, body) = response.into_parts();
+    if head.status == StatusCode::OK {
+        return Ok(body);
+    }
+    let (status, body) = (head.status, read(body, at).await?);
+    Err(Reply { status, retry_after: None, body, server_uid: None }.into_error())
 }
 
 async fn read(mut body: Incoming, at: &str) -> Result<Zeroizing<Vec<u8>>, Error> {

@@ -23,6 +23,8 @@ pub enum Exit {
     DeclaredGaps,
     /// `audit verify`: too many events stand behind the last signature.
     UnsignedTail,
+    /// A report found something as bad as was asked about.
+    Findings,
     /// The config is wrong; nothing was started.
     BadConfig,
     /// `exec`: a failure of ours, before the command ran.
@@ -49,6 +51,7 @@ impl Exit {
             Self::Truncated => 11,
             Self::DeclaredGaps => 12,
             Self::UnsignedTail => 13,
+            Self::Findings => 14,
             // EX_USAGE of sysexits.h is 64 too; here it is the config that was used wrongly.
             Self::BadConfig => 64,
             Self::Ours => 125,

@@ -13,10 +13,13 @@ mod exit;
 mod get;
 mod probe;
 mod reading;
+mod report;
 mod rotation;
 mod run;
+mod runner;
 mod terminal;
 mod version;
+mod watch;
 mod whoami;
 
 pub use exit::Exit;
@@ -48,7 +51,8 @@ Examples:
 Client commands find the socket by --socket, else by CLAVIGER_SOCKET, else at /run/claviger/claviger.sock.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 refused by policy, 4 not ready in time, 64 bad config;
-`exec` and `bridge` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13.")]
+`exec`, `bridge` and `watch --` give their command's own code, or 125 for a failure before it; `audit verify` adds 10 to 13,
+`report` 14.")]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -60,17 +64,21 @@ enum Command {
     Check(check::Args),
     Get(get::Args),
     Exec(exec::Args),
+    Watch(watch::Args),
     Whoami(whoami::Args),
     Bridge(bridge::Args),
     Probe(probe::Args),
     Audit(audit::Args),
     Rotation(rotation::Args),
+    Report(report::Args),
     Approvals(approvals::ListArgs),
     Approve(approvals::ApproveArgs),
     Refuse(approvals::RefuseArgs),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
+    #[command(hide = true)]
+    Runner(runner::Args),
 }
 
 /// Which socket a client command speaks to.
@@ -114,16 +122,19 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Get(args) => get::run(&args),
             Self::Exec(args) => exec::run(&args),
+            Self::Watch(args) => watch::run(&args),
             Self::Whoami(args) => whoami::run(&args),
             Self::Bridge(args) => bridge::run(&args),
             Self::Probe(args) => probe::run(&args),
             Self::Audit(args) => audit::run(&args),
             Self::Rotation(args) => rotation::run(&args),
+            Self::Report(args) => report::run(&args),
             Self::Approvals(args) => approvals::list(&args),
             Self::Approve(args) => approvals::approve(&args),
             Self::Refuse(args) => approvals::refuse(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
+            Self::Runner(args) => runner::run(&args),
         }
     }
 }
@@ -202,6 +213,10 @@ mod tests {
         check("claviger exec --env K=stripe", Exit::Usage);
         check("claviger probe happy --config x", Exit::Usage);
         check("claviger attestor boss", Exit::Usage);
+        check("claviger watch", Exit::Usage);
+        check("claviger watch stripe --signal HUP", Exit::Usage);
+        check("claviger watch stripe --pid-file p", Exit::Usage);
+        check("claviger watch stripe --signal HUP --pid-file p -- true", Exit::Usage);
         check("claviger approve 6a1f3c20-9b1e42aa10f3", Exit::Usage);
         check("claviger refuse x --reason y", Exit::Usage);
         check("claviger bridge --token-file t --listen 0.0.0.0:8200 -- true", Exit::Usage);
@@ -244,12 +259,13 @@ mod tests {
             Exit::Truncated,
             Exit::DeclaredGaps,
             Exit::UnsignedTail,
+            Exit::Findings,
             Exit::BadConfig,
             Exit::Ours,
             Exit::NotRunnable,
             Exit::NotFound,
             Exit::Command(7),
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 64, 125, 126, 127, 7]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 64, 125, 126, 127, 7]);
     }
 }

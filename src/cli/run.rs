@@ -14,11 +14,12 @@ use crate::{
     config::{self, Config},
     crypto,
     peer::attestor,
+    rotation::{Settings, runner, system::outside::Programs},
     sandbox::{self, Need},
     telemetry::log,
 };
 use anyhow::Context as _;
-use std::{os::unix::ffi::OsStrExt as _, panic, path::PathBuf};
+use std::{io, os::unix::ffi::OsStrExt as _, panic, path::PathBuf};
 
 /// Run the agent
 ///
@@ -75,11 +76,19 @@ fn begin(args: &Args, config: &Config) -> anyhow::Result<app::Before> {
     // longer reaches it.
     let attestor = if config.needs_attestor() { Some(attestor::Started::now()) } else { None };
     let attestor = attestor.transpose().context("starting the attestor")?;
+    let programs = programs(config).context("starting the runner of a rotation")?;
     let mut plan = config.plan(&args.config);
     plan.extend(trust_roots());
     let inside = sandbox::enter(config.sandbox, &plan).context("giving up what is not needed")?;
     inside.say();
-    Ok(app::Before { inside, attestor, pod: pod() })
+    Ok(app::Before { inside, attestor, programs, pod: pod() })
+}
+
+/// One runner for each rotation that runs a program.
+fn programs(config: &Config) -> io::Result<Programs> {
+    let of = |rotation: &Settings| Some((rotation.name.clone(), rotation.kind.program()?.to_vec()));
+    let programs = config.rotations.iter().filter_map(of);
+    programs.map(|(name, program)| Ok((name, runner::Started::now(&program)?))).collect()
 }
 
 /// The pod, if the downward API is given to us under these names.

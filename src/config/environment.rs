@@ -9,10 +9,11 @@ use crate::{
     },
     sandbox::Dumpable,
 };
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{AccessFlags, access, getegid, geteuid};
+use std::path::Path;
 
 /// Ours and the kernel's ids. A value, so that a test can be any process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Environment {
     /// Our effective user id: owns the sockets.
     pub uid: u32,
@@ -34,6 +35,8 @@ pub struct Environment {
     pub dumpable: bool,
     /// The `source` of every event: `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
     pub source: String,
+    /// Whether a program can be executed. Asked of the paths that the config names, and of no other.
+    pub programs: fn(&Path) -> bool,
 }
 
 impl Environment {
@@ -55,7 +58,13 @@ impl Environment {
                 Some(host) if !host.trim().is_empty() => format!("urn:claviger:{}/claviger", host.trim()),
                 _ => "urn:claviger:claviger".to_owned(),
             },
+            programs: |path| path.is_file() && access(path, AccessFlags::X_OK).is_ok(),
         }
+    }
+
+    /// Whether `path` is a program that can be executed.
+    pub(super) fn has_program(&self, path: &Path) -> bool {
+        (self.programs)(path)
     }
 }
 

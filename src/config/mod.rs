@@ -17,13 +17,14 @@ pub mod watch;
 pub use change::{Live, NeedsRestart, change};
 pub use environment::Environment;
 pub use problem::{Problem, Rejected};
+pub use unit::duration;
 
 use crate::{
     approval, audit, broker, crypto, keeper, listener,
     name::UpstreamName,
     peer,
     policy::{self, rule::AuditMode},
-    rotation, sandbox, shutdown, telemetry, vault,
+    report, rotation, sandbox, shutdown, telemetry, vault,
 };
 use std::{
     collections::BTreeMap,
@@ -49,6 +50,10 @@ pub struct Config {
     pub approvals: Vec<approval::Settings>,
     /// `rotations`, by name.
     pub rotations: Vec<rotation::Settings>,
+    /// `report`, if reports are to be made.
+    pub report: Option<report::Settings>,
+    /// Those of `rotations` that each replica does for itself, by name.
+    pub local: Vec<rotation::local::Settings>,
     /// `audit`.
     pub audit: audit::Settings,
     /// `health`.

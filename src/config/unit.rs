@@ -10,7 +10,8 @@ const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 
 /// Reads `1h30m`: each unit (`d h m s ms`) at most once, the larger before the smaller. `None` for anything else, and for more
 /// than 100 years.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     const CENTURY: u64 = 36_525 * 86_400_000;
     let mut units = DURATIONS.iter();
     let mut rest = text;

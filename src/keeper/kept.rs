@@ -76,6 +76,8 @@ pub(super) struct Made<'a> {
     pub(super) mount: Option<String>,
     /// Its keyed hash, if there is a key.
     pub(super) fingerprint: Option<String>,
+    /// The run that made it, if one said so.
+    pub(super) rotation: Option<Arc<str>>,
 }
 
 impl Kind {
@@ -138,6 +140,7 @@ impl Fresh {
             lease: handle.terms(term),
             request_id: request_id.filter(|id| !id.is_empty()),
             fingerprint: made.fingerprint,
+            rotation: made.rotation,
             session: (kind.falls_with_its_token() && !matches!(handle, Handle::Static))
                 .then(|| session.clone()),
         };

@@ -4,15 +4,19 @@
 
 pub mod task;
 pub mod value;
-mod again;
+pub mod again;
 mod certificate;
 mod doubt;
+mod error;
 pub mod fact;
 mod fingerprint;
+mod hold;
 mod kept;
 pub mod kv;
 mod lease;
+pub mod notice;
 pub mod own;
+mod shown;
 mod source;
 mod token;
 
@@ -36,6 +40,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use value::Value;
+
+pub use error::Error;
 
 /// One secret.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,6 +150,8 @@ pub struct Shared {
 #[derive(Clone, Debug, Default)]
 pub struct Keeper {
     holdings: Arc<ArcSwap<BTreeMap<SecretName, Holding>>>,
+    /// Counts how often they were replaced.
+    replaced: Arc<watch::Sender<u64>>,
 }
 
 /// How a secret is held.
@@ -161,13 +169,14 @@ pub struct Slot {
     shelf: watch::Receiver<Shelf>,
     nudge: mpsc::Sender<WorkloadName>,
     again: again::Again,
+    hold: hold::Hold,
 }
 
 impl Slot {
     /// A place that is written through `shelf` and hears of waiting workloads through `nudge`.
     #[must_use]
     pub fn new(shelf: watch::Receiver<Shelf>, nudge: mpsc::Sender<WorkloadName>) -> Self {
-        Self { shelf, nudge, again: again::Again::default() }
+        Self { shelf, nudge, again: again::Again::default(), hold: hold::Hold::default() }
     }
 
     /// What there is right now.
@@ -178,12 +187,7 @@ impl Slot {
 
     /// What is in hand; if nothing is, the task hears that `grant`'s workload waits.
     fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
-        let shelf = self.shelf.borrow();
-        shelf.served(Instant::now()).ok_or_else(|| {
-            // A full channel holds a nudge already.
-            let _ = self.nudge.try_send(grant.permit().workload().clone());
-            Error::NotReady { name: grant.secret().clone(), because: shelf.problem.clone() }
-        })
+        self.take(grant.secret(), Some(grant.permit().workload()))
     }
 }
 
@@ -226,56 +230,6 @@ pub struct Served {
     pub age: Duration,
 }
 
-/// Why there is no value.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The grant names nothing that is kept: the config changed between permit and fetch.
-    #[error("{0} is not kept")]
-    Unknown(SecretName),
-    /// It is a token for each process, and the peer's level names none.
-    #[error("{0} is a token for each process, and the peer is not known as one")]
-    NoProcess(SecretName),
-    /// As many processes as may have a token of their own have one.
-    #[error("{most} processes have a token of {name} of their own, and there may be no more")]
-    Crowded {
-        /// Which secret.
-        name: SecretName,
-        /// How many may.
-        most: usize,
-    },
-    /// No value yet, or the last one has ended.
-    #[error("no valid value of {name}")]
-    NotReady {
-        /// Which secret.
-        name: SecretName,
-        /// Why the last attempt failed, if one was made.
-        #[source]
-        because: Option<vault::error::Error>,
-    },
-}
-
-impl Error {
-    /// What kind of failure of Vault is behind it, if any.
-    #[must_use]
-    pub fn class(&self) -> Option<vault::error::Class> {
-        match self {
-            Self::NotReady { because: Some(because), .. } => Some(because.class()),
-            _ => None,
-        }
-    }
-
-    /// When it is worth asking again: at least a second.
-    #[must_use]
-    pub fn retry_after(&self) -> Duration {
-        match self {
-            Self::NotReady { because: Some(because), .. } => because.retry_after(),
-            _ => None,
-        }
-        .unwrap_or_default()
-        .clamp(Duration::from_secs(1), Duration::from_secs(60))
-    }
-}
-
 impl Keeper {
     /// A keeper of these shelves, each written by hand: for tests and demonstrations without a Vault.
     #[must_use]
@@ -290,6 +244,7 @@ impl Keeper {
     /// Takes over the holdings of a changed config.
     pub fn replace(&self, holdings: BTreeMap<SecretName, Holding>) {
         self.holdings.store(Arc::new(holdings));
+        self.replaced.send_modify(|times| *times += 1);
     }
 
     /// What is in hand, without waiting and without calling Vault. If nothing is, the task that keeps it is told that
@@ -310,6 +265,7 @@ impl Keeper {
     pub fn patience(&self, grant: &Grant) -> Option<Duration> {
         match self.holdings.load().get(grant.secret()) {
             Some(Holding::Own(own)) if own.slot(grant).is_err() => Some(own::PATIENCE),
+            Some(Holding::Shared(slot)) => slot.hold_limit(),
             _ => None,
         }
     }
@@ -330,16 +286,11 @@ impl Keeper {
             Holding::Shared(slot) => slot.clone(),
             Holding::Own(own) => own.demand(grant)?,
         };
-        let mut shelf = slot.shelf();
-        let newer = |shelf: &Shelf| {
-            shelf.served(Instant::now()).is_some_and(|served| Some(served.held.value.tag()) != since)
-        };
-        if !newer(&shelf.borrow()) {
+        if !slot.has_newer(since) {
             // Tells the task that somebody waits, if there is nothing at all.
             let _ = slot.fetch(grant);
         }
-        // The sender ends with its task: then what is in hand is all there will be.
-        let _ = tokio::time::timeout(limit, shelf.wait_for(|shelf| newer(shelf))).await;
+        slot.wait_newer(since, limit).await;
         slot.fetch(grant)
     }
 

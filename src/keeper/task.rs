@@ -236,12 +236,12 @@ impl Task {
         self.made += 1;
         let tag = self.shared.tags.fetch_add(1, Ordering::Relaxed) + 1;
         let mount = source::mount(&self.settings.kind, &self.reader);
-        let (settings, boot, number) = (&self.settings, &*self.shared.boot, self.made);
-        let kept = fresh.kept(Made { settings, boot, number, tag, mount, fingerprint }, session, due);
+        let (settings, boot, rotation) = (&self.settings, &*self.shared.boot, self.again.take(fresh.version));
+        let made = Made { settings, boot, number: self.made, tag, mount, fingerprint, rotation };
+        let kept = fresh.kept(made, session, due);
         tracing::debug!(secret = %self.settings.name, generation = kept.value.generation, "new value");
-        if let Some(before) = self.current.replace(kept) {
-            self.old.push(before.retire(now, self.settings.grace));
-        }
+        let before = self.current.replace(kept);
+        self.old.extend(before.map(|before| before.retire(now, self.settings.grace)));
     }
 
     fn failed(&mut self, error: Error, session: &Session) {

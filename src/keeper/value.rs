@@ -3,7 +3,7 @@
 //! Does not fetch anything. Values are shared, never copied, and wiped when the last holder drops them.
 
 use crate::{clock::Timestamp, name::SecretName, secret::SecretValue, vault::session::Session};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// What is handed out.
 #[derive(PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub struct Value {
     pub(super) lease: Option<LeaseTerms>,
     pub(super) request_id: Option<String>,
     pub(super) fingerprint: Option<String>,
+    pub(super) rotation: Option<Arc<str>>,
     /// The claim on the token that it falls with.
     pub(super) session: Option<Session>,
 }
@@ -70,8 +71,15 @@ impl Value {
             lease: None,
             request_id: None,
             fingerprint: None,
+            rotation: None,
             session: None,
         }
+    }
+
+    /// Sets when it was made.
+    #[cfg(test)]
+    pub(crate) fn issued_at_for_test(&mut self, at: Timestamp) {
+        self.issued_at = at;
     }
 
     /// Which secret it is of.
@@ -96,6 +104,12 @@ impl Value {
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
+    }
+
+    /// The run of a rotation that made it, where that is known.
+    #[must_use]
+    pub fn rotation(&self) -> Option<&Arc<str>> {
+        self.rotation.as_ref()
     }
 
     /// Where it came from in Vault.

@@ -34,6 +34,19 @@ pub(super) struct Document {
     pub(super) asked: Option<String>,
     /// Why it waits for a person.
     pub(super) orphaned: Option<String>,
+    /// What the run changes in another system.
+    pub(super) aim: Aim,
+}
+
+/// What a run changes in another system; nothing between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Aim {
+    /// Whose credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    /// How often a value was taken and then refused.
+    #[serde(default)]
+    pub(super) attempts: u32,
 }
 
 /// One run.
@@ -96,6 +109,8 @@ struct Written {
     grace_until: Option<Timestamp>,
     asked: Option<String>,
     orphaned: Option<String>,
+    #[serde(default)]
+    aim: Aim,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -118,6 +133,7 @@ impl Document {
             grace_until: None,
             asked: None,
             orphaned: None,
+            aim: Aim::default(),
         }
     }
 
@@ -156,6 +172,7 @@ impl Document {
             grace_until: self.grace_until,
             asked: self.asked.clone(),
             orphaned: self.orphaned.clone(),
+            aim: self.aim.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
         let mut out = Zeroizing::new(Vec::with_capacity(4_096 + values));
@@ -205,6 +222,7 @@ impl Document {
             grace_until: written.grace_until,
             asked: written.asked,
             orphaned: written.orphaned,
+            aim: written.aim,
         })
     }
 }

@@ -4,16 +4,25 @@
 
 use super::{
     Kind,
+    credential::Credential,
     document::Document,
+    generate::Generate,
+    issue::Issue,
     phase::{self, Target},
     store::{Place, Store, Written},
+    system::{
+        Act, Ask, Order, Said, System, Unknown,
+        provider::{Call, Reply},
+    },
 };
-use crate::{secret::SecretValue, vault::error::Error};
+use crate::{name::RotationName, secret::SecretValue, vault::error::Error};
+use std::{sync::Arc, time::Duration};
 
 /// A kind and its place in Vault.
 pub(super) struct Driver {
     kind: Kind,
     store: Store,
+    outside: Arc<dyn Ask>,
     /// Found out once: which engine the secret is in.
     place: Option<Place>,
 }
@@ -24,11 +33,20 @@ pub(super) struct Prepared {
     pub(super) before: u64,
     /// What they shall read; none where Vault makes it.
     pub(super) value: Option<SecretValue>,
+    /// Whose credential it is in another system.
+    pub(super) user: Option<String>,
+}
+
+/// A value that consumers read before, and whose it is.
+pub(super) struct Former {
+    pub(super) user: String,
+    /// None where there was none, or where it can no longer be read.
+    pub(super) value: Option<SecretValue>,
 }
 
 impl Driver {
-    pub(super) fn new(kind: Kind, store: Store) -> Self {
-        Self { kind, store, place: None }
+    pub(super) fn new(kind: Kind, store: Store, outside: Arc<dyn Ask>) -> Self {
+        Self { kind, store, outside, place: None }
     }
 
     /// What the kind changes beside the place that consumers read.
@@ -36,76 +54,152 @@ impl Driver {
         match &self.kind {
             Kind::Generate(_) => Target::Nothing,
             Kind::Trigger(_) => Target::Vault,
+            Kind::Credential(_) | Kind::Issue(_) => Target::Credential,
         }
     }
 
     /// Looks at what is, and makes a value; nothing is changed.
     pub(super) async fn prepare(&mut self) -> Result<Prepared, Error> {
-        match &self.kind {
-            Kind::Generate(generate) => {
-                let generate = generate.clone();
-                let place = self.place(&generate.path).await?;
-                let before = self.store.read(&place).await?.version;
-                Ok(Prepared { before, value: Some(generate.value(&self.store).await?) })
-            }
-            Kind::Trigger(trigger) => Ok(Prepared { before: trigger.mark(&self.store).await?, value: None }),
+        if let Kind::Trigger(trigger) = &self.kind {
+            return Ok(Prepared { before: trigger.mark(&self.store).await?, value: None, user: None });
         }
+        let (generate, place) = self.consumer().await?;
+        let newest = self.store.read(&place).await?;
+        let user = match &self.kind {
+            Kind::Credential(credential) => {
+                Some(credential.next_user(newest.fields.as_deref().unwrap_or_default()))
+            }
+            _ => None,
+        };
+        let value = match &self.kind {
+            // The provider makes it.
+            Kind::Issue(_) => SecretValue::new(String::new()),
+            _ => generate.value(&self.store).await?,
+        };
+        Ok(Prepared { before: newest.version, value: Some(value), user })
+    }
+
+    /// One more value.
+    pub(super) async fn value(&mut self) -> Result<SecretValue, Error> {
+        let (generate, _) = self.consumer().await?;
+        generate.value(&self.store).await
     }
 
     /// What consumers read.
     pub(super) async fn look(&mut self, document: &Document) -> Result<phase::Place, Error> {
+        if let Kind::Trigger(trigger) = &self.kind {
+            return trigger.look(&self.store, document.state.before).await;
+        }
+        let (generate, place) = self.consumer().await?;
+        generate.look(&self.store, &place, document).await
+    }
+
+    /// Tells Vault to rotate.
+    pub(super) async fn trigger(&self) -> Result<(), Error> {
         match &self.kind {
-            Kind::Generate(generate) => {
-                let generate = generate.clone();
-                let place = self.place(&generate.path).await?;
-                generate.look(&self.store, &place, document).await
-            }
-            Kind::Trigger(trigger) => trigger.look(&self.store, document.state.before).await,
+            Kind::Trigger(trigger) => trigger.apply(&self.store).await,
+            _ => Ok(()),
         }
     }
 
-    /// Changes the target.
-    pub(super) async fn apply(&self) -> Result<(), Error> {
+    /// Calls what mints keys, for run `id` of `rotation`.
+    pub(super) async fn provide(
+        &self,
+        rotation: &RotationName,
+        id: &str,
+        call: Call<'_>,
+        until: Duration,
+    ) -> Result<Reply, Unknown> {
+        let nothing = SecretValue::new(String::new());
+        let run = Order { act: Act::Set, rotation, id, user: "", value: &nothing, until };
         match &self.kind {
-            Kind::Generate(_) => Ok(()),
-            Kind::Trigger(trigger) => trigger.apply(&self.store).await,
+            Kind::Issue(issue) => self.outside.provide(&issue.provider, run, call).await,
+            _ => Err(Unknown::of(&run, "nothing is minted")),
+        }
+    }
+
+    /// Has the other system do, or say, something.
+    pub(super) async fn ask(&self, order: Order<'_>) -> Result<Said, Unknown> {
+        if let Kind::Issue(issue) = &self.kind {
+            let system = System::Provider(Box::new(issue.provider.clone()));
+            return self.outside.ask(&system, order).await;
+        }
+        match self.credential().map(|credential| &credential.system) {
+            Some(System::Vault(writes)) => writes.ask(&self.store, &order).await,
+            Some(system) => self.outside.ask(system, order).await,
+            None => Err(Unknown::of(&order, "there is no other system")),
         }
     }
 
     /// Lets consumers read candidate `number`.
     pub(super) async fn promote(&mut self, document: &Document, number: u32) -> Result<Written, Error> {
-        match (&self.kind, document.value(number)) {
-            (Kind::Generate(generate), Some(value)) => {
-                let generate = generate.clone();
-                let place = self.place(&generate.path).await?;
-                generate.promote(&self.store, &place, document, value).await
-            }
+        let Some(value) = document.value(number).cloned() else { return Ok(Written::Overtaken) };
+        if matches!(self.kind, Kind::Trigger(_)) {
             // Vault has done it already.
-            _ => Ok(Written::Overtaken),
+            return Ok(Written::Overtaken);
         }
-    }
-
-    /// What was before can no longer be had.
-    pub(super) async fn revoke(&mut self, document: &Document) -> Result<(), Error> {
+        let (generate, place) = self.consumer().await?;
         match &self.kind {
-            Kind::Generate(generate) => {
-                let generate = generate.clone();
-                let place = self.place(&generate.path).await?;
-                generate.revoke(&self.store, &place, document).await
-            }
-            // Vault has no value before the newest.
-            Kind::Trigger(_) => Ok(()),
+            Kind::Credential(credential) => credential.promote(&self.store, &place, document, &value).await,
+            Kind::Issue(issue) => issue.promote(&self.store, &place, document, &value).await,
+            _ => generate.promote(&self.store, &place, document, &value).await,
         }
     }
 
-    async fn place(&mut self, path: &str) -> Result<Place, Error> {
-        match &self.place {
-            Some(place) => Ok(place.clone()),
-            None => {
-                let place = self.store.place(path).await?;
-                self.place = Some(place.clone());
-                Ok(place)
-            }
+    /// Whose value in the other system is to be taken out of use after the run of `document`.
+    pub(super) async fn former(&mut self, document: &Document) -> Result<Option<Former>, Error> {
+        if !matches!(self.kind, Kind::Credential(_) | Kind::Issue(_)) {
+            return Ok(None);
         }
+        let (_, place) = self.consumer().await?;
+        match &self.kind {
+            Kind::Credential(credential) => credential.former(&self.store, &place, document).await,
+            Kind::Issue(issue) => issue.former(&self.store, &place, document).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// The version that was before can no longer be read.
+    pub(super) async fn revoke(&mut self, document: &Document) -> Result<(), Error> {
+        if matches!(self.kind, Kind::Trigger(_)) {
+            // Vault has no value before the newest.
+            return Ok(());
+        }
+        let (generate, place) = self.consumer().await?;
+        generate.revoke(&self.store, &place, document).await
+    }
+
+    /// The credential of another system, if that is what is rotated.
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        match &self.kind {
+            Kind::Credential(credential) => Some(credential),
+            _ => None,
+        }
+    }
+
+    /// The key that a provider mints, if that is what is rotated.
+    pub(super) fn issue(&self) -> Option<&Issue> {
+        match &self.kind {
+            Kind::Issue(issue) => Some(issue),
+            _ => None,
+        }
+    }
+
+    /// What consumers read, and where.
+    async fn consumer(&mut self) -> Result<(Generate, Place), Error> {
+        let generate = match &self.kind {
+            Kind::Generate(generate) => generate.clone(),
+            Kind::Credential(credential) => credential.consumer.clone(),
+            Kind::Issue(issue) => issue.consumer.clone(),
+            Kind::Trigger(trigger) => return Err(trigger.without_consumer()),
+        };
+        let place = match &self.place {
+            Some(place) => place.clone(),
+            None => {
+                let place = self.store.place(&generate.path).await?;
+                self.place.insert(place).clone()
+            }
+        };
+        Ok((generate, place))
     }
 }

@@ -29,8 +29,10 @@ pub struct Fact {
     pub from: Option<u64>,
     /// The version that they read now.
     pub to: Option<u64>,
-    /// Counts the holders of the lease.
+    /// Counts the holders of the lease; 0 where there is none.
     pub epoch: u64,
+    /// Of a promotion: for how long consumers read what the system no longer accepted, as far as this replica saw it.
+    pub gap: Option<std::time::Duration>,
 }
 
 /// What was done, or not.
@@ -63,6 +65,10 @@ pub enum Failure {
     Vault(Class),
     /// Somebody else wrote what consumers read: their value stays, and the run ends.
     Conflict,
+    /// The system that has the credential did not answer, or not what was expected.
+    Target,
+    /// It will not have the value.
+    Refused,
     /// Vault's record does not say that what it was told was done.
     NotDone,
     /// The wall clock and Vault's differ too much to begin.

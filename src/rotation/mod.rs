@@ -2,18 +2,25 @@
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
 //! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
-//! secrets: whoever keeps one is told to look at Vault again. Kinds that are built: `generate` and `trigger`.
+//! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself, `follow` and `lease`. The other kinds that
+//! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`; the last three change another `system`, by a driver.
 
+pub mod credential;
 pub mod desk;
 pub mod fact;
 pub mod generate;
+pub mod issue;
 pub mod lease;
+pub mod local;
 pub mod phase;
+pub mod runner;
 pub mod schedule;
 pub mod standing;
 pub mod store;
+pub mod system;
 pub mod task;
 pub mod trigger;
+mod attempt;
 mod document;
 mod driver;
 mod group;
@@ -24,7 +31,9 @@ mod object;
 mod run;
 
 use crate::name::{IdentityName, RotationName, SecretName};
+use credential::{Credential, Users};
 use generate::Generate;
+use issue::Issue;
 use schedule::Schedule;
 use std::time::Duration;
 use store::Place;
@@ -60,6 +69,10 @@ pub enum Kind {
     Generate(Generate),
     /// What Vault rotates when it is told to.
     Trigger(Trigger),
+    /// The credential of users of another system.
+    Credential(Box<Credential>),
+    /// A key that a provider mints.
+    Issue(Box<Issue>),
 }
 
 impl Kind {
@@ -69,6 +82,11 @@ impl Kind {
         match self {
             Self::Generate(_) => "generate",
             Self::Trigger(_) => "trigger",
+            Self::Credential(credential) => match credential.users {
+                Users::One(_) => "single",
+                Users::Two(_) => "two-slot",
+            },
+            Self::Issue(_) => "issue",
         }
     }
 
@@ -78,6 +96,20 @@ impl Kind {
         match self {
             Self::Generate(generate) => &generate.path,
             Self::Trigger(trigger) => &trigger.path,
+            Self::Credential(credential) => &credential.consumer.path,
+            Self::Issue(issue) => &issue.consumer.path,
+        }
+    }
+
+    /// The program that must be run for it, with its arguments.
+    #[must_use]
+    pub fn program(&self) -> Option<&[String]> {
+        match self {
+            Self::Credential(credential) => match &credential.system {
+                system::System::Exec(exec) => Some(&exec.command),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }

@@ -10,9 +10,20 @@ pub(super) type Field = (String, SecretValue);
 
 /// The object with `field` set to the text `value`, all other fields as they are.
 pub(super) fn with(fields: &[Field], field: &str, value: &SecretValue) -> Zeroizing<Vec<u8>> {
-    let kept = fields.iter().filter(|(name, _)| name != field);
+    with_all(fields, &[(field, value)])
+}
+
+/// The object of `fields` as they are.
+pub(super) fn all(fields: &[Field]) -> Zeroizing<Vec<u8>> {
+    with_all(fields, &[])
+}
+
+/// The same with several fields; each once.
+pub(super) fn with_all(fields: &[Field], set: &[(&str, &SecretValue)]) -> Zeroizing<Vec<u8>> {
+    let kept = fields.iter().filter(|(name, _)| set.iter().all(|(field, _)| name != field));
     let room = fields.iter().map(|(name, text)| 6 * name.len() + text.expose().len() + 4).sum::<usize>();
-    let room = room + 6 * (field.len() + value.expose().len()) + 16;
+    let of_set = |(field, value): &(&str, &SecretValue)| 6 * (field.len() + value.expose().len()) + 16;
+    let room = room + set.iter().map(of_set).sum::<usize>() + 16;
     let mut out = Zeroizing::new(Vec::with_capacity(room));
     out.push(b'{');
     let mut written = 0_usize;
@@ -25,12 +36,15 @@ pub(super) fn with(fields: &[Field], field: &str, value: &SecretValue) -> Zeroiz
         out.extend_from_slice(text.expose().as_bytes());
         written += 1;
     }
-    if written > 0 {
-        out.push(b',');
+    for (field, value) in set {
+        if written > 0 {
+            out.push(b',');
+        }
+        quote(&mut out, field);
+        out.push(b':');
+        quote(&mut out, value.expose());
+        written += 1;
     }
-    quote(&mut out, field);
-    out.push(b':');
-    quote(&mut out, value.expose());
     out.push(b'}');
     out
 }
@@ -38,6 +52,11 @@ pub(super) fn with(fields: &[Field], field: &str, value: &SecretValue) -> Zeroiz
 /// The JSON text of a field, to be read and wiped.
 pub(super) fn json(field: &SecretValue) -> &str {
     field.expose()
+}
+
+/// The text that the JSON text of a field spells, if it is one.
+pub(super) fn text(field: &SecretValue) -> Option<Zeroizing<String>> {
+    serde_json::from_str(field.expose()).ok().map(Zeroizing::new)
 }
 
 /// Whether the JSON text of a field is the text `value`, however it is escaped.

@@ -3,13 +3,14 @@
 //! Does not decide which step comes next (`phase` does) or whether to begin (`task` does).
 
 use super::{
-    document::{Document, Lease},
+    document::{Aim, Document, Lease},
     fact::{Act, Fact, Failure},
     journal::{self, Entry},
     lease::Deadline,
     phase::{self, Applied, Facts, Over, Phase, State, Step, Target},
     schedule::plus,
     store::Written,
+    system::Unknown,
     task::Task,
 };
 use crate::{
@@ -17,9 +18,12 @@ use crate::{
     vault::{backoff, error::Class, error::Error as VaultError},
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// As often Vault is told to rotate in one run before the run is given up.
 const TRIES: u32 = 3;
+/// How soon a step is tried again while consumers read what is dead.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A rotation that we have the lease of.
 pub(super) struct Work {
@@ -27,10 +31,23 @@ pub(super) struct Work {
     pub(super) deadline: Deadline,
     pub(super) facts: Facts,
     pub(super) failures: u32,
+    /// No step before; the lease stays ours.
+    pub(super) rest_until: Option<Instant>,
+    /// Since when consumers may read what the system no longer accepts, as far as we saw it.
+    pub(super) dead_since: Option<Instant>,
+    /// That the grace is over was said.
+    told_end: bool,
+}
+
+impl Work {
+    pub(super) fn new(entry: Entry, deadline: Deadline) -> Self {
+        let facts = Facts::default();
+        Self { entry, deadline, facts, failures: 0, rest_until: None, dead_since: None, told_end: false }
+    }
 }
 
 /// What follows a step.
-enum Next {
+pub(super) enum Next {
     /// The next step.
     Step,
     /// The same again after this time; the lease stays ours.
@@ -40,9 +57,11 @@ enum Next {
 }
 
 /// Why a step broke off.
-enum Broken {
+pub(super) enum Broken {
     /// Vault refused, or did not answer.
     Vault(VaultError),
+    /// The system that has the credential did not answer.
+    System(Unknown),
     /// Somebody else wrote the journal: it is theirs now.
     Overtaken,
 }
@@ -66,26 +85,54 @@ impl Task {
     /// Goes on until there is something to wait for; gives what is still ours, and how long to wait.
     pub(super) async fn advance(&mut self, mut work: Work) -> (Option<Work>, Duration) {
         loop {
+            if let Some(left) = self.rests(&work) {
+                // Nobody else need come while we wait.
+                if let Err(Broken::Overtaken) = self.fence(&mut work).await {
+                    return self.lost();
+                }
+                return (Some(work), left.min(self.settings.lease.ttl / 3));
+            }
+            if self.is_dead(&work.entry.document) {
+                self.hold();
+            }
             let step = phase::next(self.driver.target(), &work.entry.document.state, &work.facts);
             match self.take(&mut work, step).await {
                 Ok(Next::Step) => {}
                 Ok(Next::Pause(wait)) => return (Some(work), wait),
                 Ok(Next::Leave(wait)) => return (None, wait),
-                Err(Broken::Overtaken) => return (None, Duration::ZERO),
+                Err(Broken::Overtaken) => return self.lost(),
+                Err(Broken::System(unknown)) => self.failed_to(&mut work, &unknown),
                 Err(Broken::Vault(error)) => {
                     work.failures = work.failures.saturating_add(1);
                     tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
                     self.report(&work.entry.document, Act::Failed(Failure::Vault(error.class())));
                     let wait = backoff::wait(&error, work.failures, crypto::chance());
-                    return (Some(work), wait);
+                    // A dead password is worse than many questions.
+                    let is_dead = self.is_dead(&work.entry.document);
+                    return (Some(work), if is_dead { wait.min(AT_ONCE) } else { wait });
                 }
             }
         }
     }
 
+    /// How long until the next step may be taken.
+    fn rests(&self, work: &Work) -> Option<Duration> {
+        let until = work.rest_until?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// Somebody else wrote the journal: what reads may have is theirs to say.
+    fn lost(&self) -> (Option<Work>, Duration) {
+        self.let_go();
+        (None, Duration::ZERO)
+    }
+
     async fn take(&mut self, work: &mut Work, step: Step) -> Result<Next, Broken> {
         match step {
             Step::Look => work.facts.place = Some(self.driver.look(&work.entry.document).await?),
+            Step::Apply(number) if self.driver.target() == Target::Credential => {
+                return self.set(work, number).await;
+            }
             Step::Apply(_) => self.apply(work).await?,
             Step::Promote(number) => {
                 self.fence(work).await?;
@@ -96,6 +143,7 @@ impl Task {
             Step::Revoke => self.revoke(work).await?,
             Step::Rest => return self.rest(work).await,
             Step::Record(state) => return self.record(work, state).await,
+            Step::Retry if self.driver.target() == Target::Credential => return self.again(work).await,
             Step::Retry => {
                 work.failures = work.failures.saturating_add(1);
                 self.report(&work.entry.document, Act::Failed(Failure::NotDone));
@@ -111,10 +159,9 @@ impl Task {
                 return self.give_up(work).await;
             }
             Step::Orphan(why) => return self.orphan(work, why).await,
-            // Kinds that try values on a target are not built.
-            Step::Probe | Step::Test(_) | Step::Regenerate => {
-                return self.orphan(work, phase::Orphaned::Journal).await;
-            }
+            Step::Probe => self.probe(work).await?,
+            Step::Test(number) => self.try_out(work, number).await?,
+            Step::Regenerate => return self.regenerate(work).await,
             Step::Nothing => return Ok(Next::Leave(Duration::ZERO)),
         }
         Ok(Next::Step)
@@ -122,7 +169,7 @@ impl Task {
 
     async fn apply(&mut self, work: &mut Work) -> Result<(), Broken> {
         self.fence(work).await?;
-        match self.driver.apply().await {
+        match self.driver.trigger().await {
             Ok(()) => {
                 work.facts.applied = Some(Applied::Done);
                 self.report(&work.entry.document, Act::Set);
@@ -140,7 +187,10 @@ impl Task {
 
     async fn revoke(&mut self, work: &mut Work) -> Result<(), Broken> {
         self.fence(work).await?;
-        self.report(&work.entry.document, Act::GraceEnded);
+        if !std::mem::replace(&mut work.told_end, true) {
+            self.report(&work.entry.document, Act::GraceEnded);
+        }
+        self.retire(work).await?;
         match self.driver.revoke(&work.entry.document).await {
             Ok(()) => self.report(&work.entry.document, Act::Revoked),
             // It will be refused again, and must not hold up the next run.
@@ -182,7 +232,8 @@ impl Task {
                 document.settled = document.run.as_ref().map_or(now, |run| run.slot.max(document.settled));
                 document.grace_until = Some(plus(now, self.settings.grace));
                 self.write(work, document).await?;
-                self.promoted(&work.entry.document);
+                let gap = work.dead_since.take().map(|since| since.elapsed());
+                self.promoted(&work.entry.document, gap.filter(|_| self.is_single()));
             }
             Phase::Idle => {
                 end(&mut document);
@@ -207,18 +258,19 @@ impl Task {
         Ok(Next::Leave(Duration::ZERO))
     }
 
-    async fn orphan(&mut self, work: &mut Work, why: phase::Orphaned) -> Result<Next, Broken> {
+    pub(super) async fn orphan(&mut self, work: &mut Work, why: phase::Orphaned) -> Result<Next, Broken> {
         let mut document = work.entry.document.clone();
         document.state.phase = Phase::Orphaned;
         document.orphaned = Some(why.word().to_owned());
         document.lease.holder = None;
         self.write(work, document).await?;
+        self.let_go();
         self.report(&work.entry.document, Act::Orphaned(why));
         Ok(Next::Leave(Duration::ZERO))
     }
 
     /// Makes sure that the next call is over before anybody else may begin one.
-    async fn fence(&mut self, work: &mut Work) -> Result<(), Broken> {
+    pub(super) async fn fence(&mut self, work: &mut Work) -> Result<(), Broken> {
         if work.deadline.allows(clock::since_boot(), self.settings.lease) {
             return Ok(());
         }
@@ -226,7 +278,7 @@ impl Task {
     }
 
     /// Writes the journal, which renews the lease.
-    async fn write(&mut self, work: &mut Work, mut document: Document) -> Result<(), Broken> {
+    pub(super) async fn write(&mut self, work: &mut Work, mut document: Document) -> Result<(), Broken> {
         document.lease.beat = document.lease.beat.saturating_add(1);
         let asked = clock::since_boot();
         match self.journal.write(&document, work.entry.version).await? {
@@ -251,6 +303,11 @@ impl Task {
 
     /// What happened to the run of `document`.
     pub(super) fn report(&self, document: &Document, act: Act) {
+        self.report_with(document, act, None);
+    }
+
+    /// The same of a promotion, after which `gap` is known.
+    pub(super) fn report_with(&self, document: &Document, act: Act, gap: Option<Duration>) {
         let run = document.run.as_ref();
         let before = document.state.before;
         let fact = Fact {
@@ -265,6 +322,7 @@ impl Task {
             from: Some(before).filter(|before| *before > 0 && run.is_some()),
             to: document.state.after,
             epoch: document.lease.epoch,
+            gap,
         };
         // Nobody listens any more only when the process is about to end.
         let _ = self.facts.send(fact);
@@ -276,5 +334,6 @@ fn end(document: &mut Document) {
     document.values.clear();
     document.grace_until = None;
     document.orphaned = None;
+    document.aim = Aim::default();
     document.lease = Lease { holder: None, ..document.lease.clone() };
 }

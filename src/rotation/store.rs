@@ -129,6 +129,24 @@ impl Store {
         }
     }
 
+    /// The fields of one version at `place`; `None`: it is deleted, or never was.
+    pub(super) async fn version(&self, place: &Place, version: u64) -> Result<Option<Vec<Field>>, Error> {
+        #[derive(Deserialize)]
+        struct Data<'a> {
+            #[serde(borrow)]
+            data: Option<&'a RawValue>,
+        }
+        let answer = match self.call(&Request::kv2(&place.mount, &place.path, Some(version))?).await {
+            Err(error) if error.class() == Class::Missing => return Ok(None),
+            answer => answer?,
+        };
+        let data = answer.envelope()?.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
+        let data: Data<'_> =
+            serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))?;
+        let fields = data.data.filter(|object| object.get() != "null").map(endpoint::fields).transpose();
+        fields.map_err(|_| answer.nonsense("a value that is no object"))
+    }
+
     /// Writes `object` if `version` is the newest.
     pub(super) async fn write(&self, place: &Place, object: &[u8], version: u64) -> Result<Written, Error> {
         match self.call(&Request::kv2_replace(&place.mount, &place.path, object, version)).await {

@@ -4,22 +4,23 @@
 
 use super::{
     Settings,
-    document::{Document, Lease, Run},
+    document::{Aim, Document, Lease, Run},
     driver::{Driver, Prepared},
     fact::{Act, Fact, Failure},
     group,
     journal::{Entry, Error, Journal},
     lease::{Deadline, Watch},
-    phase::{Facts, Phase, State},
+    phase::{Phase, State, Target},
     run::Work,
     schedule::{self, Past, Skipped, Turn},
     standing::Board,
     store::{Store, Written},
+    system::Ask,
 };
 use crate::{
     clock::{self, Timestamp},
     crypto,
-    keeper::Keeper,
+    keeper::{Keeper, again::Change},
     vault::{Vault, backoff, error::Class, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
@@ -46,6 +47,8 @@ pub struct Shared {
     pub facts: mpsc::UnboundedSender<Fact>,
     /// Where it is seen how rotations stand.
     pub board: Board,
+    /// The way to systems outside of Vault.
+    pub outside: Arc<dyn Ask>,
 }
 
 /// The task of one rotation.
@@ -56,7 +59,7 @@ pub struct Task {
     pub(super) facts: mpsc::UnboundedSender<Fact>,
     pub(super) board: Board,
     store: Store,
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
     holder: Arc<str>,
     watch: Watch,
     /// The last lease that we took.
@@ -70,10 +73,10 @@ impl Task {
     /// A rotation that is done as `identity`; nothing is sent before it runs.
     #[must_use]
     pub fn new(settings: Settings, identity: Identity, shared: Shared) -> Self {
-        let Shared { vault, keeper, holder, facts, board } = shared;
+        let Shared { vault, keeper, holder, facts, board, outside } = shared;
         let store = Store::new(vault, identity, settings.lease.call);
         Self {
-            driver: Driver::new(settings.kind.clone(), store.clone()),
+            driver: Driver::new(settings.kind.clone(), store.clone(), outside),
             journal: Journal::new(store.clone(), &settings),
             settings,
             facts,
@@ -145,6 +148,7 @@ impl Task {
             return Ok((None, Duration::ZERO));
         };
         self.notice(&document);
+        self.mind(&document.state);
         if document.state.phase == Phase::Idle {
             return self.idle(Entry { document, version }, now).await;
         }
@@ -208,13 +212,14 @@ impl Task {
             self.report(&document, Act::Failed(Failure::Clock));
             return Ok((None, self.idle_look()));
         }
-        let Prepared { before, value } = self.driver.prepare().await?;
+        let Prepared { before, value, user } = self.driver.prepare().await?;
         document.state = State::begun(value.is_some().then_some(1), before);
         document.values = value.map(|value| (1, Arc::new(value))).into_iter().collect();
         let spelled = self.settings.schedule.spell(slot);
         let id = crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
+        document.aim = Aim { user, attempts: 0 };
         match self.claim(document, version).await? {
             Some(work) => {
                 self.skipped(&work.entry.document, skipped);
@@ -252,28 +257,31 @@ impl Task {
                 self.board.note(&self.settings.name, &document, None);
                 let deadline = Deadline::of(asked, self.settings.lease);
                 let entry = Entry { document, version };
-                Ok(Some(Work { entry, deadline, facts: Facts::default(), failures: 0 }))
+                Ok(Some(Work::new(entry, deadline)))
             }
         }
     }
 
     /// Consumers read a new value: whoever keeps it here looks at once.
-    pub(super) fn promoted(&mut self, document: &Document) {
-        self.report(document, Act::Promoted);
+    pub(super) fn promoted(&mut self, document: &Document, gap: Option<Duration>) {
+        self.report_with(document, Act::Promoted, gap);
         self.promoted = Some(document.succeeded);
-        self.look_again();
+        self.look_again(document);
     }
 
     /// Another replica may have promoted.
     fn notice(&mut self, document: &Document) {
         if self.promoted.replace(document.succeeded).is_some_and(|known| known != document.succeeded) {
-            self.look_again();
+            self.look_again(document);
         }
     }
 
-    fn look_again(&self) {
+    fn look_again(&self, document: &Document) {
+        // The version of KV, of what is in KV.
+        let version = document.state.after.filter(|_| self.driver.target() != Target::Vault);
+        let by = document.run.as_ref().map(|run| Change { run: run.id.as_str().into(), version });
         for name in &self.settings.serves {
-            self.keeper.look_again(name);
+            self.keeper.look_again(name, by.clone());
         }
     }
 

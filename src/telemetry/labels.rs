@@ -1,6 +1,8 @@
-//! Names of the config as labels of metrics.
+//! Names of the config as labels: nothing that a peer can make up.
 
-use crate::name::{ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use crate::name::{
+    ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, UpstreamName, WorkloadName,
+};
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 use std::fmt::{self, Write as _};
 
@@ -14,4 +16,13 @@ macro_rules! names_are_labels {
     )*};
 }
 
-names_are_labels!(ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
+names_are_labels!(
+    ApprovalName,
+    IdentityName,
+    RotationName,
+    RuleName,
+    SecretName,
+    SinkName,
+    UpstreamName,
+    WorkloadName
+);

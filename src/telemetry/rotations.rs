@@ -6,18 +6,42 @@ use super::metrics::{Metrics, add};
 use crate::name::RotationName;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 use std::time::Duration;
 
 /// What is counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rotations {
     promoted: Family<Rotation, Counter>,
     failures: Family<Failure, Counter>,
     skipped: Family<Skip, Counter>,
     transitions: Family<Rotation, Counter>,
+    gaps: Gaps,
+}
+
+type Gaps = Family<Rotation, Histogram, fn() -> Histogram>;
+
+/// 10 ms to 41 s: a local database, to a Vault that is away.
+fn gap() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 2.0, 13))
+}
+
+impl Default for Rotations {
+    fn default() -> Self {
+        Self {
+            promoted: Family::default(),
+            failures: Family::default(),
+            skipped: Family::default(),
+            transitions: Family::default(),
+            gaps: Family::new_with_constructor(gap as fn() -> Histogram),
+        }
+    }
 }
 
 /// How one rotation stands at the moment of a scrape.
@@ -66,9 +90,13 @@ impl Metrics {
 }
 
 impl Rotations {
-    /// Counts one promotion by this replica.
-    pub fn promoted(&self, rotation: &RotationName) {
-        self.promoted.get_or_create(&Rotation { rotation: rotation.clone() }).inc();
+    /// Counts one promotion by this replica, and for how long consumers read before it what no longer worked, if they did.
+    pub fn promoted(&self, rotation: &RotationName, gap: Option<Duration>) {
+        let labels = Rotation { rotation: rotation.clone() };
+        self.promoted.get_or_create(&labels).inc();
+        if let Some(gap) = gap {
+            self.gaps.get_or_create(&labels).observe(gap.as_secs_f64());
+        }
     }
 
     /// Counts one step that failed.
@@ -94,6 +122,11 @@ impl Rotations {
             "rotation_lease_transitions",
             "Runs taken over from another",
             self.transitions.clone(),
+        );
+        registry.register(
+            "rotation_gap_seconds",
+            "From the change of the one password of a user to the promotion of its new value",
+            self.gaps.clone(),
         );
     }
 }
@@ -121,7 +154,7 @@ mod tests {
     fn every_name_is_the_one_that_dashboards_use() {
         let metrics = Metrics::new();
         let name = RotationName::new("webhook").unwrap();
-        metrics.rotations().promoted(&name);
+        metrics.rotations().promoted(&name, Some(Duration::from_millis(30)));
         metrics.rotations().failed(&name, "pending", "conflict");
         metrics.rotations().skipped(&name, "missed");
         metrics.rotations().taken_over(&name);
@@ -130,6 +163,7 @@ mod tests {
         let text = metrics.scrape(&Gauges { rotations: vec![gauge], ..Gauges::default() });
         for expected in [
             r#"rotation_promotions_total{rotation="webhook"} 1"#,
+            r#"rotation_gap_seconds_count{rotation="webhook"} 1"#,
             r#"rotation_failures_total{rotation="webhook",phase="pending",reason="conflict"} 1"#,
             r#"rotation_skipped_total{rotation="webhook",reason="missed"} 1"#,
             r#"rotation_lease_transitions_total{rotation="webhook"} 1"#,

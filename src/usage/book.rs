@@ -4,11 +4,12 @@
 
 use super::{
     Entry,
+    pages::{Index, Pages},
     texts::{Id, LONGEST, Texts},
     told::{Capability, End, LEVELS, Use},
 };
 use crate::clock::Timestamp;
-use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 /// Rows that what was refused may take: a workload can make up as many names as it likes.
 const REFUSED: usize = super::MOST / 4;
@@ -51,7 +52,9 @@ struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     texts: Texts,
-    rows: HashMap<Key, Row>,
+    rows: Pages<(Key, Row)>,
+    index: Index,
+    hasher: RandomState,
     refused: usize,
     pub(super) overflow: u64,
 }
@@ -79,12 +82,6 @@ impl Row {
 }
 
 impl Book {
-    /// With room for all rows that there may be.
-    pub(super) fn roomy() -> Self {
-        let rows = HashMap::with_capacity(super::MOST);
-        Self { texts: Texts::roomy(2 * super::MOST), rows, refused: 0, overflow: 0 }
-    }
-
     /// Counts `one`, at `at`. What is known already costs no allocation.
     pub(super) fn add(&mut self, one: &Use<'_>, at: Timestamp) {
         let at = at.as_second();
@@ -108,15 +105,15 @@ impl Book {
 
     /// Changes the row of what `one` is about, a new one if there is none. No, if there is no room for one.
     fn change(&mut self, one: &Use<'_>, at: i64, change: impl FnOnce(&mut Row)) -> bool {
-        let key = match self.find(one) {
-            Some(key) => key,
+        let place = match self.find(one) {
+            Some(place) => place,
             None => match self.begin(one, at) {
-                Some(key) => key,
+                Some(place) => place,
                 None => return false,
             },
         };
         let mount = if one.mount.is_some() { self.texts.keep(one.mount) } else { 0 };
-        let Some(row) = self.rows.get_mut(&key) else { return false };
+        let Some((_, row)) = self.rows.get_mut(place) else { return false };
         let was = row.is_refused();
         change(row);
         row.mount = if mount == 0 { row.mount } else { mount };
@@ -128,9 +125,11 @@ impl Book {
         true
     }
 
-    fn find(&self, one: &Use<'_>) -> Option<Key> {
+    /// The place of the row of what `one` is about.
+    fn find(&self, one: &Use<'_>) -> Option<usize> {
         let key = self.key(one)?;
-        self.rows.contains_key(&key).then_some(key)
+        let is_it = |place| self.rows.get(at(place)).is_some_and(|(found, _)| *found == key);
+        self.index.find(self.hasher.hash_one(key), is_it).map(at)
     }
 
     fn key(&self, one: &Use<'_>) -> Option<Key> {
@@ -148,7 +147,7 @@ impl Book {
         })
     }
 
-    fn begin(&mut self, one: &Use<'_>, at: i64) -> Option<Key> {
+    fn begin(&mut self, one: &Use<'_>, at: i64) -> Option<usize> {
         if self.rows.len() >= super::MOST || (one.end == End::Deny && self.refused >= REFUSED) {
             return None;
         }
@@ -158,8 +157,10 @@ impl Book {
             self.texts.keep(text);
         }
         let key = self.key(one)?;
-        self.rows.insert(key, Row::new(at));
-        Some(key)
+        let place = self.rows.len();
+        self.rows.push((key, Row::new(at)));
+        self.index.insert(self.hasher.hash_one(key), u32::try_from(place).unwrap_or(u32::MAX));
+        Some(place)
     }
 
     /// Takes over `entry`, whose counts are added to what is there.
@@ -197,17 +198,17 @@ impl Book {
     /// As many rows as fit into one event, of those that no snapshot has as they are.
     pub(super) fn take(&mut self) -> Vec<Entry> {
         let (mut size, mut taken, mut entries) = (0_usize, Vec::new(), Vec::new());
-        for (key, row) in self.rows.iter().filter(|(_, row)| row.changed) {
+        for (place, (key, row)) in self.rows.iter().enumerate().filter(|(_, (_, row))| row.changed) {
             let entry = self.entry(key, row);
             size = size.saturating_add(FIXED).saturating_add(entry.size());
             if size > PART && !entries.is_empty() {
                 break;
             }
-            taken.push(*key);
+            taken.push(place);
             entries.push(entry);
         }
-        for key in taken {
-            if let Some(row) = self.rows.get_mut(&key) {
+        for place in taken {
+            if let Some((_, row)) = self.rows.get_mut(place) {
                 row.changed = false;
             }
         }
@@ -216,7 +217,7 @@ impl Book {
 
     /// The next snapshot has all rows.
     pub(super) fn retell(&mut self) {
-        self.rows.values_mut().for_each(|row| row.changed = true);
+        self.rows.iter_mut().for_each(|(_, row)| row.changed = true);
     }
 
     fn entry(&self, key: &Key, row: &Row) -> Entry {
@@ -241,6 +242,10 @@ impl Book {
             level: LEVELS.get(usize::from(row.level)).copied(),
         }
     }
+}
+
+fn at(place: u32) -> usize {
+    usize::try_from(place).unwrap_or(usize::MAX)
 }
 
 impl Entry {

@@ -5,6 +5,8 @@
 mod book;
 pub mod history;
 pub mod line;
+mod pages;
+pub mod reader;
 mod texts;
 pub mod told;
 
@@ -73,19 +75,13 @@ pub struct Part {
 }
 
 /// The ledger of one agent, written by the journal's thread and read by whoever makes snapshots.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger(Mutex<Counting>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counting {
     book: Book,
     upto: u64,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self(Mutex::new(Counting { book: Book::roomy(), upto: 0 }))
-    }
 }
 
 impl Ledger {

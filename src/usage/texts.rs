@@ -2,13 +2,13 @@
 //!
 //! Nothing is ever taken out: whoever owns the rows bounds them.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
-};
+use super::pages::{Index, Pages};
+use std::hash::{BuildHasher as _, RandomState};
 
 /// The longest text that is kept, in bytes; of longer ones the beginning.
 pub(super) const LONGEST: usize = 512;
+/// Bytes of one page.
+const PAGE: usize = 32 * 1024;
 
 /// The number of a text; 0 is none.
 pub(super) type Id = u32;
@@ -16,36 +16,25 @@ pub(super) type Id = u32;
 /// Each text once. A text that is there already is found without an allocation.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
-    all: String,
-    /// Where each begins and ends; number N is at N - 1.
-    spans: Vec<(u32, u32)>,
-    /// By hash; two texts of one hash take the next free one.
-    by_hash: HashMap<u64, Id>,
+    pages: Vec<String>,
+    /// Where each is; number N is at N - 1.
+    spans: Pages<Span>,
+    index: Index,
     hasher: RandomState,
 }
 
-impl Texts {
-    /// Room for `count` texts, which takes no memory until it is used: what grows leaves behind what it was before.
-    pub(super) fn roomy(count: usize) -> Self {
-        Self {
-            all: String::with_capacity(count.saturating_mul(64)),
-            spans: Vec::with_capacity(count),
-            by_hash: HashMap::with_capacity(count),
-            hasher: RandomState::default(),
-        }
-    }
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    page: u16,
+    begin: u16,
+    length: u16,
+}
 
+impl Texts {
     /// The number of `text`, if it has one; 0 for none at all.
     pub(super) fn find(&self, text: Option<&str>) -> Option<Id> {
         let Some(text) = text.map(cut) else { return Some(0) };
-        let mut hash = self.hasher.hash_one(text);
-        loop {
-            let id = *self.by_hash.get(&hash)?;
-            if self.read(id) == Some(text) {
-                return Some(id);
-            }
-            hash = hash.wrapping_add(1);
-        }
+        self.index.find(self.hasher.hash_one(text), |id| self.read(id) == Some(text))
     }
 
     /// The number of `text`, a new one if it has none.
@@ -54,23 +43,26 @@ impl Texts {
             return id;
         }
         let text = text.map(cut).unwrap_or_default();
-        let begin = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        self.all.push_str(text);
-        self.spans.push((begin, u32::try_from(self.all.len()).unwrap_or(u32::MAX)));
-        let id = Id::try_from(self.spans.len()).unwrap_or(0);
-        let mut hash = self.hasher.hash_one(text);
-        while self.by_hash.contains_key(&hash) {
-            hash = hash.wrapping_add(1);
+        let has_room = |page: &&mut String| page.len().saturating_add(text.len()) <= PAGE;
+        if self.pages.last_mut().filter(has_room).is_none() {
+            self.pages.push(String::with_capacity(PAGE));
         }
-        self.by_hash.insert(hash, id);
+        let page = u16::try_from(self.pages.len().saturating_sub(1)).unwrap_or(u16::MAX);
+        let Some(last) = self.pages.last_mut() else { return 0 };
+        let begin = u16::try_from(last.len()).unwrap_or(u16::MAX);
+        last.push_str(text);
+        self.spans.push(Span { page, begin, length: u16::try_from(text.len()).unwrap_or(0) });
+        let id = Id::try_from(self.spans.len()).unwrap_or(0);
+        self.index.insert(self.hasher.hash_one(text), id);
         id
     }
 
     /// The text of a number; `None` for 0.
     pub(super) fn read(&self, id: Id) -> Option<&str> {
         let at = usize::try_from(id).ok()?.checked_sub(1)?;
-        let (begin, end) = *self.spans.get(at)?;
-        self.all.get(usize::try_from(begin).ok()?..usize::try_from(end).ok()?)
+        let Span { page, begin, length } = *self.spans.get(at)?;
+        let begin = usize::from(begin);
+        self.pages.get(usize::from(page))?.get(begin..begin.checked_add(usize::from(length))?)
     }
 }
 

@@ -50,6 +50,13 @@ impl Request {
         Self { body: Some(Zeroizing::new(body.to_string().into_bytes())), ..request }
     }
 
+    /// A write of `body`, which is JSON and may hold a secret, to `path`.
+    #[must_use]
+    pub fn write_bytes(path: &str, body: Zeroizing<Vec<u8>>) -> Self {
+        let request = Self::bare(Method::POST, path, format!("writing to {path}"));
+        Self { body: Some(body), ..request }
+    }
+
     /// The HMAC of SHA-256 that `key` makes of `bytes`.
     #[must_use]
     pub fn transit_hmac(key: &TransitKey, bytes: &[u8]) -> Self {

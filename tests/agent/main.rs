@@ -6,7 +6,9 @@ mod support;
 
 mod fingerprint;
 mod identity;
+mod issue;
 mod keeper;
 mod own;
+mod credential;
 mod rotation;
 mod budget;

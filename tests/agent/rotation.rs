@@ -14,6 +14,10 @@ use claviger::{
         schedule::{Policy, Schedule, When},
         standing::Board,
         store::Place,
+        system::{
+            Answered, Ask, Order, Provided, System, Unknown,
+            provider::{Call, Provider},
+        },
         task::{Shared, Task},
     },
     vault::{
@@ -41,8 +45,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const CALLS: usize = 60;
 
 /// A Vault with the secret `webhook`, and an identity that may rotate it.
-struct Scene {
-    dev: DevVault,
+pub(crate) struct Scene {
+    pub(crate) dev: DevVault,
+    outside: Arc<dyn Ask>,
     bench: Bench,
     identity: Identity,
     settings: Settings,
@@ -55,12 +60,29 @@ fn generate() -> Kind {
     Kind::Generate(Generate { path: "secret/webhook".into(), field: "key".into(), source })
 }
 
+/// What no kind of these tests asks.
+struct Nothing;
+
+impl Ask for Nothing {
+    fn ask<'a>(&'a self, _: &'a System, order: Order<'a>) -> Answered<'a> {
+        Box::pin(async move { Err(Unknown::of(&order, "there is nothing outside")) })
+    }
+
+    fn provide<'a>(&'a self, _: &'a Provider, run: Order<'a>, _: Call<'a>) -> Provided<'a> {
+        Box::pin(async move { Err(Unknown::of(&run, "there is nothing outside")) })
+    }
+}
+
+fn nothing_outside() -> Arc<dyn Ask> {
+    Arc::new(Nothing)
+}
+
 impl Scene {
     /// A journal is there, and a run is asked for.
-    async fn new(kind: Kind) -> Scene {
+    pub(crate) async fn new(kind: Kind, outside: Arc<dyn Ask>) -> Scene {
         let dev = DevVault::new();
         dev.mount("secret", devvault::Kind::KvV2);
-        dev.put_kv("secret/webhook", &[("key", "first"), ("url", "https://hook")]);
+        dev.put_kv("secret/webhook", &[("key", "first"), ("url", "https://hook"), ("user", "a")]);
         dev.policy("reports", &[("secret/*", &["create", "read", "update"])]);
         let ids = dev.approle("approle", "reports", RoleSettings::policies(&["reports"]).ttl(DAY));
         let budget = Budget { calls_per_second: 1_000_000, burst: 1_000_000 };
@@ -90,7 +112,7 @@ impl Scene {
             serves: Vec::new(),
         };
         let (facts_in, facts) = mpsc::unbounded_channel();
-        let scene = Scene { dev, bench, identity, settings, facts, facts_in };
+        let scene = Scene { dev, outside, bench, identity, settings, facts, facts_in };
         let mut first = scene.start("first");
         let desk = scene.desk();
         while desk.status().await.unwrap().is_none() {
@@ -101,18 +123,19 @@ impl Scene {
         scene
     }
 
-    fn desk(&self) -> Desk {
+    pub(crate) fn desk(&self) -> Desk {
         Desk::new(&self.settings, self.bench.vault.clone(), self.identity.clone())
     }
 
     /// A replica at work.
-    fn start(&self, holder: &str) -> JoinSet<()> {
+    pub(crate) fn start(&self, holder: &str) -> JoinSet<()> {
         let shared = Shared {
             vault: self.bench.vault.clone(),
             keeper: Keeper::default(),
             holder: holder.into(),
             facts: self.facts_in.clone(),
             board: Board::default(),
+            outside: Arc::clone(&self.outside),
         };
         let task = Task::new(self.settings.clone(), self.identity.clone(), shared);
         let mut tasks = JoinSet::new();
@@ -121,7 +144,7 @@ impl Scene {
     }
 
     /// Does `fault` to call number `at` from now, and tells when it is made.
-    fn script(&self, at: usize, fault: Fault) -> Arc<Notify> {
+    pub(crate) fn script(&self, at: usize, fault: Fault) -> Arc<Notify> {
         let (seen, hit) = (AtomicUsize::new(0), Arc::new(Notify::new()));
         let told = Arc::clone(&hit);
         let is_it = move |_: &devvault::Call| {
@@ -136,7 +159,7 @@ impl Scene {
     }
 
     /// The run that was asked for is over.
-    async fn rested(&self) {
+    pub(crate) async fn rested(&self) {
         loop {
             let journal = self.read("secret/data/rotation/webhook").await["data"]["journal"].clone();
             assert_ne!(journal["phase"], "orphaned");
@@ -147,12 +170,12 @@ impl Scene {
         }
     }
 
-    async fn version(&self) -> u64 {
+    pub(crate) async fn version(&self) -> u64 {
         self.read("secret/metadata/webhook").await["current_version"].as_u64().unwrap()
     }
 
     /// As root, whose calls no script is about.
-    async fn read(&self, path: &str) -> serde_json::Value {
+    pub(crate) async fn read(&self, path: &str) -> serde_json::Value {
         let request =
             http::Request::get(format!("/v1/{path}")).header("x-vault-token", self.dev.root_token());
         let answer = self.dev.answer(request.body(bytes::Bytes::new()).unwrap()).await;
@@ -160,14 +183,14 @@ impl Scene {
         json["data"].clone()
     }
 
-    fn facts(&mut self) -> Vec<Act> {
+    pub(crate) fn facts(&mut self) -> Vec<Act> {
         std::iter::from_fn(|| self.facts.try_recv().ok()).map(|fact| fact.act).collect()
     }
 }
 
 /// Runs it with the process gone at call `at`, as often as `deaths` says; gives whether there was such a call.
 async fn survives(kind: Kind, at: usize, deaths: usize) -> bool {
-    let mut scene = Scene::new(kind).await;
+    let mut scene = Scene::new(kind, nothing_outside()).await;
     for death in 0..deaths {
         let hit = scene.script(at, Fault::Hang);
         let mut replica = scene.start(&format!("replica-{death}"));
@@ -213,7 +236,7 @@ async fn two_processes_that_die_at_the_same_call_leave_one_new_value() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_lost_makes_no_second_value() {
     for at in 0..20 {
-        let mut scene = Scene::new(generate()).await;
+        let mut scene = Scene::new(generate(), nothing_outside()).await;
         scene.script(at, Fault::LoseAnswer);
         let mut replica = scene.start("only");
         scene.rested().await;

@@ -11,10 +11,13 @@
 
 mod calls;
 mod checkpoints;
+mod credential;
 mod database;
 mod exit;
 mod fingerprint;
 mod handoff;
+mod keys;
+mod local;
 mod logins;
 mod otlp;
 mod outages;
@@ -27,3 +30,4 @@ mod syslog;
 mod tls;
 mod upkeep;
 mod values;
+mod watch;

@@ -23,7 +23,7 @@ path "transit/keys/orders/rotate" { capabilities = ["update"] }
 "#;
 
 /// A config with the secret `webhook`, which the rotation of the same name changes each `every`.
-fn plan(vault: &Vault, rotation: Value) -> Plan {
+pub(crate) fn plan(vault: &Vault, rotation: Value) -> Plan {
     let root = vault.root();
     let mut plan = Plan::new(vault);
     root.put("sys/policies/acl/ci-read", &json!({"policy": POLICY})).expect_success();
@@ -40,7 +40,7 @@ fn plan(vault: &Vault, rotation: Value) -> Plan {
     plan
 }
 
-fn generate() -> Value {
+pub(crate) fn generate() -> Value {
     json!({
         "kind": "generate", "identity": "reports", "path": "secret/webhook", "field": "key", "length": 24,
         "schedule": {"every": "4s"}, "min_interval": "4s", "holder_ttl": "3s", "grace": "1s",

@@ -24,6 +24,7 @@ mod kill;
 mod disk;
 mod modes;
 mod reload;
+mod report;
 mod sockets;
 mod secrecy;
 mod shares;

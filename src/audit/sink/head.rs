@@ -31,6 +31,7 @@ pub(super) struct Head {
     pub(super) rule: Option<Rule>,
     pub(super) vault: Option<Vault>,
     pub(super) trace: Option<Trace>,
+    pub(super) report: Option<Report>,
 }
 
 impl Head {
@@ -58,6 +59,20 @@ impl Head {
     pub(super) fn recorded(&self) -> Option<Timestamp> {
         self.recorded.as_ref()?.parse().ok()
     }
+}
+
+/// A finding of a report on keys and permissions.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Report {
+    pub(super) id: Option<String>,
+    pub(super) title: Option<String>,
+    pub(super) about: Option<String>,
+    pub(super) evidence: Vec<String>,
+    pub(super) fix: Option<String>,
+    /// RFC 3339, seconds.
+    pub(super) last_used: Option<String>,
+    pub(super) unused: Option<u64>,
 }
 
 /// What the peer says that its request belongs to, in hexadecimal digits.

@@ -6,13 +6,17 @@ use super::super::{
     file::{Node, Raw},
     reader::{Leaf, under},
 };
-use super::seconds;
+use super::{DAY, seconds};
 use crate::{
+    report,
     sandbox::Mode,
     shutdown,
     telemetry::{LogFormat, LogLevel, LogSettings, health},
 };
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 /// `[::]:8099`, no names.
 pub(super) fn default_health() -> health::Settings {
@@ -42,6 +46,14 @@ pub(super) fn shutdown(leaf: &Leaf<'_>) -> Option<shutdown::Settings> {
     let grace = map.or("grace", shutdown::Settings::default().grace, |leaf| leaf.duration(seconds(0, 3600)));
     map.finish();
     Some(shutdown::Settings { grace: grace? })
+}
+
+pub(super) fn report(leaf: &Leaf<'_>) -> Option<report::Settings> {
+    let mut map = leaf.map()?;
+    let every = map.or("every", Duration::from_secs(DAY), |leaf| leaf.duration(seconds(5, 365 * DAY)));
+    let since = map.or("since", Duration::from_secs(90 * DAY), |leaf| leaf.duration(seconds(1, 3650 * DAY)));
+    map.finish();
+    Some(report::Settings { every: every?, since: since? })
 }
 
 pub(super) fn log(leaf: &Leaf<'_>) -> Option<LogSettings> {

@@ -4,7 +4,9 @@
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY, mount,
+    Context, DAY,
+    credentials::{self, Slots},
+    issue, mount,
     schedule::{self, Missed, nearest},
     seconds, unbuilt, vault_path,
 };
@@ -15,6 +17,7 @@ use crate::{
         Group, Kind, Settings,
         generate::{Generate, Source},
         lease::Terms,
+        local,
         schedule::{Schedule, When},
         store::Place,
         trigger::{Evidence, Trigger},
@@ -28,17 +31,21 @@ const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 enum Word {
     Generate,
     Trigger,
+    Credential(Slots),
+    Issue,
+    /// Read elsewhere: here for the list of words.
+    Local,
     Unbuilt(&'static str),
 }
 
 const KINDS: [(&str, Word); 8] = [
-    ("follow", Word::Unbuilt("rotations of kind follow")),
+    ("follow", Word::Local),
     ("trigger", Word::Trigger),
-    ("lease", Word::Unbuilt("rotations of kind lease")),
+    ("lease", Word::Local),
     ("generate", Word::Generate),
-    ("two-slot", Word::Unbuilt("rotations of kind two-slot")),
-    ("single", Word::Unbuilt("rotations of kind single")),
-    ("issue", Word::Unbuilt("rotations of kind issue")),
+    ("two-slot", Word::Credential(Slots::Two)),
+    ("single", Word::Credential(Slots::One)),
+    ("issue", Word::Issue),
     ("bootstrap", Word::Unbuilt("rotations of kind bootstrap")),
 ];
 
@@ -46,11 +53,17 @@ pub(super) fn read(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
     secrets: &[keeper::Settings],
-) -> Option<Vec<Settings>> {
+) -> Option<(Vec<Settings>, Vec<local::Settings>)> {
     let entries = leaf.named(RotationName::new)?;
-    let mut all: Vec<Settings> = Vec::new();
+    let (mut all, mut apart): (Vec<Settings>, _) = (Vec::new(), Vec::new());
     let mut whole = true;
     for (name, leaf) in entries {
+        if let Some(word) = super::local::word(&leaf) {
+            let settings = super::local::read(name, word, &leaf, context, secrets);
+            whole &= settings.is_some();
+            apart.extend(settings);
+            continue;
+        }
         let Some(settings) = rotation(name, &leaf, context, secrets) else {
             whole = false;
             continue;
@@ -64,7 +77,7 @@ pub(super) fn read(
         }
         all.push(settings);
     }
-    whole.then_some(all)
+    whole.then_some((all, apart))
 }
 
 fn rotation(
@@ -95,6 +108,9 @@ fn rotation(
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
+        Word::Issue => issue::read(&mut map, context),
+        Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
+        Word::Local => None,
         Word::Unbuilt(what) => {
             map.leaf().not_built(what);
             let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
@@ -109,14 +125,7 @@ fn rotation(
             Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
         });
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
-    if let (Some(kind), Some(journal)) = (&kind, &journal)
-        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
-    {
-        map.leaf().problem(
-            "its journal is where the secret is",
-            "write another journal.path: a journal would push versions of the secret out",
-        );
-    }
+    apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());
     spacing(map.leaf(), schedule.as_ref());
     map.finish();
     let kind = kind?;
@@ -131,6 +140,18 @@ fn rotation(
         group: group?,
         lease: lease?,
     })
+}
+
+/// The journal is not where the secret is.
+fn apart(leaf: &Leaf<'_>, name: &RotationName, kind: Option<&Kind>, journal: Option<&Place>) {
+    if let (Some(kind), Some(journal)) = (kind, journal)
+        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
+    {
+        leaf.problem(
+            "its journal is where the secret is",
+            "write another journal.path: a journal would push versions of the secret out",
+        );
+    }
 }
 
 /// What is said to workloads and replicas.
@@ -168,6 +189,12 @@ fn any_name(text: &str) -> Result<(), NotAName> {
 fn generate(map: &mut Map<'_>) -> Option<Generate> {
     let path = map.need("path", "MOUNT/PATH, as in secret/payments/webhook", vault_path);
     let field = map.need("field", "key", Leaf::text);
+    let source = source(map);
+    Some(Generate { path: path?, field: field?, source: source? })
+}
+
+/// How values are made.
+pub(super) fn source(map: &mut Map<'_>) -> Option<Source> {
     let policy = map.given("policy", |leaf| {
         let policy = leaf.text()?;
         if policy.contains('/') {
@@ -191,29 +218,22 @@ fn generate(map: &mut Map<'_>) -> Option<Generate> {
         }
         Some(alphabet)
     });
-    let source = match (policy?, length?, alphabet?) {
-        (Some(policy), None, None) => Source::Policy(policy),
-        (None, length, alphabet) => Source::Characters {
+    match (policy?, length?, alphabet?) {
+        (Some(policy), None, None) => Some(Source::Policy(policy)),
+        (None, length, alphabet) => Some(Source::Characters {
             length: length.unwrap_or(40) as usize,
             alphabet: alphabet.unwrap_or_else(|| ALPHABET.to_owned()),
-        },
+        }),
         _ => {
             map.leaf().problem("a policy beside a length or an alphabet", "write one of the two");
-            return None;
+            None
         }
-    };
-    Some(Generate { path: path?, field: field?, source })
+    }
 }
 
 fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
     let path = map.need("path", "database/rotate-role/app", vault_path);
-    let evidence = map.given("evidence", |leaf| {
-        let mut map = leaf.map()?;
-        let path = map.need("path", "database/static-creds/app", vault_path);
-        let field = map.need("field", "last_vault_rotation", Leaf::text);
-        map.finish();
-        Some(Evidence { path: path?, field: field? })
-    });
+    let evidence = map.given("evidence", evidence);
     let path = path?;
     let evidence = evidence?.or_else(|| Evidence::of(&path));
     if evidence.is_none() {
@@ -225,11 +245,26 @@ fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
     Some(Trigger { path, evidence })
 }
 
+pub(super) fn evidence(leaf: &Leaf<'_>) -> Option<Evidence> {
+    let mut map = leaf.map()?;
+    let path = map.need("path", "database/static-creds/app", vault_path);
+    let field = map.need("field", "last_vault_rotation", Leaf::text);
+    map.finish();
+    Some(Evidence { path: path?, field: field? })
+}
+
 fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) -> Option<Duration> {
     let given = map.given("grace", |leaf| {
         let grace = leaf.duration(seconds(0, 3650 * DAY))?;
         if matches!(kind, Some(Kind::Trigger(_))) {
             leaf.problem("a grace of what Vault rotates: it has no value before the newest", "remove it");
+            return None;
+        }
+        if is_single(kind) {
+            leaf.problem(
+                "a grace of the one password of one user: the old one ends with the new one",
+                "remove it, or use kind: two-slot with two users",
+            );
             return None;
         }
         if let Some(nearest) = schedule.and_then(nearest)
@@ -245,14 +280,19 @@ fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) ->
     })?;
     let usual = match kind {
         Some(Kind::Trigger(_)) => Duration::ZERO,
+        kind if is_single(kind) => Duration::ZERO,
         // What the keeper's own grace is.
         _ => Duration::from_secs(60),
     };
     Some(given.unwrap_or(usual))
 }
 
+fn is_single(kind: Option<&Kind>) -> bool {
+    kind.is_some_and(|kind| kind.word() == "single")
+}
+
 /// Slots must leave room for what lies between them.
-fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
+pub(super) fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
     if let Some(schedule) = schedule
         && let Some(nearest) = nearest(schedule)
         && nearest < schedule.min_interval
@@ -290,6 +330,8 @@ fn serving(kind: &Kind, secrets: &[keeper::Settings]) -> Vec<SecretName> {
     let changes = match kind {
         Kind::Generate(generate) => Some(&generate.path),
         Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| &evidence.path),
+        Kind::Credential(credential) => Some(&credential.consumer.path),
+        Kind::Issue(issue) => Some(&issue.consumer.path),
     };
     let of = |secret: &&keeper::Settings| changes.is_some() && path(secret).as_ref() == changes;
     secrets.iter().filter(of).map(|secret| secret.name.clone()).collect()

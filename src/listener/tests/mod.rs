@@ -3,4 +3,5 @@
 mod agent;
 mod hostile;
 mod reading;
+mod watching;
 mod writers;

@@ -255,11 +255,11 @@ impl Files {
     }
 
     fn stat(&self) -> Result<Stat, Refusal> {
-        texts::stat(&read(&self.stat)?).ok_or(Refusal::AttestorFailed)
+        texts::stat(&read_record(&self.stat)?).ok_or(Refusal::AttestorFailed)
     }
 
     fn state(&self) -> Result<State, Refusal> {
-        texts::status(&read(&self.status)?).ok_or(Refusal::AttestorFailed)
+        texts::status(&read_record(&self.status)?).ok_or(Refusal::AttestorFailed)
     }
 }
 
@@ -304,6 +304,20 @@ pub(super) fn unreadable(error: &io::Error) -> Refusal {
 /// As [`read`].
 pub(super) fn read_of(pid: u32, name: &str) -> Result<Vec<u8>, Refusal> {
     read(&File::open(format!("/proc/{pid}/{name}")).map_err(|error| unreadable(&error))?)
+}
+
+/// A text of `/proc` that the kernel makes as one record, from its beginning: what does not fill the room is all of it.
+///
+/// # Errors
+/// As [`read`].
+fn read_record(file: &File) -> Result<Vec<u8>, Refusal> {
+    let mut text = vec![0; 4 << 10];
+    let read = file.read_at(&mut text, 0).map_err(|error| unreadable(&error))?;
+    if read == text.len() {
+        return self::read(file);
+    }
+    text.truncate(read);
+    Ok(text)
 }
 
 /// A text of `/proc`, from its beginning.

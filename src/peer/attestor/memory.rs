@@ -31,6 +31,8 @@ const MOST_PAGES: u64 = 1 << 20;
 /// What may be executed of this memory. That it is still the process's must be checked afterwards.
 pub(super) fn mappings(pid: u32, maps: &File, pagemap: &File, own: FileId) -> Result<Vec<Mapping>, Refusal> {
     let rows = texts::executable(&read(maps)?).ok_or(Refusal::AttestorFailed)?;
+    // The executable's was looked at when it was opened; as long as it is executed, no other file system has its number.
+    let mut plain = vec![(own.major, own.minor)];
     let backed = |row: texts::Row| {
         let backing = match row.file {
             // The same for all, at the end of all addresses: nobody can write it.
@@ -40,7 +42,7 @@ pub(super) fn mappings(pid: u32, maps: &File, pagemap: &File, own: FileId) -> Re
             Some(id) if id == own => Backing::File { id, path: row.path, trusted: true },
             Some(_) if !has_a_name(&row.path) => Backing::Nothing,
             Some(id) => {
-                let trusted = is_trusted(pid, id, &row.path);
+                let trusted = is_trusted(pid, id, &row.path, &mut plain);
                 Backing::File { id, path: row.path, trusted }
             }
         };
@@ -81,14 +83,24 @@ fn has_a_name(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with('/') && !path.ends_with(" (deleted)"))
 }
 
-/// Whether this name, where that process sees files, leads to that file; and whether it is root's own.
-fn is_trusted(pid: u32, id: FileId, path: &Path) -> bool {
+/// Whether this name, where that process sees files, leads to that file; and whether it is root's own. The file systems in
+/// `plain` are known not to be FUSE: that is asked once for all files of one.
+fn is_trusted(pid: u32, id: FileId, path: &Path, plain: &mut Vec<(u64, u64)>) -> bool {
     let Ok(path) = path.strip_prefix("/") else { return false };
     let path = Path::new("/proc").join(pid.to_string()).join("root").join(path);
     let Ok(told) = fs::symlink_metadata(&path) else { return false };
     let found = FileId { major: major(told.dev()), minor: minor(told.dev()), inode: told.ino() };
-    let is_fuse = || statfs(&path).map_or(true, |told| told.filesystem_type() == FUSE);
-    found == id && is_roots_own(&told) && !is_fuse()
+    if found != id || !is_roots_own(&told) {
+        return false;
+    }
+    let device = (id.major, id.minor);
+    if !plain.contains(&device) {
+        if statfs(&path).map_or(true, |told| told.filesystem_type() == FUSE) {
+            return false;
+        }
+        plain.push(device);
+    }
+    true
 }
 
 /// Whether only root may write it.

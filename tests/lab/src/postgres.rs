@@ -70,6 +70,11 @@ impl Postgres {
         self.port
     }
 
+    /// Where its programs are, `psql` among them.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// Runs SQL as the superuser, over the Unix socket and so without a password: rows as lines, columns joined by `|`.
     pub fn query(&self, sql: &str) -> Result<String, SqlError> {
         answer(&psql(&self.programs, self.folder.path(), self.port, sql))

@@ -5,7 +5,10 @@
 
 use super::super::{batch::Item, head::Head};
 use super::compact;
-use crate::crypto::{hex, sha256};
+use crate::{
+    clock::Timestamp,
+    crypto::{hex, sha256},
+};
 use serde_json::{Value, json};
 
 /// A class of events, and what was done.
@@ -60,12 +63,32 @@ fn own(class: &Class, item: &Item, head: &Head) -> serde_json::Map<String, Value
             "service": {"name": if head.identity.is_some() { "vault" } else { "claviger" }},
         }),
         3004 => json!({"entity": {"name": name, "type": "credential"}, "comment": head.kind}),
+        2008 => iam_finding(item, head),
         2004 => {
             json!({"finding_info": {"uid": item.id(), "title": "events are missing from the audit journal"}})
         }
         _ => json!({"app": {"name": "claviger", "uid": head.source, "version": env!("CARGO_PKG_VERSION")}}),
     };
     own.as_object().cloned().unwrap_or_default()
+}
+
+/// What a report found.
+fn iam_finding(item: &Item, head: &Head) -> Value {
+    let report = head.report.clone().unwrap_or_default();
+    let about = report.about.unwrap_or_else(|| "unknown".to_owned());
+    let id = report.id.unwrap_or_else(|| "unknown".to_owned());
+    let last =
+        report.last_used.and_then(|last| last.parse::<Timestamp>().ok()).map(|last| last.as_millisecond());
+    let desc = Some(report.evidence.join("; ")).filter(|desc| !desc.is_empty());
+    json!({
+        "finding_info": {
+            // The same finding has the same name in the next report.
+            "uid": if head.report.is_some() { hex(&sha256(format!("{id} {about}").as_bytes())) } else { item.id() },
+            "title": report.title, "desc": desc, "types": [id], "last_seen_time": last,
+        },
+        "permission_analysis_results": [{"policy": {"name": about}, "unused_privileges_count": report.unused.unwrap_or(0)}],
+        "remediation": report.fix.map(|fix| json!({"desc": fix})),
+    })
 }
 
 fn class(head: &Head) -> Class {
@@ -81,6 +104,7 @@ fn class(head: &Head) -> Class {
         ("auth" | "peer", _) => of(3, 3002, 99),
         ("rotation" | "approval", _) => of(3, 3004, 3),
         ("audit", "gap") | ("exposure", _) => of(2, 2004, 1),
+        ("report", "finding") => of(2, 2008, 1),
         ("agent", "started") => of(6, 6002, 3),
         ("agent", "stopped") => of(6, 6002, 4),
         ("config", "loaded") => of(6, 6002, 8),

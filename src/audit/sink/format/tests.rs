@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 41] = [
+const TYPES: [Type; 45] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -29,6 +29,8 @@ const TYPES: [Type; 41] = [
     Type::SecretDenied,
     Type::SecretAcked,
     Type::SecretStaleServed,
+    Type::SecretWatchOpened,
+    Type::SecretWatchTold,
     Type::VaultCalled,
     Type::VaultIntent,
     Type::VaultResult,
@@ -49,12 +51,14 @@ const TYPES: [Type; 41] = [
     Type::RotationSkipped,
     Type::RotationFailed,
     Type::RotationOrphaned,
+    Type::UsageSnapshot,
+    Type::ReportGenerated,
+    Type::ReportFinding,
     Type::ApprovalRequested,
     Type::ApprovalGranted,
     Type::ApprovalRefused,
     Type::ApprovalExpired,
     Type::ApprovalUsed,
-    Type::UsageSnapshot,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.

@@ -1,0 +1,398 @@
+//! A config, its record and Vault's word without a fault, and each fault by itself and all of them together.
+
+use super::{
+    acl::{Acl, Capability},
+    finding::Id,
+    granted::{Engine, Granted, Metadata, Role, Token},
+    page::Format,
+    subject::{Audit, Forward, Identity, Rotation, Rule, Secret, Subject, Want, Where, Workload},
+    *,
+};
+use crate::usage::{
+    Entry,
+    history::{Glass, RotationMarks},
+    told,
+};
+use std::collections::BTreeSet;
+
+const NOW: i64 = 1_795_000_000;
+
+fn ago(days: i64) -> Timestamp {
+    Timestamp::from_second(NOW - days * 24 * 3600).unwrap()
+}
+
+#[derive(Clone)]
+struct World {
+    subject: Subject,
+    record: Record,
+    granted: Granted,
+}
+
+impl World {
+    fn report(&self) -> Report {
+        let period = Duration::from_secs(90 * 24 * 3600);
+        judge(&self.subject, &self.record, std::slice::from_ref(&self.granted), Terms { now: ago(0), period })
+    }
+
+    fn found(&self) -> Vec<String> {
+        let mut found: Vec<String> =
+            self.report().findings.iter().map(|finding| finding.id.to_string()).collect();
+        found.sort_unstable();
+        found
+    }
+}
+
+fn entry(workload: &str, rule: &str, secret: &str) -> Entry {
+    Entry {
+        workload: workload.into(),
+        rule: Some(rule.into()),
+        secret: Some(secret.into()).filter(|secret: &String| !secret.is_empty()),
+        upstream: None,
+        path: Some(format!("secret/{secret}")),
+        mount: Some("secret".into()),
+        field: None,
+        version: Some(3),
+        fingerprint: Some(format!("k1:hmac-sha256:{secret}")),
+        capability: told::Capability::Read,
+        first: ago(200),
+        last: ago(1),
+        allow: 40,
+        deny: 0,
+        stale: 0,
+        level: Some("process"),
+    }
+}
+
+fn forwarded(path: &str, capability: told::Capability) -> Entry {
+    Entry {
+        path: Some(path.into()),
+        capability,
+        version: None,
+        fingerprint: None,
+        mount: None,
+        ..entry("job", "tree", "")
+    }
+}
+
+fn rule(name: &str, secrets: &[&str]) -> Rule {
+    Rule {
+        name: name.into(),
+        secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
+        forward: None,
+    }
+}
+
+fn secret(name: &str) -> Secret {
+    Secret {
+        name: name.into(),
+        identity: "reports".into(),
+        kind: "kv",
+        path: Some(format!("secret/{name}")),
+        field: Some("key".into()),
+    }
+}
+
+fn want(name: &str) -> Want {
+    Want {
+        path: Where::Kv(format!("secret/{name}")),
+        capabilities: &[Capability::Read],
+        why: format!("the secret {name}"),
+    }
+}
+
+fn workload(name: &str, uid: u32, rules: Vec<Rule>) -> Workload {
+    Workload { name: name.into(), uids: vec![uid], rules }
+}
+
+/// Everything is used, young, narrow and well kept.
+#[expect(clippy::too_many_lines, reason = "one world, written down")]
+fn clean() -> World {
+    let tree = Forward {
+        identity: "reports".into(),
+        paths: vec!["secret/data/reports/a".into()],
+        operations: vec![told::Capability::Read, told::Capability::List],
+    };
+    let tree = Rule { name: "tree".into(), secrets: Vec::new(), forward: Some(tree) };
+    let subject = Subject {
+        revision: "sha256:77ab".into(),
+        workloads: vec![
+            workload("job", 1, vec![rule("keys", &["stripe", "mail"]), tree]),
+            workload("other", 2, vec![rule("own", &["db"])]),
+        ],
+        identities: vec![Identity {
+            name: "reports".into(),
+            wants: ["stripe", "mail", "db"].map(want).into(),
+        }],
+        secrets: ["stripe", "mail", "db"].map(secret).into(),
+        rotations: vec![Rotation {
+            name: "hook".into(),
+            path: "secret/mail".into(),
+            serves: vec!["mail".into()],
+            weak: None,
+            journal: "kv/rotation/hook".into(),
+        }],
+        audit: Audit { mode: "strict", strict: true, remote: true, signed: true },
+    };
+    let mut record = Record {
+        entries: vec![
+            entry("job", "keys", "stripe"),
+            entry("job", "keys", "mail"),
+            entry("other", "own", "db"),
+            forwarded("secret/data/reports/a", told::Capability::Read),
+            forwarded("secret/data/reports/a", told::Capability::List),
+        ],
+        span: Some((ago(200), ago(0))),
+        ..Record::default()
+    };
+    let promoted =
+        RotationMarks { promoted: Some(ago(20)), ended: Some((ago(19), 2)), ..RotationMarks::default() };
+    record.marks.rotations.insert("hook".into(), promoted);
+    let paths = ["stripe", "mail", "db"].map(|name| format!("secret/{name}"));
+    let engine = Engine { mount: "secret".into(), has_versions: true };
+    let young = Metadata { version: 3, made: Some(ago(20)), suspects: Vec::new() };
+    let mut granted = Granted {
+        identity: "reports".into(),
+        token: Some(Token {
+            policies: vec!["default".into(), "reports".into()],
+            ttl: 3600,
+            max_ttl: 0,
+            period: 0,
+        }),
+        acl: Some(Acl::default()),
+        role: Some(Role { secret_id_ttl: 3600, secret_id_uses: 5 }),
+        engines: paths.iter().map(|path| (path.clone(), engine.clone())).collect(),
+        values: paths.iter().map(|path| (path.clone(), young.clone())).collect(),
+        ..Granted::default()
+    };
+    granted.canaries.insert("sys/audit".into());
+    granted.asked.insert("sys/audit".into(), BTreeSet::new());
+    let mut world = World { subject, record, granted };
+    let least = world.report().policies[0].hcl.clone();
+    let mut acl = Acl::default();
+    acl.read(&least).unwrap();
+    acl.grant("sys/capabilities-self", [Capability::Update]);
+    world.granted.acl = Some(acl);
+    world
+}
+
+fn grant(world: &mut World, path: &str, capability: Capability) {
+    world.granted.acl.get_or_insert_default().grant(path, [capability]);
+}
+
+type Fault = (Id, fn(&mut World));
+
+/// One instance of each finding.
+const FAULTS: &[Fault] = &[
+    (Id::UNUSED_RULE, |world| {
+        world.subject.workloads[0].rules.push(rule("spare", &["mail"]));
+        world.record.entries.push(Entry { allow: 0, ..entry("job", "spare", "mail") });
+    }),
+    (Id::UNUSED_CAPABILITY, |world| grant(world, "secret/data/stripe", Capability::Delete)),
+    (Id::WIDE_WILDCARD, |world| {
+        let forward = world.subject.workloads[0].rules[1].forward.as_mut().unwrap();
+        forward.paths = vec!["secret/data/reports/*".into()];
+    }),
+    (Id::ADMIN_TOKEN, |world| {
+        let identity = Identity { name: "boss".into(), wants: Vec::new() };
+        world.subject.identities.push(identity);
+        world.granted.token.as_mut().unwrap().policies.push("admin".into());
+    }),
+    (Id::NO_EXPIRY, |world| world.granted.role = Some(Role { secret_id_ttl: 0, secret_id_uses: 5 })),
+    (Id::OVER_AGE, |world| world.granted.values.get_mut("secret/stripe").unwrap().made = Some(ago(91))),
+    (Id::NOT_ROTATED, |world| world.record.marks.rotations.get_mut("hook").unwrap().skipped = 2),
+    (Id::SHARED, |world| {
+        world.record.entries.push(Entry {
+            workload: "other".into(),
+            rule: Some("own".into()),
+            ..entry("job", "keys", "stripe")
+        });
+    }),
+    (Id::STALE_VERSION, |world| {
+        world.record.entries.push(Entry {
+            version: Some(2),
+            fingerprint: None,
+            ..entry("job", "keys", "mail")
+        });
+    }),
+    (Id::SAME_VALUE, |world| world.record.entries[1].fingerprint = Some("k1:hmac-sha256:stripe".into())),
+    (Id::EXPOSED, |world| {
+        world.record.marks.exposed.insert("secret/stripe".into());
+    }),
+    (Id::WEAK_AUDIT, |world| world.subject.audit.remote = false),
+    (Id::RETRIED, |world| {
+        let denied = Entry {
+            rule: None,
+            allow: 0,
+            deny: 5_000,
+            first: ago(2),
+            fingerprint: None,
+            ..entry("job", "", "root-key")
+        };
+        world.record.entries.push(denied);
+    }),
+    (Id::UNATTRIBUTED, |world| world.subject.workloads[0].uids = Vec::new()),
+    (Id::GLASS, |world| {
+        let glass =
+            Glass { at: ago(3), workload: Some("job".into()), rule: Some("keys".into()), ended: None };
+        world.record.marks.glass.insert("a1".into(), glass);
+    }),
+    (Id::BEYOND_RULES, |world| {
+        world.granted.asked.insert("sys/audit".into(), BTreeSet::from([Capability::Read]));
+    }),
+    (Id::WEAK_VALUE, |world| {
+        world.subject.rotations[0].weak = Some("it makes values of 8 characters".into())
+    }),
+];
+
+#[test]
+fn a_clean_config_has_no_finding() {
+    let report = clean().report();
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    assert_eq!(report.unjudged.iter().map(|one| one.id).collect::<Vec<_>>(), [Id::EXPOSED, Id::GLASS]);
+}
+
+#[test]
+fn each_fault_is_the_one_finding_that_it_is_and_all_together_are_all_of_them() {
+    let mut all = clean();
+    for (id, fault) in FAULTS {
+        let mut one = clean();
+        fault(&mut one);
+        assert_eq!(one.found(), [id.to_string()], "{:#?}", one.report().findings);
+        let finding = &one.report().findings[0];
+        assert!(
+            !finding.evidence.is_empty() && !finding.fix.text.is_empty() && !finding.about.is_empty(),
+            "{id}"
+        );
+        assert_eq!(finding.severity, id.severity());
+        // An admin's token hides what follows from it.
+        if *id != Id::ADMIN_TOKEN {
+            fault(&mut all);
+        }
+    }
+    assert_eq!(FAULTS.len(), Id::ALL.len());
+    let expected: Vec<String> =
+        Id::ALL.iter().filter(|id| **id != Id::ADMIN_TOKEN).map(ToString::to_string).collect();
+    assert_eq!(all.found(), expected);
+    assert!(all.report().fails_on(Severity::Critical) && !clean().report().fails_on(Severity::Low));
+}
+
+#[test]
+fn what_is_younger_than_the_period_is_not_judged_and_said_so() {
+    let mut world = clean();
+    world.record.entries.iter_mut().for_each(|entry| entry.first = ago(80));
+    world.record.span = Some((ago(80), ago(0)));
+    FAULTS[0].1(&mut world);
+    world.record.entries.last_mut().unwrap().first = ago(80);
+    grant(&mut world, "secret/data/stripe", Capability::Delete);
+    let report = world.report();
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    for id in [Id::UNUSED_RULE, Id::UNUSED_CAPABILITY, Id::WIDE_WILDCARD] {
+        assert!(report.unjudged.iter().any(|one| one.id == id && one.why.contains("period")), "{id}");
+    }
+}
+
+#[test]
+fn without_vaults_word_what_only_vault_knows_is_named_as_not_judged() {
+    let World { subject, record, .. } = clean();
+    let report =
+        judge(&subject, &record, &[], Terms { now: ago(0), period: Duration::from_secs(90 * 24 * 3600) });
+    for id in [Id::ADMIN_TOKEN, Id::NO_EXPIRY, Id::BEYOND_RULES] {
+        assert!(report.unjudged.iter().any(|one| one.id == id), "{id}");
+    }
+}
+
+#[test]
+fn the_least_policy_denies_nothing_that_is_on_record_and_everything_beside_it() {
+    let report = clean().report();
+    let [policy] = report.policies.as_slice() else { panic!("{:?}", report.policies) };
+    assert_eq!((policy.denied.as_slice(), policy.requests), (&[] as &[String], 11));
+    let mut acl = Acl::default();
+    acl.read(&policy.hcl).unwrap();
+    for (path, wanted, expected) in [
+        ("secret/data/stripe", Capability::Read, true),
+        ("secret/metadata/stripe", Capability::Read, true),
+        ("secret/data/reports/a", Capability::List, true),
+        ("secret/data/stripe", Capability::Update, false),
+        ("secret/data/stripes", Capability::Read, false),
+        ("secret/data/reports/b", Capability::Read, false),
+        ("sys/mounts", Capability::Read, false),
+    ] {
+        assert_eq!(acl.allows(path, wanted), expected, "{path}");
+    }
+}
+
+#[test]
+fn every_format_tells_every_finding_and_what_the_record_says_stays_text() {
+    let mut world = clean();
+    for (_, fault) in FAULTS {
+        fault(&mut world);
+    }
+    let evil = "secret/<script>alert(1)</script>`|\"*";
+    world.record.marks.exposed.insert(evil.into());
+    let report = world.report();
+    for (word, format) in Format::WORDS {
+        let text = format.render(&report);
+        for finding in report.findings.iter().filter(|_| *format != Format::Hcl) {
+            assert!(text.contains(&finding.id.to_string()), "{word} without {}", finding.id);
+        }
+        if matches!(format, Format::Json | Format::Sarif) {
+            serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        }
+        if *format == Format::Ocsf {
+            assert_eq!(text.lines().count(), report.findings.len());
+            text.lines().for_each(|line| assert!(serde_json::from_str::<serde_json::Value>(line).is_ok()));
+        }
+        assert!(!text.contains("<script>") || *format != Format::Html, "{word}");
+    }
+    let page = Format::Html.render(&report);
+    // Nothing is loaded from anywhere.
+    for outside in ["http://", "https://", " src=", "@import", "url(", "<link", "<img"] {
+        let of_fixes = page.replace("https://siem.internal/claviger", "");
+        assert!(!of_fixes.contains(outside), "{outside}");
+    }
+    assert_eq!(page.matches("<svg").count(), 3);
+    let hcl = Format::Hcl.render(&report);
+    assert!(hcl.starts_with("# 0 of "), "{hcl}");
+}
+
+/// A page with everything that can be on one.
+fn looked_at() -> String {
+    let mut world = clean();
+    for (id, fault) in FAULTS {
+        if *id != Id::ADMIN_TOKEN {
+            fault(&mut world);
+        }
+    }
+    for (n, days) in [4_i64, 12, 33, 61, 88, 95, 140, 210].into_iter().enumerate() {
+        let name = format!("service-{n}");
+        world.subject.secrets.push(Secret { path: None, ..secret(&name) });
+        let used = Entry { first: ago(days), last: ago(days / 2), ..entry("job", "keys", &name) };
+        world.record.entries.push(used);
+        world.subject.secrets.last_mut().unwrap().path = Some(format!("secret/{name}"));
+        world.subject.workloads[0].rules[0].secrets.push(name);
+    }
+    Format::Html.render(&world.report())
+}
+
+/// `cargo test --lib -- --ignored --nocapture report_of_ten_thousand` prints what it takes.
+#[test]
+#[ignore = "a measurement; run it alone"]
+#[expect(clippy::print_stdout, reason = "it prints what it measured")]
+fn a_report_of_ten_thousand_rows_is_measured() {
+    let mut world = clean();
+    for n in 0..10_000 {
+        let path = format!("secret/data/reports/{n}");
+        world.record.entries.push(Entry {
+            fingerprint: Some(format!("k1:hmac-sha256:{n:064x}")),
+            ..forwarded(&path, told::Capability::Read)
+        });
+    }
+    let page = std::env::temp_dir().join("claviger-keys.html");
+    std::fs::write(&page, looked_at()).unwrap();
+    println!("a page to look at: {}", page.display());
+    let began = std::time::Instant::now();
+    let report = world.report();
+    let judged = began.elapsed();
+    let size = Format::Html.render(&report).len();
+    println!("judged in {judged:?}, written as {size} bytes of HTML in {:?}", began.elapsed() - judged);
+}

@@ -1,0 +1,348 @@
+//! The credential of another system's users, over processes that die at each step and answers that are lost.
+#![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
+
+use crate::rotation::Scene;
+use claviger::rotation::{
+    Kind,
+    credential::{Credential, Users},
+    fact::{Act as Did, Failure},
+    generate::{Generate, Source},
+    phase::Orphaned,
+    system::{
+        Act, Answered, Ask, Order, Provided, Said, System, Unknown,
+        exec::Exec,
+        provider::{Call, Provider},
+    },
+};
+use devvault::Fault;
+use std::{
+    collections::BTreeMap,
+    future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::sleep};
+
+/// More calls than any run makes.
+const CALLS: usize = 80;
+
+/// What happens to one call of the system.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Mishap {
+    /// It never arrives, and its caller waits.
+    HangsBefore,
+    /// It is done, and its caller waits for the answer.
+    HangsAfter,
+    /// It is done, and its caller hears that nobody knows.
+    AnswerLost,
+}
+
+/// A system with users, of which it tells who logs in with what.
+#[derive(Default)]
+struct Directory {
+    inner: Mutex<Inner>,
+    hit: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    passwords: BTreeMap<String, String>,
+    revoked: Vec<String>,
+    mishap: Option<(usize, Mishap)>,
+    calls: usize,
+    /// Sets that are still refused.
+    refusals: usize,
+    /// Values that it was told to take.
+    told: Vec<String>,
+    /// It takes values and lets nobody in.
+    is_deaf: bool,
+}
+
+impl Directory {
+    fn new() -> Arc<Self> {
+        let system = Self::default();
+        system.inner.lock().unwrap().passwords = BTreeMap::from([("a".into(), "first".into())]);
+        Arc::new(system)
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        act(&mut self.inner.lock().unwrap())
+    }
+
+    fn accepts(&self, user: &str, password: &str) -> bool {
+        self.with(|inner| inner.passwords.get(user).is_some_and(|known| known == password))
+    }
+
+    fn act(inner: &mut Inner, act: Act, user: &str, value: &str) -> Said {
+        let done = |yes: bool| if yes { Said::Done } else { Said::Refused };
+        match act {
+            Act::Test => done(inner.passwords.get(user).is_some_and(|known| known == value)),
+            Act::Set if inner.refusals > 0 => {
+                inner.refusals -= 1;
+                Said::Refused
+            }
+            Act::Set => {
+                inner.told.push(value.to_owned());
+                if !inner.is_deaf {
+                    inner.passwords.insert(user.to_owned(), value.to_owned());
+                }
+                Said::Done
+            }
+            Act::Revoke => {
+                inner.passwords.remove(user);
+                inner.revoked.push(user.to_owned());
+                Said::Done
+            }
+        }
+    }
+}
+
+impl Ask for Directory {
+    fn ask<'a>(&'a self, _: &'a System, order: Order<'a>) -> Answered<'a> {
+        Box::pin(async move {
+            let (said, mishap) = self.with(|inner| {
+                let mishap = inner.mishap.filter(|(at, _)| *at == inner.calls).map(|(_, mishap)| mishap);
+                inner.calls += 1;
+                if mishap == Some(Mishap::HangsBefore) {
+                    return (Said::Refused, mishap);
+                }
+                (Self::act(inner, order.act, order.user, order.value.expose()), mishap)
+            });
+            match mishap {
+                None => Ok(said),
+                Some(Mishap::AnswerLost) => Err(Unknown::of(&order, "lost")),
+                Some(_) => {
+                    self.hit.notify_one();
+                    future::pending().await
+                }
+            }
+        })
+    }
+
+    fn provide<'a>(&'a self, _: &'a Provider, run: Order<'a>, _: Call<'a>) -> Provided<'a> {
+        Box::pin(async move { Err(Unknown::of(&run, "it mints nothing")) })
+    }
+}
+
+fn credential(users: Users) -> Kind {
+    let source = Source::Characters { length: 20, alphabet: "abc".into() };
+    Kind::Credential(Box::new(Credential {
+        consumer: Generate { path: "secret/webhook".into(), field: "key".into(), source },
+        user_field: "user".into(),
+        users,
+        system: System::Exec(Exec { command: vec!["/bin/true".into()], timeout: None }),
+        propagation: Duration::ZERO,
+        cycles: 3,
+        hold: Duration::ZERO,
+    }))
+}
+
+fn two_slot() -> Kind {
+    credential(Users::Two(["a".into(), "b".into()]))
+}
+
+fn single() -> Kind {
+    credential(Users::One("a".into()))
+}
+
+/// What consumers read works, or, where there is one user, what is recorded does.
+async fn assert_safe(scene: &Scene, system: &Directory, why: &str) {
+    let (user, key) = consumer(scene).await;
+    let journal = scene.read("secret/data/rotation/webhook").await["data"]["journal"].clone();
+    let candidates = journal["candidates"].as_array().cloned().unwrap_or_default();
+    let recorded = candidates.iter().any(|it| system.accepts("a", it["value"].as_str().unwrap()));
+    let is_single = journal["kind"] == "single" || journal["aim"]["user"] == "a";
+    assert!(system.accepts(&user, &key) || (is_single && recorded), "{why}: {user} {journal}");
+}
+
+async fn consumer(scene: &Scene) -> (String, String) {
+    let read = scene.read("secret/data/webhook").await["data"].clone();
+    (read["user"].as_str().unwrap().to_owned(), read["key"].as_str().unwrap().to_owned())
+}
+
+async fn assert_rotated(scene: &Scene, system: &Directory, kind: &Kind, why: &str) {
+    assert_eq!(scene.version().await, 2, "{why}");
+    let (user, key) = consumer(scene).await;
+    assert!(key != "first" && system.accepts(&user, &key), "{why}");
+    if kind.word() == "two-slot" {
+        assert_eq!(user, "b", "{why}");
+        assert!(!system.accepts("a", "first"), "{why}: the old login still works");
+    }
+    let text = scene.read("secret/data/rotation/webhook").await.to_string();
+    assert!(!text.contains(&key), "{why}: the value is left in the journal");
+}
+
+/// Where a process dies.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Vault(usize),
+    System(usize, Mishap),
+}
+
+/// Runs it with the process gone there, as often as `deaths` says; gives whether there was such a call.
+async fn survives(kind: &Kind, at: At, deaths: usize) -> bool {
+    let system = Directory::new();
+    let mut scene = Scene::new(kind.clone(), Arc::clone(&system) as Arc<dyn Ask>).await;
+    for death in 0..deaths {
+        let vault = match at {
+            At::Vault(at) => scene.script(at, Fault::Hang),
+            At::System(at, mishap) => {
+                system.with(|inner| (inner.calls, inner.mishap) = (0, Some((at, mishap))));
+                Arc::new(Notify::new())
+            }
+        };
+        let mut replica = scene.start(&format!("replica-{death}"));
+        let died = tokio::select! {
+            biased;
+            () = vault.notified() => true,
+            () = system.hit.notified() => true,
+            () = scene.rested() => false,
+        };
+        replica.shutdown().await;
+        scene.dev.clear_scripts();
+        system.with(|inner| inner.mishap = None);
+        assert_safe(&scene, &system, &format!("{at:?}")).await;
+        if !died {
+            // What is left after a death may have fewer calls.
+            assert_rotated(&scene, &system, kind, &format!("{at:?} never came")).await;
+            return death > 0;
+        }
+    }
+    let mut last = scene.start("last");
+    scene.rested().await;
+    last.shutdown().await;
+    let why = format!("gone at {at:?}, {deaths} times: {:?}", scene.facts());
+    assert_rotated(&scene, &system, kind, &why).await;
+    true
+}
+
+async fn survives_everywhere(kind: Kind, deaths: usize) {
+    let mut count = 0;
+    for at in 0..CALLS {
+        if !survives(&kind, At::Vault(at), deaths).await {
+            break;
+        }
+        count += 1;
+    }
+    assert!((7..CALLS).contains(&count), "a run has other than {count} calls of Vault");
+    for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
+        let mut count = 0;
+        while survives(&kind, At::System(count, mishap), deaths).await {
+            count += 1;
+            assert!(count < CALLS, "it never comes to rest");
+        }
+        assert!(count >= 3, "a run asks the system {count} times only");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_users_a_process_that_dies_anywhere_leaves_a_login_that_works() {
+    survives_everywhere(two_slot(), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_users_processes_that_die_twice_anywhere_leave_a_login_that_works() {
+    survives_everywhere(two_slot(), 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_user_a_process_that_dies_anywhere_leaves_a_value_that_is_recorded() {
+    survives_everywhere(single(), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_user_processes_that_die_twice_anywhere_leave_a_value_that_is_recorded() {
+    survives_everywhere(single(), 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_of_the_system_makes_no_second_value() {
+    for at in 0..5 {
+        let system = Directory::new();
+        system.with(|inner| inner.mishap = Some((at, Mishap::AnswerLost)));
+        let scene = Scene::new(single(), Arc::clone(&system) as Arc<dyn Ask>).await;
+        let mut replica = scene.start("only");
+        scene.rested().await;
+        replica.shutdown().await;
+        assert_rotated(&scene, &system, &single(), &format!("lost at {at}")).await;
+        let told = system.with(|inner| inner.told.clone());
+        assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "one value, whatever was lost: {told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_value_is_replaced_by_another_and_both_are_kept() {
+    let system = Directory::new();
+    system.with(|inner| inner.refusals = 1);
+    let mut scene = Scene::new(two_slot(), Arc::clone(&system) as Arc<dyn Ask>).await;
+    let mut replica = scene.start("only");
+    scene.rested().await;
+    replica.shutdown().await;
+    assert_rotated(&scene, &system, &two_slot(), "refused once").await;
+    let facts = scene.facts();
+    let refused = facts.iter().filter(|act| **act == Did::Failed(Failure::Refused)).count();
+    assert_eq!(refused, 1, "{facts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_refuses_every_value_leaves_an_orphan_and_no_loop() {
+    for (refuses, is_deaf) in [(usize::MAX, false), (0, true)] {
+        let system = Directory::new();
+        system.with(|inner| (inner.refusals, inner.is_deaf) = (refuses, is_deaf));
+        let mut scene = Scene::new(two_slot(), Arc::clone(&system) as Arc<dyn Ask>).await;
+        let mut replica = scene.start("only");
+        let orphan = async || {
+            let journal = scene.read("secret/data/rotation/webhook").await["data"]["journal"].clone();
+            (journal["phase"] == "orphaned").then_some(journal)
+        };
+        let journal = loop {
+            match orphan().await {
+                Some(journal) => break journal,
+                None => sleep(Duration::from_millis(100)).await,
+            }
+        };
+        replica.shutdown().await;
+        let candidates = journal["candidates"].as_array().unwrap().len();
+        assert_eq!(candidates, if is_deaf { 1 } else { 3 }, "a new value only after a refusal");
+        assert_eq!(consumer(&scene).await, ("a".to_owned(), "first".to_owned()));
+        assert!(system.accepts("a", "first"), "whoever reads it is in");
+        let facts = scene.facts();
+        assert!(facts.contains(&Did::Orphaned(Orphaned::Refused)), "{facts:?}");
+        let calls = system.with(|inner| inner.calls);
+        assert!(calls < 20, "{calls} calls");
+        scene.desk().unorphan().await.unwrap();
+        system.with(|inner| (inner.refusals, inner.is_deaf) = (0, false));
+        scene.desk().ask("a person has looked").await.unwrap();
+        let mut replica = scene.start("next");
+        scene.rested().await;
+        replica.shutdown().await;
+        assert_rotated(&scene, &system, &two_slot(), "after a person").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_wrote_after_the_system_was_changed_stays_and_a_person_must_look() {
+    let system = Directory::new();
+    // The test after the set: what comes next is the promotion.
+    system.with(|inner| inner.mishap = Some((2, Mishap::HangsAfter)));
+    let mut scene = Scene::new(two_slot(), Arc::clone(&system) as Arc<dyn Ask>).await;
+    let mut replica = scene.start("only");
+    system.hit.notified().await;
+    replica.shutdown().await;
+    scene.dev.put_kv("secret/webhook", &[("key", "human"), ("user", "a")]);
+    let mut replica = scene.start("next");
+    let orphaned = async {
+        loop {
+            let journal = scene.read("secret/data/rotation/webhook").await["data"]["journal"].clone();
+            if journal["phase"] == "orphaned" {
+                return journal;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let journal = orphaned.await;
+    replica.shutdown().await;
+    assert_eq!((&journal["orphaned"], scene.version().await), (&"conflict".into(), 2));
+    assert_eq!(consumer(&scene).await.1, "human");
+    assert!(scene.facts().contains(&Did::Orphaned(Orphaned::Conflict)));
+}
