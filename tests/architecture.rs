@@ -54,6 +54,7 @@ const MAY_EXPOSE: &[&str] = &[
     "secret/mod.rs",
     "api/value.rs",
     "audit/sink/credential.rs",
+    "broker/inject/certificate.rs",
     "broker/inject/material.rs",
     "keeper/fingerprint.rs",
     "keeper/hold.rs",

@@ -4,7 +4,7 @@
 //! result, also when the client hangs up; one without a result was cut off by the end of the process: nobody knows.
 
 use super::{
-    Access, Arrival, Denial, Outcome, Reason, Refusal, Since, Type, Unaudited, Why, outcome::Called,
+    Access, Arrival, CallStep, Denial, Outcome, Reason, Refusal, Since, Type, Unaudited, Why, outcome::Called,
 };
 use crate::{
     approval::Grant,
@@ -24,7 +24,10 @@ use crate::{
     keeper::Served,
     name::UpstreamName,
     peer::Peer,
-    policy::{self, upstream::Target},
+    policy::{
+        self,
+        upstream::{Oddity, Target},
+    },
 };
 use http::Response;
 use std::{
@@ -125,6 +128,12 @@ impl Access {
         }
     }
 
+    /// What the paths of this upstream may hold.
+    pub fn oddities(&self, name: Option<&UpstreamName>) -> Vec<Oddity> {
+        let upstream = name.and_then(|name| self.parts.broker.upstream(name));
+        upstream.map(|upstream| upstream.settings().oddities.clone()).unwrap_or_default()
+    }
+
     async fn ready(
         &self,
         peer: &Peer,
@@ -141,7 +150,7 @@ impl Access {
             query: call.query.as_deref(),
         };
         let (permit, per_day) = policy::decide_call(&rules.policy, peer, &target)?;
-        self.within_rate(&permit)?;
+        self.await_turn(&permit, peer).await?;
         if let Some(per_day) = per_day {
             self.within_day(&permit, per_day)?;
         }
@@ -229,7 +238,10 @@ impl Access {
             ..about
         }));
         let (access, sent) = (Arc::clone(self), Arc::clone(&call.sent));
-        Ok(Pending { access, event, intent, sent, began: Instant::now(), facts: None, is_settled: false })
+        let pending =
+            Pending { access, event, intent, sent, began: Instant::now(), facts: None, is_settled: false };
+        pending.seen(CallStep::Began);
+        Ok(pending)
     }
 
     fn hand_on(&self, peer: &Peer, mut pending: Pending, reply: Reply, arrival: Arrival) -> Called {
@@ -292,6 +304,13 @@ struct Pending {
 }
 
 impl Pending {
+    fn seen(&self, step: CallStep) {
+        let upstream = self.event.upstream.as_ref().and_then(|about| about.name.as_ref());
+        if let (Some(upstream), Some(rule)) = (upstream, &self.event.rule) {
+            self.access.parts.observe.called(upstream, &rule.name, step);
+        }
+    }
+
     fn about(&mut self) -> &mut UpstreamRef {
         self.event.upstream.get_or_insert_default()
     }
@@ -299,7 +318,9 @@ impl Pending {
     /// The head of an answer is there.
     fn heard(&mut self, facts: Facts, status: u16, redirect: Option<String>) {
         self.facts = Some(facts);
-        let waited = u64::try_from(self.began.elapsed().as_micros()).ok();
+        let waited = self.began.elapsed();
+        self.seen(CallStep::Heard(waited));
+        let waited = u64::try_from(waited.as_micros()).ok();
         let about = self.about();
         (about.status, about.redirect, about.first_byte_us) = (Some(status), redirect, waited);
     }
@@ -344,6 +365,8 @@ impl Pending {
         event.latency = Some(self.began.elapsed());
         event.reason = fault.map(Reason::Upstream);
         event.outcome = if fault.is_some() { Outcome::Error } else { Outcome::Allow };
+        let masked = event.upstream.iter().flat_map(|about| &about.masked).map(|(_, times)| times).sum();
+        self.seen(CallStep::Ended { outcome: event.outcome, reason: event.reason, masked });
         let (audit, observe) = (self.access.parts.audit.clone(), Arc::clone(&self.access.parts.observe));
         let mode = self.access.mode(&event);
         let recording = async move {

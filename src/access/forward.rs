@@ -2,11 +2,11 @@
 //!
 //! What may change something in Vault is on record before it is sent, and what came of it after, whether its client stays or not.
 
-use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why};
+use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why, held::Way};
 use crate::{
     approval::Grant,
-    audit::event::{Event, Outcome, Resource, VaultRef},
-    forward::{Answer, lease},
+    audit::event::{Cache, Event, Outcome, Resource, VaultRef},
+    forward::{Answer, Found, lease},
     peer::{Peer, Since},
     policy::{
         self, Denial, Permit,
@@ -46,9 +46,25 @@ impl Access {
         if self.leases.are_full() {
             return Err(refuse(Why::RateLimited(FULL)));
         }
-        let pending = self.intend(peer, call, &grant, arrival).await?;
-        let answered = self.pass(peer, forward.prepare(&grant, call)).await;
-        pending.settle();
+        if let Some(Own::Control(control)) = grant.permit().subject().own {
+            let answer = self.control(control, &call.body).map_err(|why| refuse(why.into()))?;
+            return Ok(Done::Forwarded(grant, answer));
+        }
+        let sending = forward.prepare(&grant, call);
+        let key = sending.key();
+        let way = match key {
+            Some(key) => self.way(peer, key, &sending).await,
+            None => Way::Send(None),
+        };
+        let answered = match way {
+            Way::Answered(answered) => answered,
+            Way::Send(flight) => {
+                let pending = self.intend(peer, call, &grant, arrival).await?;
+                let answered = self.pass(peer, sending, flight).await;
+                pending.settle();
+                answered.map(|answer| Answer { found: key.map(|_| Found::Miss), ..answer })
+            }
+        };
         match answered {
             Ok(answer) => Ok(Done::Forwarded(grant, answer)),
             Err(error) => Err(refuse(Why::NotForwarded(Box::new(error)))),
@@ -147,7 +163,12 @@ pub(super) fn describe(event: &mut Event, call: &Call, subject: Option<&Forwardi
 pub(super) fn answered(event: &mut Event, call: &Call, grant: &Grant<Forwarding>, answer: &Answer) {
     let subject = grant.permit().subject();
     describe(event, call, Some(subject));
-    event.kind = if subject.operation.changes() && !is_answered_here(subject) {
+    let is_hit = matches!(answer.found, Some(Found::Hit(_)));
+    event.cache = answer.found.map(|found| match found {
+        Found::Hit(age) => Cache { hit: true, age },
+        Found::Miss => Cache { hit: false, age: Duration::ZERO },
+    });
+    event.kind = if subject.operation.changes() && !is_answered_here(subject) && !is_hit {
         Type::VaultResult
     } else {
         Type::VaultCalled

@@ -1,18 +1,18 @@
-//! The leases and child tokens that came back to a workload in answers of Vault, each bound to the process that asked.
+//! The leases and child tokens that came back to a workload in answers of Vault, each bound to the processes that have it.
 //!
-//! One ends with its process, if the level names one; or when Vault ends it, or the workload does. Does not renew any.
+//! One ends with the last of its processes, if the level names them; or when Vault ends it, or the workload does. Does not renew any.
 
 use super::{Access, Reason, Type};
 use crate::{
     audit::event::{Outcome, Resource},
     forward::lease::Lease,
-    peer::process::Process,
+    peer::process::{Process, ProcessId},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::{runtime::Handle, sync::mpsc, time::Instant};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinSet, time::Instant};
 
 /// So many leases of one workload are known at a time; beyond it no request that makes one is answered.
 pub(super) const MOST: usize = 4096;
@@ -23,8 +23,11 @@ pub(super) struct Leases(Mutex<BTreeMap<String, Living>>);
 
 /// One that lives.
 struct Living {
+    until: Instant,
     /// The other hash that a child token is found by.
     token_hash: Option<String>,
+    /// Those that have it; `None` once somebody has it who is not known as a process.
+    holders: Option<BTreeSet<ProcessId>>,
     /// To the task that ends it.
     news: mpsc::UnboundedSender<News>,
 }
@@ -32,6 +35,9 @@ struct Living {
 /// What happens to one that lives.
 enum News {
     Until(Instant),
+    Joined(Process),
+    /// Somebody has it who is not known as a process.
+    Unbound,
     /// The workload has ended it.
     Released,
     /// Nobody has it: whoever asked for it is gone.
@@ -68,6 +74,28 @@ impl Leases {
         living.iter().find(is_it).map(|(id_hash, _)| id_hash.clone())
     }
 
+    /// When a lease ends as it stands, if it lives.
+    pub(super) fn end(&self, id_hash: &str) -> Option<Instant> {
+        self.lock().get(id_hash).map(|living| living.until)
+    }
+
+    /// Lets `process` have a lease too: it lives until each that has it has ended. Whether it lives.
+    pub(super) fn join(&self, id_hash: &str, process: Option<&Process>) -> bool {
+        let mut all = self.lock();
+        let Some(living) = all.get_mut(id_hash) else { return false };
+        match (process, &mut living.holders) {
+            (Some(process), Some(holders)) => {
+                !holders.insert(process.id()) || living.news.send(News::Joined(process.clone())).is_ok()
+            }
+            // Its own end is all that it has.
+            (_, None) => true,
+            (None, holders) => {
+                *holders = None;
+                living.news.send(News::Unbound).is_ok()
+            }
+        }
+    }
+
     /// Whether there is no room for another one.
     pub(super) fn are_full(&self) -> bool {
         self.lock().len() >= MOST
@@ -76,10 +104,23 @@ impl Leases {
     /// Tells the task of one; whether there is one.
     fn tell(&self, id_hash: &str, news: News) -> bool {
         let mut all = self.lock();
-        let Some(living) = all.get(id_hash) else { return false };
+        let Some(living) = all.get_mut(id_hash) else { return false };
+        if let News::Until(until) = &news {
+            living.until = *until;
+        }
         let ends = matches!(news, News::Released | News::Abandoned);
         let told = living.news.send(news).is_ok();
         if ends {
+            all.remove(id_hash);
+        }
+        told
+    }
+
+    /// Forgets one whose last process has ended, unless something was told of it meanwhile.
+    fn close(&self, id_hash: &str, news: &mut mpsc::UnboundedReceiver<News>) -> Option<News> {
+        let mut all = self.lock();
+        let told = news.try_recv().ok();
+        if told.is_none() {
             all.remove(id_hash);
         }
         told
@@ -101,7 +142,9 @@ impl Access {
             return false;
         }
         let (sender, news) = mpsc::unbounded_channel();
-        let living = Living { token_hash: lease.token_hash.clone(), news: sender };
+        let holders = process.map(|process| BTreeSet::from([process.id()]));
+        let token_hash = lease.token_hash.clone();
+        let living = Living { until: lease.until, token_hash, holders, news: sender };
         self.leases.lock().insert(lease.id_hash.clone(), living);
         let (access, process, path) = (Arc::clone(self), process.cloned(), path.to_owned());
         if let Ok(runtime) = Handle::try_current() {
@@ -110,6 +153,7 @@ impl Access {
                     access.end_lease(&path, &lease).await;
                 }
                 access.leases.lock().remove(&lease.id_hash);
+                access.cache.forget_lease(&lease.id_hash);
             };
             self.parts.unfinished.spawn_on(living, &runtime);
         }
@@ -119,6 +163,7 @@ impl Access {
     /// Forgets a lease that its workload has ended.
     pub(super) fn released(&self, id_hash: &str) {
         self.leases.tell(id_hash, News::Released);
+        self.cache.forget_lease(id_hash);
     }
 
     /// Ends a lease that nobody got.
@@ -126,32 +171,44 @@ impl Access {
         self.leases.tell(id_hash, News::Abandoned);
     }
 
-    /// Waits for the end of a lease or of its process. Whether it is still to be ended in Vault.
+    /// Waits for the end of a lease, or of the last process that has it. Whether it is still to be ended in Vault.
     async fn outlived(
         &self,
         process: Option<Process>,
         lease: &Lease,
         mut news: mpsc::UnboundedReceiver<News>,
     ) -> bool {
-        let mut until = lease.until;
+        let (mut holders, mut until) = (JoinSet::new(), lease.until);
+        let wait = |holders: &mut JoinSet<()>, process: Process| {
+            holders.spawn(async move { process.exited().await });
+        };
+        if let Some(process) = process {
+            wait(&mut holders, process);
+        }
         loop {
-            let exited = async {
-                match &process {
-                    Some(process) => process.exited().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
+            let told = tokio::select! {
                 biased;
                 // It falls with the token that it was made with, which is revoked now.
                 () = self.parts.stopping.cancelled() => return false,
-                told = news.recv() => match told {
-                    Some(News::Until(moved)) => until = moved,
-                    Some(News::Abandoned) => return true,
-                    Some(News::Released) | None => return false,
-                },
+                told = news.recv() => told,
                 () = tokio::time::sleep_until(until) => return false,
-                () = exited => return true,
+                Some(_) = holders.join_next() => {
+                    if !holders.is_empty() {
+                        continue;
+                    }
+                    let told = self.leases.close(&lease.id_hash, &mut news);
+                    if told.is_none() {
+                        return true;
+                    }
+                    told
+                }
+            };
+            match told {
+                Some(News::Until(moved)) => until = moved,
+                Some(News::Joined(process)) => wait(&mut holders, process),
+                Some(News::Unbound) => holders = JoinSet::new(),
+                Some(News::Abandoned) => return true,
+                Some(News::Released) | None => return false,
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Counts. Connections that are open are counted by `listener`, which has them.
 
-use super::{Access, Reason, Type};
+use super::{Access, Permit, Reason, Refusal, Type, Why};
 use crate::{
     audit::event::{Actor, Agg},
     clock,
@@ -13,7 +13,10 @@ use std::{
     sync::{Arc, PoisonError},
     time::Duration,
 };
-use tokio::{net::UnixStream, runtime::Handle};
+use tokio::{net::UnixStream, runtime::Handle, time::sleep};
+
+/// How long a call waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Refusals that nobody was told of, by why.
 pub(super) type Floods = BTreeMap<Reason, Counted>;
@@ -45,6 +48,22 @@ impl Access {
     pub fn take_turn(&self, peer: &Peer, per_second: u32) -> Result<(), Duration> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.requests.take(peer.uid(), per_second, self.started.elapsed())
+    }
+
+    /// Takes one of this peer's user's own rate of calls by this rule. Waits for it where that is soon: a client that sends again
+    /// would only come back sooner.
+    pub(super) async fn await_turn(&self, permit: &Permit, peer: &Peer) -> Result<(), Refusal> {
+        let Some(per_second) = permit.requests_per_second() else { return Ok(()) };
+        let taken = {
+            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            let buckets = rates.calls.entry(permit.rule().clone()).or_default();
+            buckets.reserve(peer.uid(), per_second, self.started.elapsed(), PATIENCE)
+        };
+        let wait = taken.map_err(|wait| self.refuse(permit, Why::RateLimited(wait)))?;
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        Ok(())
     }
 
     /// Takes one of this user's own rate of new connections.

@@ -5,7 +5,9 @@
 
 mod approve;
 mod call;
+mod control;
 mod forward;
+mod held;
 mod leases;
 mod limits;
 mod outcome;
@@ -17,9 +19,9 @@ use crate::{
     approval::{self, Approvals, Grant},
     audit::Audit,
     broker::Broker,
-    forward::Forward,
+    forward::{Forward, cache::Cache},
     keeper,
-    name::{RuleName, SecretName, WorkloadName},
+    name::{RuleName, SecretName, UpstreamName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
     policy::{
         self, Permit, Policy,
@@ -53,7 +55,7 @@ pub use crate::{
         request,
         upstream::reply::{Aborted, ReplyBody},
     },
-    forward::{Answer, Error as NotForwarded},
+    forward::{Answer, Error as NotForwarded, Found},
     keeper::{
         Held, Served,
         notice::Notice,
@@ -61,9 +63,9 @@ pub use crate::{
     },
     policy::{
         Bridge, Denial,
-        forward::{Operation, Target},
+        forward::{Control, Operation, Target},
         pattern::{Malformed, Path},
-        upstream::canonical,
+        upstream::{Oddity, canonical},
         wish::{Act, Call, Form, Read, Wish},
     },
 };
@@ -77,6 +79,7 @@ pub struct Access {
     started: Instant,
     provers: peer::Provers,
     leases: leases::Leases,
+    cache: Arc<Cache>,
     parts: Parts,
 }
 
@@ -86,6 +89,8 @@ struct Rates {
     requests: Buckets,
     connections: Buckets,
     rules: BTreeMap<RuleName, Bucket>,
+    /// Of rules for calls, for each user of its own.
+    calls: BTreeMap<RuleName, Buckets>,
     /// The day, and how many calls it had.
     days: BTreeMap<RuleName, (i64, u64)>,
 }
@@ -138,6 +143,27 @@ pub trait Observe: Send + Sync {
 
     /// One event of a request is kept as its mode demands: on disk, or queued.
     fn recorded(&self, kind: Type, outcome: Outcome);
+
+    /// A call of `upstream` by `rule` came as far as this; each attempt begins and ends once.
+    fn called(&self, upstream: &UpstreamName, rule: &RuleName, step: CallStep);
+}
+
+/// How far a call of another API is.
+#[derive(Debug, Clone, Copy)]
+pub enum CallStep {
+    /// Its intent is on disk.
+    Began,
+    /// The head of its answer came, so long after that.
+    Heard(Duration),
+    /// It has a result.
+    Ended {
+        /// How it ended.
+        outcome: Outcome,
+        /// Why, unless it ended well.
+        reason: Option<Reason>,
+        /// How often the key was masked in its answer.
+        masked: u64,
+    },
 }
 
 /// One request, as metrics see it. A read that then cannot be delivered is seen a second time, as `undelivered`.
@@ -165,8 +191,8 @@ impl Access {
         let attestor = parts.attestor.clone();
         let provers = peer::Provers { attestor, ..peer::Provers::default() };
         let (rates, floods) = (Mutex::default(), Mutex::default());
-        let (started, leases) = (Instant::now(), leases::Leases::default());
-        Self { workload, rules, rates, floods, started, provers, leases, parts }
+        let (started, leases, cache) = (Instant::now(), leases::Leases::default(), Arc::default());
+        Self { workload, rules, rates, floods, started, provers, leases, cache, parts }
     }
 
     /// Takes over changed rules. Open connections are held to them from their next request on.

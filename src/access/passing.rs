@@ -4,7 +4,7 @@
 
 use super::{Access, Answer, NotForwarded, Peer};
 use crate::{
-    forward::{Sending, lease},
+    forward::{Sending, cache::Flight, lease},
     policy::forward::Own,
 };
 use std::{
@@ -27,8 +27,8 @@ pub(super) struct Passing {
 }
 
 impl Access {
-    /// Sends a request, and binds the lease or the token that comes back to the peer's process.
-    pub(super) fn pass(self: &Arc<Self>, peer: &Peer, sending: Sending) -> Passing {
+    /// Sends a request, and binds the lease or the token that comes back to the peer's process; tells those who wait for the same.
+    pub(super) fn pass(self: &Arc<Self>, peer: &Peer, sending: Sending, flight: Option<Flight>) -> Passing {
         let (access, process) = (Arc::clone(self), peer.process().cloned());
         let sent = async move {
             let answered = sending.send().await;
@@ -41,7 +41,13 @@ impl Access {
                 }
                 access.ended_by(&sending);
             }
-            (answered, made)
+            let forwarding = sending.forwarding();
+            if forwarding.operation.changes() {
+                access.cache.written(forwarding.namespace.as_deref(), forwarding.path.as_str());
+            }
+            // What is held is for the next one who asks.
+            let is_held = flight.is_some_and(|flight| flight.land(&sending, &answered));
+            (answered, made.filter(|_| !is_held))
         };
         Passing { access: Arc::clone(self), sent: Some(Box::pin(sent)) }
     }

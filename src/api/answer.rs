@@ -2,11 +2,11 @@
 //!
 //! Public text only: what failed inside goes to the log and the audit, not to the socket.
 
-use super::{Content, approval, upstream, value};
+use super::{Content, approval, passed, upstream, value};
 use crate::{
     access::{
-        Act, Answer, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason,
-        TurnedAway, Unaudited, Want, Why, Wish,
+        Act, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason, TurnedAway,
+        Unaudited, Want, Why, Wish,
     },
     clock,
     name::{RuleName, SecretName, WorkloadName},
@@ -78,7 +78,6 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Connections
         | Reason::TooManyProcesses
         | Reason::Approval(Want::Crowded) => StatusCode::TOO_MANY_REQUESTS,
-        // Not 202, which clients of other APIs take for success: the native routes say that themselves.
         Reason::Approval(Want::Pending) => StatusCode::CONFLICT,
         Reason::Upstream(fault) => upstream::status(fault),
         Reason::VaultDenied => StatusCode::FORBIDDEN,
@@ -139,14 +138,11 @@ pub(super) fn no_value(reason: Reason) -> &'static str {
 pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response<Content> {
     let done = match answered.outcome() {
         Ok(done) => done,
-        Err(refusal) => {
-            let id = Some(answered.receipt().id().to_string());
-            return approval::native(answered.wish(), refused(workload, &refusal.why, id));
-        }
+        Err(refusal) => return approval::unfulfilled(workload, &refusal.why, answered),
     };
     match done {
         Done::Listed(secrets) => json(&List { secrets: secrets.iter().map(line).collect() }),
-        Done::Forwarded(_, answer) => forwarded(answer),
+        Done::Forwarded(_, answer) => passed::answer(answer),
         Done::Acked(_, value) => json(&Acked { name: value.name().as_str(), generation: value.generation() }),
         Done::Unchanged(_, served) => {
             let mut response = plain_response(StatusCode::NOT_MODIFIED, Bytes::new(), JSON);
@@ -168,15 +164,6 @@ pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response
             response
         }
     }
-}
-
-/// What Vault said, as it said it.
-fn forwarded(answer: &Answer) -> Response<Content> {
-    let mut response = Response::new(Content::new(answer.body.clone()));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    *response.headers_mut() = answer.headers.clone();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 /// What is answered to a wish that was not fulfilled.

@@ -4,11 +4,12 @@
 
 use super::{
     Content,
-    answer::{error, json, no_value},
+    answer::{error, json, no_value, refused},
 };
 use crate::{
     access::{
-        ApprovalEnded as Ended, ApprovalState as State, ApprovalStatus as Status, Reason, Unapproved, Wish,
+        Answered, ApprovalEnded as Ended, ApprovalState as State, ApprovalStatus as Status, Reason,
+        Unapproved, Why, Wish,
     },
     clock::rfc3339,
     name::WorkloadName,
@@ -85,9 +86,11 @@ pub(super) fn unapproved(
     error(status, reason, &text, id, retry)
 }
 
-/// What waits for a yes is 202 where no client takes that for success: on the routes that are ours.
-pub(super) fn native(wish: &Wish, mut response: Response<Content>) -> Response<Content> {
-    if response.status() == StatusCode::CONFLICT && !matches!(wish, Wish::Vault(_)) {
+/// What is answered to a wish that was not fulfilled. What waits for a yes is 202 where no client takes that for success: on the routes
+/// that are ours.
+pub(super) fn unfulfilled(workload: &WorkloadName, why: &Why, answered: &Answered) -> Response<Content> {
+    let mut response = refused(workload, why, Some(answered.receipt().id().to_string()));
+    if response.status() == StatusCode::CONFLICT && !matches!(answered.wish(), Wish::Vault(_)) {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
     response

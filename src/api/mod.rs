@@ -6,6 +6,7 @@ mod answer;
 mod approval;
 mod content;
 mod native;
+mod passed;
 mod request;
 mod trace;
 mod upstream;

@@ -48,6 +48,10 @@ where
     if head.uri.path().starts_with(vault::ROOT) {
         return vault::read(head, body, limit).await.map(Asked::Wish);
     }
+    if let Some(rest) = vault::CONTROLS.iter().find_map(|root| head.uri.path().strip_prefix(root)) {
+        let rest = rest.to_owned();
+        return vault::read_control(head, body, rest, limit).await.map(Asked::Wish);
+    }
     match request::route(&head.uri)? {
         Route::Secrets => {
             reads(&head.method)?;

@@ -5,7 +5,8 @@
 use super::{Content, Reply, Silence, answer};
 use crate::{
     access::{
-        Access, Arrival, Called, Fault, Prefix, Reason, UpstreamCall as Call, Wanted, canonical, request,
+        Access, Arrival, Called, Fault, Oddity, Prefix, Reason, UpstreamCall as Call, Wanted, canonical,
+        request,
     },
     name::UpstreamName,
     peer::Peer,
@@ -56,7 +57,8 @@ pub(super) async fn serve(
     request: Request<Incoming>,
     arrival: Arrival,
 ) -> Result<Reply, Silence> {
-    let wanted = Wanted { upstream: meant.upstream.clone(), call: read(meant, request) };
+    let allowed = access.oddities(meant.upstream.as_ref());
+    let wanted = Wanted { upstream: meant.upstream.clone(), call: read(meant, &allowed, request) };
     match access.call(peer, wanted, arrival).await {
         Ok(Called::Answered { response, id }) => {
             let (mut head, body) = response.into_parts();
@@ -79,10 +81,10 @@ pub(super) async fn serve(
     }
 }
 
-fn read(meant: Meant, request: Request<Incoming>) -> Result<Call, Fault> {
+fn read(meant: Meant, allowed: &[Oddity], request: Request<Incoming>) -> Result<Call, Fault> {
     let (head, body) = request.into_parts();
     request::check(&head)?;
-    let path = canonical(&meant.rest).map_err(|_| Fault::BadTarget)?;
+    let path = canonical(&meant.rest, allowed).map_err(|_| Fault::BadTarget)?;
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(only), None) => only.to_str().ok().and_then(|text| text.parse().ok()),

@@ -4,7 +4,7 @@
 //! becomes a wish too, so that it is on record as one that was refused.
 
 use super::{answer::Bad, native::whole};
-use crate::access::{Call, Malformed, Operation, Path, Target, Wish};
+use crate::access::{Call, Control, Malformed, Operation, Path, Target, Wish};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 use hyper::body::Body;
@@ -43,6 +43,31 @@ where
     })))
 }
 
+/// Where Vault's own proxy is controlled, which is us here.
+pub(super) const CONTROLS: [&str; 2] = ["/agent/v1/", "/proxy/v1/"];
+
+/// Reads a request below [`CONTROLS`], whose body may have `limit` bytes; `rest` is what follows it.
+pub(super) async fn read_control<B>(head: Parts, body: B, rest: String, limit: u64) -> Result<Wish, Bad>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (control, operation, body) = match (rest.as_str(), head.method.as_str()) {
+        ("cache-clear", "POST" | "PUT") => (Control::Clear, Operation::Write, whole(body, limit).await?),
+        ("cache-clear", _) => return Err(Bad::Method("POST, PUT")),
+        ("metrics", "GET") => (Control::Metrics, Operation::Read, Bytes::new()),
+        ("metrics", _) => return Err(Bad::Method("GET")),
+        _ => return Err(Bad::NoRoute),
+    };
+    let shown = format!("agent/v1/{rest}");
+    let target = match (Path::parse(&shown), namespace(&head.headers)) {
+        (Ok(path), Ok(namespace)) => Ok(Target { operation, path, namespace, control: Some(control) }),
+        (Err(malformed), _) | (_, Err(malformed)) => Err(malformed),
+    };
+    let (wrapped, headers) = (is_wrapped(&head.headers), HeaderMap::new());
+    Ok(Wish::Vault(Box::new(Call { target, shown, query: None, head_only: false, wrapped, headers, body })))
+}
+
 /// What is asked for, and the query that goes with it.
 fn asked(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(Target, Option<String>), Malformed> {
     if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
@@ -65,7 +90,7 @@ fn asked(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(Target, Opt
     } else if path.is_folder() {
         return Err(Malformed("only a list's path may end in a slash"));
     }
-    Ok((Target { operation, path, namespace: namespace(headers)? }, query))
+    Ok((Target { operation, path, namespace: namespace(headers)?, control: None }, query))
 }
 
 /// Whether it asks for a list, and the rest of it, encoded anew in its order.

@@ -119,7 +119,7 @@ fn made_by(kind: &rotation::Kind) -> Option<&Generate> {
     match kind {
         rotation::Kind::Generate(generate) => Some(generate),
         rotation::Kind::Credential(credential) => Some(&credential.consumer),
-        rotation::Kind::Trigger(_) => None,
+        rotation::Kind::Trigger(_) | rotation::Kind::Issue(_) => None,
     }
 }
 

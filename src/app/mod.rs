@@ -147,10 +147,7 @@ impl Agent {
         let unfinished = TaskTracker::new();
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
-        let broker = Broker::new().context("preparing the calls of upstreams")?;
-        // The rotations that begin now may call them.
-        broker.replace(&config.upstreams);
-        let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+        let (broker, outside) = callers(&config, programs, &kept)?;
         let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
         let signing = (&kept, &vault, &metrics);
         let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
@@ -160,11 +157,11 @@ impl Agent {
         let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
-        let watch = Watch::new(watched(path, &config));
         let (ear, hearing) = (recorder.ear(), recorder.ear());
-        let usage = usage::Usage::start(&config, &audit, (&kept, &vault, &metrics));
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
+            usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
+            watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),
             config,
             log,
@@ -183,9 +180,7 @@ impl Agent {
             tasks: JoinSet::new(),
             sinks,
             ear,
-            usage,
             unfinished,
-            watch,
             clock: sight::Clock::new(),
         };
         agent.begin(port, metrics);
@@ -335,6 +330,15 @@ impl Agent {
         };
         self.stop.run(Phase::Audit, FLUSH_WITHIN, audit).await;
     }
+}
+
+/// Who calls upstreams, and by what rotations change other systems.
+fn callers(config: &Config, programs: Programs, kept: &Kept) -> anyhow::Result<(Broker, Outside)> {
+    let broker = Broker::new(kept.keeper()).context("preparing the calls of upstreams")?;
+    // The rotations that begin now may call them.
+    broker.replace(&config.upstreams);
+    let outside = Outside::new(programs, broker.clone(), kept.keeper()).context("joining the runners")?;
+    Ok((broker, outside))
 }
 
 fn open(settings: &audit::Settings, pod: Pod, metrics: Metrics) -> Result<Audit, audit::Error> {

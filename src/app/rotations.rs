@@ -15,6 +15,7 @@ use crate::{
     rotation::{
         Settings,
         fact::{Act, Fact, Failure},
+        local,
         phase::Orphaned,
         schedule::Why,
         standing::{Board, Standing},
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Rotations {
     shared: Shared,
     running: BTreeMap<RotationName, (Settings, CancellationToken)>,
+    local: BTreeMap<RotationName, (local::Settings, CancellationToken)>,
     tasks: JoinSet<()>,
 }
 
@@ -55,7 +57,8 @@ impl Rotations {
             board: Board::default(),
             outside: Arc::new(outside),
         };
-        let mut rotations = Self { shared, running: BTreeMap::new(), tasks: JoinSet::new() };
+        let mut rotations =
+            Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
         rotations.take_over(config, kept);
         Ok(rotations)
     }
@@ -81,7 +84,30 @@ impl Rotations {
             self.tasks.spawn(task.run(stop.clone()));
             self.running.insert(settings.name.clone(), (settings.clone(), stop));
         }
+        self.take_over_local(config, kept);
         while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn take_over_local(&mut self, config: &Config, kept: &Kept) {
+        let board = &self.shared.board;
+        self.local.retain(|name, (settings, stop)| {
+            let stays = config.local.contains(settings);
+            if !stays {
+                stop.cancel();
+                board.forget(name);
+            }
+            stays
+        });
+        for settings in &config.local {
+            let Some(identity) = kept.identity(&settings.identity) else { continue };
+            if self.local.contains_key(&settings.name) {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let task = local::Task::new(settings.clone(), identity, self.shared.clone());
+            self.tasks.spawn(task.run(stop.clone()));
+            self.local.insert(settings.name.clone(), (settings.clone(), stop));
+        }
     }
 
     /// How they stand, for metrics.
@@ -91,9 +117,8 @@ impl Rotations {
 
     /// Stops all of them; leases are given up while there is a token to do it with.
     pub(super) async fn end(&mut self) {
-        for (_, stop) in self.running.values() {
-            stop.cancel();
-        }
+        let local = self.local.values().map(|(_, stop)| stop);
+        self.running.values().map(|(_, stop)| stop).chain(local).for_each(CancellationToken::cancel);
         while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -71,8 +71,14 @@ pub(super) fn stopping() -> Reason {
 
 /// What a workload has of Vault's API; nothing once its socket is gone.
 fn forwarded(access: &Weak<Access>) -> Forwarded {
-    let held = access.upgrade().map(|access| access.held()).unwrap_or_default();
-    Forwarded { leases: held.leases, children: held.children }
+    let Some(access) = access.upgrade() else { return Forwarded::default() };
+    let (held, cache) = (access.held(), access.cached());
+    Forwarded {
+        leases: held.leases,
+        children: held.children,
+        held: (cache.entries, cache.bytes),
+        hits: (cache.hits, cache.misses),
+    }
 }
 
 /// What the gauges are read from at each scrape.

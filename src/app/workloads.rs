@@ -3,7 +3,7 @@
 //! Does not read requests: `listener` and `api` do.
 
 use crate::{
-    access::{Access, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
+    access::{Access, CallStep, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
     api::Root,
     approval::Approvals,
     audit::Audit,
@@ -12,7 +12,7 @@ use crate::{
     forward::Forward,
     keeper::Keeper,
     listener::{HEAD, HEAD_OF_CALLS, Limits, Listener, Settings, Standing},
-    name::WorkloadName,
+    name::{RuleName, UpstreamName, WorkloadName},
     peer::attestor::Attestor,
     policy::Policy,
     shutdown::{Phase, Stop},
@@ -26,6 +26,9 @@ use std::{
 };
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What requests come to.
+pub(super) type Acts = (Keeper, Forward, Broker, Approvals);
 
 pub(super) struct Workloads {
     parts: Parts,
@@ -45,7 +48,7 @@ struct Serving {
 
 impl Workloads {
     pub(super) fn new(
-        (keeper, forward, broker, approvals): (Keeper, Forward, Broker, Approvals),
+        (keeper, forward, broker, approvals): Acts,
         attestor: Option<Attestor>,
         audit: Audit,
         metrics: Metrics,
@@ -188,5 +191,16 @@ impl Observe for Counting {
 
     fn recorded(&self, kind: Type, outcome: Outcome) {
         self.0.audit_recorded(kind.word(), outcome.word());
+    }
+
+    fn called(&self, upstream: &UpstreamName, rule: &RuleName, step: CallStep) {
+        let calls = self.0.upstreams();
+        match step {
+            CallStep::Began => calls.began(upstream, rule),
+            CallStep::Heard(after) => calls.heard(upstream, rule, after),
+            CallStep::Ended { outcome, reason, masked } => {
+                calls.ended(upstream, rule, (outcome.word(), reason.map(Reason::word)), masked);
+            }
+        }
     }
 }

@@ -101,10 +101,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("approval", approval.as_deref(), write_approval);
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
-    pen.object("chain", Some(frame.chain), |pen, chain| {
-        pen.hex("prev", "", &chain.hash);
-        pen.quoted("uid", uid);
-    });
+    pen.object("chain", Some(frame.chain), write_chain);
     pen.quoted("id", format_args!("{uid}-{seq:020}"));
     pen.text("identity", identity.as_ref().map(|name| name.as_str()));
     pen.object("k8s", frame.pod, write_pod);
@@ -138,6 +135,11 @@ fn write_end(pen: &mut Pen<'_>, event: &Event, frame: &Frame<'_>, caps: Caps) {
     pen.object("usage", usage.as_deref(), |pen, part| write_usage(pen, part, frame.paths));
     pen.object("vault", vault.as_ref(), write_vault);
     pen.text("workload", workload.as_ref().map(|name| name.as_str()));
+}
+
+fn write_chain(pen: &mut Pen<'_>, chain: &Chain) {
+    pen.hex("prev", "", &chain.hash);
+    pen.quoted("uid", chain.last.chain);
 }
 
 /// OpenTelemetry's severity numbers: INFO, WARN, ERROR.

@@ -4,25 +4,20 @@
 
 use super::{
     Base,
+    decode::Coding,
     fault::Fault,
+    hop,
     scrub::{Flush, Hits, Masks},
 };
 use http::{HeaderMap, HeaderValue, header, uri::Authority};
 
-/// Never handed on: what is between two machines only, cookies and challenges that would be about our key, what would change how
-/// the client reaches us.
+/// Never handed on, beside what is between two machines only: cookies and challenges that would be about our key, what would change
+/// how the client reaches us.
 const DROPPED: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
     "set-cookie",
     "set-cookie2",
     "www-authenticate",
     "proxy-authenticate",
-    "proxy-connection",
     "authentication-info",
     "proxy-authentication-info",
     "alt-svc",
@@ -43,11 +38,16 @@ pub struct Prefix {
     pub path: String,
 }
 
-/// Refuses an answer in which the key could stand unseen.
+/// Refuses an answer in which the key could stand unseen, and gives the coding of `decode` that is to be undone, if it has one.
 ///
 /// # Errors
 /// [`Fault::ResponseEncoded`].
-pub fn check(headers: &HeaderMap) -> Result<(), Fault> {
+pub fn check(headers: &HeaderMap, decode: &[Coding]) -> Result<Option<Coding>, Fault> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let coding = match (codings.next(), codings.next()) {
+        (Some(only), None) => decode.iter().copied().find(|coding| coding.is(only.as_bytes())),
+        _ => None,
+    };
     let is_plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     let is_wide = |value: &HeaderValue| {
@@ -60,10 +60,10 @@ pub fn check(headers: &HeaderMap) -> Result<(), Fault> {
             },
         )
     };
-    let plain = headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain)
+    let plain = (coding.is_some() || headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain))
         && headers.get_all(header::TRANSFER_ENCODING).iter().all(is_chunked)
         && !headers.get_all(header::CONTENT_TYPE).iter().any(is_wide);
-    if plain { Ok(()) } else { Err(Fault::ResponseEncoded) }
+    if plain { Ok(coding) } else { Err(Fault::ResponseEncoded) }
 }
 
 /// When its body may go before its position would let it.
@@ -85,7 +85,8 @@ pub fn headers(given: &HeaderMap, base: &Base, prefix: &Prefix, masks: &Masks, h
     let mut kept = HeaderMap::with_capacity(given.len());
     for (name, value) in given {
         let text = name.as_str();
-        if DROPPED.contains(&text)
+        if hop::is_of_one_hop(text)
+            || DROPPED.contains(&text)
             || text.starts_with(DROPPED_FAMILY)
             || masks.mask(text.as_bytes(), hits).is_some()
         {
@@ -240,7 +241,7 @@ mod tests {
     #[test]
     fn encoded_answers_are_refused() {
         let check = |name: header::HeaderName, value: &'static str| {
-            check(&[(name, HeaderValue::from_static(value))].into_iter().collect()).is_ok()
+            check(&[(name, HeaderValue::from_static(value))].into_iter().collect(), &[]).is_ok()
         };
         assert!(check(header::CONTENT_ENCODING, "identity") && check(header::TRANSFER_ENCODING, "chunked"));
         assert!(check(header::CONTENT_TYPE, "text/plain; charset=utf-8"));
@@ -248,6 +249,15 @@ mod tests {
             assert!(!check(header::CONTENT_ENCODING, coding), "{coding}");
         }
         assert!(!check(header::TRANSFER_ENCODING, "gzip, chunked"));
+        let decoded = |value: &'static str| {
+            let headers = [(header::CONTENT_ENCODING, HeaderValue::from_static(value))];
+            super::check(&headers.into_iter().collect(), &[Coding::Gzip])
+        };
+        assert_eq!(decoded("GZIP"), Ok(Some(Coding::Gzip)));
+        assert_eq!(decoded("identity"), Ok(None));
+        for coding in ["br", "gzip, gzip", "gzip, identity"] {
+            assert_eq!(decoded(coding), Err(Fault::ResponseEncoded), "{coding}");
+        }
         assert!(!check(header::CONTENT_TYPE, "application/json; Charset=\"UTF-16LE\""));
     }
 }

@@ -3,21 +3,23 @@
 //! Does not decide and does not record: whoever calls [`Prepared::send`] has the intent on disk.
 
 use super::{
-    Broker, Settings, Upstream,
+    Base, Broker, Settings, Upstream,
     answer::{self, Prefix},
     buffers::Room,
+    decode::Decoder,
     fault::Fault,
     held::{Held, declared, whole},
-    inject::{self, Slot, material::Material},
+    inject::{self, Slot, material::Material, sigv4},
     request,
-    scrub::{Hits, Scrubber},
+    scrub::{Hits, Masks, Scrubber},
     upstream::{
+        Bound,
         line::Facts,
         outgoing::{Outgoing, Sent},
         reply::ReplyBody,
     },
 };
-use crate::{keeper::value::Value, name::WorkloadName};
+use crate::{clock, keeper::value::Value, name::WorkloadName};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::body::{Body as _, Incoming};
@@ -53,8 +55,9 @@ impl fmt::Debug for Call {
 pub struct Prepared {
     upstream: Arc<Upstream>,
     request: Request<Outgoing>,
-    material: Arc<Material>,
-    version: String,
+    /// What must not come back.
+    masks: Arc<Masks>,
+    bound: Bound,
     dropped: Vec<String>,
     _room: Option<Room>,
 }
@@ -88,7 +91,7 @@ impl Call {
 }
 
 impl Broker {
-    /// Puts the key of `value` into `call`. Reads its body only where the key goes into it.
+    /// Puts the key of `value` into `call`. Reads its body only where the key goes into it, or signs it.
     ///
     /// # Errors
     /// [`Fault`]; nothing was sent.
@@ -99,76 +102,91 @@ impl Broker {
         value: &Value,
         workload: &WorkloadName,
     ) -> Result<Prepared, Fault> {
-        let Settings { base, slot, allow_headers, max_request, timeouts, .. } = &upstream.settings;
+        let Settings { base, slot, allow_headers, .. } = &upstream.settings;
         let material = upstream.material(value)?;
+        if let Slot::SigV4(_) = slot {
+            sigv4::check(&call.headers, call.query.as_deref())?;
+        }
         let (mut headers, dropped) = request::headers(&call.headers, slot.header(), allow_headers.as_deref());
         headers.insert(header::HOST, base.authority.clone());
         if let (Some(name), Some(key)) = (slot.header(), material.header()) {
             headers.insert(name.clone(), key);
         }
-        let path = format!("{}{}", base.path, call.path);
-        let target = match slot {
-            Slot::Query(name) => {
-                inject::query::attached(&path, call.query.as_deref(), name, material.text())?
-            }
-            _ => {
-                let query = call.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-                PathAndQuery::try_from(format!("{path}{query}")).map_err(|_| Fault::BadTarget)?
-            }
-        };
-        let declared = declared(call);
-        if declared.is_some_and(|declared| declared > *max_request) {
-            return Err(Fault::TooLarge);
+        let target = target(base, slot, &material, call)?;
+        let (body, room) = self.body(upstream, call, &material, workload).await?;
+        let mut masks = Arc::clone(material.masks());
+        if let (Slot::SigV4(signing), Some(keys)) = (slot, material.keys()) {
+            let (method, body) = (&call.method, body.piece());
+            let request = sigv4::Request { method, target: &target, headers: &headers, body };
+            let signed = sigv4::sign(signing, keys, clock::now(), &request)?;
+            masks = Arc::new(keys.masks(&[&signed.signature]));
+            headers.extend(signed.headers);
         }
-        let body = call.body.take().filter(|body| !body.is_end_stream());
-        let (body, room) = if slot.is_in_body() {
-            let room = usize::try_from(declared.unwrap_or(u64::MAX))
-                .unwrap_or(usize::MAX)
-                .min(inject::body::LARGEST);
-            let room = self.buffers.take(workload, room).ok_or(Fault::BuffersFull)?;
-            let whole = with_key(slot, &material, call, body, timeouts.idle).await?;
-            (Outgoing::whole(whole), Some(room))
-        } else if let Some(Held { bytes, room }) = call.held.take() {
-            call.sent.count(&bytes);
-            (Outgoing::whole(bytes), Some(room))
-        } else {
-            let sent = Arc::clone(&call.sent);
-            let stream = |body| Outgoing::Stream { body, sent, left: *max_request };
-            (body.map_or_else(Outgoing::nothing, stream), None)
-        };
         let mut request = Request::new(body);
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
-        let (upstream, version) = (Arc::clone(upstream), value.tag().to_owned());
-        Ok(Prepared { upstream, request, material, version, dropped, _room: room })
+        let bound = self.bound(upstream, value.tag(), Some(workload))?;
+        Ok(Prepared { upstream: Arc::clone(upstream), request, masks, bound, dropped, _room: room })
+    }
+
+    /// The body as it is sent: with the key in it where that is its slot, whole where it must be, else as it comes in.
+    async fn body(
+        &self,
+        upstream: &Upstream,
+        call: &mut Call,
+        material: &Material,
+        workload: &WorkloadName,
+    ) -> Result<(Outgoing, Option<Room>), Fault> {
+        let Settings { slot, max_request, timeouts, .. } = &upstream.settings;
+        let declared = declared(call);
+        if declared.is_some_and(|declared| declared > *max_request) {
+            return Err(Fault::TooLarge);
+        }
+        let (held, body) = (call.held.take(), call.body.take().filter(|body| !body.is_end_stream()));
+        let Some(largest) = slot.largest_whole() else {
+            if let Some(Held { bytes, room }) = held {
+                call.sent.count(&bytes);
+                return Ok((Outgoing::whole(bytes), Some(room)));
+            }
+            let sent = Arc::clone(&call.sent);
+            let stream = |body| Outgoing::Stream { body, sent, left: *max_request };
+            return Ok((body.map_or_else(Outgoing::nothing, stream), None));
+        };
+        if let Some(media) = slot.media() {
+            inject::body::check_type(&call.headers, media)?;
+        }
+        let most = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let largest = largest.min(most(*max_request));
+        let room = |bytes: usize| self.buffers.take(workload, bytes).ok_or(Fault::BuffersFull);
+        let had = held.is_some() || body.is_some();
+        let (whole, room) = match (held, body) {
+            (Some(Held { bytes, room }), _) => (bytes, room),
+            (None, None) => (Bytes::new(), room(0)?),
+            (None, Some(body)) => {
+                let room = room(declared.map_or(largest, most).min(largest))?;
+                (whole(body, largest, timeouts.idle).await?, room)
+            }
+        };
+        call.sent.count(&whole);
+        let whole = match slot {
+            Slot::Form(name) => inject::body::form(&whole, name, material.text())?,
+            Slot::Json(names) => inject::body::json(&whole, names, material.text())?,
+            _ if !had => return Ok((Outgoing::nothing(), Some(room))),
+            _ => whole,
+        };
+        Ok((Outgoing::whole(whole), Some(room)))
     }
 }
 
-/// The whole body with the key in it.
-async fn with_key(
-    slot: &Slot,
-    material: &Material,
-    call: &mut Call,
-    body: Option<Incoming>,
-    limit: std::time::Duration,
-) -> Result<Bytes, Fault> {
-    let media = match slot {
-        Slot::Form(_) => "application/x-www-form-urlencoded",
-        _ => "application/json",
-    };
-    inject::body::check_type(&call.headers, media)?;
-    let body = match (call.held.take(), body) {
-        (Some(held), _) => held.bytes,
-        (None, None) => Bytes::new(),
-        (None, Some(body)) => whole(body, limit).await?,
-    };
-    call.sent.count(&body);
-    match slot {
-        Slot::Form(name) => inject::body::form(&body, name, material.text()),
-        Slot::Json(names) => inject::body::json(&body, names, material.text()),
-        _ => Err(Fault::BadBody),
+/// What is asked of the upstream, with the key where that is its slot.
+fn target(base: &Base, slot: &Slot, material: &Material, call: &Call) -> Result<PathAndQuery, Fault> {
+    let path = format!("{}{}", base.path, call.path);
+    if let Slot::Query(name) = slot {
+        return inject::query::attached(&path, call.query.as_deref(), name, material.text());
     }
+    let query = call.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    PathAndQuery::try_from(format!("{path}{query}")).map_err(|_| Fault::BadTarget)
 }
 
 impl Prepared {
@@ -183,9 +201,9 @@ impl Prepared {
     /// # Errors
     /// [`Unanswered`]; also where the answer may not be handed on.
     pub async fn send(self, call: &Call) -> Result<Reply, Unanswered> {
-        let Self { upstream, request, material, version, .. } = self;
+        let Self { upstream, request, masks, bound, .. } = self;
         let settings = &upstream.settings;
-        let answered = upstream.pool.send(settings, &version, request, &call.sent).await;
+        let answered = upstream.pool.send(settings, &bound, request, &call.sent).await;
         let answered = answered.map_err(|failed| Unanswered { fault: failed.fault, facts: failed.facts })?;
         let facts = answered.line.facts;
         let unanswered = |fault| Unanswered { fault, facts: Some(facts) };
@@ -193,17 +211,19 @@ impl Prepared {
         if head.status == StatusCode::UNAUTHORIZED {
             return Err(unanswered(Fault::CredentialRejected));
         }
-        answer::check(&head.headers).map_err(unanswered)?;
+        let coding = answer::check(&head.headers, &settings.decode).map_err(unanswered)?;
         let mut hits = Hits::default();
-        let masks = material.masks();
-        let mut headers = answer::headers(&head.headers, &settings.base, &call.prefix, masks, &mut hits);
-        if call.method != Method::HEAD && head.status != StatusCode::NOT_MODIFIED {
+        let mut headers = answer::headers(&head.headers, &settings.base, &call.prefix, &masks, &mut hits);
+        let has_body = call.method != Method::HEAD && head.status != StatusCode::NOT_MODIFIED;
+        if has_body || coding.is_some() {
             // The body's own length says it: that of a head alone is what there would be.
             headers.remove(header::CONTENT_LENGTH);
         }
-        let redirect_host = answer::redirect_host(&head.headers, &settings.base, masks);
-        let scrubber = Scrubber::new(Arc::clone(masks), answer::flush(&head.headers));
-        let body = ReplyBody::new(body, (Arc::clone(&upstream), version, answered.line), scrubber, hits);
+        let redirect_host = answer::redirect_host(&head.headers, &settings.base, &masks);
+        let scrubber = Scrubber::new(masks, answer::flush(&head.headers));
+        let decoder = coding.filter(|_| has_body).map(Decoder::new);
+        let line = (Arc::clone(&upstream), bound.version, answered.line);
+        let body = ReplyBody::new(body, line, (decoder, scrubber), hits);
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.headers_mut() = headers;

@@ -62,7 +62,7 @@ impl Broker {
         let declared = declared(call).unwrap_or(u64::MAX);
         let room = usize::try_from(declared).unwrap_or(usize::MAX).min(LARGEST);
         let room = self.buffers.take(workload, room).ok_or(Fault::BuffersFull)?;
-        let bytes = whole(body, timeouts.idle).await?;
+        let bytes = whole(body, LARGEST, timeouts.idle).await?;
         if bytes.len() as u64 > *max_request {
             return Err(Fault::TooLarge);
         }
@@ -76,9 +76,9 @@ pub(super) fn declared(call: &Call) -> Option<u64> {
     call.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A whole body of at most 1 MiB.
-pub(super) async fn whole(body: Incoming, limit: Duration) -> Result<Bytes, Fault> {
-    match timeout(limit, Limited::new(body, LARGEST).collect()).await {
+/// A whole body of at most `largest` bytes.
+pub(super) async fn whole(body: Incoming, largest: usize, limit: Duration) -> Result<Bytes, Fault> {
+    match timeout(limit, Limited::new(body, largest).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::TooLarge),
         _ => Err(Fault::BadBody),

@@ -6,8 +6,10 @@
 pub mod answer;
 pub mod buffers;
 pub mod call;
+pub mod decode;
 pub mod fault;
 mod held;
+pub mod hop;
 pub mod inject;
 pub mod own;
 pub mod request;
@@ -16,10 +18,12 @@ pub mod upstream;
 
 use crate::{
     crypto::{self, Hash},
-    keeper::value::Value,
-    name::{SecretName, UpstreamName},
+    keeper::{Keeper, value::Value},
+    name::{SecretName, UpstreamName, WorkloadName},
+    policy::upstream::Oddity,
 };
 use arc_swap::ArcSwap;
+use decode::Coding;
 use fault::Fault;
 use http::{HeaderName, HeaderValue};
 use inject::{Slot, material::Material};
@@ -31,7 +35,7 @@ use std::{
 };
 use tokio::time::Instant;
 use upstream::{
-    Pool,
+    Bound, Pool,
     address::Cidr,
     line::{Resolve, System},
 };
@@ -50,6 +54,8 @@ pub struct Settings {
     pub secret: SecretName,
     /// Where it is put.
     pub slot: Slot,
+    /// The certificate that it is shown: a secret of that kind.
+    pub client_cert: Option<SecretName>,
     /// Its only trust roots; `None`: the system's.
     pub ca_file: Option<PathBuf>,
     /// SHA-256 of the public keys that it may have, beside a chain that holds; empty: any.
@@ -58,12 +64,16 @@ pub struct Settings {
     pub allow_cidrs: Vec<Cidr>,
     /// The only headers of a request that are sent on, beside those that describe its body; `None`: all but those that never are.
     pub allow_headers: Option<Vec<HeaderName>>,
+    /// What its paths may hold beside what all may.
+    pub oddities: Vec<Oddity>,
     /// The largest body of a request, in bytes.
     pub max_request: u64,
     /// The largest body of an answer, in bytes.
     pub max_response: Option<u64>,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// Codings that its answers may have, to be undone here; others are refused.
+    pub decode: Vec<Coding>,
 }
 
 /// How long an upstream may take. There is no limit for a whole answer: streams may go on.
@@ -182,6 +192,7 @@ pub struct Broker {
     upstreams: Arc<ArcSwap<BTreeMap<UpstreamName, Arc<Upstream>>>>,
     buffers: buffers::Buffers,
     key: Hash,
+    keeper: Keeper,
     resolver: Arc<dyn Resolve>,
 }
 
@@ -194,21 +205,21 @@ pub struct Upstream {
 }
 
 impl Broker {
-    /// Without upstreams yet.
+    /// Without upstreams yet; certificates that upstreams are shown are in `keeper`.
     ///
     /// # Errors
     /// The system has no random bytes.
-    pub fn new() -> std::io::Result<Self> {
-        Self::resolving(Arc::new(System))
+    pub fn new(keeper: Keeper) -> std::io::Result<Self> {
+        Self::resolving(Arc::new(System), keeper)
     }
 
     /// One whose names lead where `resolver` says.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn resolving(resolver: Arc<dyn Resolve>) -> std::io::Result<Self> {
+    pub fn resolving(resolver: Arc<dyn Resolve>, keeper: Keeper) -> std::io::Result<Self> {
         let (upstreams, buffers) = (Arc::default(), buffers::Buffers::default());
-        Ok(Self { upstreams, buffers, key: crypto::random()?, resolver })
+        Ok(Self { upstreams, buffers, key: crypto::random()?, keeper, resolver })
     }
 
     /// Takes over a changed config. An upstream that did not change keeps its connections.
@@ -239,6 +250,25 @@ impl Broker {
     #[must_use]
     pub fn buffers(&self) -> &buffers::Buffers {
         &self.buffers
+    }
+
+    /// What a connection for a call with this version of the key is made with, for `workload` or for the agent itself.
+    ///
+    /// # Errors
+    /// [`Fault::CredentialUnavailable`]: there is no valid certificate at the moment.
+    fn bound(
+        &self,
+        upstream: &Upstream,
+        version: &str,
+        workload: Option<&WorkloadName>,
+    ) -> Result<Bound, Fault> {
+        let Settings { name, client_cert, .. } = &upstream.settings;
+        let shown = client_cert.as_ref().map(|secret| self.keeper.shown(secret, workload)).transpose();
+        let shown = shown.map_err(|error| {
+            tracing::warn!(upstream = %name, %error, "an upstream cannot be shown its certificate");
+            Fault::CredentialUnavailable
+        })?;
+        Ok(Bound::new(version, shown))
     }
 
     /// Keyed hash of what is not to be read from events, under a key of this start alone: joins equal texts, and tells nobody

@@ -6,10 +6,10 @@
 use super::{
     Broker,
     fault::Fault,
-    inject::{self, Slot},
+    inject::{self, Slot, sigv4},
     upstream::outgoing::{Outgoing, Sent},
 };
-use crate::{keeper::value::Value, name::UpstreamName};
+use crate::{clock, keeper::value::Value, name::UpstreamName};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Limited};
@@ -60,11 +60,12 @@ impl Broker {
             let query = query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
             PathAndQuery::try_from(format!("{path}{query}")).map_err(|_| Fault::BadTarget)
         };
-        let (mut headers, mut body, mut version) = (own.headers, own.body, String::new());
+        let (mut headers, mut body, mut version) = (own.headers, own.body, "");
+        headers.insert(header::HOST, settings.base.authority.clone());
         let mut target = plain()?;
         if let Key::Of(value) = key {
             let material = upstream.material(value)?;
-            version = value.tag().to_owned();
+            version = value.tag();
             match &settings.slot {
                 Slot::Query(name) => {
                     target = inject::query::attached(&path, query.as_deref(), name, material.text())?;
@@ -74,6 +75,12 @@ impl Broker {
                     body = Some(inject::body::json(&bare, names, material.text())?);
                 }
                 Slot::Form(_) => return Err(Fault::BadBody),
+                Slot::SigV4(signing) => {
+                    let (method, body) = (&own.method, body.as_deref().unwrap_or_default());
+                    let request = sigv4::Request { method, target: &target, headers: &headers, body };
+                    let keys = material.keys().ok_or(Fault::CredentialUnavailable)?;
+                    headers.extend(sigv4::sign(signing, keys, clock::now(), &request)?.headers);
+                }
                 slot => {
                     if let (Some(name), Some(key)) = (slot.header(), material.header()) {
                         headers.insert(name.clone(), key);
@@ -81,17 +88,17 @@ impl Broker {
                 }
             }
         }
-        headers.insert(header::HOST, settings.base.authority.clone());
         let body = body.map_or_else(Outgoing::nothing, Outgoing::whole);
         let mut request = Request::new(body);
         *request.method_mut() = own.method;
         *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
-        let answered = upstream.pool.send(settings, &version, request, &Sent::default()).await;
+        let bound = self.bound(&upstream, version, None)?;
+        let answered = upstream.pool.send(settings, &bound, request, &Sent::default()).await;
         let answered = answered.map_err(|failed| failed.fault)?;
         let (head, body) = answered.response.into_parts();
         let body = Limited::new(body, LARGEST).collect().await.map_err(|_| Fault::UpstreamAborted)?;
-        upstream.pool.give_back(&version, answered.line);
+        upstream.pool.give_back(&bound.version, answered.line);
         Ok((head.status, body.to_bytes()))
     }
 }

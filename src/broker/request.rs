@@ -2,7 +2,7 @@
 //!
 //! Pure. Decides nothing by who asks, and does not look at bodies.
 
-use super::fault::Fault;
+use super::{fault::Fault, hop};
 use crate::policy::upstream::decoded;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 
@@ -13,19 +13,9 @@ const FIELDS: usize = 64;
 /// How many dropped names an event has.
 const NAMED: usize = 16;
 
-/// Never sent on, whoever says them: what is between two machines only, what would be a credential, what would have a server
+/// Never sent on, whoever says them, beside what frames or routes a message: what would be a credential, what would have a server
 /// take the request for another one. Compared with `_` as `-`.
 const DROPPED: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "content-length",
-    "upgrade",
-    "http2-settings",
-    "expect",
-    "host",
     "authorization",
     "x-api-key",
     "api-key",
@@ -155,6 +145,7 @@ pub fn headers(
         let is_slot = slot.is_some_and(|slot| slot.as_str().replace('_', "-") == plain);
         let is_allowed = || allow.is_none_or(|allow| allow.contains(name) || DESCRIBING.contains(name));
         let goes = !is_slot
+            && !hop::frames_or_routes(&plain)
             && !DROPPED.contains(&&*plain)
             && !DROPPED_FAMILIES.iter().any(|family| plain.starts_with(family))
             && !hop.contains(&name.as_str().to_owned())

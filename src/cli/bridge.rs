@@ -1,7 +1,7 @@
-//! `bridge`: a loopback port for clients of Vault's API that cannot speak to a Unix socket, for as long as one command runs.
+//! `bridge`: a loopback port for clients that cannot speak to a Unix socket, for as long as one command runs.
 //!
-//! Weaker than the socket: whoever has the token of this run may use it, whatever user or process that is. Serves `/v1` only, and
-//! only while the workload's config says `bridge: allow`, which is advice that this command obeys.
+//! Weaker than the socket: whoever has the token of this run may use it, whatever user or process that is. Serves Vault's API and
+//! upstreams, no secrets, and only while the workload's config says `bridge: allow`, which is advice that this command obeys.
 
 use super::{
     Socket, block_on,
@@ -10,8 +10,10 @@ use super::{
 };
 use crate::{
     crypto,
+    name::UpstreamName,
     shutdown::{self, Signal},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header, header::HeaderValue};
 use http_body_util::{Either, Full};
@@ -43,10 +45,13 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Answer = Response<Either<Incoming, Full<Bytes>>>;
 
-/// Run a command beside a loopback port that speaks Vault's API
+/// Run a command beside a loopback port that carries Vault's API and upstreams
 ///
-/// For clients that cannot speak to a Unix socket. The command finds the port in VAULT_ADDR. Each request must carry the token that
-/// is in the file, made new for this run, as X-Vault-Token or as a bearer; the file is removed when the command ends.
+/// For clients that cannot speak to a Unix socket. The command finds the port in VAULT_ADDR, and in CLAVIGER_BRIDGE: Vault's API is
+/// below it, and each upstream below $CLAVIGER_BRIDGE/upstreams/NAME. With --upstream the port is that upstream's alone, from its
+/// root on, for clients that take no path in front of theirs. Each request must carry the token that is in the file, made new for
+/// this run, where clients put their key: as X-Vault-Token, a bearer, X-Api-Key, Api-Key, X-Goog-Api-Key, Private-Token, or the
+/// password of Basic. It is not sent on. The file is removed when the command ends.
 ///
 /// This is weaker than the socket: on the loopback the kernel does not say who asks, so any process that can read the file, or the
 /// environment or memory of the command, may do what the command may do. The workload's config must say `bridge: allow`.
@@ -55,6 +60,9 @@ type Answer = Response<Either<Incoming, Full<Bytes>>>;
 Examples:
   claviger bridge --token-file /dev/shm/token -- node report.js     with VAULT_ADDR, and the token in that file
   claviger bridge --listen 127.0.0.1:0 --token-file /dev/shm/token -- ./worker    any free port
+  claviger bridge --token-file /dev/shm/token -- sh -c 'OPENAI_API_KEY=$(cat /dev/shm/token) \\
+    OPENAI_BASE_URL=$CLAVIGER_BRIDGE/upstreams/openai/v1 python3 bot.py'
+  claviger bridge --upstream stripe --token-file /dev/shm/token -- ./pay    a port whose root is that upstream's
 
 Exit codes: the command's own, or 128 + the number of the signal that ended it; 125 failed before it ran, 126 it cannot be run,
 127 there is no such command, 2 wrong command line, 3 the workload's config says bridge: deny")]
@@ -65,6 +73,9 @@ pub(super) struct Args {
     /// Where the token of this run is written, readable by this user alone
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
+    /// Serve this upstream alone, from its root on; its socket is NAME.sock beside the workload's
+    #[arg(long, value_name = "NAME", value_parser = UpstreamName::new)]
+    upstream: Option<UpstreamName>,
     #[command(flatten)]
     socket: Socket,
     /// What to run
@@ -100,7 +111,11 @@ async fn carry(args: &Args, client: Client) -> Result<Exit, Failure> {
     let token = token.map_err(|error| failed(&args.token_file.display().to_string(), &error))?;
     let mut signals = shutdown::signals().map_err(|error| failed("listening for signals", &error))?;
     let mut child = start(&args.command, address)?;
-    let (socket, bearer) = (Arc::new(client.socket), Arc::new(token.text.clone()));
+    let way = match &args.upstream {
+        None => Way { socket: client.socket, paths: &["/v1/", "/upstreams/"] },
+        Some(name) => Way { socket: client.socket.with_file_name(format!("{name}.sock")), paths: &["/"] },
+    };
+    let (way, bearer) = (Arc::new(way), Arc::new(token.text.clone()));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -120,7 +135,7 @@ async fn carry(args: &Args, client: Client) -> Result<Exit, Failure> {
             }
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                connections.spawn(connect(stream, Arc::clone(&socket), Arc::clone(&bearer)));
+                connections.spawn(connect(stream, Arc::clone(&way), Arc::clone(&bearer)));
             }
         }
     }
@@ -143,7 +158,8 @@ fn start(command: &[OsString], address: SocketAddr) -> Result<tokio::process::Ch
     let (program, arguments) =
         command.split_first().ok_or_else(|| Failure::new(Exit::Usage, "there is no command"))?;
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).env("VAULT_ADDR", format!("http://{address}"));
+    let url = format!("http://{address}");
+    command.args(arguments).env("VAULT_ADDR", &url).env("CLAVIGER_BRIDGE", url);
     // It would be preferred to VAULT_ADDR.
     command.env_remove("VAULT_AGENT_ADDR").kill_on_drop(true);
     command.spawn().map_err(|error| {
@@ -161,20 +177,26 @@ fn code_of(ended: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
+/// Where requests go, and which.
+struct Way {
+    socket: PathBuf,
+    /// How the paths begin that are carried.
+    paths: &'static [&'static str],
+}
+
 /// Carries the requests of one connection over one of our own.
-async fn connect(stream: TcpStream, socket: Arc<PathBuf>, bearer: Arc<Zeroizing<String>>) {
-    let Ok(up) = client::connect(&socket).await else { return };
+async fn connect(stream: TcpStream, way: Arc<Way>, bearer: Arc<Zeroizing<String>>) {
+    let Ok(up) = client::connect(&way.socket).await else { return };
     let Ok((sender, up)) = hyper::client::conn::http1::handshake(TokioIo::new(up)).await else { return };
     let sender = Arc::new(Mutex::new(sender));
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let (sender, bearer) = (Arc::clone(&sender), Arc::clone(&bearer));
+        let (sender, bearer, paths) = (Arc::clone(&sender), Arc::clone(&bearer), way.paths);
         async move {
-            if !is_bearer(request.headers(), &bearer) || !request.uri().path().starts_with("/v1/") {
+            let path = request.uri().path();
+            if !is_bearer(request.headers(), &bearer) || !paths.iter().any(|begin| path.starts_with(begin)) {
                 return Ok::<Answer, hyper::Error>(refusal());
             }
-            for name in ["x-vault-token", "authorization", "connection"] {
-                request.headers_mut().remove(name);
-            }
+            strip(request.headers_mut());
             let answer = sender.lock().await.send_request(request).await?;
             Ok(answer.map(Either::Left))
         }
@@ -187,17 +209,37 @@ async fn connect(stream: TcpStream, socket: Arc<PathBuf>, bearer: Arc<Zeroizing<
     let _ = tokio::join!(down, up);
 }
 
-/// Whether one of the two headers that clients use has the token. Takes as long whatever it is compared with.
+/// The headers that clients put their key into, beside `Authorization`.
+const KEYS: [&str; 5] = ["x-vault-token", "x-api-key", "api-key", "x-goog-api-key", "private-token"];
+
+/// Whether one of the headers that clients put their key into has the token. Takes as long whatever it is compared with.
 fn is_bearer(headers: &HeaderMap, bearer: &str) -> bool {
-    let token = headers.get("x-vault-token").map(HeaderValue::as_bytes);
-    let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
     let hash = crypto::sha256(bearer.as_bytes());
-    [token, given].into_iter().flatten().any(|found| crypto::sha256(found) == hash)
+    let is_it = |found: &[u8]| crypto::sha256(found) == hash;
+    let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let basic = given.strip_prefix(b"Basic ").and_then(|coded| BASE64_STANDARD.decode(coded).ok());
+    let basic = basic.map(Zeroizing::new).unwrap_or_default();
+    let password = basic.iter().position(|byte| *byte == b':').and_then(|at| basic.get(at + 1..));
+    let bearer = given.strip_prefix(b"Bearer ");
+    let own = KEYS.iter().filter_map(|name| headers.get(*name).map(HeaderValue::as_bytes));
+    own.chain(bearer).chain(password).any(is_it)
+}
+
+/// Takes out the token, and what is between the client and this port alone.
+fn strip(headers: &mut HeaderMap) {
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let named: Vec<String> =
+        lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_owned()).collect();
+    for name in named.iter().map(String::as_str).chain(KEYS).chain(["authorization", "connection"]) {
+        // The framing is ours in any case.
+        if !name.eq_ignore_ascii_case("content-length") && !name.eq_ignore_ascii_case("transfer-encoding") {
+            headers.remove(name);
+        }
+    }
 }
 
 fn refusal() -> Answer {
-    let text = r#"{"errors":["the bridge serves /v1 to whoever has the token of its --token-file"],"reason":"bridge"}"#;
+    let text = r#"{"errors":["the bridge serves /v1 and /upstreams to whoever has the token of its --token-file"],"reason":"bridge"}"#;
     let mut answer = Response::new(Either::Right(Full::new(Bytes::from_static(text.as_bytes()))));
     *answer.status_mut() = StatusCode::FORBIDDEN;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -240,11 +282,31 @@ mod tests {
     fn a_request_has_the_token_in_one_of_two_headers() {
         check("x-vault-token", "abc", true);
         check("authorization", "Bearer abc", true);
+        check("x-api-key", "abc", true);
+        check("authorization", "Basic dTphYmM=", true);
+        check("authorization", "Basic YWJjOg==", false);
         check("authorization", "abc", false);
         check("x-vault-token", "abcd", false);
         check("x-vault-token", "", false);
         check("cookie", "abc", false);
         assert!(!is_bearer(&HeaderMap::new(), "abc"));
+    }
+
+    #[test]
+    fn the_token_and_what_is_between_two_machines_is_taken_out() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, X-Hop,content-length"), ("x-hop", "1"), ("x-api-key", "abc")]
+        {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers.append("content-length", HeaderValue::from_static("1"));
+        headers.append("authorization", HeaderValue::from_static("Bearer abc"));
+        headers.append("x-kept", HeaderValue::from_static("1"));
+        strip(&mut headers);
+        let mut names: Vec<_> = headers.keys().map(header::HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "x-kept"]);
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         approvals,
         rotations,
         report,
+        local,
         audit,
         health,
         sandbox,
@@ -93,16 +94,10 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
         workload(&mut changes, &format!("workloads.{name}"), pair);
     }
     named(&mut changes, "approvals", (&old.approvals, approvals), |approval| approval.name.clone());
-    for (name, (old, new)) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
-        changes.live(format!("rotations.{name}"), &old, &new);
-        let program = |rotation: Option<&rotation::Settings>| {
-            rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
-        };
-        if program(new).is_some() && program(old) != program(new) {
-            // Its runner is started before the agent gives up starting anything.
-            changes.restart.push(format!("rotations.{name}.driver"));
-        }
+    for (name, pair) in pairs(&old.rotations, rotations, |rotation| rotation.name.clone()) {
+        rotation(&mut changes, &format!("rotations.{name}"), pair);
     }
+    named(&mut changes, "rotations", (&old.local, local), |rotation| rotation.name.clone());
     changes.live("report", &old.report, report);
     record(&mut changes, &old.audit, audit);
     changes.restart("health.listen", &old.health.listen, &health.listen);
@@ -145,6 +140,21 @@ fn identity(changes: &mut Changes, key: &str, pair: (Option<&login::Settings>, O
         }
         (None, _) => changes.live.push(key.to_owned()),
         (Some(_), None) => changes.restart.push(key.to_owned()),
+    }
+}
+
+/// A program that a rotation runs cannot come while running: its runner is started before the agent gives up starting anything.
+fn rotation(
+    changes: &mut Changes,
+    key: &str,
+    (old, new): (Option<&rotation::Settings>, Option<&rotation::Settings>),
+) {
+    changes.live(key, &old, &new);
+    let program = |rotation: Option<&rotation::Settings>| {
+        rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
+    };
+    if program(new).is_some() && program(old) != program(new) {
+        changes.restart.push(format!("{key}.driver"));
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Config {
     pub rotations: Vec<rotation::Settings>,
     /// `report`, if reports are to be made.
     pub report: Option<report::Settings>,
+    /// Those of `rotations` that each replica does for itself, by name.
+    pub local: Vec<rotation::local::Settings>,
     /// `audit`.
     pub audit: audit::Settings,
     /// `health`.

@@ -207,6 +207,7 @@ fn the_designs_example_is_accepted() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
 fn an_approval_says_who_may_say_yes_and_where() {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq";
     const STORE: &str = "store: {mount: kv, path: approvals}";
@@ -352,7 +353,21 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
                 "child tokens, without what they may be; write tokens: {policies: [NAME], ttl: 15m} beside paths, and remove it here",
             )],
         ),
-        ("{paths: [a], cache: kv}", vec![at(".cache", "not built yet: cache; remove it")]),
+        ("{paths: [a], cache: kv, cache_for: 5m}", vec![]),
+        ("{paths: [a], cache: leases}", vec![]),
+        ("{control: [cache-clear, metrics]}", vec![]),
+        (
+            "{control: [quit]}",
+            vec![at(".control[0]", "\"quit\" is not known here; write cache-clear or metrics")],
+        ),
+        (
+            "{paths: [a], cache: leases, cache_for: 5m}",
+            vec![at(".cache_for", "a time for what is not held by time; write cache: kv, or remove it")],
+        ),
+        (
+            "{paths: [a], cache: kv, cache_for: 2h}",
+            vec![at(".cache_for", "2h is out of range; write 1s to 1h")],
+        ),
         (
             "{paths: [a], namespace: a//b}",
             vec![at(".namespace", "no namespace; write its whole path, as in platform/team")],
@@ -422,6 +437,7 @@ fn four_faults_of_different_kinds_are_four_problems() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
 fn types_are_strict() {
     for (text, expected) in [
         ("vault: 5\n", "vault: line 1: a number stands here; write keys and values here"),
@@ -1189,6 +1205,48 @@ fn the_rest_of_audit_is_refused_by_name() {
 }
 
 #[test]
+fn what_each_replica_does_for_itself_needs_no_journal() {
+    let secrets = "secrets: {db: {kind: lease, path: database/creds/db}, key: {kind: kv, path: secret/key}}\n\
+                   workloads: {job: {socket: {path: /run/claviger/job.sock}, peer: {uid: 7}, rules: [{name: a, secrets: [db, key]}]}}\n";
+    let follow = "kind: follow, identity: reports";
+    for (rotation, expected) in [
+        (format!("{follow}, path: database/static-creds/app"), None),
+        (format!("{follow}, path: transit/keys/orders, schedule: {{every: 24h}}"), None),
+        (
+            format!(
+                "{follow}, path: secret/a, evidence: {{path: secret/metadata/a, field: current_version}}"
+            ),
+            None,
+        ),
+        ("kind: lease, secret: db, schedule: {every: 12h}".to_owned(), None),
+        (
+            format!("{follow}, path: secret/a"),
+            Some(
+                ": line 3: nothing says whether Vault has rotated; write evidence: {path: secret/metadata/app, field: current_version}, of what changes with it",
+            ),
+        ),
+        (
+            format!("{follow}, path: database/static-creds/app, journal: {{mount: kv, path: r}}"),
+            Some(
+                ".journal: line 3: unknown key \"journal\"; known here: kind, identity, path, evidence, schedule",
+            ),
+        ),
+        (
+            "kind: lease, secret: key, schedule: {every: 12h}".to_owned(),
+            Some(".secret: line 3: a secret of another kind than lease; name a secret with kind: lease"),
+        ),
+        (
+            "kind: lease, secret: db".to_owned(),
+            Some(".schedule: line 3: missing; write schedule: {every: 12h}"),
+        ),
+    ] {
+        let expected: Vec<String> = expected.iter().map(|text| format!("rotations.r{text}")).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&format!("{secrets}rotations: {{r: {{{rotation}}}}}\n"), &expected);
+    }
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
 fn a_rotation_says_what_and_when_and_slips_are_found() {
     let whole =
@@ -1285,6 +1343,7 @@ fn a_rotation_says_what_and_when_and_slips_are_found() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
 fn a_credential_of_another_system_says_whose_and_how() {
     let all =
         "identity: reports, path: secret/a, journal: {mount: kv, path: rotation}, schedule: {every: 6h}";
@@ -1332,7 +1391,7 @@ fn a_credential_of_another_system_says_whose_and_how() {
         ),
         (
             "kind: single, user: a, driver: {exec: {command: [/bin/set], timeout: 10100ms}}".to_owned(),
-            ".driver.exec.timeout: line 3: 10.1s is out of range; write 100ms to 10s",
+            ".driver.exec.timeout: line 3: 10s100ms is out of range; write 100ms to 10s",
         ),
         (
             "kind: single, user: a, holder_ttl: 9s, driver: {exec: {command: [/bin/set], timeout: 4s}}"
@@ -1370,6 +1429,39 @@ fn a_credential_of_another_system_says_whose_and_how() {
 }
 
 #[test]
+fn what_mints_keys_says_how_they_are_found_again() {
+    let all = "identity: reports, path: secret/a, journal: {mount: kv, path: rotation}, schedule: {every: 6h}, grace: 1h";
+    let upstream = "upstreams: {api: {url: https://api.example, inject: {secret: stripe, header: X-Key}}}\n\
+                    workloads: {job: {socket: {path: /s}, peer: {uid: 1}, rules: [{name: a, upstream: api, methods: [GET], paths: [\"a\"]}]}}\n";
+    let good = "driver: {http: {upstream: api, mint: {method: POST, path: /keys, body: {name: \"claviger-{rotation}-{id}\"}}, \
+                minted: {id: /id, value: /secret}, list: {path: /keys}, items: /keys, item: {id: /id, label: /name}, \
+                delete: {method: DELETE, path: \"/keys/{key}\"}, test: {path: /me, headers: {Authorization: \"Bearer {value}\"}}}}";
+    check(&format!("{upstream}rotations: {{r: {{kind: issue, {all}, {good}}}}}\n"), &[]);
+    for (from, to, expected) in [
+        (
+            "name: \"claviger-{rotation}-{id}\"",
+            "name: x",
+            ": line 3: a mint whose body does not have the label: a key that was lost could not be found; write the text of label into a member of mint.body",
+        ),
+        (
+            "/keys/{key}",
+            "/keys",
+            ".delete: line 3: a delete that does not say which key; put {key} into its path",
+        ),
+        ("items: /keys", "items: keys", ".items: line 3: not a JSON pointer; write /NAME, or /NAME/NAME"),
+        (
+            "list: {path: /keys}",
+            "label: \"{rotation}\", list: {path: /keys}",
+            ".label: line 3: a label without {id}: keys of two runs could not be told apart; put {id} into it",
+        ),
+    ] {
+        let rotation = good.replacen(from, to, 1);
+        let expected = format!("rotations.r.driver.http{expected}");
+        check(&format!("{upstream}rotations: {{r: {{kind: issue, {all}, {rotation}}}}}\n"), &[&expected]);
+    }
+}
+
+#[test]
 fn a_program_that_is_not_there_is_refused() {
     let text = "rotations: {r: {kind: single, user: a, identity: reports, path: secret/a, journal: {mount: kv, path: r}, \
                 schedule: {every: 6h}, driver: {exec: {command: [/no/such/program]}}}}\n";
@@ -1382,7 +1474,7 @@ fn a_program_that_is_not_there_is_refused() {
 fn what_is_not_built_is_read_all_the_same() {
     check(
         "approvals: {two: {kind: webhook, url: x}}\n\
-         rotations: {k: {kind: issue, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+         rotations: {k: {kind: bootstrap, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
             "approvals.two: line 1: not built yet: approvals of kind webhook; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
@@ -1390,7 +1482,7 @@ fn what_is_not_built_is_read_all_the_same() {
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
             "rotations.k.revoke_when: line 2: not built yet: revoke_when: acked and both; remove it",
             "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
-            "rotations.k: line 2: not built yet: rotations of kind issue; remove it",
+            "rotations.k: line 2: not built yet: rotations of kind bootstrap; remove it",
         ],
     );
 }
@@ -1781,10 +1873,14 @@ fn an_upstream_is_reached_by_https_at_an_address_that_may_be_called() {
             with("allow_cidrs: [10.0.0.1/8]"),
             "allow_cidrs[0]: line 7: not a range of addresses; write ADDRESS/BITS, as in 10.20.0.0/16, without bits behind the prefix",
         ),
-        (with("decode: [gzip]"), "decode: line 7: not built yet: decoding of upstreams' answers; remove it"),
         (
-            with("client_cert: cert"),
-            "client_cert: line 7: not built yet: client certificates for upstreams; remove it",
+            with("paths: {allow: [dots]}"),
+            "paths.allow[0]: line 7: \"dots\" is not known here; write one of %2F, ;",
+        ),
+        (with("decode: [br]"), "decode[0]: line 7: \"br\" is not known here; write one of gzip"),
+        (
+            with("client_cert: key"),
+            "client_cert: line 7: not a certificate; name a secret of kind: certificate",
         ),
         (
             with("pins: [\"sha256/AAAA\"]"),
@@ -1805,15 +1901,11 @@ fn a_key_is_put_into_one_place_that_it_fits() {
     for (settings, expected) in [
         (
             inject("secret: key"),
-            "inject: line 7: no slot for the key; write one of header, basic, query, body",
+            "inject: line 7: no slot for the key; write one of header, basic, query, body, sigv4",
         ),
         (
             inject("secret: key, header: X, query: k"),
-            "inject: line 7: more than one slot for the key; write one of header, basic, query, body",
-        ),
-        (
-            inject("secret: key, sigv4: {}"),
-            "inject.sigv4: line 7: not built yet: signing by sigv4; remove it",
+            "inject: line 7: more than one slot for the key; write one of header, basic, query, body, sigv4",
         ),
         (
             inject("secret: key, header: Host"),
@@ -1845,12 +1937,49 @@ fn a_key_is_put_into_one_place_that_it_fits() {
 }
 
 #[test]
+fn a_request_is_signed_for_a_region_and_a_service_where_this_binary_can() {
+    let sigv4 = |secret: &str, text: &str| {
+        format!("{{url: https://a.example, inject: {{secret: {secret}, sigv4: {{{text}}}}}}}")
+    };
+    let whole = "region: eu-west-1, service: bedrock";
+    if !crate::broker::inject::sigv4::IS_BUILT {
+        let refused = "upstreams.api.inject.sigv4: line 7: not in this build: signing by sigv4; build claviger with `--features sigv4` \
+                       (`claviger version` says what a binary has), or remove it";
+        return check(&calling(&sigv4("pair", whole), RULE), &[refused]);
+    }
+    check(&calling(&sigv4("pair", whole), RULE), &[]);
+    check(&calling(&sigv4("pair", "region: eu-west-1, service: s3, payload: unsigned"), RULE), &[]);
+    for (settings, expected) in [
+        (
+            sigv4("pair", "region: eu-west-1"),
+            "inject.sigv4.service: line 7: missing; write service: bedrock, s3, execute-api, or whatever signatures call it",
+        ),
+        (
+            sigv4("pair", "region: EU West, service: s3"),
+            "inject.sigv4.region: line 7: not a name that AWS has; write lower-case letters, digits and hyphens, as in eu-west-1",
+        ),
+        (
+            sigv4("pair", "region: eu-west-1, service: bedrock, payload: unsigned"),
+            "inject.sigv4.payload: line 7: an unsigned payload, which S3 alone takes; write payload: signed",
+        ),
+        (
+            sigv4("key", whole),
+            "inject.secret: line 7: sigv4 needs a key of AWS, and this secret has one value; name a kv secret without `field` that has \
+             access_key_id and secret_access_key, or a lease of the AWS engine",
+        ),
+    ] {
+        check(&calling(&settings, RULE), &[&format!("upstreams.api.{expected}")]);
+    }
+}
+
+#[test]
 fn an_upstream_may_be_all_of_this() {
     let with = |text: &str| format!("{{url: https://a.example, {INJECT}, {text}}}");
     for settings in [
         "{url: https://a.example, inject: {secret: pair, basic: {user: a, password: b}}}".to_owned(),
         format!("{{url: \"http://a\", insecure_http: true, {INJECT}}}"),
         format!("{{url: \"https://127.0.0.1:1\", allow_cidrs: [127.0.0.1], {INJECT}}}"),
+        with("decode: [gzip], paths: {allow: [\"%2F\", \";\"]}"),
         with(
             "headers: {allow: [X-A]}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
         ),
@@ -1899,6 +2028,15 @@ fn a_rule_for_calls_says_which_and_does_not_let_the_key_be_read() {
         ],
     );
     check(&reads.replace(RULE, "methods: [GET], paths: [v1], also_readable: true"), &[]);
+    let shown = format!("{{url: https://a.example, client_cert: cert, {INJECT}}}");
+    check(
+        &calling(&shown, RULE),
+        &[
+            "workloads.job.rules[1]: line 12: calls uses the secret cert, which the rule own lets this workload read; take it out of \
+           that rule, or write also_readable: true here if that is meant",
+        ],
+    );
+    check(&calling(&shown, RULE).replace("secrets: [own, cert]", "secrets: [own]"), &[]);
     // By Vault's own API, too, whichever part of the path the mount is.
     for (path, given) in
         [("secret/data/key", true), ("secret/*", true), ("secret/data/+", true), ("secret/data/other", false)]

@@ -47,7 +47,7 @@ pub(super) async fn checked(
     }
     let read: Result<Envelope, _> = serde_json::from_slice(&answer.body);
     let Ok(Envelope { auth: made }) = read else { return Err(Error::Tainted) };
-    let child = Lease::child(&made.client_token, &made.accessor, allowed.longest, session.clone());
+    let child = Lease::child(&made.client_token, &made.accessor, allowed, session.clone());
     match beyond(&made, allowed) {
         None => Ok(Answer { lease: Some(Arc::new(child)), ..answer }),
         Some(why) => {

@@ -3,6 +3,8 @@
 //! Pure. Changes nothing in it.
 
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Those parts; all are absent in what is no envelope.
@@ -56,6 +58,28 @@ impl Envelope {
     }
 }
 
+/// The seconds of a lease, or of the token in an answer that has one, and where in `body` they stand.
+pub(super) fn seconds(body: &[u8]) -> Option<(u64, Range<usize>)> {
+    #[derive(Deserialize)]
+    struct Lasting<'a> {
+        #[serde(borrow)]
+        lease_duration: &'a RawValue,
+        #[serde(borrow, default)]
+        auth: Option<Token<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Token<'a> {
+        #[serde(borrow)]
+        lease_duration: &'a RawValue,
+    }
+    let text = std::str::from_utf8(body).ok()?;
+    let Lasting { lease_duration, auth } = serde_json::from_str(text).ok()?;
+    let raw = auth.map_or(lease_duration, |auth| auth.lease_duration).get();
+    // It is a part of the body.
+    let start = (raw.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    Some((raw.parse().ok()?, start..start + raw.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +107,24 @@ mod tests {
         check("-----BEGIN CERTIFICATE-----", false, None);
         check("", false, None);
         check("[1]", false, None);
+    }
+
+    #[test]
+    fn the_seconds_are_found_where_they_stand() {
+        for (body, expected) in [
+            (r#"{"lease_id":"x","lease_duration": 3600,"data":{}}"#, Some((3600, "3600"))),
+            (r#"{"data":{"lease_duration":1},"lease_duration":20,"auth":null}"#, Some((20, "20"))),
+            (
+                r#"{"lease_duration":0,"auth":{"client_token":"hvs.x","lease_duration":900}}"#,
+                Some((900, "900")),
+            ),
+            (r#"{"lease_duration":"1h"}"#, None),
+            (r#"{"lease_duration":-1}"#, None),
+            ("{}", None),
+            ("no json", None),
+        ] {
+            let found = seconds(body.as_bytes()).map(|(seconds, at)| (seconds, &body[at]));
+            assert_eq!(found, expected, "{body}");
+        }
     }
 }

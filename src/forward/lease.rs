@@ -5,6 +5,7 @@
 use super::{Error, Forward};
 use crate::{
     crypto,
+    policy::child::Child,
     secret::SecretValue,
     vault::{
         endpoint::Request,
@@ -27,6 +28,8 @@ pub struct Lease {
     pub id_hash: String,
     /// SHA-256 of a child token itself, hex: the other thing that it is found by.
     pub token_hash: Option<String>,
+    /// Whether it is a child token whose uses are counted.
+    is_counted: bool,
     /// When it ends in Vault, if nobody renews it; a child token, whoever renews it.
     pub until: Instant,
 }
@@ -41,13 +44,14 @@ impl Lease {
     pub(super) fn new(id: Zeroizing<String>, seconds: u64, session: Session) -> Self {
         let (id_hash, until) = (id_hash(&id), ends(seconds));
         let handle = Handle::Lease(SecretValue::new(id.to_string()));
-        Self { handle, session, id_hash, token_hash: None, until }
+        Self { handle, session, id_hash, token_hash: None, is_counted: false, until }
     }
 
-    pub(super) fn child(token: &str, accessor: &str, longest: Duration, session: Session) -> Self {
-        let (id, token_hash, until) = (id_hash(accessor), Some(id_hash(token)), ends(longest.as_secs()));
+    pub(super) fn child(token: &str, accessor: &str, allowed: &Child, session: Session) -> Self {
+        let (id_hash, token_hash) = (id_hash(accessor), Some(id_hash(token)));
+        let (until, is_counted) = (ends(allowed.longest.as_secs()), allowed.uses > 0);
         let [token, accessor] = [token, accessor].map(|text| SecretValue::new(text.to_owned()));
-        Self { handle: Handle::Child { token, accessor }, session, id_hash: id, token_hash, until }
+        Self { handle: Handle::Child { token, accessor }, session, id_hash, token_hash, is_counted, until }
     }
 
     /// Whether it is a child token.
@@ -56,10 +60,10 @@ impl Lease {
         matches!(self.handle, Handle::Child { .. })
     }
 
-    /// Which login's token it was made with.
+    /// Whether it is a child token that can be used so often only: then it is for one.
     #[must_use]
-    pub fn session(&self) -> &Session {
-        &self.session
+    pub fn is_counted(&self) -> bool {
+        self.is_counted
     }
 }
 

@@ -3,6 +3,7 @@
 //! Does not decide what may be sent: it sends what a `Grant` is for, and nothing else. What comes back is held whole and looked
 //! through before it is given to anybody; what a client asks about the token itself is answered here, without it.
 
+pub mod cache;
 mod child;
 mod envelope;
 pub mod lease;
@@ -29,6 +30,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 use lease::Lease;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// How long a request waits for its identity to have a token.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,10 +61,23 @@ pub struct Answer {
     pub request_id: Option<String>,
     /// The one that was made, or that lives longer now.
     pub lease: Option<Arc<Lease>>,
+    /// Whether it was in the cache, where it was looked for there.
+    pub found: Option<Found>,
+    /// The number of the login whose token it was asked with.
+    pub login: Option<u64>,
+}
+
+/// Whether an answer was in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It was, for so long.
+    Hit(Duration),
+    /// Vault was asked.
+    Miss,
 }
 
 /// Why there is no answer of Vault.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The identity has no token.
     #[error("the identity has no token")]
@@ -188,7 +203,15 @@ impl Sending {
             .iter()
             .filter_map(|name| Some((HeaderName::from_static(name), reply.headers.get(*name)?.clone())));
         let (status, headers) = (reply.status, kept.collect());
-        let answer = Answer { status, headers, body: reply.into_bytes(), request_id, lease };
+        let answer = Answer {
+            status,
+            headers,
+            body: reply.into_bytes(),
+            request_id,
+            lease,
+            found: None,
+            login: Some(session.number()),
+        };
         match child {
             Some(allowed) => child::checked(&self.forward, session, allowed, answer).await,
             None => Ok(answer),
@@ -251,11 +274,16 @@ fn says_unknown_token(answer: &Answer) -> bool {
             .any(|said| memchr::memmem::find(&answer.body, said.as_bytes()).is_some())
 }
 
+/// A body that is wiped once its last clone is dropped.
+fn body(bytes: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(bytes))
+}
+
 /// JSON as Vault sends it.
 fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     // These shapes cannot fail to serialise.
     let body = serde_json::to_vec(body).unwrap_or_default().into();
-    Answer { status, headers, body, request_id: None, lease: None }
+    Answer { status, headers, body, request_id: None, lease: None, found: None, login: None }
 }

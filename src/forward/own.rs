@@ -47,7 +47,15 @@ struct LookedUp {
 pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own) -> Result<Answer, Error> {
     if own == Own::Revoke {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        return Ok(Answer { status: 204, headers, body, request_id: None, lease: None });
+        return Ok(Answer {
+            status: 204,
+            headers,
+            body,
+            request_id: None,
+            lease: None,
+            found: None,
+            login: None,
+        });
     }
     let session = forward.session(identity, None).await?;
     let reply = forward.vault.look_up(&session).await.map_err(Error::Vault)?;
@@ -58,6 +66,8 @@ pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own)
             body: reply.into_bytes(),
             request_id: None,
             lease: None,
+            found: None,
+            login: None,
         };
         if says_unknown_token(&refused) {
             forward.doubt(identity, &session);
@@ -77,7 +87,7 @@ fn shown(own: Own, mut data: Map<String, Value>) -> Value {
             "request_id": "", "lease_id": "", "lease_duration": 0, "renewable": false, "data": data,
             "wrap_info": null, "warnings": null, "auth": null,
         }),
-        Own::Renew | Own::Revoke | Own::Lease | Own::Child => {
+        Own::Renew | Own::Revoke | Own::Lease | Own::Child | Own::Control(_) => {
             let of = |name: &str| data.get(name).cloned().unwrap_or(Value::Null);
             serde_json::json!({
                 "request_id": "", "lease_id": "", "lease_duration": 0, "renewable": false, "data": null,

@@ -71,7 +71,7 @@ mod tests {
             let again = Again::default();
             *again.0.by.lock().unwrap() = Some(Change { run: "r".into(), version: change });
             assert_eq!(again.take(version).is_some(), expected, "{change:?} {version:?}");
-            assert_eq!(again.take(version).is_some(), false);
+            assert!(again.take(version).is_none());
         };
         check(Some(2), Some(2), true);
         check(None, Some(2), true);

@@ -24,6 +24,8 @@ struct Dead {
     limit: Duration,
     /// Its successor, once it was seen to work.
     pending: Option<Arc<Value>>,
+    /// From when on Vault's word counts: whatever is confirmed after it is not dead.
+    settled: Option<Instant>,
 }
 
 /// What may be handed out of a shelf.
@@ -46,14 +48,17 @@ impl Hold {
     /// What may be handed out of `shelf`.
     pub(super) fn verdict(&self, shelf: &Shelf) -> Verdict {
         let state = self.0.borrow();
-        let Some(dead) = &*state else { return Verdict::Free };
-        match (&shelf.current, &dead.pending) {
-            (Some(held), None) if held.value.tag() == dead.tag => Verdict::Dead(dead.limit),
-            (Some(held), Some(pending)) if held.value.tag() == dead.tag => {
+        let (Some(dead), Some(held)) = (&*state, &shelf.current) else { return Verdict::Free };
+        let is_confirmed = dead.settled.is_some_and(|settled| held.confirmed > settled);
+        if held.value.tag() != dead.tag || is_confirmed {
+            return Verdict::Free;
+        }
+        match &dead.pending {
+            None => Verdict::Dead(dead.limit),
+            Some(pending) => {
                 let held = Held { value: Arc::clone(pending), confirmed: Instant::now(), ..held.clone() };
                 Verdict::Pending(Served { held, previous: None, stale: false, age: Duration::ZERO })
             }
-            _ => Verdict::Free,
         }
     }
 }
@@ -107,9 +112,10 @@ impl Keeper {
             if held.value.has(field) {
                 let tag = held.value.tag().to_owned();
                 slot.hold.0.send_if_modified(|dead| {
-                    let is_new = dead.as_ref().is_none_or(|known| known.tag != tag);
+                    let is_new =
+                        dead.as_ref().is_none_or(|known| known.tag != tag || known.settled.is_some());
                     if is_new {
-                        *dead = Some(Dead { tag, limit, pending: None });
+                        *dead = Some(Dead { tag, limit, pending: None, settled: None });
                     }
                     is_new
                 });
@@ -130,6 +136,23 @@ impl Keeper {
                 _ => false,
             });
         });
+    }
+
+    /// Whatever Vault has of `name` from now on is not dead: it is looked at again, and served when it is confirmed.
+    pub fn settle(&self, name: &SecretName) {
+        let mut is_new = false;
+        self.on(name, |slot| {
+            slot.hold.0.send_if_modified(|dead| {
+                is_new = dead.as_ref().is_some_and(|dead| dead.settled.is_none());
+                if let Some(dead) = dead.as_mut().filter(|_| is_new) {
+                    dead.settled = Some(Instant::now());
+                }
+                is_new
+            });
+        });
+        if is_new {
+            self.look_again(name, None);
+        }
     }
 
     /// The value of `name` that is in hand is not dead after all, or nobody knows.
@@ -249,5 +272,11 @@ mod tests {
         };
         tokio::join!(slot.wait_newer(None, Duration::MAX), let_go);
         assert_eq!(served().unwrap().held.value.tag(), "boot-2", "it was not dead");
+        keeper.hold(&name, "password", limit);
+        keeper.settle(&name);
+        assert!(served().is_none(), "Vault was not asked yet");
+        tokio::time::advance(limit).await;
+        filled.send(shelf(2)).unwrap();
+        assert_eq!(served().unwrap().held.value.tag(), "boot-2", "Vault has it");
     }
 }

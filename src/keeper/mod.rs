@@ -16,6 +16,7 @@ pub mod kv;
 mod lease;
 pub mod notice;
 pub mod own;
+mod shown;
 mod source;
 mod token;
 
@@ -186,11 +187,7 @@ impl Slot {
 
     /// What is in hand; if nothing is, the task hears that `grant`'s workload waits.
     fn fetch(&self, grant: &Grant) -> Result<Served, Error> {
-        self.served(Instant::now()).ok_or_else(|| {
-            // A full channel holds a nudge already.
-            let _ = self.nudge.try_send(grant.permit().workload().clone());
-            Error::NotReady { name: grant.secret().clone(), because: self.shelf.borrow().problem.clone() }
-        })
+        self.take(grant.secret(), Some(grant.permit().workload()))
     }
 }
 

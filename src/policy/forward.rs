@@ -8,6 +8,7 @@ use super::{
     rule::Rule,
 };
 use crate::name::IdentityName;
+use std::time::Duration;
 
 /// What is done in Vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +45,18 @@ impl Operation {
     }
 }
 
+/// Which answers may be given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cache {
+    /// None.
+    #[default]
+    Off,
+    /// Those with a lease or a child token in it, until that nears its end.
+    Leases,
+    /// Reads without a lease, for so long.
+    Kv(Duration),
+}
+
 /// A rule that allows a part of Vault's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardRule {
@@ -59,6 +72,19 @@ pub struct ForwardRule {
     pub namespace: Option<String>,
     /// The child tokens that may be asked for; `None`: none.
     pub tokens: Option<ChildTerms>,
+    /// Which answers may be given again.
+    pub cache: Cache,
+    /// What may be done to the cache itself.
+    pub controls: Vec<Control>,
+}
+
+/// What scripts ask of Vault's own proxy, below `/agent/v1` and `/proxy/v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// `cache-clear`, of the workload's own cache.
+    Clear,
+    /// `metrics`, of the workload's own part.
+    Metrics,
 }
 
 /// What a peer wants of Vault's API.
@@ -70,6 +96,8 @@ pub struct Target {
     pub path: Path,
     /// The namespace that the client named in a header, without slashes at its ends.
     pub namespace: Option<String>,
+    /// Where it is for us, and nothing of it is Vault's.
+    pub control: Option<Control>,
 }
 
 /// What a permit allows to be sent on.
@@ -87,6 +115,8 @@ pub struct Forwarding {
     pub own: Option<Own>,
     /// The child token that may be made by it.
     pub child: Option<Child>,
+    /// Whether its answer may be given again.
+    pub cache: Cache,
 }
 
 /// What a client may ask about the token that its requests are made with, which is answered by us and without it; or about its leases.
@@ -103,13 +133,15 @@ pub enum Own {
     /// `auth/token/renew`, `lookup` or `revoke`, or one of these with `-accessor`: sent on, if the token that the body names is a child
     /// that was made for this workload.
     Child,
+    /// Below `/agent/v1`, where a rule names it.
+    Control(Control),
 }
 
 impl Own {
     /// Whether it is answered by us, and nothing of it reaches Vault as it is.
     #[must_use]
     pub fn is_answered_here(self) -> bool {
-        matches!(self, Self::LookUp | Self::Renew | Self::Revoke)
+        matches!(self, Self::LookUp | Self::Renew | Self::Revoke | Self::Control(_))
     }
 }
 
@@ -250,6 +282,8 @@ mod tests {
             operations: operations.to_vec(),
             namespace: namespace.map(str::to_owned),
             tokens: None,
+            cache: Cache::Off,
+            controls: Vec::new(),
         }
     }
 
@@ -257,7 +291,8 @@ mod tests {
     fn check(own: Option<&str>, named: Option<&str>, path: &str, expected: Option<&str>) {
         let rule = rule(own, &["secret/data/*"], &[Operation::Read]);
         let namespace = named.map(str::to_owned);
-        let target = Target { operation: Operation::Read, path: Path::parse(path).unwrap(), namespace };
+        let target =
+            Target { operation: Operation::Read, path: Path::parse(path).unwrap(), namespace, control: None };
         let allowed = rule.allows(&target).map(|path| path.to_string());
         assert_eq!(allowed.as_deref(), expected, "{own:?} {named:?} {path}");
         assert_eq!(rule.allows(&Target { operation: Operation::Write, ..target }), None);

@@ -14,7 +14,7 @@ use crate::{
     name::{ApprovalName, RuleName, SecretName, WorkloadName},
     peer::{Peer, process::Process},
 };
-use forward::{ForwardRule, Forwarding, Target};
+use forward::{ForwardRule, Forwarding, Own, Target};
 use rule::{AuditMode, Rule};
 use std::{collections::BTreeMap, sync::Arc};
 use upstream::{CallRule, Match};
@@ -139,10 +139,15 @@ pub fn decide_forward(
     }
     let permit = |(rule, of): &(Arc<Rule>, ForwardRule), path, own| {
         let (identity, namespace) = (of.identity.clone(), of.namespace.clone());
-        let operation = target.operation;
-        let subject = Forwarding { identity, namespace, operation, path, own, child: None };
+        let (operation, cache) = (target.operation, of.cache);
+        let subject = Forwarding { identity, namespace, operation, path, own, child: None, cache };
         policy.permit(peer.process(), subject, rule)
     };
+    if let Some(control) = target.control {
+        let rule = policy.forwards.iter().find(|rule| rule.1.controls.contains(&control));
+        let rule = rule.ok_or(Denial::NoRule)?;
+        return Ok(permit(rule, target.path.clone(), Some(Own::Control(control))));
+    }
     let own = policy.forwards.iter().find_map(|rule| {
         let path = rule.1.within(target)?;
         let own = forward::own(target.operation, &path)?;

@@ -22,15 +22,27 @@ impl Bucket {
     /// # Errors
     /// How long until one can be had.
     pub fn take(&mut self, per_second: u32, now: Duration) -> Result<(), Duration> {
+        self.reserve(per_second, now, Duration::ZERO).map(drop)
+    }
+
+    /// Takes one that may be had within `patience` at the latest, and gives how long until then.
+    ///
+    /// # Errors
+    /// How long until one can be had; none was taken.
+    pub fn reserve(
+        &mut self,
+        per_second: u32,
+        now: Duration,
+        patience: Duration,
+    ) -> Result<Duration, Duration> {
         let each = SECOND / per_second.max(1);
         let full_at = self.full_at.max(now) + each;
-        match full_at.checked_sub(now + SECOND) {
-            None | Some(Duration::ZERO) => {
-                self.full_at = full_at;
-                Ok(())
-            }
-            Some(wait) => Err(wait),
+        let wait = full_at.saturating_sub(now + SECOND);
+        if wait > patience {
+            return Err(wait);
         }
+        self.full_at = full_at;
+        Ok(wait)
     }
 }
 
@@ -48,6 +60,20 @@ impl Buckets {
     /// # Errors
     /// How long until one can be had.
     pub fn take(&mut self, uid: u32, per_second: u32, now: Duration) -> Result<(), Duration> {
+        self.reserve(uid, per_second, now, Duration::ZERO).map(drop)
+    }
+
+    /// Takes one of `uid`'s, as [`Bucket::reserve`].
+    ///
+    /// # Errors
+    /// How long until one can be had; none was taken.
+    pub fn reserve(
+        &mut self,
+        uid: u32,
+        per_second: u32,
+        now: Duration,
+        patience: Duration,
+    ) -> Result<Duration, Duration> {
         if self.of.len() >= USERS && !self.of.contains_key(&uid) {
             self.of.retain(|_, bucket| bucket.full_at > now);
         }
@@ -56,13 +82,25 @@ impl Buckets {
         } else {
             &mut self.rest
         };
-        bucket.take(per_second, now)
+        bucket.reserve(per_second, now, patience)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_has_a_place_of_his_own_and_who_would_wait_too_long_has_none() {
+        let mut buckets = Buckets::default();
+        let mut reserve = |uid| {
+            let reserved = buckets.reserve(uid, 2, Duration::ZERO, SECOND);
+            reserved.map(|wait| wait.as_millis()).map_err(|wait| wait.as_millis())
+        };
+        let found: Vec<_> = (0..6).map(|_| reserve(1)).collect();
+        assert_eq!(found, [Ok(0), Ok(0), Ok(500), Ok(1000), Err(1500), Err(1500)]);
+        assert_eq!(reserve(2), Ok(0));
+    }
 
     /// Takes at each of these milliseconds; `expected` has the wait in milliseconds for each, 0 for a success.
     #[track_caller]

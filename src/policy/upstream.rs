@@ -43,13 +43,23 @@ pub struct Target<'a> {
 #[error("the path could mean one thing to us and another to whoever gets it")]
 pub struct Ambiguous;
 
+/// What a path may hold only where an upstream's config says that it is a part of its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oddity {
+    /// An encoded slash, `%2F`: sent as it is, and no end of a segment.
+    Slash,
+    /// A semicolon, plain or encoded.
+    Semicolon,
+}
+
 /// The one spelling of an URL's path that is matched and sent: unreserved characters (RFC 3986 section 2.3) decoded, all other
 /// encoded ones in upper case.
 ///
 /// # Errors
 /// [`Ambiguous`]: segments `.` and `..`, empty ones but the last, `\` and `;`, and encoded `/ \ ; %` and control characters,
-/// in any spelling; what is not ASCII, and a `%` without two digits.
-pub fn canonical(path: &str) -> Result<String, Ambiguous> {
+/// in any spelling, but for those that are `allowed`; what is not ASCII, and a `%` without two digits.
+pub fn canonical(path: &str, allowed: &[Oddity]) -> Result<String, Ambiguous> {
+    let (slash, semicolon) = (allowed.contains(&Oddity::Slash), allowed.contains(&Oddity::Semicolon));
     if !path.starts_with('/') {
         return Err(Ambiguous);
     }
@@ -63,7 +73,9 @@ pub fn canonical(path: &str) -> Result<String, Ambiguous> {
                 let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
                 match char::from(u8::try_from(high * 16 + low).map_err(|_| Ambiguous)?) {
                     c if c.is_ascii_alphanumeric() || "-._~".contains(c) => out.push(c),
-                    c if c.is_ascii_control() || "/\\;%".contains(c) => return Err(Ambiguous),
+                    c if c.is_ascii_control() || "\\%".contains(c) => return Err(Ambiguous),
+                    '/' if !slash => return Err(Ambiguous),
+                    ';' if !semicolon => return Err(Ambiguous),
                     _ => {
                         out.push('%');
                         let upper =
@@ -72,15 +84,22 @@ pub fn canonical(path: &str) -> Result<String, Ambiguous> {
                     }
                 }
             }
-            b'\\' | b';' => return Err(Ambiguous),
+            b'\\' => return Err(Ambiguous),
+            b';' if !semicolon => return Err(Ambiguous),
             byte if byte.is_ascii_graphic() => out.push(char::from(byte)),
             _ => return Err(Ambiguous),
         }
     }
     let inner = out.strip_prefix('/').unwrap_or_default();
     let last = inner.matches('/').count();
+    // As somebody reads it who decodes an encoded slash, or cuts off what is behind a semicolon.
+    let climbs = |segment: &str| {
+        segment.split("%2F").any(|part| matches!(part.split(";").next(), Some("." | "..")))
+            || segment.split("%2F").any(|part| matches!(part.split("%3B").next(), Some("." | "..")))
+    };
     let bad = |(at, segment): (usize, &str)| {
-        matches!(segment, "." | "..")
+        climbs(segment)
+            || (at == 0 && segment.starts_with("%2F"))
             || (segment.is_empty() && (at < last || (at > 0 && inner.ends_with("//"))))
     };
     if inner.split('/').enumerate().any(bad) { Err(Ambiguous) } else { Ok(out) }
@@ -91,14 +110,14 @@ pub fn canonical(path: &str) -> Result<String, Ambiguous> {
 pub struct Pattern(Vec<String>);
 
 impl Pattern {
-    /// Reads a pattern, with or without a slash in front.
+    /// Reads a pattern, with or without a slash in front, for an upstream whose paths may hold what is `allowed`.
     ///
     /// # Errors
     /// [`Ambiguous`]: no canonical path matches it, or `+` or `*` stands where it means nothing.
-    pub fn parse(text: &str) -> Result<Self, Ambiguous> {
+    pub fn parse(text: &str, allowed: &[Oddity]) -> Result<Self, Ambiguous> {
         let text = text.strip_prefix('/').unwrap_or(text);
         let rooted = format!("/{text}");
-        if canonical(&rooted)? != rooted {
+        if canonical(&rooted, allowed)? != rooted {
             return Err(Ambiguous);
         }
         let segments: Vec<String> = text.split('/').map(str::to_owned).collect();
@@ -195,7 +214,37 @@ mod tests {
 
     #[track_caller]
     fn check_path(path: &str, expected: Option<&str>) {
-        assert_eq!(canonical(path).ok().as_deref(), expected, "{path}");
+        assert_eq!(canonical(path, &[]).ok().as_deref(), expected, "{path}");
+    }
+
+    #[test]
+    fn what_an_upstream_has_in_its_names_is_kept_and_climbs_nowhere() {
+        let check = |path: &str, expected: Option<&str>| {
+            let found = canonical(path, &[Oddity::Slash, Oddity::Semicolon]);
+            assert_eq!(found.ok().as_deref(), expected, "{path}");
+        };
+        check("/b/o/a%2Fb%2fc", Some("/b/o/a%2Fb%2Fc"));
+        check("/b;v=1/%3bx", Some("/b;v=1/%3Bx"));
+        for bad in [
+            "/o/..%2Fb",
+            "/o/a%2f..",
+            "/o/%2e%2e%2Fb",
+            "/o/a%2F.%2Fb",
+            "/..;/admin",
+            "/a/.;x",
+            "/a/..%3bx",
+            "/%2Fevil",
+            "/a%5Cb",
+            "/%252F",
+            "//a",
+        ] {
+            check(bad, None);
+        }
+        assert!(
+            canonical("/a%2Fb", &[Oddity::Semicolon]).is_err()
+                && canonical("/a;b", &[Oddity::Slash]).is_err()
+        );
+        assert!(Pattern::parse("a%2Fb", &[Oddity::Slash]).is_ok() && Pattern::parse("a%2Fb", &[]).is_err());
     }
 
     #[test]
@@ -251,7 +300,7 @@ mod tests {
             upstream: UpstreamName::new("stripe").unwrap(),
             secret: SecretName::new("key").unwrap(),
             methods: vec!["GET".to_owned()],
-            paths: paths.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
+            paths: paths.iter().map(|text| Pattern::parse(text, &[]).unwrap()).collect(),
             query: query.iter().map(|(name, allowed)| ((*name).to_owned(), values(allowed))).collect(),
             calls_per_day: None,
         }
@@ -296,7 +345,7 @@ mod tests {
         check(&self::rule(&["/"], &[]), "/", Match::Yes);
         check(&self::rule(&["/"], &[]), "/a", Match::No);
         for bad in ["a*", "*/a", "a+", "a//b", "../a", "a%2fb", "a%41", "a b"] {
-            assert_eq!(Pattern::parse(bad), Err(Ambiguous), "{bad}");
+            assert_eq!(Pattern::parse(bad, &[]), Err(Ambiguous), "{bad}");
         }
     }
 

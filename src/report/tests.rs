@@ -105,6 +105,7 @@ fn workload(name: &str, uid: u32, rules: Vec<Rule>) -> Workload {
 }
 
 /// Everything is used, young, narrow and well kept.
+#[expect(clippy::too_many_lines, reason = "one world, written down")]
 fn clean() -> World {
     let tree = Forward {
         identity: "reports".into(),
@@ -178,8 +179,10 @@ fn grant(world: &mut World, path: &str, capability: Capability) {
     world.granted.acl.get_or_insert_default().grant(path, [capability]);
 }
 
+type Fault = (Id, fn(&mut World));
+
 /// One instance of each finding.
-const FAULTS: &[(Id, fn(&mut World))] = &[
+const FAULTS: &[Fault] = &[
     (Id::UNUSED_RULE, |world| {
         world.subject.workloads[0].rules.push(rule("spare", &["mail"]));
         world.record.entries.push(Entry { allow: 0, ..entry("job", "spare", "mail") });

@@ -19,7 +19,10 @@ const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 impl Task {
     /// Which candidate the system accepts: all are asked, the newest first.
-    pub(super) async fn probe(&self, work: &mut Work) -> Result<(), Broken> {
+    pub(super) async fn probe(&mut self, work: &mut Work) -> Result<(), Broken> {
+        if self.driver.issue().is_some() {
+            return self.find_minted(work).await;
+        }
         let document = &work.entry.document;
         let mut found = Probe::AcceptsNone;
         for candidate in document.state.candidates.iter().rev() {
@@ -53,6 +56,9 @@ impl Task {
 
     /// Gives the user candidate `number`; gives how long to wait then.
     pub(super) async fn set(&mut self, work: &mut Work, number: u32) -> Result<Next, Broken> {
+        if self.driver.issue().is_some() {
+            return self.mint(work).await;
+        }
         self.fence(work).await?;
         work.dead_since.get_or_insert_with(Instant::now);
         self.hold();
@@ -100,10 +106,16 @@ impl Task {
         Ok(Next::Step)
     }
 
+    /// As often is the same tried.
+    pub(super) fn cycles(&self) -> usize {
+        let of_issue = || self.driver.issue().map_or(1, |issue| issue.cycles);
+        self.driver.credential().map_or_else(of_issue, |credential| credential.cycles)
+    }
+
     /// The system took a value and lets nobody in with it, or no answer came: the same again, later.
     pub(super) async fn again(&mut self, work: &mut Work) -> Result<Next, Broken> {
         if work.facts.applied == Some(Applied::Done) {
-            let most = self.driver.credential().map_or(1, |credential| credential.cycles);
+            let most = self.cycles();
             let mut document = work.entry.document.clone();
             document.aim.attempts = document.aim.attempts.saturating_add(1);
             self.report(&document, Did::Failed(Failure::NotDone));
@@ -119,6 +131,9 @@ impl Task {
 
     /// The value that consumers read before is taken out of use, and seen to be.
     pub(super) async fn retire(&mut self, work: &mut Work) -> Result<(), Broken> {
+        if self.driver.issue().is_some() {
+            return self.delete_former(work).await;
+        }
         let Some(former) = self.driver.former(&work.entry.document).await? else { return Ok(()) };
         let nobodys = self.driver.value().await?;
         let document = &work.entry.document;
@@ -142,7 +157,7 @@ impl Task {
     }
 
     /// The next step comes later: full jitter, from a second to a quarter of an hour.
-    fn rest_a_while(&self, work: &mut Work) {
+    pub(super) fn rest_a_while(&self, work: &mut Work) {
         work.failures = work.failures.saturating_add(1);
         let (first, longest) = WAITS;
         let ceiling = first.saturating_mul(1 << work.failures.saturating_sub(1).min(10)).min(longest);
@@ -151,7 +166,7 @@ impl Task {
         work.rest_until = Some(Instant::now() + ceiling.mul_f64(crypto::chance().max(0.1)));
     }
 
-    async fn order(&self, document: &Document, act: Act, number: u32) -> Result<Said, Broken> {
+    pub(super) async fn order(&self, document: &Document, act: Act, number: u32) -> Result<Said, Broken> {
         let user = document.aim.user.as_deref().unwrap_or_default();
         match document.value(number) {
             Some(value) => self.put(document, act, user, value).await,
@@ -159,7 +174,7 @@ impl Task {
         }
     }
 
-    async fn put(
+    pub(super) async fn put(
         &self,
         document: &Document,
         act: Act,
@@ -182,7 +197,9 @@ impl Task {
         match state.phase {
             Phase::Set | Phase::Tested => self.hold(),
             Phase::Pending | Phase::Promoted => {}
-            Phase::Idle | Phase::Grace | Phase::Orphaned => self.let_go(),
+            // Consumers read what Vault has, which may have come a moment ago.
+            Phase::Idle | Phase::Grace => self.settle(),
+            Phase::Orphaned => self.let_go(),
         }
     }
 
@@ -190,6 +207,13 @@ impl Task {
     pub(super) fn hold(&self) {
         if let Some((field, limit)) = self.single() {
             self.settings.serves.iter().for_each(|name| self.keeper.hold(name, field, limit));
+        }
+    }
+
+    /// They need not, as soon as Vault was asked again.
+    fn settle(&self) {
+        if self.single().is_some() {
+            self.settings.serves.iter().for_each(|name| self.keeper.settle(name));
         }
     }
 

@@ -1,9 +1,9 @@
-//! What a person sees of a rotation's journal, and the two things that a person may write in it.
+//! What a person sees of a rotation's journal, and the three things that a person may write in it.
 //!
 //! Shows no value. Does not rotate: a running agent does.
 
 use super::{
-    Settings,
+    Kind, Settings,
     document::Document,
     journal::{Error as JournalError, Journal},
     phase::{Phase, State},
@@ -17,6 +17,8 @@ use crate::{
 /// The way to the journal of one rotation.
 pub struct Desk {
     journal: Journal,
+    store: Store,
+    kind: Kind,
 }
 
 /// How a rotation stands, by its journal.
@@ -58,6 +60,9 @@ pub enum Error {
     /// An agent writes it at the same time.
     #[error("the journal changes all the time; try again")]
     Busy,
+    /// There is nothing to go back to, or it is no longer valid.
+    #[error("{0}")]
+    NotInGrace(&'static str),
     /// There is nothing that waits for a person.
     #[error("the rotation is {0}, and not orphaned")]
     NotOrphaned(&'static str),
@@ -77,7 +82,8 @@ impl Desk {
     /// The journal of `settings`, read and written as `identity`.
     #[must_use]
     pub fn new(settings: &Settings, vault: Vault, identity: Identity) -> Self {
-        Self { journal: Journal::new(Store::new(vault, identity, settings.lease.call), settings) }
+        let store = Store::new(vault, identity, settings.lease.call);
+        Self { journal: Journal::new(store.clone(), settings), store, kind: settings.kind.clone() }
     }
 
     /// How the rotation stands; `None`: no agent has begun it.
@@ -146,6 +152,48 @@ impl Desk {
             Ok(())
         })
         .await
+    }
+
+    /// Consumers read again what they read before the last run, which is still valid: of two users, during the grace. The new
+    /// value stays valid too, and the next run replaces it.
+    ///
+    /// # Errors
+    /// It is not in its grace, somebody wrote since, or Vault could not be written.
+    pub async fn roll_back(&self) -> Result<(), Error> {
+        if self.kind.word() != "two-slot" {
+            return Err(Error::NotInGrace(
+                "only of two users the one before is still valid: there is no way back",
+            ));
+        }
+        let (document, version) = self.journal.read().await?;
+        let mut document = document.ok_or(Error::Missing)?;
+        let (Phase::Grace, Some(after)) = (document.state.phase, document.state.after) else {
+            return Err(Error::NotInGrace(
+                "the rotation is not in its grace: there is nothing to go back to",
+            ));
+        };
+        let vault = |error: crate::vault::error::Error| Error::Journal(error.to_string());
+        let place = self.store.place(self.kind.path()).await.map_err(vault)?;
+        let fields = self.store.version(&place, document.state.before).await.map_err(vault)?;
+        let fields = fields.ok_or(Error::NotInGrace("the version before can no longer be read"))?;
+        if self.store.read(&place).await.map_err(vault)?.version != after {
+            return Err(Error::NotInGrace("somebody wrote the secret since: it stays as it is"));
+        }
+        // The journal first: from now on nobody takes the value before out of use.
+        document.settled = document.run.take().map_or(document.settled, |run| run.slot.max(document.settled));
+        document.state = State::idle();
+        document.values.clear();
+        document.grace_until = None;
+        document.aim = super::document::Aim::default();
+        document.lease.holder = None;
+        document.lease.beat = document.lease.beat.saturating_add(1);
+        let Written::As(_) = self.journal.write(&document, version).await? else { return Err(Error::Busy) };
+        match self.store.write(&place, &super::object::all(&fields), after).await.map_err(vault)? {
+            Written::As(_) => Ok(()),
+            Written::Overtaken => {
+                Err(Error::NotInGrace("somebody wrote the secret meanwhile: it stays as it is"))
+            }
+        }
     }
 
     async fn change(&self, change: impl Fn(&mut Document) -> Result<(), Error>) -> Result<(), Error> {

@@ -7,12 +7,16 @@ use super::{
     credential::Credential,
     document::Document,
     generate::Generate,
+    issue::Issue,
     phase::{self, Target},
     store::{Place, Store, Written},
-    system::{Ask, Order, Said, System, Unknown},
+    system::{
+        Act, Ask, Order, Said, System, Unknown,
+        provider::{Call, Reply},
+    },
 };
-use crate::{secret::SecretValue, vault::error::Error};
-use std::sync::Arc;
+use crate::{name::RotationName, secret::SecretValue, vault::error::Error};
+use std::{sync::Arc, time::Duration};
 
 /// A kind and its place in Vault.
 pub(super) struct Driver {
@@ -50,7 +54,7 @@ impl Driver {
         match &self.kind {
             Kind::Generate(_) => Target::Nothing,
             Kind::Trigger(_) => Target::Vault,
-            Kind::Credential(_) => Target::Credential,
+            Kind::Credential(_) | Kind::Issue(_) => Target::Credential,
         }
     }
 
@@ -67,7 +71,12 @@ impl Driver {
             }
             _ => None,
         };
-        Ok(Prepared { before: newest.version, value: Some(generate.value(&self.store).await?), user })
+        let value = match &self.kind {
+            // The provider makes it.
+            Kind::Issue(_) => SecretValue::new(String::new()),
+            _ => generate.value(&self.store).await?,
+        };
+        Ok(Prepared { before: newest.version, value: Some(value), user })
     }
 
     /// One more value.
@@ -93,8 +102,28 @@ impl Driver {
         }
     }
 
+    /// Calls what mints keys, for run `id` of `rotation`.
+    pub(super) async fn provide(
+        &self,
+        rotation: &RotationName,
+        id: &str,
+        call: Call<'_>,
+        until: Duration,
+    ) -> Result<Reply, Unknown> {
+        let nothing = SecretValue::new(String::new());
+        let run = Order { act: Act::Set, rotation, id, user: "", value: &nothing, until };
+        match &self.kind {
+            Kind::Issue(issue) => self.outside.provide(&issue.provider, run, call).await,
+            _ => Err(Unknown::of(&run, "nothing is minted")),
+        }
+    }
+
     /// Has the other system do, or say, something.
     pub(super) async fn ask(&self, order: Order<'_>) -> Result<Said, Unknown> {
+        if let Kind::Issue(issue) = &self.kind {
+            let system = System::Provider(Box::new(issue.provider.clone()));
+            return self.outside.ask(&system, order).await;
+        }
         match self.credential().map(|credential| &credential.system) {
             Some(System::Vault(writes)) => writes.ask(&self.store, &order).await,
             Some(system) => self.outside.ask(system, order).await,
@@ -110,21 +139,23 @@ impl Driver {
             return Ok(Written::Overtaken);
         }
         let (generate, place) = self.consumer().await?;
-        match self.credential() {
-            Some(credential) => credential.promote(&self.store, &place, document, &value).await,
-            None => generate.promote(&self.store, &place, document, &value).await,
+        match &self.kind {
+            Kind::Credential(credential) => credential.promote(&self.store, &place, document, &value).await,
+            Kind::Issue(issue) => issue.promote(&self.store, &place, document, &value).await,
+            _ => generate.promote(&self.store, &place, document, &value).await,
         }
     }
 
     /// Whose value in the other system is to be taken out of use after the run of `document`.
     pub(super) async fn former(&mut self, document: &Document) -> Result<Option<Former>, Error> {
-        if self.credential().is_none() {
+        if !matches!(self.kind, Kind::Credential(_) | Kind::Issue(_)) {
             return Ok(None);
         }
         let (_, place) = self.consumer().await?;
-        match self.credential() {
-            Some(credential) => credential.former(&self.store, &place, document).await,
-            None => Ok(None),
+        match &self.kind {
+            Kind::Credential(credential) => credential.former(&self.store, &place, document).await,
+            Kind::Issue(issue) => issue.former(&self.store, &place, document).await,
+            _ => Ok(None),
         }
     }
 
@@ -146,11 +177,20 @@ impl Driver {
         }
     }
 
+    /// The key that a provider mints, if that is what is rotated.
+    pub(super) fn issue(&self) -> Option<&Issue> {
+        match &self.kind {
+            Kind::Issue(issue) => Some(issue),
+            _ => None,
+        }
+    }
+
     /// What consumers read, and where.
     async fn consumer(&mut self) -> Result<(Generate, Place), Error> {
         let generate = match &self.kind {
             Kind::Generate(generate) => generate.clone(),
             Kind::Credential(credential) => credential.consumer.clone(),
+            Kind::Issue(issue) => issue.consumer.clone(),
             Kind::Trigger(trigger) => return Err(trigger.without_consumer()),
         };
         let place = match &self.place {

@@ -29,7 +29,7 @@ pub struct Fact {
     pub from: Option<u64>,
     /// The version that they read now.
     pub to: Option<u64>,
-    /// Counts the holders of the lease.
+    /// Counts the holders of the lease; 0 where there is none.
     pub epoch: u64,
     /// Of a promotion: for how long consumers read what the system no longer accepted, as far as this replica saw it.
     pub gap: Option<std::time::Duration>,

@@ -2,14 +2,16 @@
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
 //! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
-//! secrets: whoever keeps one is told to look at Vault again. Kinds that are built: `generate`, `trigger`, `two-slot` and
-//! `single`; the last two change another `system`, by a driver.
+//! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself, `follow` and `lease`. The other kinds that
+//! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`; the last three change another `system`, by a driver.
 
 pub mod credential;
 pub mod desk;
 pub mod fact;
 pub mod generate;
+pub mod issue;
 pub mod lease;
+pub mod local;
 pub mod phase;
 pub mod runner;
 pub mod schedule;
@@ -31,6 +33,7 @@ mod run;
 use crate::name::{IdentityName, RotationName, SecretName};
 use credential::{Credential, Users};
 use generate::Generate;
+use issue::Issue;
 use schedule::Schedule;
 use std::time::Duration;
 use store::Place;
@@ -68,6 +71,8 @@ pub enum Kind {
     Trigger(Trigger),
     /// The credential of users of another system.
     Credential(Box<Credential>),
+    /// A key that a provider mints.
+    Issue(Box<Issue>),
 }
 
 impl Kind {
@@ -81,6 +86,7 @@ impl Kind {
                 Users::One(_) => "single",
                 Users::Two(_) => "two-slot",
             },
+            Self::Issue(_) => "issue",
         }
     }
 
@@ -91,6 +97,7 @@ impl Kind {
             Self::Generate(generate) => &generate.path,
             Self::Trigger(trigger) => &trigger.path,
             Self::Credential(credential) => &credential.consumer.path,
+            Self::Issue(issue) => &issue.consumer.path,
         }
     }
 

@@ -13,6 +13,11 @@ pub(super) fn with(fields: &[Field], field: &str, value: &SecretValue) -> Zeroiz
     with_all(fields, &[(field, value)])
 }
 
+/// The object of `fields` as they are.
+pub(super) fn all(fields: &[Field]) -> Zeroizing<Vec<u8>> {
+    with_all(fields, &[])
+}
+
 /// The same with several fields; each once.
 pub(super) fn with_all(fields: &[Field], set: &[(&str, &SecretValue)]) -> Zeroizing<Vec<u8>> {
     let kept = fields.iter().filter(|(name, _)| set.iter().all(|(field, _)| name != field));

@@ -37,8 +37,12 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
+    pub(super) fn stand(&self, name: &RotationName, standing: Standing) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), standing);
+    }
+
     pub(super) fn note(&self, name: &RotationName, document: &Document, next: Option<Timestamp>) {
         let standing = Standing { phase: document.state.phase, succeeded: document.succeeded, next };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), standing);
+        self.stand(name, standing);
     }
 }

@@ -43,6 +43,13 @@ impl Evidence {
     }
 }
 
+/// A counter as it is; a time by its hash, short enough for every reader of JSON.
+pub(super) fn mark_of(text: &str) -> u64 {
+    let hash =
+        crypto::sha256(text.as_bytes()).first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    text.parse().unwrap_or((hash >> 12) | 1)
+}
+
 impl Trigger {
     /// Vault's record now, as a number that is another one after a rotation; 0 where there is none.
     pub(super) async fn mark(&self, store: &Store) -> Result<u64, Error> {
@@ -56,10 +63,7 @@ impl Trigger {
             let doing = format!("reading {}", evidence.path);
             Error::new(Class::Missing, doing, format!("it has no field {}", evidence.field))
         })?;
-        // A counter as it is; a time by its hash, short enough for every reader of JSON.
-        let hash =
-            crypto::sha256(text.as_bytes()).first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        Ok(text.parse().unwrap_or((hash >> 12) | 1))
+        Ok(mark_of(text))
     }
 
     /// Whether Vault has rotated since `before`.

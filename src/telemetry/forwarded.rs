@@ -5,7 +5,7 @@
 use crate::name::WorkloadName;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use std::sync::atomic::AtomicU64;
@@ -17,6 +17,10 @@ pub struct Forwarded {
     pub leases: u64,
     /// Child tokens that it asked for and that live.
     pub children: u64,
+    /// Answers that its cache holds, and the bytes of their bodies.
+    pub held: (u64, u64),
+    /// Requests that its cache answered, and those that it might have and did not, since the start.
+    pub hits: (u64, u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,4 +41,15 @@ pub(super) fn register(registry: &mut Registry, all: &[(WorkloadName, Forwarded)
     gauge("claviger_forwarded_tokens", "Child tokens that came back in Vault's API and live", |it| {
         it.children
     });
+    gauge("claviger_cache_entries", "Answers that the cache of Vault's API holds", |it| it.held.0);
+    gauge("claviger_cache_bytes", "Bytes of what the cache of Vault's API holds", |it| it.held.1);
+    let mut counter = |name: &str, help: &str, of: fn(&Forwarded) -> u64| {
+        let family = Family::<Workload, Counter>::default();
+        for (workload, forwarded) in all {
+            family.get_or_create(&Workload { workload: workload.clone() }).inc_by(of(forwarded));
+        }
+        registry.register(name, help, family);
+    };
+    counter("claviger_cache_hits", "Requests that the cache of Vault's API answered", |it| it.hits.0);
+    counter("claviger_cache_misses", "Requests that it might have answered, and Vault did", |it| it.hits.1);
 }

@@ -98,11 +98,12 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // vaultrs and rustify log each failed call several times; the others would repeat what the agent's own lines say.
+    // vaultrs and rustify log each failed call several times, and aws_sigv4 the session's token with what it signs; the others
+    // would repeat what the agent's own lines say.
     let quiet = level.min(LevelFilter::WARN);
     Targets::new()
         .with_default(level)
-        .with_targets(["vaultrs", "rustify"].map(|silent| (silent, LevelFilter::OFF)))
+        .with_targets(["vaultrs", "rustify", "aws_sigv4"].map(|silent| (silent, LevelFilter::OFF)))
         .with_targets(
             ["hyper", "hyper_util", "reqwest", "rustls", "h2", "mio", "notify"].map(|crate_| (crate_, quiet)),
         )
@@ -215,6 +216,7 @@ mod tests {
         let lines = written(LogLevel::Trace, LogFormat::Text, Colour::Off, |_| {
             tracing::error!(target: "vaultrs::api", "one");
             tracing::error!(target: "rustify", "two");
+            tracing::trace!(target: "aws_sigv4::http_request", "canonical request");
             tracing::info!(target: "hyper::proto", "three");
             tracing::warn!(target: "rustls", "four");
         });

@@ -3,15 +3,16 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
-use super::approvals::{self, Approvals};
-use super::forwarded::{self, Forwarded};
 use super::{
+    approvals::{self, Approvals},
     findings::FindingGauge,
+    forwarded::{self, Forwarded},
     rotations::{RotationGauge, Rotations},
+    upstreams::Upstreams,
 };
-use crate::name::{ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName};
+use crate::name::{ApprovalName, IdentityName, RuleName, SecretName, SinkName, WorkloadName};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
+    encoding::{EncodeLabelSet, prometheus_text},
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
@@ -22,7 +23,6 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 use std::{
-    fmt::{self, Write as _},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -118,6 +118,7 @@ pub(super) struct Counted {
     dead_letters: Counter,
     pub(super) rotations: Rotations,
     pub(super) approvals: Approvals,
+    pub(super) upstreams: Upstreams,
 }
 
 impl Default for Metrics {
@@ -152,6 +153,7 @@ impl Metrics {
             dead_letters: Counter::default(),
             rotations: Rotations::default(),
             approvals: Approvals::default(),
+            upstreams: Upstreams::default(),
         };
         let registry = Arc::new(register(&counted));
         Self { counted: Arc::new(counted), registry }
@@ -248,6 +250,7 @@ fn register(counted: &Counted) -> Registry {
         dead_letters,
         rotations,
         approvals,
+        upstreams,
     } = counted;
     let mut registry = Registry::default();
     let build = Build { version: env!("CARGO_PKG_VERSION"), tls: crate::telemetry::TLS };
@@ -271,6 +274,7 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
     approvals.register(&mut registry);
+    upstreams.register(&mut registry);
     registry
 }
 
@@ -398,18 +402,6 @@ labels! {
     SinkCode { sink: SinkName, code: String }
 }
 
-macro_rules! names_are_labels {
-    ($($name:ty),*) => {$(
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-                encoder.write_str(self.as_str())
-            }
-        }
-    )*};
-}
-
-names_are_labels!(ApprovalName, IdentityName, RotationName, RuleName, SecretName, SinkName, WorkloadName);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,7 +457,10 @@ mod tests {
                 SecretGauge { name: SecretName::new("stripe").unwrap(), age: None, left: None },
             ],
             processes: vec![(SecretName::new("ci-token").unwrap(), 2)],
-            forwarded: vec![(WorkloadName::new("report-job").unwrap(), Forwarded { leases: 3, children: 2 })],
+            forwarded: vec![(
+                WorkloadName::new("report-job").unwrap(),
+                Forwarded { leases: 3, children: 2, held: (4, 500), hits: (6, 7) },
+            )],
             connections: vec![(WorkloadName::new("report-job").unwrap(), 3)],
             rebinds: vec![(WorkloadName::new("report-job").unwrap(), 1)],
             skew_ms: -2500,
@@ -485,6 +480,10 @@ mod tests {
                 r#"claviger_process_tokens{secret="ci-token"} 2.0"#,
                 r#"claviger_forwarded_leases{workload="report-job"} 3"#,
                 r#"claviger_forwarded_tokens{workload="report-job"} 2"#,
+                r#"claviger_cache_entries{workload="report-job"} 4"#,
+                r#"claviger_cache_bytes{workload="report-job"} 500"#,
+                r#"claviger_cache_hits_total{workload="report-job"} 6"#,
+                r#"claviger_cache_misses_total{workload="report-job"} 7"#,
                 r#"claviger_connections{workload="report-job"} 3"#,
                 r#"claviger_socket_rebinds_total{workload="report-job"} 1"#,
                 "claviger_vault_clock_skew_seconds -2.5",

@@ -4,9 +4,11 @@ pub mod forwarded;
 pub mod findings;
 pub mod approvals;
 pub mod health;
+mod labels;
 pub mod log;
 pub mod metrics;
 pub mod rotations;
+pub mod upstreams;
 
 /// Which library speaks TLS in this build.
 pub const TLS: &str = if cfg!(feature = "aws-lc") { "aws-lc" } else { "ring" };

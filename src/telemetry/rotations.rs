@@ -163,7 +163,7 @@ mod tests {
         let text = metrics.scrape(&Gauges { rotations: vec![gauge], ..Gauges::default() });
         for expected in [
             r#"rotation_promotions_total{rotation="webhook"} 1"#,
-            r#"rotation_gap_seconds_bucket{le="0.04",rotation="webhook"} 1"#,
+            r#"rotation_gap_seconds_count{rotation="webhook"} 1"#,
             r#"rotation_failures_total{rotation="webhook",phase="pending",reason="conflict"} 1"#,
             r#"rotation_skipped_total{rotation="webhook",reason="missed"} 1"#,
             r#"rotation_lease_transitions_total{rotation="webhook"} 1"#,

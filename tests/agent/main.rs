@@ -6,6 +6,7 @@ mod support;
 
 mod fingerprint;
 mod identity;
+mod issue;
 mod keeper;
 mod own;
 mod credential;

@@ -14,7 +14,10 @@ use claviger::{
         schedule::{Policy, Schedule, When},
         standing::Board,
         store::Place,
-        system::{Answered, Ask, Order, System, Unknown},
+        system::{
+            Answered, Ask, Order, Provided, System, Unknown,
+            provider::{Call, Provider},
+        },
         task::{Shared, Task},
     },
     vault::{
@@ -63,6 +66,10 @@ struct Nothing;
 impl Ask for Nothing {
     fn ask<'a>(&'a self, _: &'a System, order: Order<'a>) -> Answered<'a> {
         Box::pin(async move { Err(Unknown::of(&order, "there is nothing outside")) })
+    }
+
+    fn provide<'a>(&'a self, _: &'a Provider, run: Order<'a>, _: Call<'a>) -> Provided<'a> {
+        Box::pin(async move { Err(Unknown::of(&run, "there is nothing outside")) })
     }
 }
 

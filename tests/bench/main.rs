@@ -3,7 +3,8 @@
 //! Prints one table and asserts nothing: a slow machine is no failure. The agent and its peer run on one core each their turn,
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
 //! program that is there already; `-- --only audit` measures the journal, its verifier and reads beside a dead receiver alone,
-//! `-- --only attestation` what the levels cost, `-- --only broker` what calls of upstreams cost.
+//! `-- --only attestation` what the levels cost, `-- --only broker` what calls of upstreams cost, `-- --only forward` what Vault's own API
+//! costs beside `vault proxy`.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
@@ -56,6 +57,16 @@ enum Parts {
     Attestation,
     /// What calls of upstreams cost.
     Broker,
+    /// What Vault's own API costs, and `vault proxy` beside it.
+    Forward,
+}
+
+/// What `vault proxy` is compared with, at 64 connections.
+struct Ours {
+    idle: u64,
+    strict: Load,
+    passed_on: Load,
+    held: Load,
 }
 
 impl Plan {
@@ -65,6 +76,7 @@ impl Plan {
             Some("audit") => Parts::Audit,
             Some("attestation") => Parts::Attestation,
             Some("broker") => Parts::Broker,
+            Some("forward") => Parts::Forward,
             _ => Parts::All,
         };
         let full = Self {
@@ -123,6 +135,18 @@ fn main() -> Outcome<()> {
             let vault = Vault::start(&cores)?;
             broker::measure(&plan, &binaries.program, &cores, &vault, &mut table)?;
         }
+        Parts::Forward => {
+            cores.put_load(std::process::id())?;
+            let vault = Vault::start(&cores)?;
+            let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Strict)?;
+            pause(Duration::from_secs(3));
+            let idle = agent.process().rss()?.all;
+            let strict =
+                load::run(agent.socket(), agent.request(), 64, (plan.warm, plan.load), agent.process())?;
+            let (passed_on, held) = measure_forward(&plan, &agent, &mut table)?;
+            drop(agent);
+            measure_beside(&plan, &cores, &vault, &Ours { idle, strict, passed_on, held }, &mut table)?;
+        }
     }
     println!("{table}");
     Ok(())
@@ -144,7 +168,7 @@ fn measure_all(plan: &Plan, binaries: &Binaries, cores: &Cores, table: &mut Tabl
     let agent = Agent::start(&binaries.program, cores, &vault, Mode::Strict)?;
     let idle = measure_idle(plan, &agent, table)?;
     let strict = measure_reads(plan, &agent, table, sync.p99)?;
-    let passed_on = measure_passed_on(plan, &agent, table)?;
+    let (passed_on, held) = measure_forward(plan, &agent, table)?;
     table.note("RSS after all that load", &bytes(agent.process().rss()?.all));
     flood::measure(plan, &agent, table)?;
     drop(agent);
@@ -155,8 +179,12 @@ fn measure_all(plan: &Plan, binaries: &Binaries, cores: &Cores, table: &mut Tabl
     blackhole::measure(plan, &binaries.program, cores, &vault, table)?;
     broker::measure(plan, &binaries.program, cores, &vault, table)?;
     verify::measure(plan.events, &binaries.program, cores, table)?;
-    match Proxy::start(cores, &vault)? {
-        Some(proxy) => measure_proxy(plan, &proxy, idle, (&strict, &passed_on), table),
+    measure_beside(plan, cores, &vault, &Ours { idle, strict, passed_on, held }, table)
+}
+
+fn measure_beside(plan: &Plan, cores: &Cores, vault: &Vault, ours: &Ours, table: &mut Table) -> Outcome<()> {
+    match Proxy::start(cores, vault)? {
+        Some(proxy) => measure_proxy(plan, &proxy, ours, table),
         None => {
             table.note("vault proxy", "not measured: tests/lab/build vault");
             Ok(())
@@ -245,29 +273,30 @@ fn measure_reads(plan: &Plan, agent: &Agent, table: &mut Table, sync: Duration) 
     Ok(many)
 }
 
-/// Gives that at 64 connections.
-fn measure_passed_on(plan: &Plan, agent: &Agent, table: &mut Table) -> Outcome<Load> {
-    let run = |connections| {
+/// Gives both at 64 connections: what is passed on to Vault, and what the cache answers.
+fn measure_forward(plan: &Plan, agent: &Agent, table: &mut Table) -> Outcome<(Load, Load)> {
+    let run = |request: &[u8], connections| {
         let process = agent.process();
-        load::run(agent.socket(), agent.passed_on(), connections, (plan.warm, plan.load), process)
+        load::run(agent.socket(), request, connections, (plan.warm, plan.load), process)
     };
-    let (one, many) = (run(1)?, run(64)?);
-    let what = format!("KV read passed on to Vault, audited, {}", agent.mode().word());
-    table.note(&format!("{what}, 1 connection"), &one.to_string());
-    table.note(&format!("{what}, 64 connections"), &many.to_string());
-    Ok(many)
+    let mut measure = |what: &str, request: &[u8]| {
+        let (one, many) = (run(request, 1)?, run(request, 64)?);
+        let what = format!("{what}, audited, {}", agent.mode().word());
+        table.note(&format!("{what}, 1 connection"), &one.to_string());
+        table.note(&format!("{what}, 64 connections"), &many.to_string());
+        Outcome::Ok(many)
+    };
+    let passed_on = measure("KV read passed on to Vault", agent.passed_on())?;
+    let held = measure("cached token in Vault's API", &agent.held())?;
+    table.note("RSS after Vault's API under load", &bytes(agent.process().rss()?.all));
+    Ok((passed_on, held))
 }
 
-fn measure_proxy(
-    plan: &Plan,
-    proxy: &Proxy,
-    idle: u64,
-    (strict, passed_on): (&Load, &Load),
-    table: &mut Table,
-) -> Outcome<()> {
+fn measure_proxy(plan: &Plan, proxy: &Proxy, ours: &Ours, table: &mut Table) -> Outcome<()> {
+    let Ours { idle, strict, passed_on, held } = ours;
     pause(Duration::from_secs(3));
     let theirs = proxy.process().rss()?;
-    let ratio = theirs.all as f64 / idle as f64;
+    let ratio = theirs.all as f64 / *idle as f64;
     let text =
         format!("{} ({} anonymous): {ratio:.1} times ours", bytes(theirs.all), bytes(theirs.anonymous));
     table.goal("vault proxy: idle RSS", &text, "ours <= 1/20 of it", Bound::AtLeast(ratio, 20.0));
@@ -288,6 +317,12 @@ fn measure_proxy(
                 let goal = Bound::AtMost(share, 1.0 / 3.0);
                 let name = "KV read passed on, 64 connections: CPU of ours for one of vault proxy's";
                 table.goal(name, &format!("{share:.2}"), "<= 1/3", goal);
+            }
+            if connections == 64 && request == proxy.token() {
+                let times = held.rate() / theirs.rate();
+                let name =
+                    "cached token, 64 connections: our rate, with the record on disk, for vault proxy's";
+                table.goal(name, &format!("{times:.2}"), ">= 3", Bound::AtLeast(times, 3.0));
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use crate::{
     require_live,
-    rig::Rig,
-    server::{Seen, Step, say},
+    rig::{Plan, Rig, config},
+    server::{Seen, Server, Step, acceptor, certify, say},
     skip,
-    support::{LIMIT, VALUE, finish},
+    support::{LIMIT, Scene, VALUE, finish},
 };
 use std::{path::PathBuf, process::Output};
 use tokio::process::Command;
@@ -98,37 +98,117 @@ async fn lab(name: &str) -> Option<PathBuf> {
     None
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn python_libraries_and_sdks_call_with_a_key_that_they_do_not_have() {
-    let rig = Rig::new(|seen| {
-        assert_eq!(seen.header("authorization"), Some(&*format!("Bearer {VALUE}")), "{}", seen.raw_head);
-        match seen.target.as_str() {
-            "/v1/chat/completions" => say(
-                200,
-                &[("content-type", "application/json")],
-                "{\"id\":\"1\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"finish_reason\":\"stop\",\
-                 \"message\":{\"role\":\"assistant\",\"content\":\"hello from the api\"}}]}",
-            ),
-            "/v1/messages" => say(
-                200,
-                &[("content-type", "application/json")],
-                "{\"id\":\"1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"stop_reason\":\"end_turn\",\"stop_sequence\":null,\
-                 \"usage\":{\"input_tokens\":1,\"output_tokens\":1},\"content\":[{\"type\":\"text\",\"text\":\"hello from the api\"}]}",
-            ),
-            _ => say(200, &[("content-type", "application/json")], "{\"object\": \"balance\", \"text\": \"hello from the api\"}"),
-        }
-    })
-    .await;
-    let Some(python) = lab("python").await else { return };
-    let mut command = Command::new(python.join("bin/python"));
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/sdks.py")).arg(rig.scene.socket("api"));
-    // Reading all these libraries takes long on a busy machine.
+/// An API that several SDKs take for theirs.
+fn api(seen: &Seen) -> Vec<Step> {
+    assert_eq!(seen.header("authorization"), Some(&*format!("Bearer {VALUE}")), "{}", seen.raw_head);
+    let json = [("content-type", "application/json")];
+    match seen.target.as_str() {
+        "/v1/chat/completions" => say(
+            200,
+            &json,
+            "{\"id\":\"1\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"finish_reason\":\"stop\",\
+             \"message\":{\"role\":\"assistant\",\"content\":\"hello from the api\"}}]}",
+        ),
+        "/v1/messages" => say(
+            200,
+            &json,
+            "{\"id\":\"1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"stop_reason\":\"end_turn\",\"stop_sequence\":null,\
+             \"usage\":{\"input_tokens\":1,\"output_tokens\":1},\"content\":[{\"type\":\"text\",\"text\":\"hello from the api\"}]}",
+        ),
+        _ => say(200, &json, "{\"object\": \"balance\", \"text\": \"hello from the api\"}"),
+    }
+}
+
+/// Reading all these libraries takes long on a busy machine.
+async fn assert_all_called(rig: &Rig, mut command: Command, calls: usize) {
     let running = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(LIMIT * 6, running).await.expect("the SDKs do not end").unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
-    assert_eq!(out.lines().filter(|line| line.ends_with("hello from the api")).count(), 5, "{out}\n{err}");
-    assert!(rig.server.seen().len() >= 5);
+    assert_eq!(
+        out.lines().filter(|line| line.ends_with("hello from the api")).count(),
+        calls,
+        "{out}\n{err}"
+    );
+    assert!(rig.server.seen().len() >= calls);
+}
+
+/// `claviger bridge` beside the command that is added behind it.
+fn bridge(rig: &Rig, more: &[&str]) -> Command {
+    let mut command = Command::new(crate::support::BINARY);
+    let token = rig.scene.path("token");
+    command.args(["bridge", "--listen", "127.0.0.1:0", "--token-file"]).arg(&token).arg("--socket");
+    command.arg(rig.scene.socket("job")).args(more).arg("--").env("TOKEN_FILE", token);
+    command
+}
+
+async fn bridged(rule: impl FnMut(&Seen) -> Vec<Step> + Send + 'static) -> Rig {
+    let scene = Scene::new().await;
+    certify(&scene.path(""), &[("server", "127.0.0.1")]);
+    let server = Server::start(Some(acceptor(&scene.path(""), "server")), rule).await;
+    let mut config = config(&scene, &server, &Plan::default());
+    config.workloads = config.workloads.replace("peer:", "bridge: allow, peer:");
+    let agent = scene.start(&config).await;
+    Rig { scene, server, agent }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_libraries_and_sdks_call_with_a_key_that_they_do_not_have() {
+    let rig = bridged(api).await;
+    let Some(python) = lab("python").await else { return };
+    // Over the socket, and once more over a bridge on the loopback.
+    let mut command = bridge(&rig, &[]);
+    command.arg(python.join("bin/python"));
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/sdks.py")).arg(rig.scene.socket("api"));
+    assert_all_called(&rig, command, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_libraries_and_sdks_call_with_a_key_that_they_do_not_have() {
+    let rig = Rig::new(api).await;
+    let Some(modules) = lab("node-clients").await else { return };
+    let mut command = Command::new("node");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/node-clients/call.js"));
+    command.arg(rig.scene.socket("api")).env("NODE_PATH", modules);
+    assert_all_called(&rig, command, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_carries_upstreams_for_whoever_has_the_token_of_its_run_and_links_lead_back_to_it() {
+    let rig = bridged(|seen| {
+        assert!(!seen.raw_head.contains("x-hop"), "{}", seen.raw_head);
+        let host = seen.header("host").unwrap();
+        let next = format!("<https://{host}/v1/charges?page=2>; rel=\"next\"");
+        say(200, &[("link", &next)], &seen.target)
+    })
+    .await;
+    let script = "set -e
+        token=$(cat $TOKEN_FILE) up=$CLAVIGER_BRIDGE/upstreams/api code='%{http_code}\\n'
+        curl -sf -H \"Authorization: Bearer $token\" -H 'Connection: x-hop' -H 'x-hop: 1' $up/v1/charges; echo
+        curl -sf -H \"X-Api-Key: $token\" -d amount=1 $up/v1/charges; echo
+        curl -sf -u \"any:$token\" $(curl -sf -D- -o /dev/null -H \"X-Api-Key: $token\" $up/ | sed -n 's/^[Ll]ink: <\\(.*\\)>.*/\\1/p'); echo
+        curl -s -o /dev/null -w $code $up/v1/charges
+        curl -s -o /dev/null -w $code -H 'X-Api-Key: guess' $up/v1/charges
+        curl -s -o /dev/null -w $code -H \"X-Api-Key: $token\" $CLAVIGER_BRIDGE/secrets/stripe";
+    let mut command = bridge(&rig, &[]);
+    let output = finish({
+        command.args(["sh", "-c", script]);
+        command
+    })
+    .await;
+    let out = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(
+        lines,
+        ["/v1/charges", "/v1/charges", "/v1/charges?page=2", "403", "403", "403"],
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // For clients that take no path in front of theirs, the port can be one upstream's.
+    let mut command = bridge(&rig, &["--upstream", "api"]);
+    let script = "curl -sf -H \"Authorization: Bearer $(cat $TOKEN_FILE)\" $CLAVIGER_BRIDGE/v1/balance";
+    command.args(["sh", "-c", script]);
+    assert_eq!(String::from_utf8_lossy(&finish(command).await.stdout), "/v1/balance");
 }
 
 #[tokio::test(flavor = "multi_thread")]

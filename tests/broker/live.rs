@@ -15,6 +15,11 @@ const NEW: &str = "sk_live_the-new-one-of-real-vault";
 fn prepare(vault: &lab::Vault, scene: &Scene, key: &str) -> (String, String) {
     vault.root().post("secret/data/broker", &json!({"data": {"api_key": key}})).expect_success();
     let policy = "path \"secret/data/*\" { capabilities = [\"read\"] }\npath \"secret/metadata/*\" { capabilities = [\"read\"] }";
+    token(vault, scene, policy)
+}
+
+/// The config's sections `vault` and `identities`: a token with this policy.
+pub(crate) fn token(vault: &lab::Vault, scene: &Scene, policy: &str) -> (String, String) {
     vault.root().put("sys/policies/acl/broker", &json!({"policy": policy})).expect_success();
     let token = vault
         .root()

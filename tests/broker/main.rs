@@ -13,7 +13,11 @@ mod support;
 
 mod answers;
 mod canary;
+mod certificate;
 mod clients;
+mod decode;
+#[cfg(feature = "http2")]
+mod http2;
 mod keys;
 mod limits;
 mod live;
@@ -21,6 +25,8 @@ mod record;
 mod requests;
 mod rig;
 mod server;
+#[cfg(feature = "sigv4")]
+mod sigv4;
 mod tls;
 
 /// Says past the harness's capture why this test is skipped: it looks like a passed one otherwise.

@@ -93,3 +93,40 @@ async fn without_a_journal_nothing_is_sent() {
     assert_eq!(rig.get("/").await.status, 503);
     assert_eq!(rig.server.seen().len(), seen);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_counted_by_upstream_and_rule() {
+    let gate = Arc::new(Semaphore::new(0));
+    let wait = Arc::clone(&gate);
+    let rig = Rig::new(move |seen| match seen.target.as_str() {
+        "/slow" => {
+            let mut steps = vec![Step::Wait(Arc::clone(&wait))];
+            steps.extend(say(200, &[], "fine"));
+            steps
+        }
+        "/bad" => vec![Step::Cut],
+        _ => say(200, &[("x-echo", VALUE)], VALUE),
+    })
+    .await;
+    rig.get("/good").await;
+    rig.get("/bad").await;
+    let mut line = rig.own().await;
+    line.send("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    crate::support::until("the call", || async { (rig.server.seen().len() == 3).then_some(()) }).await;
+    let labels = "{upstream=\"api\",rule=\"calls\"";
+    let page = rig.agent.page("/metrics").await.body;
+    for expected in [
+        format!("claviger_upstream_calls_total{labels},outcome=\"allow\",reason=\"\"}} 1"),
+        format!("claviger_upstream_calls_total{labels},outcome=\"error\",reason=\"upstream_protocol\"}} 1"),
+        format!("claviger_upstream_in_flight{labels}}} 1"),
+        format!("claviger_upstream_first_byte_seconds_count{labels}}} 1"),
+        format!("claviger_upstream_masked_total{labels}}} 2"),
+    ] {
+        assert!(page.lines().any(|line| line == expected), "no {expected} in\n{page}");
+    }
+    gate.add_permits(1);
+    assert_eq!(line.head().await.unwrap().0, 200);
+    rig.events("result", 3).await;
+    let page = rig.agent.page("/metrics").await.body;
+    assert!(page.contains(&format!("claviger_upstream_in_flight{labels}}} 0")), "{page}");
+}

@@ -99,6 +99,26 @@ async fn a_path_has_one_spelling_for_the_rule_the_upstream_and_the_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_encoded_slash_is_sent_as_it_came_where_the_upstream_has_them_in_its_names() {
+    let plan = Plan {
+        more: ", paths: {allow: [\"%2F\"]}".to_owned(),
+        rule: "methods: [GET], paths: [\"storage/v1/b/+/o/+\"]",
+        ..Plan::default()
+    };
+    let rig = Rig::with(plan, ok).await;
+    assert_eq!(rig.get("/storage/v1/b/bucket/o/folder%2Ffile?alt=media").await.status, 200);
+    assert_eq!(rig.server.last().target, "/storage/v1/b/bucket/o/folder%2Ffile?alt=media");
+    for (bad, status) in [
+        ("/storage/v1/b/x/o/..%2F..%2Fadmin", 400),
+        ("/storage/v1/b/x/o/a;b", 400),
+        ("/storage/v1/b%2Fx/o/a", 403),
+    ] {
+        assert_eq!(rig.get(bad).await.status, status, "{bad}");
+    }
+    assert_eq!(rig.server.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_client_says_about_itself_or_the_host_is_sent_on() {
     let rig = Rig::new(ok).await;
     let text = "POST /a HTTP/1.1\r\nHost: evil\r\nHost: evil2\r\nAuthorization: Bearer mine\r\nauthorization: again\r\n\

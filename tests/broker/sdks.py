@@ -1,5 +1,6 @@
 """Calls an API through the socket of its upstream, by the libraries that people use. None of them has the key."""
 
+import os
 import sys
 
 socket = sys.argv[1]
@@ -9,6 +10,7 @@ import httpx
 client = httpx.Client(transport=httpx.HTTPTransport(uds=socket))
 print("httpx", client.get("http://localhost/v1/balance").json()["text"])
 
+import requests
 import requests_unixsocket
 
 session = requests_unixsocket.Session()
@@ -35,3 +37,16 @@ made = stripe.StripeClient(
     "not-the-key", base_addresses={"api": url}, http_client=stripe.RequestsClient(session=session)
 )
 print("stripe", made.v1.balance.retrieve()["text"])
+
+# Over a bridge on the loopback, whose token is the key that they think they have.
+base = os.environ["CLAVIGER_BRIDGE"] + "/upstreams/api"
+with open(os.environ["TOKEN_FILE"]) as file:
+    token = file.read()
+answer = requests.get(base + "/v1/balance", headers={"Authorization": "Bearer " + token})
+print("requests", answer.json()["text"])
+made = openai.OpenAI(api_key=token, base_url=base + "/v1", max_retries=0)
+answer = made.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+print("openai", answer.choices[0].message.content)
+made = anthropic.Anthropic(api_key=token, base_url=base, max_retries=0)
+answer = made.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
+print("anthropic", answer.content[0].text)

@@ -258,9 +258,15 @@ pub(crate) fn certify(folder: &Path, names: &[(&str, &str)]) {
 
 /// Serves with a certificate of [`certify`].
 pub(crate) fn acceptor(folder: &Path, name: &str) -> TlsAcceptor {
+    acceptor_of(folder, name, &[])
+}
+
+/// The same, for clients that offer one of these protocols.
+pub(crate) fn acceptor_of(folder: &Path, name: &str, protocols: &[&str]) -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap();
     let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
-    let config =
+    let mut config =
         ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }

@@ -9,7 +9,9 @@
 )]
 
 mod bridge;
+mod cache;
 mod clients;
+mod failover;
 mod leases;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]
 #[path = "../live/rig.rs"]

@@ -2,12 +2,13 @@
 
 use crate::{
     database::Login,
-    rig::{PROGRAM, Plan, output, printed},
+    rig::{Agent, PROGRAM, Plan, output, printed, until},
 };
 use lab::{Postgres, Vault};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -52,9 +53,13 @@ fn plan(vault: &Vault, rotation: Value) -> Plan {
     let root = vault.root();
     let mut plan = Plan::new(vault);
     root.put("sys/policies/acl/ci-read", &json!({"policy": POLICY})).expect_success();
-    plan.approle(vault, json!({"token_ttl": "10m"}));
-    let first = json!({"data": {"username": "orders_a", "password": "first", "host": "db"}});
-    root.post("secret/data/orders", &first).expect_success();
+    if root.get("auth/approle/role/app").status == 200 {
+        plan.approle_again(vault);
+    } else {
+        plan.approle(vault, json!({"token_ttl": "10m"}));
+        let first = json!({"data": {"username": "orders_a", "password": "first", "host": "db"}});
+        root.post("secret/data/orders", &first).expect_success();
+    }
     plan.secret("orders", json!({"kind": "kv", "path": "secret/orders", "refresh": "1h"}));
     plan.config["vault"]["budget"] = json!({"calls_per_second": 100, "burst": 200});
     let mut whole = json!({
@@ -119,6 +124,104 @@ fn two_users_of_a_database_take_turns_by_a_program_outside_the_sandbox() {
     }
 }
 
+/// Keeps passwords in files, and a line of each change; the first change waits to be killed.
+const SLOW: &str = r#"#!/bin/sh
+cd FOLDER || exit 1
+read -r line
+field() { printf '%s' "$line" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+act=$(field act) user=$(field user) value=$(field value)
+case $act in
+set)
+    echo "$value" >>sets
+    mkdir first 2>/dev/null && sleep 600
+    printf %s "$value" >"$user"
+    ;;
+revoke) rm -f "$user" ;;
+test) [ "$(cat "$user" 2>/dev/null)" = "$value" ] || exit 10 ;;
+esac
+"#;
+
+#[test]
+fn a_holder_that_is_stopped_in_the_middle_changes_nothing_when_it_goes_on() {
+    let Some(vault) = Vault::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("set-password");
+    fs::write(&program, SLOW.replace("FOLDER", folder.path().to_str().unwrap())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("orders_a"), "first").unwrap();
+    let mut rotation = two_slot(json!({"exec": {"command": [program]}}));
+    rotation["schedule"] = json!({"every": "1h"});
+    let first = plan(&vault, rotation.clone()).start();
+    let config = first.folder().join("claviger.yaml");
+    let mut now = Command::new(PROGRAM);
+    now.args(["rotation", "now", "orders", "--reason", "a test", "--config"]).arg(config);
+    // There is no journal to write the wish into before the agent made it.
+    until("a run that is asked for", || output(&mut now).status.success().then_some(()));
+    let sets = || fs::read_to_string(folder.path().join("sets")).unwrap_or_default();
+    until("the first change", || (!sets().is_empty()).then_some(()));
+    first.signal(Signal::SIGSTOP);
+    let second = plan(&vault, rotation).start();
+    let taken = second.event("rotation.taken_over.v1", |_| true);
+    let promoted = second.event("rotation.promoted.v1", |_| true);
+    assert_eq!(taken["rotation"]["id"], promoted["rotation"]["id"], "one run, whoever works on it");
+    let held = second.generation("orders", 2);
+    let before = sets();
+    first.signal(Signal::SIGCONT);
+    // It finds out at its next step, and goes on as a reader.
+    assert_eq!(first.generation("orders", 2)["data"], held["data"]);
+    second.event("rotation.revoked.v1", |_| true);
+    assert_eq!(sets(), before, "it set nothing after it went on");
+    let values: BTreeSet<&str> = before.lines().collect();
+    assert_eq!(values.len(), 1, "a change that may have been made is made again with the same value");
+    let password = held["data"]["password"].as_str().unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("orders_b")).unwrap(), password);
+    let of =
+        |agent: &Agent| agent.events().into_iter().filter(|it| it["type"] == "rotation.promoted.v1").count();
+    assert_eq!((of(&first), of(&second)), (0, 1));
+}
+
+#[test]
+fn a_person_goes_back_to_the_user_before_while_it_is_valid() {
+    let Some(vault) = Vault::start() else { return };
+    let driver = json!({"vault": {
+        "set": {"path": "auth/userpass/users/{user}/password", "data": {"password": "{value}"}},
+        "test": {"path": "auth/userpass/login/{user}", "data": {"password": "{value}"}},
+    }});
+    let mut rotation = two_slot(driver);
+    (rotation["grace"], rotation["schedule"]) = (json!("30m"), json!({"every": "1h"}));
+    userpass(&vault);
+    let agent = plan(&vault, rotation).start();
+    let rotation = |args: &[&str]| {
+        let config = agent.folder().join("claviger.yaml");
+        output(Command::new(PROGRAM).arg("rotation").args(args).arg("--config").arg(config))
+    };
+    let first = agent.generation("orders", 1);
+    let early = rotation(&["rollback", "orders"]);
+    assert_eq!(early.status.code(), Some(1), "{}", String::from_utf8_lossy(&early.stderr));
+    let now = ["now", "orders", "--reason", "a test"];
+    until("a run that is asked for", || rotation(&now).status.success().then_some(()));
+    agent.generation("orders", 2);
+    until("the grace", || rotation(&["rollback", "orders"]).status.success().then_some(()));
+    let newest = vault.root().get("secret/data/orders").expect_success();
+    assert_eq!(
+        (&newest["data"]["data"], &newest["data"]["metadata"]["version"]),
+        (&first["data"], &json!(3))
+    );
+    let again = rotation(&["rollback", "orders"]);
+    assert_eq!(again.status.code(), Some(1), "there is nothing more to go back to");
+    let login = vault.root().post("auth/userpass/login/orders_a", &json!({"password": "first"}));
+    assert_eq!(login.status, 200);
+}
+
+fn userpass(vault: &Vault) {
+    let root = vault.root();
+    root.post("sys/auth/userpass", &json!({"type": "userpass"})).expect_success();
+    for user in ["orders_a", "orders_b"] {
+        let body = json!({"password": "first", "token_ttl": "60s"});
+        root.post(&format!("auth/userpass/users/{user}"), &body).expect_success();
+    }
+}
+
 #[test]
 fn nobody_is_handed_the_dead_password_of_a_single_user() {
     let Some(vault) = Vault::start() else { return };
@@ -151,12 +254,7 @@ fn nobody_is_handed_the_dead_password_of_a_single_user() {
 #[test]
 fn users_of_vault_itself_take_turns() {
     let Some(vault) = Vault::start() else { return };
-    let root = vault.root();
-    root.post("sys/auth/userpass", &json!({"type": "userpass"})).expect_success();
-    for user in ["orders_a", "orders_b"] {
-        let body = json!({"password": "first", "token_ttl": "60s"});
-        root.post(&format!("auth/userpass/users/{user}"), &body).expect_success();
-    }
+    userpass(&vault);
     let driver = json!({"vault": {
         "set": {"path": "auth/userpass/users/{user}/password", "data": {"password": "{value}"}},
         "test": {"path": "auth/userpass/login/{user}", "data": {"password": "{value}"}},
@@ -176,10 +274,18 @@ fn users_of_vault_itself_take_turns() {
     assert!(stopped.events("rotation.failed.v1").is_empty(), "{:#?}", stopped.events("rotation.failed.v1"));
 }
 
-/// An API that has users: PUT /users/NAME with the admin's key, GET /me as a user.
+/// An API that has users and keys: all but GET /me and GET /whoami need the admin's key.
 struct Api {
     port: u16,
-    users: Arc<Mutex<BTreeMap<String, String>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    users: BTreeMap<String, String>,
+    /// By their numbers: names and values. There are two at most.
+    keys: BTreeMap<usize, (String, String)>,
+    made: usize,
 }
 
 const ADMIN: &str = "an-admin-key-of-32-characters-ok";
@@ -188,25 +294,36 @@ impl Api {
     fn start() -> Api {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let users = Arc::new(Mutex::new(BTreeMap::from([("orders_a".to_owned(), "first".to_owned())])));
-        let known = Arc::clone(&users);
+        let users = BTreeMap::from([("orders_a".to_owned(), "first".to_owned())]);
+        let state = Arc::new(Mutex::new(State { users, ..State::default() }));
+        let known = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let known = Arc::clone(&known);
                 thread::spawn(move || serve(stream, &known));
             }
         });
-        Api { port, users }
+        Api { port, state }
+    }
+
+    fn upstream(&self, plan: &mut Plan) {
+        // No workload may read it, or call the API.
+        plan.config["secrets"]["admin"] =
+            json!({"identity": "reports", "kind": "kv", "path": "secret/admin", "field": "key"});
+        plan.config["upstreams"] = json!({"users": {
+            "url": format!("http://127.0.0.1:{}/v2", self.port), "insecure_http": true,
+            "allow_cidrs": ["127.0.0.0/8"], "inject": {"secret": "admin", "header": "X-Admin"},
+        }});
     }
 
     fn accepts(&self, held: &Value) -> bool {
         let (user, password) =
             (held["data"]["username"].as_str().unwrap(), held["data"]["password"].as_str());
-        self.users.lock().unwrap().get(user).map(String::as_str) == password
+        self.state.lock().unwrap().users.get(user).map(String::as_str) == password
     }
 }
 
-fn serve(stream: TcpStream, users: &Mutex<BTreeMap<String, String>>) {
+fn serve(stream: TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -225,24 +342,93 @@ fn serve(stream: TcpStream, users: &Mutex<BTreeMap<String, String>>) {
         let length = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
-        let status = match first.split(' ').collect::<Vec<_>>()[..] {
-            ["PUT", path, _] if header("x-admin").as_deref() == Some(ADMIN) => {
-                let body: Value = serde_json::from_slice(&body).unwrap();
-                let user = path.trim_start_matches("/v2/users/").to_owned();
-                users.lock().unwrap().insert(user, body["password"].as_str().unwrap().to_owned());
-                204
-            }
-            ["GET", "/v2/me", _] if header("x-admin").is_none() => {
-                let (user, password) = (header("x-user").unwrap(), header("x-password").unwrap());
-                if users.lock().unwrap().get(&user) == Some(&password) { 200 } else { 401 }
-            }
-            _ => 500,
-        };
-        let reason = if status == 204 { "" } else { "Content-Length: 0\r\n" };
-        if write!(stream, "HTTP/1.1 {status} X\r\n{reason}\r\n").is_err() {
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        let (status, body) = answer(&mut state.lock().unwrap(), first, &header, &body);
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", text.len());
+        if stream.write_all((head + &text).as_bytes()).is_err() {
             return;
         }
     }
+}
+
+fn answer(
+    state: &mut State,
+    line: &str,
+    header: &dyn Fn(&str) -> Option<String>,
+    body: &Value,
+) -> (u16, Value) {
+    let has_key = header("x-admin").as_deref() == Some(ADMIN);
+    let parts: Vec<&str> = line.split(' ').collect();
+    match (has_key, &parts[..2]) {
+        (true, ["PUT", path]) => {
+            let user = path.trim_start_matches("/v2/users/").to_owned();
+            state.users.insert(user, body["password"].as_str().unwrap().to_owned());
+            (200, Value::Null)
+        }
+        (false, ["GET", "/v2/me"]) => {
+            let (user, password) = (header("x-user").unwrap(), header("x-password").unwrap());
+            (if state.users.get(&user) == Some(&password) { 200 } else { 401 }, Value::Null)
+        }
+        (true, ["POST", "/v2/keys"]) if state.keys.len() < 2 => {
+            state.made += 1;
+            let (id, value) = (state.made, format!("value-{}", state.made));
+            state.keys.insert(id, (body["name"].as_str().unwrap().to_owned(), value.clone()));
+            (201, json!({"key": {"id": id, "secret": value}}))
+        }
+        (true, ["POST", "/v2/keys"]) => (422, json!({"error": "there are two"})),
+        (true, ["GET", "/v2/keys"]) => {
+            let key = |(id, (name, _)): (&usize, &(String, String))| json!({"id": id, "name": name});
+            (200, json!({"keys": state.keys.iter().map(key).collect::<Vec<_>>()}))
+        }
+        (true, ["DELETE", path]) => {
+            let id = path.trim_start_matches("/v2/keys/").parse().unwrap();
+            (if state.keys.remove(&id).is_some() { 200 } else { 404 }, Value::Null)
+        }
+        (false, ["GET", "/v2/whoami"]) => {
+            let bearer = header("authorization").unwrap_or_default();
+            let known = state.keys.values().any(|(_, value)| bearer == format!("Bearer {value}"));
+            (if known { 200 } else { 401 }, Value::Null)
+        }
+        _ => (500, Value::Null),
+    }
+}
+
+#[test]
+fn keys_that_an_api_mints_follow_one_another_and_there_are_never_more_than_two() {
+    let Some(vault) = Vault::start() else { return };
+    let api = Api::start();
+    vault.root().post("secret/data/admin", &json!({"data": {"key": ADMIN}})).expect_success();
+    let driver = json!({"http": {
+        "upstream": "users",
+        "mint": {"method": "POST", "path": "/keys", "body": {"name": "claviger-{rotation}-{id}"}},
+        "minted": {"id": "/key/id", "value": "/key/secret"},
+        "list": {"path": "/keys"}, "items": "/keys", "item": {"id": "/id", "label": "/name"},
+        "delete": {"method": "DELETE", "path": "/keys/{key}"},
+        "test": {"path": "/whoami", "headers": {"Authorization": "Bearer {value}"}},
+    }});
+    let rotation = json!({"kind": "issue", "field": "password", "id_field": "username", "grace": "1s", "driver": driver});
+    let mut plan = plan(&vault, rotation);
+    plan.config["rotations"]["orders"].as_object_mut().unwrap().remove("length");
+    // The first one was made by hand, and its name is in the secret.
+    vault
+        .root()
+        .post("secret/data/orders", &json!({"data": {"username": "", "password": "by hand"}}))
+        .expect_success();
+    api.upstream(&mut plan);
+    let agent = plan.start();
+    let works = |held: &Value| {
+        let value = held["data"]["password"].as_str().unwrap();
+        api.state.lock().unwrap().keys.values().any(|(_, known)| known == value)
+    };
+    let first = agent.generation("orders", 3);
+    assert!(works(&first), "{first}");
+    let second = agent.generation("orders", 4);
+    assert!(works(&second), "{second}");
+    agent.event("rotation.revoked.v1", |event| event["rotation"]["to_v"] == 4);
+    assert!(!works(&first), "its grace is over");
+    let stopped = agent.stop();
+    assert!(stopped.events("rotation.failed.v1").is_empty(), "{:#?}", stopped.events("rotation.failed.v1"));
 }
 
 #[test]
@@ -256,13 +442,7 @@ fn users_of_an_api_take_turns_with_the_key_of_an_upstream() {
         "test": {"path": "/me", "headers": {"X-User": "{user}", "X-Password": "{value}"}, "expect": [200], "refused": [401]},
     }});
     let mut plan = plan(&vault, two_slot(driver));
-    // No workload may read it, or call the API.
-    plan.config["secrets"]["admin"] =
-        json!({"identity": "reports", "kind": "kv", "path": "secret/admin", "field": "key"});
-    plan.config["upstreams"] = json!({"users": {
-        "url": format!("http://127.0.0.1:{}/v2", api.port), "insecure_http": true, "allow_cidrs": ["127.0.0.0/8"],
-        "inject": {"secret": "admin", "header": "X-Admin"},
-    }});
+    api.upstream(&mut plan);
     let agent = plan.start();
     let second = agent.generation("orders", 2);
     assert!(api.accepts(&second) && second["data"]["username"] == "orders_b");

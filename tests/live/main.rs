@@ -17,6 +17,7 @@ mod exit;
 mod fingerprint;
 mod handoff;
 mod keys;
+mod local;
 mod logins;
 mod otlp;
 mod outages;

@@ -288,6 +288,11 @@ impl Agent {
         Pid::from_raw(self.child.as_ref().unwrap().id().cast_signed())
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
     fn assert_runs(&self) {
         // Signal 0 does not tell a zombie from a process: its state does.
         let state = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();

@@ -152,7 +152,8 @@ impl Scene {
             let started =
                 Started::by(Command::new(env!("CARGO_BIN_EXE_claviger")), settings.kind.program().unwrap());
             let programs = [(settings.name.clone(), started.unwrap())].into();
-            let outside = Outside::new(programs, Broker::new().unwrap(), Keeper::default()).unwrap();
+            let outside =
+                Outside::new(programs, Broker::new(Keeper::default()).unwrap(), Keeper::default()).unwrap();
             let budget = Budget { calls_per_second: 1_000_000, burst: 1_000_000 };
             let way = vault::Vault::new(vault::Settings {
                 addresses: vec![self.vault.url().parse().unwrap()],

@@ -1,6 +1,6 @@
 //! A key as it is sent, and everything that must not come back of it: made once for each value, wiped when dropped.
 //!
-//! The only file of `broker` that looks at secrets.
+//! The only file of `broker` that looks at secrets, beside `certificate`.
 
 use super::{Slot, append_encoded};
 use crate::{broker::scrub::Masks, keeper::value::Content, secret::SecretValue};
@@ -30,6 +30,9 @@ pub enum Unfit {
     /// It holds something else than visible ASCII and blanks.
     #[error("the key holds a line break, or another character that is no visible ASCII")]
     Character,
+    /// It is no certificate with its key.
+    #[error("the secret has no certificate and private key as PEM")]
+    Certificate,
 }
 
 /// A key, ready to be sent.
@@ -40,6 +43,8 @@ pub struct Material {
 
 enum Ready {
     Header(HeaderValue),
+    /// Nothing that is sent as it is: signatures are made with it.
+    Keys(Keys),
     /// Encoded as a value of a query or form.
     Pair(Zeroizing<Vec<u8>>),
     /// As a JSON string with its quotes.
@@ -82,6 +87,11 @@ impl Material {
                 let _ = serde_json::to_writer(&mut *text, key.as_str());
                 (Ready::Json(text), Masks::of(&[key.as_bytes()]))
             }
+            Slot::SigV4(_) => {
+                let keys = Keys::of(content)?;
+                let masks = keys.masks(&[]);
+                (Ready::Keys(keys), masks)
+            }
         };
         Ok(Self { ready, masks: Arc::new(masks) })
     }
@@ -106,7 +116,16 @@ impl Material {
     pub fn text(&self) -> &[u8] {
         match &self.ready {
             Ready::Pair(bytes) | Ready::Json(bytes) => bytes,
-            Ready::Header(_) => &[],
+            Ready::Header(_) | Ready::Keys(_) => &[],
+        }
+    }
+
+    /// What signatures are made with, for a slot that is one.
+    #[must_use]
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.ready {
+            Ready::Keys(keys) => Some(keys),
+            _ => None,
         }
     }
 }
@@ -118,6 +137,61 @@ impl fmt::Debug for Material {
 }
 
 type Text = Zeroizing<String>;
+
+/// A key of AWS. Wiped when dropped.
+pub struct Keys {
+    id: Text,
+    secret: Text,
+    token: Option<Text>,
+}
+
+impl Keys {
+    /// The names of its parts in a secret: as Vault's AWS engine gives them, and as AWS' own tools call them.
+    const ID: [&str; 2] = ["access_key", "access_key_id"];
+    const SECRET: [&str; 2] = ["secret_key", "secret_access_key"];
+    const TOKEN: [&str; 2] = ["security_token", "session_token"];
+
+    /// Of these parts.
+    #[must_use]
+    pub fn new(id: &str, secret: &str, token: Option<&str>) -> Self {
+        let text = |part: &str| Zeroizing::new(part.to_owned());
+        Self { id: text(id), secret: text(secret), token: token.map(text) }
+    }
+
+    fn of(content: &Content) -> Result<Self, Unfit> {
+        let part = |names: [&str; 2]| names.iter().find_map(|name| field(content, name).ok());
+        let (Some(id), Some(secret)) = (part(Self::ID), part(Self::SECRET)) else {
+            return Err(Unfit::NoField);
+        };
+        // A key that is no session's has none, or an empty one.
+        let token = part(Self::TOKEN).filter(|token| !token.is_empty());
+        [Some(&id), Some(&secret), token.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|part| checked(part))?;
+        Ok(Self { id, secret, token })
+    }
+
+    /// Id, secret and, for a session's key, its token.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str, Option<&str>) {
+        (&self.id, &self.secret, self.token.as_ref().map(|token| token.as_str()))
+    }
+
+    /// What must not come back: each part, and `more` that was made of it.
+    #[must_use]
+    pub fn masks(&self, more: &[&str]) -> Masks {
+        let (id, secret, token) = self.parts();
+        let parts = [Some(secret), token, Some(id)].into_iter().flatten().chain(more.iter().copied());
+        Masks::of(&parts.map(str::as_bytes).collect::<Vec<_>>())
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
 
 /// The one value there is, without a line feed at its end.
 fn one(content: &Content) -> Result<Text, Unfit> {
@@ -237,6 +311,37 @@ mod tests {
         check(&basic("nothing"), &pair(), Err(Unfit::NoField));
         check(&basic("email"), &pair(), Err(Unfit::Length));
         check(&basic("token"), &content("\"0123456789abcdef\""), Err(Unfit::NoField));
+    }
+
+    #[test]
+    fn a_key_of_aws_has_two_parts_or_three_under_either_names() {
+        let signing = crate::broker::inject::sigv4::Signing {
+            region: "eu-west-1".into(),
+            service: "s3".into(),
+            payload: crate::broker::inject::sigv4::Payload::Signed,
+        };
+        let slot = Slot::SigV4(signing);
+        let of = |fields: &[(&str, &str)]| {
+            let secret =
+                |(name, json): &(&str, &str)| ((*name).to_owned(), SecretValue::new((*json).to_owned()));
+            let material = Material::of(&slot, &Content::Fields(fields.iter().map(secret).collect()))?;
+            let (id, secret, token) = material.keys().unwrap().parts();
+            Ok((id.to_owned(), secret.to_owned(), token.map(str::to_owned)))
+        };
+        let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+        let (id_json, secret_json) = (format!("\"{id}\""), format!("\"{secret}\\n\""));
+        let two = Ok((id.to_owned(), secret.to_owned(), None));
+        let vault = [("access_key", &*id_json), ("secret_key", &secret_json), ("security_token", "null")];
+        assert_eq!(of(&vault), two);
+        assert_eq!(of(&[("access_key_id", &id_json), ("secret_access_key", &secret_json)]), two);
+        let session = [
+            ("access_key", &*id_json),
+            ("secret_key", &secret_json),
+            ("session_token", "\"sixteen-and-more\""),
+        ];
+        assert_eq!(of(&session).unwrap().2.as_deref(), Some("sixteen-and-more"));
+        assert_eq!(of(&[("access_key", &id_json)]), Err(Unfit::NoField));
+        assert_eq!(of(&[("access_key", &id_json), ("secret_key", "\"short\"")]), Err(Unfit::Length));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Pure. Does not look at keys: `material` does.
 
 pub mod body;
+pub mod certificate;
 pub mod material;
 pub mod query;
+pub mod sigv4;
 
 use crate::policy::upstream::{alike, decoded};
 use http::HeaderName;
@@ -34,6 +36,8 @@ pub enum Slot {
     Form(String),
     /// A member of a body of `application/json`: the names on the way to it (RFC 6901), at least one.
     Json(Vec<String>),
+    /// Nowhere: it signs the request.
+    SigV4(sigv4::Signing),
 }
 
 impl Slot {
@@ -42,15 +46,29 @@ impl Slot {
     pub fn header(&self) -> Option<&HeaderName> {
         match self {
             Self::Header { name, .. } => Some(name),
-            Self::Basic { .. } => Some(&http::header::AUTHORIZATION),
+            Self::Basic { .. } | Self::SigV4(_) => Some(&http::header::AUTHORIZATION),
             Self::Query(_) | Self::Form(_) | Self::Json(_) => None,
         }
     }
 
-    /// Whether the whole body must be in hand to put the key into it.
+    /// How large a body may be that must be in hand as a whole, in bytes; `None`: it streams.
     #[must_use]
-    pub fn is_in_body(&self) -> bool {
-        matches!(self, Self::Form(_) | Self::Json(_))
+    pub fn largest_whole(&self) -> Option<usize> {
+        match self {
+            Self::Form(_) | Self::Json(_) => Some(body::LARGEST),
+            Self::SigV4(signing) if signing.payload == sigv4::Payload::Signed => Some(sigv4::LARGEST),
+            _ => None,
+        }
+    }
+
+    /// What a body must be for the key to be put into it.
+    #[must_use]
+    pub fn media(&self) -> Option<&'static str> {
+        match self {
+            Self::Form(_) => Some("application/x-www-form-urlencoded"),
+            Self::Json(_) => Some("application/json"),
+            _ => None,
+        }
     }
 
     /// The word of the events.
@@ -62,6 +80,7 @@ impl Slot {
             Self::Query(_) => "query",
             Self::Form(_) => "form",
             Self::Json(_) => "json",
+            Self::SigV4(_) => "sigv4",
         }
     }
 }

@@ -1,16 +1,14 @@
-//! One connection to an upstream: its name resolved, every address tested, the tested one dialled, TLS, HTTP/1.1.
+//! One connection to an upstream: its name resolved, every address tested, the tested one dialled, TLS, HTTP.
 //!
 //! Sends nothing of a request, and uses no proxy and no environment variable.
 
 use super::{
     super::{Base, Settings, fault::Fault},
     address::{self, Origin},
-    outgoing::Outgoing,
+    sender::Sender,
     tls::{self, Trust},
 };
 use crate::crypto::Hash;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls::{ProtocolVersion, pki_types::ServerName};
 use std::{
     future::Future,
@@ -30,8 +28,6 @@ use tokio_util::task::TaskTracker;
 
 /// How long TLS may take to be agreed on.
 const TLS: Duration = Duration::from_secs(10);
-/// The largest head of an answer, in bytes.
-const HEAD: usize = 64 * 1024;
 /// How many addresses of one name are tried.
 const ADDRESSES: usize = 4;
 
@@ -71,9 +67,21 @@ pub struct Facts {
 
 /// A connection, ready for a request or in the middle of one.
 pub(in crate::broker) struct Line {
-    pub(super) sender: SendRequest<Outgoing>,
+    pub(super) sender: Sender,
     pub(in crate::broker) facts: Facts,
     pub(super) idle_since: Instant,
+}
+
+impl Line {
+    /// Whether its answers say where they end in frames of their own: one that does not has been reset.
+    pub(super) fn frames_its_ends(&self) -> bool {
+        self.sender.another().is_some()
+    }
+
+    /// Another one over the same connection, where it takes more than one request at a time.
+    pub(super) fn another(&self) -> Option<Self> {
+        Some(Self { sender: self.sender.another()?, facts: self.facts, idle_since: self.idle_since })
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -101,7 +109,7 @@ pub(super) async fn open(
     let address = stream.peer_addr().map_err(|_| Fault::ConnectFailed)?;
     // What is written waits for nothing: a request is written in one piece.
     let _ = stream.set_nodelay(true);
-    let mut facts = Facts { address, tls: None, spki: None };
+    let (mut facts, mut agreed) = (Facts { address, tls: None, spki: None }, None);
     let stream: Box<dyn Stream> = match trust {
         None => Box::new(stream),
         Some(trust) => {
@@ -111,16 +119,12 @@ pub(super) async fn open(
             })?;
             let session = stream.get_ref().1;
             facts.tls = session.protocol_version().map(word);
+            agreed = session.alpn_protocol().map(<[u8]>::to_vec);
             facts.spki = session.peer_certificates().and_then(|chain| tls::spki(chain.first()?));
             Box::new(stream)
         }
     };
-    let made = http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = made.map_err(|_| Fault::ConnectFailed)?;
-    tasks.spawn(async move {
-        // Whoever waits for an answer is told by its sender.
-        let _ = connection.await;
-    });
+    let sender = Sender::over(stream, agreed.as_deref(), tasks).await.map_err(|_| Fault::ConnectFailed)?;
     Ok(Line { sender, facts, idle_since: Instant::now() })
 }
 
@@ -197,13 +201,16 @@ mod tests {
             base: Base::parse("https://api.example:1", Insecure::Denied).unwrap(),
             secret: SecretName::new("key").unwrap(),
             slot: Slot::Query("key".to_owned()),
+            client_cert: None,
             ca_file: None,
             pins: Vec::new(),
             allow_cidrs: allowed.iter().map(|text| address::Cidr::parse(text).unwrap()).collect(),
             allow_headers: None,
+            oddities: Vec::new(),
             max_request: 0,
             max_response: None,
             timeouts: Timeouts { connect: Duration::from_secs(30), ..Timeouts::default() },
+            decode: Vec::new(),
         };
         let dialled = dial(&settings, &Says(addresses.to_vec())).await;
         assert_eq!(dialled.err(), Some(expected), "{addresses:?}");

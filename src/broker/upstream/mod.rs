@@ -7,9 +7,11 @@ pub mod address;
 pub mod line;
 pub mod outgoing;
 pub mod reply;
+mod sender;
 mod tls;
 
 use super::{Settings, fault::Fault};
+use crate::keeper::value::Value;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use line::{Facts, Line, Resolve};
@@ -42,6 +44,24 @@ struct Idle {
     lines: Vec<Line>,
 }
 
+/// What a connection is made with: one for the next call is used only if it was made with the same.
+pub(super) struct Bound {
+    /// Names the version of the key, and that of the certificate, if there is one.
+    pub(super) version: String,
+    /// The certificate that is shown.
+    shown: Option<Arc<Value>>,
+}
+
+impl Bound {
+    pub(super) fn new(key: &str, shown: Option<Arc<Value>>) -> Self {
+        let version = match &shown {
+            None => key.to_owned(),
+            Some(shown) => format!("{key} {}", shown.tag()),
+        };
+        Self { version, shown }
+    }
+}
+
 /// An answer's head, and the connection that its body comes by.
 pub(super) struct Answered {
     pub(super) response: Response<Incoming>,
@@ -71,28 +91,29 @@ impl Pool {
     pub(super) async fn send(
         &self,
         settings: &Settings,
-        version: &str,
+        bound: &Bound,
         mut request: Request<Outgoing>,
         sent: &Sent,
     ) -> Result<Answered, Failed> {
         loop {
-            let waiting = self.take(version);
+            let waiting = self.take(&bound.version);
             let is_fresh = waiting.is_none();
             let mut line = match waiting {
                 Some(line) => line,
-                None => self.open(settings).await?,
+                None => self.open(settings, bound).await?,
             };
             let facts = Some(line.facts);
             let failed = |fault| Failed { fault, facts };
-            let answer = line.sender.try_send_request(request);
-            let mut answer = std::pin::pin!(answer);
-            let (limit, mut seen) = (settings.timeouts.first_byte, sent.bytes());
-            let answered = loop {
-                match timeout(limit, answer.as_mut()).await {
-                    Ok(answered) => break answered,
-                    // The client may take its time for a large body.
-                    Err(_) if sent.bytes() > seen => seen = sent.bytes(),
-                    Err(_) => return Err(failed(Fault::UpstreamTimeout)),
+            let answered = {
+                let mut answer = std::pin::pin!(line.sender.send(request));
+                let (limit, mut seen) = (settings.timeouts.first_byte, sent.bytes());
+                loop {
+                    match timeout(limit, answer.as_mut()).await {
+                        Ok(answered) => break answered,
+                        // The client may take its time for a large body.
+                        Err(_) if sent.bytes() > seen => seen = sent.bytes(),
+                        Err(_) => return Err(failed(Fault::UpstreamTimeout)),
+                    }
                 }
             };
             match answered {
@@ -101,11 +122,11 @@ impl Pool {
                     return Err(failed(Fault::UpstreamProtocol));
                 }
                 Ok(response) => return Ok(Answered { response, line }),
-                Err(mut error) => match error.take_message() {
+                Err(unsent) => match unsent.request {
                     Some(unsent) if !is_fresh => request = unsent,
                     _ if sent.is_too_large() => return Err(failed(Fault::TooLarge)),
                     _ => {
-                        tracing::warn!(upstream = %settings.name, error = %error.error(), "no answer of an upstream");
+                        tracing::warn!(upstream = %settings.name, error = %unsent.error, "no answer of an upstream");
                         return Err(failed(Fault::UpstreamProtocol));
                     }
                 },
@@ -117,7 +138,13 @@ impl Pool {
     pub(super) fn give_back(&self, version: &str, mut line: Line) {
         line.idle_since = Instant::now();
         let mut idle = self.idle();
-        if idle.version == version && idle.lines.len() < KEPT && !line.sender.is_closed() {
+        if idle.version != version || line.sender.is_closed() {
+            return;
+        }
+        if line.sender.another().is_some() {
+            // It was shared all the time.
+            idle.lines.iter_mut().for_each(|line| line.idle_since = Instant::now());
+        } else if idle.lines.len() < KEPT {
             idle.lines.push(line);
         }
     }
@@ -137,17 +164,26 @@ impl Pool {
         let now = Instant::now();
         idle.lines.retain(|line| line.idle_since + IDLE > now && !line.sender.is_closed());
         let ready = idle.lines.iter().rposition(|line| line.sender.is_ready())?;
-        Some(idle.lines.swap_remove(ready))
+        match idle.lines.get(ready).and_then(Line::another) {
+            Some(shared) => Some(shared),
+            None => Some(idle.lines.swap_remove(ready)),
+        }
     }
 
-    async fn open(&self, settings: &Settings) -> Result<Line, Failed> {
-        let trust = if settings.base.is_tls { Some(self.trust(settings)?) } else { None };
-        Ok(line::open(settings, trust.as_deref(), &*self.resolver, &self.tasks).await?)
+    async fn open(&self, settings: &Settings, bound: &Bound) -> Result<Line, Failed> {
+        let trust = if settings.base.is_tls { Some(self.trust(settings, bound)?) } else { None };
+        let line = line::open(settings, trust.as_deref(), &*self.resolver, &self.tasks).await?;
+        let mut idle = self.idle();
+        if let Some(shared) = line.another().filter(|_| idle.version == bound.version) {
+            idle.lines.push(shared);
+        }
+        drop(idle);
+        Ok(line)
     }
 
-    fn trust(&self, settings: &Settings) -> Result<Arc<Trust>, Fault> {
+    fn trust(&self, settings: &Settings, bound: &Bound) -> Result<Arc<Trust>, Fault> {
         let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
-        let renewed = Trust::renewed(trust.take(), settings.ca_file.as_deref(), &settings.pins)?;
+        let renewed = Trust::renewed(trust.take(), settings, bound.shown.as_deref())?;
         Ok(Arc::clone(trust.insert(renewed)))
     }
 

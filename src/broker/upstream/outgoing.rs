@@ -81,6 +81,15 @@ impl Outgoing {
         Self::Whole(None)
     }
 
+    /// All of it, where it is whole.
+    #[must_use]
+    pub fn piece(&self) -> &[u8] {
+        match self {
+            Self::Whole(Some(bytes)) => bytes,
+            Self::Whole(None) | Self::Stream { .. } => &[],
+        }
+    }
+
     /// One piece.
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {

@@ -5,6 +5,7 @@
 use super::{
     super::{
         Upstream,
+        decode::Decoder,
         fault::Fault,
         scrub::{Hits, Scrubber},
     },
@@ -40,6 +41,8 @@ pub struct ReplyBody {
     incoming: Incoming,
     /// Gone once the body has ended; given back for the next request, if it ended well.
     line: Option<(Arc<Upstream>, String, Line)>,
+    /// Where it comes encoded.
+    decoder: Option<Decoder>,
     scrubber: Option<Scrubber>,
     idle: Pin<Box<Sleep>>,
     limit: Duration,
@@ -62,13 +65,14 @@ impl ReplyBody {
     pub(in crate::broker) fn new(
         incoming: Incoming,
         line: (Arc<Upstream>, String, Line),
-        scrubber: Scrubber,
+        (decoder, scrubber): (Option<Decoder>, Scrubber),
         hits: Hits,
     ) -> Self {
         let settings = &line.0.settings;
         let (limit, left) = (settings.timeouts.idle, settings.max_response.unwrap_or(u64::MAX));
         let mut body = Self {
             incoming,
+            decoder,
             scrubber: Some(scrubber),
             idle: Box::pin(sleep(limit)),
             limit,
@@ -116,6 +120,41 @@ impl ReplyBody {
         }
     }
 
+    /// What may go of the next piece, decoded.
+    fn scrubbed(&mut self, piece: &[u8]) -> Result<Bytes, Fault> {
+        self.left = self.left.checked_sub(piece.len() as u64).ok_or(Fault::ResponseTooLarge)?;
+        self.scrubber.as_mut().map(|scrubber| scrubber.push(piece)).ok_or(Fault::UpstreamAborted)
+    }
+
+    /// What may go of what was decoded; `None`: another piece must come first.
+    fn decoded(&mut self) -> Result<Option<Bytes>, Fault> {
+        while let Some(piece) = self.decoder.as_mut().map(Decoder::give).transpose()?.flatten() {
+            let out = self.scrubbed(&piece)?;
+            if !out.is_empty() {
+                return Ok(Some(out));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All that is left: nothing more comes.
+    fn finish(&mut self) -> Result<Bytes, Fault> {
+        let frames_its_ends = self.line.as_ref().is_some_and(|(_, _, line)| line.frames_its_ends());
+        // A stream that is reset as no longer wanted ends without an error, and without its end.
+        if frames_its_ends && !self.incoming.is_end_stream() {
+            return Err(Fault::UpstreamAborted);
+        }
+        let Some(decoder) = &mut self.decoder else { return Ok(self.rest()) };
+        let decoded = decoder.finish()?;
+        let out = self.scrubbed(&decoded)?;
+        Ok([out, self.rest()].concat().into())
+    }
+
+    /// What was held back: the body has ended.
+    fn rest(&mut self) -> Bytes {
+        self.scrubber.as_mut().map(Scrubber::finish).unwrap_or_default()
+    }
+
     fn give(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.bytes += bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
@@ -151,6 +190,11 @@ impl Body for ReplyBody {
             if let Some(last) = this.last.take() {
                 return this.give_last(last);
             }
+            match this.decoded() {
+                Ok(Some(out)) => return this.give(out),
+                Ok(None) => {}
+                Err(fault) => return this.fail(fault),
+            }
             match Pin::new(&mut this.incoming).poll_frame(context) {
                 Poll::Pending => {
                     return match this.idle.as_mut().poll(context) {
@@ -164,14 +208,16 @@ impl Body for ReplyBody {
                     this.idle.as_mut().reset(Instant::now() + limit);
                     // Trailers are dropped.
                     let Ok(data) = frame.into_data() else { continue };
-                    let Some(left) = this.left.checked_sub(data.len() as u64) else {
-                        return this.fail(Fault::ResponseTooLarge);
+                    if let Some(decoder) = &mut this.decoder {
+                        decoder.feed(data);
+                        continue;
+                    }
+                    let out = match this.scrubbed(&data) {
+                        Ok(out) => out,
+                        Err(fault) => return this.fail(fault),
                     };
-                    this.left = left;
-                    let Some(scrubber) = &mut this.scrubber else { return this.fail(Fault::UpstreamAborted) };
-                    let out = scrubber.push(&data);
                     if this.incoming.is_end_stream() {
-                        let rest = scrubber.finish();
+                        let rest = this.rest();
                         if rest.is_empty() || out.is_empty() {
                             return this.give_last(if out.is_empty() { rest } else { out });
                         }
@@ -182,8 +228,10 @@ impl Body for ReplyBody {
                     }
                 }
                 Poll::Ready(None) => {
-                    let rest = this.scrubber.as_mut().map(Scrubber::finish).unwrap_or_default();
-                    return this.give_last(rest);
+                    return match this.finish() {
+                        Ok(rest) => this.give_last(rest),
+                        Err(fault) => this.fail(fault),
+                    };
                 }
             }
         }
@@ -193,9 +241,10 @@ impl Body for ReplyBody {
         self.done
     }
 
-    /// As the upstream said: what is masked is as long as it was.
+    /// As the upstream said: what is masked is as long as it was. What is decoded is not.
     fn size_hint(&self) -> SizeHint {
-        if self.bytes == 0 && !self.done { self.incoming.size_hint() } else { SizeHint::default() }
+        let is_as_long = self.bytes == 0 && !self.done && self.decoder.is_none();
+        if is_as_long { self.incoming.size_hint() } else { SizeHint::default() }
     }
 }
 

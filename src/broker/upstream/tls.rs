@@ -1,9 +1,16 @@
 //! Whom an upstream is believed to be: by its own roots or the system's, and by pinned keys beside them.
 //!
-//! Does not connect. TLS 1.2 at least, no early data, HTTP/1.1 only.
+//! Does not connect. TLS 1.2 at least, no early data; HTTP/1.1, and HTTP/2 in builds with that feature.
 
-use super::super::fault::Fault;
-use crate::crypto::{Hash, sha256};
+use super::super::{
+    Settings,
+    fault::Fault,
+    inject::certificate::{self, Pair},
+};
+use crate::{
+    crypto::{Hash, sha256},
+    keeper::value::Value,
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -18,10 +25,13 @@ use std::{fs, path::Path, sync::Arc};
 
 /// The cap of a file of roots, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
+/// What is offered in the handshake (RFC 7301), the dearest first.
+const PROTOCOLS: &[&[u8]] = if cfg!(feature = "http2") { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
 
-/// The bytes of the roots, and what they were made into: equal bytes need no new one.
+/// The bytes of the roots, the certificate that is shown, and what they were made into: equal ones need no new one.
 pub(super) struct Trust {
     roots: Option<Vec<u8>>,
+    shown: Option<String>,
     pub(super) config: Arc<ClientConfig>,
 }
 
@@ -32,19 +42,23 @@ impl Trust {
     /// [`Fault::TlsFailed`]: the file or the system's roots cannot be used; the log says why.
     pub(super) fn renewed(
         before: Option<Arc<Self>>,
-        ca_file: Option<&Path>,
-        pins: &[Hash],
+        settings: &Settings,
+        shown: Option<&Value>,
     ) -> Result<Arc<Self>, Fault> {
+        let Settings { name, ca_file, pins, .. } = settings;
         let failed = |why: String| {
-            tracing::warn!(ca_file = ?ca_file, error = why, "no trust in an upstream can be had");
+            tracing::warn!(upstream = %name, ca_file = ?ca_file, error = why, "no trust in an upstream can be had");
             Fault::TlsFailed
         };
-        let roots = ca_file.map(read).transpose().map_err(failed)?;
-        if let Some(before) = before.filter(|before| before.roots == roots) {
+        let roots = ca_file.as_deref().map(read).transpose().map_err(failed)?;
+        let tag = shown.map(|shown| shown.tag().to_owned());
+        if let Some(before) = before.filter(|before| before.roots == roots && before.shown == tag) {
             return Ok(before);
         }
-        let config = config(roots.as_deref(), pins).map_err(failed)?;
-        Ok(Arc::new(Self { roots, config: Arc::new(config) }))
+        let pair = shown.map(|shown| certificate::read(shown.content())).transpose();
+        let pair = pair.map_err(|error| failed(error.to_string()))?;
+        let config = config(roots.as_deref(), pins, pair).map_err(failed)?;
+        Ok(Arc::new(Self { roots, shown: tag, config: Arc::new(config) }))
     }
 }
 
@@ -55,13 +69,17 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     fs::read(file).map_err(|error| error.to_string())
 }
 
-fn config(roots: Option<&[u8]>, pins: &[Hash]) -> Result<ClientConfig, String> {
+fn config(roots: Option<&[u8]>, pins: &[Hash], shown: Option<Pair>) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder();
     let provider = Arc::clone(builder.crypto_provider());
     let chain = chain(roots, provider)?;
     let verifier = Arc::new(Pinned { chain, pins: pins.to_vec() });
-    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = match shown {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?,
+    };
+    config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
 

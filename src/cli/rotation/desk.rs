@@ -1,4 +1,4 @@
-//! `rotation status|now|unorphan`: the journals in Vault, read and written as the rotation's identity.
+//! `rotation status|now|unorphan|rollback`: the journals in Vault, read and written as the rotation's identity.
 
 use super::{
     super::{answer, block_on},
@@ -83,6 +83,28 @@ pub(super) struct UnorphanArgs {
     name: RotationName,
     #[command(flatten)]
     source: Source,
+}
+
+/// Let consumers read again what they read before
+///
+/// Of kind two-slot, while the grace lasts: the user before is still valid, and is read again at once. The new value stays valid
+/// until the next run replaces it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation rollback orders-db --config /etc/claviger/config.yaml
+
+Exit codes: 0 done, 1 not in its grace, or failed, 2 wrong command line, 64 bad config")]
+pub(super) struct RollbackArgs {
+    /// Which rotation
+    #[arg(value_parser = name)]
+    name: RotationName,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
+    write(&args.source, &args.name, async |desk| desk.roll_back().await)
 }
 
 pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
@@ -194,7 +216,7 @@ fn as_text(settings: &Settings, status: Option<&Status>) -> String {
         status.phase.word(),
         rfc3339(status.succeeded),
         of("slot", status.slot.as_deref()),
-        of("of user", status.user.as_deref()),
+        of("of", status.user.as_deref()),
         of("by", status.holder.as_deref()),
         of("old value until", until.as_deref()),
         of("asked for:", status.asked.as_deref()),

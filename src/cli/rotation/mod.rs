@@ -29,6 +29,7 @@ Examples:
   claviger rotation status --config config.yaml --json                           how does each stand?
   claviger rotation now webhook --reason 'leaked in a log' --config config.yaml  an agent begins within half a minute
   claviger rotation unorphan webhook --config config.yaml                        a person has looked: go on
+  claviger rotation rollback orders-db --config config.yaml                      the user before, while it is valid
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 64 bad config")]
 pub(super) struct Args {
@@ -42,6 +43,7 @@ enum Command {
     Status(desk::StatusArgs),
     Now(desk::NowArgs),
     Unorphan(desk::UnorphanArgs),
+    Rollback(desk::RollbackArgs),
 }
 
 /// Which config, of an agent that rotates.
@@ -58,6 +60,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Command::Status(args) => desk::status(args),
         Command::Now(args) => desk::now(args),
         Command::Unorphan(args) => desk::unorphan(args),
+        Command::Rollback(args) => desk::rollback(args),
     }
 }
 
@@ -76,6 +79,16 @@ pub(super) fn load(file: &Path) -> Result<Config, Exit> {
 fn chosen<'a>(config: &'a Config, name: Option<&RotationName>) -> Result<Vec<&'a Settings>, Failure> {
     let chosen: Vec<&Settings> =
         config.rotations.iter().filter(|rotation| name.is_none_or(|name| rotation.name == *name)).collect();
+    if let Some(local) = config.local.iter().find(|local| name.is_some_and(|name| local.name == *name)) {
+        let text = format!(
+            "{} is of kind {}: each agent does it for itself, without a journal",
+            local.name,
+            local.word()
+        );
+        let remedy =
+            "its events and the metrics rotation_age_seconds and rotation_next_timestamp say how it stands";
+        return Err(Failure::new(Exit::Failed, text).remedy(remedy));
+    }
     match (chosen.is_empty(), name) {
         (true, Some(name)) => Err(Failure::new(Exit::Failed, format!("the config has no rotation {name}"))),
         (true, None) => Err(Failure::new(Exit::Failed, "the config has no rotations")),

@@ -9,7 +9,7 @@ use crate::{
     name::{SecretName, UpstreamName},
     policy::{
         rule::Rule,
-        upstream::{CallRule, Pattern},
+        upstream::{CallRule, Oddity, Pattern},
     },
 };
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 pub(super) struct Calls {
     upstream: UpstreamName,
     secret: SecretName,
+    client_cert: Option<SecretName>,
     methods: Vec<String>,
     paths: Vec<Pattern>,
     query: BTreeMap<String, Vec<String>>,
@@ -27,13 +28,14 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// The secret that is used.
-    pub(super) fn secret(&self) -> &SecretName {
-        &self.secret
+    /// The secrets that are used: the key, and the certificate that is shown.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        std::iter::once(&self.secret).chain(&self.client_cert)
     }
 
     pub(super) fn of(self, rule: Rule) -> CallRule {
-        let Self { upstream, secret, methods, paths, query, calls_per_day, also_readable: _ } = self;
+        let Self { upstream, secret, methods, paths, query, calls_per_day, client_cert: _, also_readable: _ } =
+            self;
         CallRule { rule, upstream, secret, methods, paths, query, calls_per_day }
     }
 }
@@ -48,20 +50,27 @@ pub(super) fn read(
     upstreams: Option<&[broker::Settings]>,
 ) -> Option<Calls> {
     let upstream = leaf.refers(&context.upstreams, UpstreamName::new);
+    let settings = upstreams.and_then(|all| {
+        all.iter().find(|settings| upstream.as_ref().is_some_and(|name| settings.name == *name))
+    });
+    let allowed = settings.map(|settings| settings.oddities.clone()).unwrap_or_default();
     let methods = map.need("methods", "[GET]", |leaf| {
         some(leaf, leaf.each(|leaf| leaf.word(&METHODS.map(|method| (method, method))).map(str::to_owned)))
     });
-    let paths = map
-        .need("paths", "[\"v1/charges\", \"v1/charges/+/refunds\"]", |leaf| some(leaf, leaf.each(pattern)));
+    let paths = map.need("paths", "[\"v1/charges\", \"v1/charges/+/refunds\"]", |leaf| {
+        some(leaf, leaf.each(|leaf| pattern(leaf, &allowed)))
+    });
     let query = map.or("query", BTreeMap::new(), query);
     let calls_per_day = map.given("calls_per_day", |leaf| leaf.whole(1..=u64::MAX));
     let also_readable = map.or("also_readable", false, Leaf::flag);
     let upstream = upstream?;
     // A faulty upstream was written down already.
-    let secret = upstreams?.iter().find(|settings| settings.name == upstream)?.secret.clone();
+    let settings = settings?;
+    let (secret, client_cert) = (settings.secret.clone(), settings.client_cert.clone());
     Some(Calls {
         upstream,
         secret,
+        client_cert,
         methods: methods?,
         paths: paths?,
         query: query?,
@@ -79,8 +88,8 @@ fn some<T>(leaf: &Leaf<'_>, list: Option<Vec<T>>) -> Option<Vec<T>> {
     Some(list)
 }
 
-fn pattern(leaf: &Leaf<'_>) -> Option<Pattern> {
-    let pattern = Pattern::parse(&leaf.text()?).ok();
+fn pattern(leaf: &Leaf<'_>, allowed: &[Oddity]) -> Option<Pattern> {
+    let pattern = Pattern::parse(&leaf.text()?, allowed).ok();
     if pattern.is_none() {
         leaf.problem(
             "a path that no request can have",

@@ -32,7 +32,7 @@ pub(super) enum Slots {
 
 /// Where a text of a template stands.
 #[derive(Clone, Copy, PartialEq)]
-enum Where {
+pub(super) enum Where {
     /// Paths are logged by whoever sees them.
     Path,
     Elsewhere,
@@ -170,7 +170,7 @@ fn http_driver(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Http> {
     Some(Http { upstream: upstream?, set: set?, test: test?, revoke: revoke? })
 }
 
-fn template(leaf: &Leaf<'_>) -> Option<Template> {
+pub(super) fn template(leaf: &Leaf<'_>) -> Option<Template> {
     let mut map = leaf.map()?;
     let words = [
         ("GET", Method::GET),
@@ -255,7 +255,7 @@ fn body(leaf: &Leaf<'_>) -> Option<serde_json::Value> {
 }
 
 /// `text`, if each of its places is known and may be there.
-fn filled(leaf: &Leaf<'_>, text: String, place: Where) -> Option<String> {
+pub(super) fn filled(leaf: &Leaf<'_>, text: String, place: Where) -> Option<String> {
     let names = places(&text).map(|names| names.into_iter().map(str::to_owned).collect());
     known(leaf, names, place).then_some(text)
 }

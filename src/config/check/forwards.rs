@@ -2,13 +2,13 @@
 //!
 //! Pure. Refuses what no rule can allow, so that nobody believes that it is allowed.
 
-use super::super::reader::Leaf;
+use super::super::reader::{Leaf, Map};
 use super::{Context, DAY, seconds};
 use crate::{
     name::IdentityName,
     policy::{
         child::ChildTerms,
-        forward::{ForwardRule, Operation, is_never},
+        forward::{Cache, Control, ForwardRule, Operation, is_never},
         pattern::Pattern,
         rule::Rule,
     },
@@ -32,6 +32,8 @@ pub(super) struct Part {
     operations: Vec<Operation>,
     namespace: Option<String>,
     tokens: Option<ChildTerms>,
+    cache: Cache,
+    controls: Vec<Control>,
 }
 
 impl Part {
@@ -43,12 +45,12 @@ impl Part {
         others: &[Rule],
         context: &Context<'_>,
     ) -> Option<ForwardRule> {
-        let Self { identity, paths, operations, namespace, tokens } = self;
+        let Self { identity, paths, operations, namespace, tokens, cache, controls } = self;
         let identity = match identity {
             Some(identity) => identity,
             None => only(leaf, others, context)?,
         };
-        Some(ForwardRule { rule, identity, paths, operations, namespace, tokens })
+        Some(ForwardRule { rule, identity, paths, operations, namespace, tokens, cache, controls })
     }
 }
 
@@ -57,10 +59,12 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
     let tokens = map.find("tokens");
     let read = |leaf: &Leaf<'_>| some(leaf, leaf.each(pattern)?);
-    let paths = match &tokens {
-        // It may be about child tokens alone.
-        Some(_) => map.or("paths", Vec::new(), read),
-        None => map.need("paths", "[\"secret/data/reports/+\"]", read),
+    let words = [("cache-clear", Control::Clear), ("metrics", Control::Metrics)];
+    let controls = map.find("control");
+    let paths = match (&tokens, &controls) {
+        // It may be about these alone.
+        (Some(_), _) | (_, Some(_)) => map.or("paths", Vec::new(), read),
+        (None, None) => map.need("paths", "[\"secret/data/reports/+\"]", read),
     };
     let methods =
         map.or("methods", vec![Operation::Read], |leaf| some(leaf, leaf.each(|leaf| leaf.word(&METHODS))?));
@@ -73,11 +77,11 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
         }
         Some(trimmed.to_owned())
     });
-    if let Some(leaf) = map.find("cache")
-        && leaf.word(&[("off", false), ("leases", true), ("kv", true)]) == Some(true)
-    {
-        leaf.not_built("cache");
-    }
+    let cache = cache(&mut map);
+    let controls = match &controls {
+        Some(leaf) => leaf.each(|leaf| leaf.word(&words)).and_then(|words| some(leaf, words)),
+        None => Some(Vec::new()),
+    };
     map.finish();
     let tokens = match &tokens {
         Some(leaf) => Some(terms(leaf)?),
@@ -85,7 +89,33 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
     };
     let usual = context.namespace.map(|text| text.trim_matches('/').to_owned());
     let namespace = namespace?.or(usual).filter(|text| !text.is_empty());
-    Some(Part { identity: identity?, paths: paths?, operations: methods?, namespace, tokens })
+    Some(Part {
+        identity: identity?,
+        paths: paths?,
+        operations: methods?,
+        namespace,
+        tokens,
+        cache: cache?,
+        controls: controls?,
+    })
+}
+
+/// `cache`, and with `kv` how long.
+fn cache(map: &mut Map<'_>) -> Option<Cache> {
+    const USUAL: Duration = Duration::from_secs(60);
+    let words = [("off", Cache::Off), ("leases", Cache::Leases), ("kv", Cache::Kv(USUAL))];
+    let cache = map.or("cache", Cache::Off, |leaf| leaf.word(&words));
+    let time = map.given("cache_for", |leaf| {
+        if cache.is_some_and(|cache| !matches!(cache, Cache::Kv(_))) {
+            leaf.problem("a time for what is not held by time", "write cache: kv, or remove it");
+            return None;
+        }
+        leaf.duration(seconds(1, 3600))
+    });
+    Some(match (cache?, time?) {
+        (Cache::Kv(_), Some(time)) => Cache::Kv(time),
+        (cache, _) => cache,
+    })
 }
 
 /// `tokens`: what child tokens may be, at most.

@@ -10,11 +10,14 @@ mod checkpoints;
 mod credentials;
 mod forwards;
 mod identities;
+mod issue;
 mod program;
+mod local;
 mod rotations;
 mod rules;
 mod schedule;
 mod secrets;
+mod signing;
 mod sinks;
 mod unbuilt;
 mod upstreams;
@@ -149,9 +152,11 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let identities = root.or("identities", Vec::new(), |leaf| identities::read(leaf, context));
     let secrets = root.or("secrets", Vec::new(), |leaf| secrets::read(leaf, context));
     let approvals = root.or("approvals", Vec::new(), |leaf| approvals::read(leaf, context));
-    let rotations = root.or("rotations", Vec::new(), |leaf| {
-        rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
-    });
+    let (rotations, local) = root
+        .or("rotations", (Vec::new(), Vec::new()), |leaf| {
+            rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
+        })
+        .unzip();
     let report = root.given("report", around::report);
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
@@ -184,6 +189,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         approvals: approvals?,
         rotations: rotations?,
         report: report?,
+        local: local?,
         audit: audit?,
         health: health?,
         sandbox: sandbox?,

@@ -6,7 +6,7 @@ use super::super::reader::{Leaf, Map};
 use super::{
     Context, DAY,
     credentials::{self, Slots},
-    mount,
+    issue, mount,
     schedule::{self, Missed, nearest},
     seconds, unbuilt, vault_path,
 };
@@ -17,6 +17,7 @@ use crate::{
         Group, Kind, Settings,
         generate::{Generate, Source},
         lease::Terms,
+        local,
         schedule::{Schedule, When},
         store::Place,
         trigger::{Evidence, Trigger},
@@ -31,17 +32,20 @@ enum Word {
     Generate,
     Trigger,
     Credential(Slots),
+    Issue,
+    /// Read elsewhere: here for the list of words.
+    Local,
     Unbuilt(&'static str),
 }
 
 const KINDS: [(&str, Word); 8] = [
-    ("follow", Word::Unbuilt("rotations of kind follow")),
+    ("follow", Word::Local),
     ("trigger", Word::Trigger),
-    ("lease", Word::Unbuilt("rotations of kind lease")),
+    ("lease", Word::Local),
     ("generate", Word::Generate),
     ("two-slot", Word::Credential(Slots::Two)),
     ("single", Word::Credential(Slots::One)),
-    ("issue", Word::Unbuilt("rotations of kind issue")),
+    ("issue", Word::Issue),
     ("bootstrap", Word::Unbuilt("rotations of kind bootstrap")),
 ];
 
@@ -49,11 +53,17 @@ pub(super) fn read(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
     secrets: &[keeper::Settings],
-) -> Option<Vec<Settings>> {
+) -> Option<(Vec<Settings>, Vec<local::Settings>)> {
     let entries = leaf.named(RotationName::new)?;
-    let mut all: Vec<Settings> = Vec::new();
+    let (mut all, mut apart): (Vec<Settings>, _) = (Vec::new(), Vec::new());
     let mut whole = true;
     for (name, leaf) in entries {
+        if let Some(word) = super::local::word(&leaf) {
+            let settings = super::local::read(name, word, &leaf, context, secrets);
+            whole &= settings.is_some();
+            apart.extend(settings);
+            continue;
+        }
         let Some(settings) = rotation(name, &leaf, context, secrets) else {
             whole = false;
             continue;
@@ -67,7 +77,7 @@ pub(super) fn read(
         }
         all.push(settings);
     }
-    whole.then_some(all)
+    whole.then_some((all, apart))
 }
 
 fn rotation(
@@ -98,7 +108,9 @@ fn rotation(
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
+        Word::Issue => issue::read(&mut map, context),
         Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
+        Word::Local => None,
         Word::Unbuilt(what) => {
             map.leaf().not_built(what);
             let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
@@ -113,14 +125,7 @@ fn rotation(
             Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
         });
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
-    if let (Some(kind), Some(journal)) = (&kind, &journal)
-        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
-    {
-        map.leaf().problem(
-            "its journal is where the secret is",
-            "write another journal.path: a journal would push versions of the secret out",
-        );
-    }
+    apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());
     spacing(map.leaf(), schedule.as_ref());
     map.finish();
     let kind = kind?;
@@ -135,6 +140,18 @@ fn rotation(
         group: group?,
         lease: lease?,
     })
+}
+
+/// The journal is not where the secret is.
+fn apart(leaf: &Leaf<'_>, name: &RotationName, kind: Option<&Kind>, journal: Option<&Place>) {
+    if let (Some(kind), Some(journal)) = (kind, journal)
+        && kind.path() == format!("{}/{}/{name}", journal.mount, journal.path)
+    {
+        leaf.problem(
+            "its journal is where the secret is",
+            "write another journal.path: a journal would push versions of the secret out",
+        );
+    }
 }
 
 /// What is said to workloads and replicas.
@@ -216,13 +233,7 @@ pub(super) fn source(map: &mut Map<'_>) -> Option<Source> {
 
 fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
     let path = map.need("path", "database/rotate-role/app", vault_path);
-    let evidence = map.given("evidence", |leaf| {
-        let mut map = leaf.map()?;
-        let path = map.need("path", "database/static-creds/app", vault_path);
-        let field = map.need("field", "last_vault_rotation", Leaf::text);
-        map.finish();
-        Some(Evidence { path: path?, field: field? })
-    });
+    let evidence = map.given("evidence", evidence);
     let path = path?;
     let evidence = evidence?.or_else(|| Evidence::of(&path));
     if evidence.is_none() {
@@ -232,6 +243,14 @@ fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
         );
     }
     Some(Trigger { path, evidence })
+}
+
+pub(super) fn evidence(leaf: &Leaf<'_>) -> Option<Evidence> {
+    let mut map = leaf.map()?;
+    let path = map.need("path", "database/static-creds/app", vault_path);
+    let field = map.need("field", "last_vault_rotation", Leaf::text);
+    map.finish();
+    Some(Evidence { path: path?, field: field? })
 }
 
 fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) -> Option<Duration> {
@@ -273,7 +292,7 @@ fn is_single(kind: Option<&Kind>) -> bool {
 }
 
 /// Slots must leave room for what lies between them.
-fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
+pub(super) fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
     if let Some(schedule) = schedule
         && let Some(nearest) = nearest(schedule)
         && nearest < schedule.min_interval
@@ -312,6 +331,7 @@ fn serving(kind: &Kind, secrets: &[keeper::Settings]) -> Vec<SecretName> {
         Kind::Generate(generate) => Some(&generate.path),
         Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| &evidence.path),
         Kind::Credential(credential) => Some(&credential.consumer.path),
+        Kind::Issue(issue) => Some(&issue.consumer.path),
     };
     let of = |secret: &&keeper::Settings| changes.is_some() && path(secret).as_ref() == changes;
     secrets.iter().filter(of).map(|secret| secret.name.clone()).collect()

@@ -65,7 +65,9 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) 
     let forwards: Vec<Option<ForwardRule>> = parts.into_iter().map(forward).collect();
     let forwards: Vec<ForwardRule> = forwards.into_iter().collect::<Option<_>>()?;
     for (leaf, rule, of) in calls.iter().filter(|(_, _, of)| !of.also_readable) {
-        readable(leaf, rule, of, (&rules, &forwards), around);
+        for secret in of.secrets() {
+            readable(leaf, (rule, secret), (&rules, &forwards), around);
+        }
     }
     let calls = calls.into_iter().map(|(_, rule, of): (_, _, Calls)| of.of(rule)).collect();
     Some(Rules { rules, forwards, calls })
@@ -74,12 +76,10 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) 
 /// Who may read a key need not use it without holding it.
 fn readable(
     leaf: &Leaf<'_>,
-    rule: &Rule,
-    calls: &Calls,
+    (rule, secret): (&Rule, &SecretName),
     (rules, forwards): (&[Rule], &[ForwardRule]),
     around: &Around<'_>,
 ) {
-    let secret = calls.secret();
     let settings = around.secrets.and_then(|secrets| secrets.iter().find(|found| found.name == *secret));
     let places = settings.map(places).unwrap_or_default();
     let reads = |forward: &&ForwardRule| {

@@ -3,30 +3,21 @@
 //! Pure. Connects to nothing. Never repeats an URL: it may hold a password.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, milliseconds};
+use super::{Context, DAY, milliseconds, signing};
 use crate::{
-    broker::{Base, Insecure, NotABase, Settings, Timeouts, inject::Slot, upstream::address::Cidr},
+    broker::{
+        Base, Insecure, NotABase, Settings, Timeouts, decode::Coding, hop, inject::Slot,
+        upstream::address::Cidr,
+    },
     keeper::{self, Kind},
     name::{SecretName, UpstreamName},
+    policy::upstream::Oddity,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::HeaderName;
 use std::time::Duration;
 
 const MIB: u64 = 1024 * 1024;
-/// Headers that would frame or route the message.
-const NO_SLOT: [&str; 9] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "accept-encoding",
-];
-
 /// Reads them all; `secrets` are those of the config, where they could be read.
 pub(super) fn read(
     leaf: &Leaf<'_>,
@@ -64,19 +55,14 @@ fn upstream(
         inject(leaf, context, secrets)
     });
     let ca_file = map.given("ca_file", Leaf::path);
-    if let Some(leaf) = map.find("client_cert") {
-        leaf.not_built("client certificates for upstreams");
-        let _ = leaf.refers(&context.secrets, SecretName::new);
-    }
+    let client_cert = map.given("client_cert", |leaf| client_cert(leaf, context, secrets));
     let pins = map.or("pins", Vec::new(), pins);
     let allow_headers = map.given("headers", headers);
+    let oddities = map.or("paths", Vec::new(), paths);
     let max_request = map.or("max_request", 32 * MIB, |leaf| leaf.size(0..=1024 * MIB));
     let max_response = map.given("max_response", |leaf| leaf.size(1..=u64::MAX));
     let timeouts = map.or("timeouts", Timeouts::default(), timeouts);
-    if let Some(leaf) = map.find("decode") {
-        leaf.not_built("decoding of upstreams' answers");
-        let _ = leaf.each(Leaf::text);
-    }
+    let decode = map.or("decode", Vec::new(), |leaf| leaf.each(|leaf| leaf.word(&[("gzip", Coding::Gzip)])));
     map.finish();
     let (secret, slot) = inject?;
     Some(Settings {
@@ -84,13 +70,16 @@ fn upstream(
         base: base?,
         secret,
         slot,
+        client_cert: client_cert?,
         ca_file: ca_file?,
         pins: pins?,
         allow_cidrs: allow_cidrs?,
         allow_headers: allow_headers?.flatten(),
+        oddities: oddities?,
         max_request: max_request?,
         max_response: max_response?,
         timeouts: timeouts?,
+        decode: decode?,
     })
 }
 
@@ -122,6 +111,21 @@ fn base(leaf: &Leaf<'_>, insecure: Insecure, allowed: Option<&[Cidr]>) -> Option
     Some(base)
 }
 
+/// The secret whose certificate is shown.
+fn client_cert(
+    leaf: &Leaf<'_>,
+    context: &Context<'_>,
+    secrets: Option<&[keeper::Settings]>,
+) -> Option<SecretName> {
+    let name = leaf.refers(&context.secrets, SecretName::new)?;
+    let settings = secrets.and_then(|secrets| secrets.iter().find(|settings| settings.name == name));
+    if settings.is_some_and(|settings| !matches!(settings.kind, Kind::Certificate { .. })) {
+        leaf.problem("not a certificate", "name a secret of kind: certificate");
+        return None;
+    }
+    Some(name)
+}
+
 fn cidr(leaf: &Leaf<'_>) -> Option<Cidr> {
     let range = Cidr::parse(&leaf.text()?).ok();
     if range.is_none() {
@@ -151,6 +155,15 @@ fn pins(leaf: &Leaf<'_>) -> Option<Vec<crate::crypto::Hash>> {
         return None;
     }
     Some(pins)
+}
+
+/// What its paths may hold.
+fn paths(leaf: &Leaf<'_>) -> Option<Vec<Oddity>> {
+    let mut map = leaf.map()?;
+    let words = [("%2F", Oddity::Slash), (";", Oddity::Semicolon)];
+    let allow = map.need("allow", "[\"%2F\", \";\"]", |leaf| leaf.each(|leaf| leaf.word(&words)));
+    map.finish();
+    allow
 }
 
 fn headers(leaf: &Leaf<'_>) -> Option<Option<Vec<HeaderName>>> {
@@ -209,7 +222,13 @@ fn fits(leaf: &Leaf<'_>, secret: Option<&keeper::Settings>, slot: &Slot) -> bool
             "basic needs a user and a password, and this secret has one value",
             "name a kv secret without `field`",
         ),
-        (Some(Kind::Kv { field: None, .. }), slot) if !matches!(slot, Slot::Basic { .. }) => {
+        (Some(Kind::Kv { field: Some(_), .. } | Kind::Token { .. }), Slot::SigV4(_)) => (
+            "sigv4 needs a key of AWS, and this secret has one value",
+            "name a kv secret without `field` that has access_key_id and secret_access_key, or a lease of the AWS engine",
+        ),
+        (Some(Kind::Kv { field: None, .. }), slot)
+            if !matches!(slot, Slot::Basic { .. } | Slot::SigV4(_)) =>
+        {
             leaf.warn(
                 "a kv secret without `field`: it must then have one field only",
                 "write field: in the secret",
@@ -227,18 +246,15 @@ fn slot(map: &mut Map<'_>) -> Option<Slot> {
     let format = map.given("format", |leaf| format(leaf, header.is_some()));
     let (basic, query, body) = (map.find("basic"), map.find("query"), map.find("body"));
     let sigv4 = map.find("sigv4");
-    if let Some(leaf) = &sigv4 {
-        leaf.not_built("signing by sigv4");
-    }
     let given = [&header, &basic, &query, &body, &sigv4].into_iter().flatten().count();
     if given != 1 {
         let found = if given == 0 { "no slot for the key" } else { "more than one slot for the key" };
-        map.leaf().problem(found, "write one of header, basic, query, body");
+        map.leaf().problem(found, "write one of header, basic, query, body, sigv4");
         return None;
     }
     if let Some(leaf) = header {
         let name = header_name(&leaf)?;
-        if NO_SLOT.contains(&name.as_str()) {
+        if hop::frames_or_routes(name.as_str()) || name == http::header::ACCEPT_ENCODING {
             leaf.problem(
                 "a header that frames or routes the message",
                 "write the header that the API reads its key from",
@@ -257,6 +273,9 @@ fn slot(map: &mut Map<'_>) -> Option<Slot> {
     }
     if let Some(leaf) = query {
         return Some(Slot::Query(leaf.text()?));
+    }
+    if let Some(leaf) = sigv4 {
+        return signing::read(&leaf).map(Slot::SigV4);
     }
     in_body(&body?)
 }

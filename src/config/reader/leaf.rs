@@ -61,6 +61,14 @@ impl<'a> Leaf<'a> {
         self.problem(format!("{found} stands here"), would_be_right);
     }
 
+    /// The text that stands here, if it is one; nothing is said of anything else.
+    pub(in crate::config) fn peek(&self) -> Option<&'a str> {
+        match self.raw {
+            Raw::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// A text with something in it and no control characters; never repeated in a problem.
     pub(in crate::config) fn text(&self) -> Option<String> {
         match self.raw {

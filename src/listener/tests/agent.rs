@@ -3,7 +3,7 @@
 //! Does not parse HTTP beyond what it needs to find the end of an answer.
 
 use crate::{
-    access::{Access, Observe, Outcome, Parts, Rules, Seen, Type},
+    access::{Access, CallStep, Observe, Outcome, Parts, Rules, Seen, Type},
     audit::{self, Audit},
     broker::Broker,
     clock::Timestamp,
@@ -12,7 +12,7 @@ use crate::{
         value::{Content, Value},
     },
     listener::{Limits, Listener, Settings},
-    name::{RuleName, SecretName, WorkloadName},
+    name::{RuleName, SecretName, UpstreamName, WorkloadName},
     peer::{self, level::Level},
     policy::{
         self, Policy,
@@ -65,6 +65,8 @@ impl Observe for Counts {
     }
 
     fn recorded(&self, _: Type, _: Outcome) {}
+
+    fn called(&self, _: &UpstreamName, _: &RuleName, _: CallStep) {}
 }
 
 /// Peer settings that fit these tests' own process.
@@ -174,7 +176,7 @@ impl Agent {
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let parts = Parts {
             approvals: crate::approval::Approvals::none(),
-            broker: Broker::new().unwrap(),
+            broker: Broker::new(Keeper::default()).unwrap(),
             attestor: None,
             forward: None,
             keeper: Keeper::of(receivers.collect()),

@@ -59,32 +59,48 @@ impl Http {
     }
 
     /// Sends what `order` says, once.
+    pub(super) async fn ask(&self, ways: (&Broker, &Keeper), order: &Order<'_>) -> Result<Said, Unknown> {
+        let template = self.template(order.act);
+        template.ask(ways, &self.upstream, order).await
+    }
+}
+
+impl Template {
+    /// Sends it, once, and takes its status for an answer.
     pub(super) async fn ask(
         &self,
-        broker: &Broker,
-        keeper: &Keeper,
+        ways: (&Broker, &Keeper),
+        upstream: &UpstreamName,
         order: &Order<'_>,
     ) -> Result<Said, Unknown> {
+        let (status, _) = self.send(ways, upstream, order).await?;
+        let unknown = || Unknown::of(order, format!("it answered with status {}", status.as_u16()));
+        self.says(status).ok_or_else(unknown)
+    }
+
+    /// Sends it, once; with the upstream's key, unless it is a test.
+    pub(super) async fn send(
+        &self,
+        (broker, keeper): (&Broker, &Keeper),
+        upstream: &UpstreamName,
+        order: &Order<'_>,
+    ) -> Result<(StatusCode, Bytes), Unknown> {
         let unknown = |said: String| Unknown::of(order, said);
-        let template = self.template(order.act);
-        let own = template
+        let own = self
             .request(order)
             .ok_or_else(|| unknown("what is put into a header is no visible ASCII".to_owned()))?;
-        let secret = broker.upstream(&self.upstream).map(|upstream| upstream.settings().secret.clone());
-        let secret = secret.ok_or_else(|| unknown(format!("there is no upstream {}", self.upstream)))?;
+        let secret = broker.upstream(upstream).map(|upstream| upstream.settings().secret.clone());
+        let secret = secret.ok_or_else(|| unknown(format!("there is no upstream {upstream}")))?;
         let served = keeper.describe(&secret, None).and_then(|shelf| shelf.served(Instant::now()));
         let key = match (order.act, &served) {
             (Act::Test, _) => Key::None,
             (_, Some(served)) => Key::Of(&served.held.value),
             (_, None) => return Err(unknown(format!("there is no valid value of {secret}"))),
         };
-        let status = broker.call_own(&self.upstream, own, key).await;
-        let (status, _) = status.map_err(|fault| unknown(fault.to_string()))?;
-        template.says(status).ok_or_else(|| unknown(format!("it answered with status {}", status.as_u16())))
+        let answered = broker.call_own(upstream, own, key).await;
+        answered.map_err(|fault| unknown(fault.to_string()))
     }
-}
 
-impl Template {
     fn says(&self, status: StatusCode) -> Option<Said> {
         let status = status.as_u16();
         if self.expect.contains(&status) {

@@ -6,12 +6,14 @@
 pub mod exec;
 pub mod http;
 pub mod outside;
+pub mod provider;
 pub mod template;
 pub mod vault;
 
 use crate::{name::RotationName, secret::SecretValue};
 use exec::Exec;
 use http::Http;
+use provider::Provider;
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 use vault::Writes;
 
@@ -24,6 +26,8 @@ pub enum System {
     Http(Box<Http>),
     /// A path in Vault that is written to.
     Vault(Box<Writes>),
+    /// What mints keys; here only to try one.
+    Provider(Box<Provider>),
 }
 
 /// What is wanted of a system.
@@ -100,6 +104,9 @@ impl Unknown {
     }
 }
 
+/// What a call of a provider comes to.
+pub type Provided<'a> = Pin<Box<dyn Future<Output = Result<provider::Reply, Unknown>> + Send + 'a>>;
+
 /// What an order comes to.
 pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<Said, Unknown>> + Send + 'a>>;
 
@@ -107,4 +114,12 @@ pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<Said, Unknown>> + Sen
 pub trait Ask: Send + Sync {
     /// Has `system` do what `order` says; its answer comes by the order's end, or is [`Unknown`].
     fn ask<'a>(&'a self, system: &'a System, order: Order<'a>) -> Answered<'a>;
+
+    /// Calls the `provider` for a run, which is over by the order's end, or [`Unknown`].
+    fn provide<'a>(
+        &'a self,
+        provider: &'a Provider,
+        run: Order<'a>,
+        call: provider::Call<'a>,
+    ) -> Provided<'a>;
 }

@@ -2,9 +2,13 @@
 //!
 //! Runners are started before the sandbox is entered, and none after.
 
-use super::{Answered, Ask, Order, System, Unknown, exec};
+use super::{
+    Answered, Ask, Order, Provided, System, Unknown, exec,
+    provider::{Call, Provider},
+};
 use crate::{
     broker::Broker,
+    clock,
     keeper::Keeper,
     name::RotationName,
     rotation::runner::{Runner, Started},
@@ -43,14 +47,29 @@ impl Ask for Outside {
                         "its program came after the start: only a restart can run it",
                     )),
                 },
-                System::Http(http) => {
-                    let left = order.until.saturating_sub(crate::clock::since_boot());
-                    let asked =
-                        tokio::time::timeout(left, http.ask(&self.broker, &self.keeper, &order)).await;
-                    asked.unwrap_or_else(|_| Err(Unknown::of(&order, "no answer in time")))
+                System::Http(http) => in_time(&order, http.ask((&self.broker, &self.keeper), &order)).await,
+                System::Provider(provider) => {
+                    let ways = (&self.broker, &self.keeper);
+                    in_time(&order, provider.test.ask(ways, &provider.upstream, &order)).await
                 }
                 System::Vault(_) => Err(Unknown::of(&order, "Vault is asked by the rotation itself")),
             }
         })
     }
+
+    fn provide<'a>(&'a self, provider: &'a Provider, run: Order<'a>, call: Call<'a>) -> Provided<'a> {
+        Box::pin(async move {
+            let ways = (&self.broker, &self.keeper);
+            in_time(&run, provider.call(ways, run.rotation, run.id, call)).await
+        })
+    }
+}
+
+async fn in_time<T>(
+    order: &Order<'_>,
+    asked: impl Future<Output = Result<T, Unknown>>,
+) -> Result<T, Unknown> {
+    let left = order.until.saturating_sub(clock::since_boot());
+    let asked = tokio::time::timeout(left, asked).await;
+    asked.unwrap_or_else(|_| Err(Unknown::of(order, "no answer in time")))
 }

@@ -1,4 +1,4 @@
-//! Texts and JSON of the config with places for what differs: `{user}`, `{value}`, `{id}`, `{rotation}`, `{basic}`.
+//! Texts and JSON of the config with places for what differs: `{user}`, `{value}`, `{id}`, `{rotation}`, `{basic}`, `{key}`.
 //!
 //! One of the few places that look at the bytes of a secret. Pure. Where a text may stand it does not know: the check does.
 
@@ -8,8 +8,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-/// The places, without braces. `basic` is `USER:VALUE` in base64 (RFC 7617).
-pub const PLACES: [&str; 5] = ["user", "value", "id", "rotation", "basic"];
+/// The places, without braces. `key` is the provider's name of a key that it minted, `basic` is `USER:VALUE` in base64 (RFC 7617).
+pub const PLACES: [&str; 6] = ["user", "value", "id", "rotation", "basic", "key"];
 
 /// The places in `text`, known or not; `None`: a brace is open.
 #[must_use]
@@ -62,7 +62,7 @@ fn fill(text: &str, order: &Order<'_>, put: impl Fn(&mut String, &str)) -> Zeroi
         out.push_str(before);
         let Some((name, after)) = behind.split_once('}') else { break };
         match name {
-            "user" => put(&mut out, order.user),
+            "user" | "key" => put(&mut out, order.user),
             "value" => put(&mut out, value),
             "id" => put(&mut out, order.id),
             "rotation" => put(&mut out, order.rotation.as_str()),

@@ -1,0 +1,138 @@
+//! Rotations of the kinds `follow` and `lease`, which each replica does for itself.
+//!
+//! Pure. Does not know whether Vault has what is named.
+
+use super::super::reader::{Leaf, Map};
+use super::{
+    Context, DAY,
+    schedule::{self, Missed},
+    seconds, vault_path,
+};
+use crate::{
+    keeper,
+    name::{IdentityName, RotationName, SecretName},
+    rotation::{
+        local::{Kind, Settings},
+        schedule::Schedule,
+        trigger::Evidence,
+    },
+};
+use std::time::Duration;
+
+/// The two kinds.
+#[derive(Clone, Copy)]
+pub(super) enum Word {
+    Follow,
+    Lease,
+}
+
+/// Which of them an entry is.
+pub(super) fn word(leaf: &Leaf<'_>) -> Option<Word> {
+    let map = if leaf.is_map() { leaf.map()? } else { return None };
+    let kind = map.children().find(|(key, _)| *key == "kind").and_then(|(_, leaf)| leaf.peek());
+    match kind? {
+        "follow" => Some(Word::Follow),
+        "lease" => Some(Word::Lease),
+        _ => None,
+    }
+}
+
+pub(super) fn read(
+    name: RotationName,
+    word: Word,
+    leaf: &Leaf<'_>,
+    context: &Context<'_>,
+    secrets: &[keeper::Settings],
+) -> Option<Settings> {
+    let mut map = leaf.map()?;
+    let _ = map.find("kind");
+    let settings = match word {
+        Word::Follow => follow(name, &mut map, context, secrets),
+        Word::Lease => lease(name, &mut map, context, secrets),
+    };
+    map.finish();
+    settings
+}
+
+fn follow(
+    name: RotationName,
+    map: &mut Map<'_>,
+    context: &Context<'_>,
+    secrets: &[keeper::Settings],
+) -> Option<Settings> {
+    let identity = map.need("identity", "the name of one of identities", |leaf| {
+        leaf.refers(&context.identities, IdentityName::new)
+    });
+    let path = map.need("path", "database/static-creds/app", vault_path);
+    let evidence = map.given("evidence", super::rotations::evidence);
+    let schedule = map.given("schedule", schedule::read);
+    let path = path?;
+    let known = || {
+        let field = |field: &str| Some(Evidence { path: path.clone(), field: field.to_owned() });
+        match path.split_once('/')?.1 {
+            rest if rest.starts_with("static-creds/") || rest.starts_with("static-cred/") => {
+                field("last_vault_rotation")
+            }
+            rest if rest.starts_with("keys/") => field("latest_version"),
+            _ => None,
+        }
+    };
+    let Some(evidence) = evidence?.or_else(known) else {
+        map.leaf().problem(
+            "nothing says whether Vault has rotated",
+            "write evidence: {path: secret/metadata/app, field: current_version}, of what changes with it",
+        );
+        return None;
+    };
+    let serves = secrets.iter().filter(|secret| of(secret) == Some(&path)).map(|secret| secret.name.clone());
+    let schedule = schedule?.map(Box::new);
+    let kind = Kind::Follow { evidence, schedule };
+    Some(Settings { name, identity: identity?, kind, serves: serves.collect(), path })
+}
+
+fn of(secret: &keeper::Settings) -> Option<&String> {
+    match &secret.kind {
+        keeper::Kind::Kv { path, .. } | keeper::Kind::Lease { path, .. } => Some(path),
+        _ => None,
+    }
+}
+
+fn lease(
+    name: RotationName,
+    map: &mut Map<'_>,
+    context: &Context<'_>,
+    secrets: &[keeper::Settings],
+) -> Option<Settings> {
+    let secret = map.need("secret", "the name of one of secrets, of kind lease", |leaf| {
+        let named = leaf.refers(&context.secrets, SecretName::new)?;
+        let found = secrets.iter().find(|secret| secret.name == named)?;
+        if !matches!(found.kind, keeper::Kind::Lease { .. }) {
+            leaf.problem("a secret of another kind than lease", "name a secret with kind: lease");
+            return None;
+        }
+        Some(found)
+    });
+    let when = map.need("schedule", "{every: 12h}", schedule::read);
+    let cron = when.as_ref().map(|when| matches!(when.when, crate::rotation::schedule::When::Cron { .. }));
+    let missed = map.or("missed", Missed::default(), |leaf| schedule::missed(leaf, cron));
+    let rest = map.or("min_interval", Duration::from_secs(60), |leaf| leaf.duration(seconds(1, 365 * DAY)));
+    let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
+    let Missed { policy, max_lateness, max_age } = missed?;
+    let schedule = Schedule {
+        missed: policy,
+        max_lateness,
+        max_age,
+        min_interval: rest?,
+        blackouts: blackouts?,
+        ..when?
+    };
+    let secret = secret?;
+    super::rotations::spacing(map.leaf(), Some(&schedule));
+    Some(Settings {
+        name,
+        identity: secret.identity.clone(),
+        kind: Kind::Lease(Box::new(schedule)),
+        path: of(secret).cloned().unwrap_or_default(),
+        serves: vec![secret.name.clone()],
+    })
+}
