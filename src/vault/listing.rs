@@ -12,6 +12,7 @@ impl Request {
             path: path.to_owned(),
             query: Some("list=true".to_owned()),
             body: None,
+            namespace: None,
             doing: format!("listing {path}"),
         }
     }
@@ -20,6 +21,13 @@ impl Request {
     #[must_use]
     pub fn delete(path: &str) -> Self {
         let doing = format!("deleting {path}");
-        Self { method: Method::DELETE, path: path.to_owned(), query: None, body: None, doing }
+        Self {
+            method: Method::DELETE,
+            path: path.to_owned(),
+            query: None,
+            body: None,
+            namespace: None,
+            doing,
+        }
     }
 }
