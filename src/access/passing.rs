@@ -83,9 +83,13 @@ impl Drop for Passing {
     fn drop(&mut self) {
         if let (Some(sent), Ok(runtime)) = (self.sent.take(), Handle::try_current()) {
             let access = Arc::clone(&self.access);
+            let stopping = self.access.parts.stopping.clone();
             let finishing = async move {
-                if let (_, Some(made)) = sent.await {
-                    access.abandon(&made);
+                tokio::select! {
+                    biased;
+                    // Then nothing waits for Vault, and what it makes falls with the token.
+                    () = stopping.cancelled() => {}
+                    (_, made) = sent => if let Some(made) = made { access.abandon(&made) },
                 }
             };
             self.access.parts.unfinished.spawn_on(finishing, &runtime);

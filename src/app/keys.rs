@@ -221,6 +221,10 @@ fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
             wants.push(api(format!("sys/policies/password/{policy}/generate"), &[Read], &why));
         }
     }
+    if let rotation::Kind::Issue(issue) = &settings.kind {
+        let path = Where::Kv(issue.consumer.path.clone());
+        wants.push(Want { path, capabilities: WRITE, why: why.clone() });
+    }
     if let rotation::Kind::Trigger(trigger) = &settings.kind {
         wants.push(api(&trigger.path, &[Update], &why));
         if let Some(evidence) = &trigger.evidence {

@@ -286,6 +286,23 @@ fn an_approval_says_who_may_say_yes_and_where() {
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         check(&one(&rest), &expected);
     }
+    let rules = |rules: &str| {
+        format!(
+            "approvals: {{two: {{kind: signed, {STORE}, approvers: {{a: {{entity_id: e}}}}}}}}\nidentities: {{r: {{method: kubernetes, \
+             role: r}}}}\nsecrets: {{s: {{identity: r, kind: kv, path: kv/s}}}}\nworkloads: {{job: {{socket: {{path: /s}}, peer: {{uid: \
+             1}}, rules: [{{name: a, secrets: [s], approval: two}}{rules}]}}}}\n"
+        )
+    };
+    check(&rules(""), &[]);
+    for (other, name) in
+        [("{name: b, secrets: [s]}", "b"), ("{name: c, vault: {paths: [\"kv/data/*\"]}}", "c")]
+    {
+        let found = format!(
+            "workloads.job.rules: line 4: s needs a person's yes by the rule a, and none by the rule {name}; take it out of one of \
+             them, or write the approval in both"
+        );
+        check(&rules(&format!(", {other}")), &[&found]);
+    }
     check(
         "approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n",
         &["approvals.two: line 1: not built yet: approvals of kind control_group; remove it"],
@@ -358,7 +375,7 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ("{control: [cache-clear, metrics]}", vec![]),
         (
             "{control: [quit]}",
-            vec![at(".control[0]", "\"quit\" is not known here; write cache-clear or metrics")],
+            vec![at(".control[0]", "\"quit\" is not known here; write one of cache-clear, metrics")],
         ),
         (
             "{paths: [a], cache: leases, cache_for: 5m}",

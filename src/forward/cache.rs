@@ -6,8 +6,8 @@
 use super::{Answer, Error, Found, Sending, body, envelope};
 use crate::{
     crypto::{self, Hash},
-    policy::forward::{Cache as Wanted, Operation},
-    vault::session::State as Login,
+    policy::forward::{Cache as Wanted, Forwarding, Operation},
+    vault::{passage::Passage, session::State as Login},
 };
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,7 @@ pub const MOST: usize = 1024;
 pub const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// A lease is given again until so much of its life is left: one part of so many.
 const LAST_PART: u32 = 10;
+const JSON: &[u8] = b"application/json";
 
 /// What an answer is found by: SHA-256 of what it answers. Holds nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,35 +123,35 @@ impl Sending {
             Login::Starting | Login::Down(_) => None,
         }
     }
+}
 
-    /// What its answer is found by, if the rule lets it be held. No header is part of it.
-    #[must_use]
-    pub fn key(&self) -> Option<Key> {
-        let (forwarding, passage) = (&self.forwarding, &self.passage);
-        let may_be_held = match (forwarding.cache, forwarding.operation) {
-            (Wanted::Leases, Operation::Read | Operation::Write) | (Wanted::Kv(_), Operation::Read) => true,
-            (Wanted::Off | Wanted::Leases | Wanted::Kv(_), _) => false,
-        };
-        if !may_be_held || forwarding.own.is_some() || passage.method == http::Method::HEAD {
-            return None;
-        }
-        let mut query: Vec<&str> = passage.query.as_deref().unwrap_or_default().split('&').collect();
-        query.sort_unstable();
-        let namespace = forwarding.namespace.as_deref().unwrap_or_default();
-        let (operation, query) = (forwarding.operation.word(), query.join("&"));
-        let parts = [forwarding.identity.as_str(), namespace, operation, &passage.path, &query];
-        let mut text = Vec::new();
-        for part in parts {
-            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            text.extend_from_slice(part.as_bytes());
-        }
-        // An object's members come out in one order, however they came in.
-        match serde_json::from_slice::<serde_json::Value>(&passage.body) {
-            Ok(body) => text.extend_from_slice(body.to_string().as_bytes()),
-            Err(_) => text.extend_from_slice(&passage.body),
-        }
-        Some(Key(crypto::sha256(&text)))
+/// What the answer to `passage` is found by, if the rule lets it be held. No header is part of it: a body that is not sent as JSON is not
+/// looked for.
+pub(super) fn key(forwarding: &Forwarding, passage: &Passage) -> Option<Key> {
+    let may_be_held = match (forwarding.cache, forwarding.operation) {
+        (Wanted::Leases, Operation::Read | Operation::Write) | (Wanted::Kv(_), Operation::Read) => true,
+        (Wanted::Off | Wanted::Leases | Wanted::Kv(_), _) => false,
+    };
+    let is_json = passage.headers.get("content-type").is_none_or(|kind| kind.as_bytes().starts_with(JSON));
+    if !may_be_held || !is_json || forwarding.own.is_some() || passage.method == http::Method::HEAD {
+        return None;
     }
+    let mut query: Vec<&str> = passage.query.as_deref().unwrap_or_default().split('&').collect();
+    query.sort_unstable();
+    let namespace = forwarding.namespace.as_deref().unwrap_or_default();
+    let (operation, query) = (forwarding.operation.word(), query.join("&"));
+    let mut text = Vec::new();
+    for part in [forwarding.identity.as_str(), namespace, operation, &passage.path, &query] {
+        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part.as_bytes());
+    }
+    // An object's members come out in one order, however they came in. A child's are so already.
+    let sorted = || serde_json::from_slice::<serde_json::Value>(&passage.body).ok();
+    match forwarding.child.is_none().then(sorted).flatten() {
+        Some(body) => text.extend_from_slice(body.to_string().as_bytes()),
+        None => text.extend_from_slice(&passage.body),
+    }
+    Some(Key(crypto::sha256(&text)))
 }
 
 impl Cache {
@@ -305,7 +306,7 @@ impl Drop for Flight {
 
 /// How long an answer may be given again, and where in it the seconds of its lease stand; `None`: it may not.
 fn life(wanted: Wanted, answer: &Answer) -> Option<(Duration, Option<Range<usize>>)> {
-    let is_json = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/json");
+    let is_json = |value: &http::HeaderValue| value.as_bytes().starts_with(JSON);
     if answer.status != 200 || !answer.headers.get("content-type").is_some_and(is_json) {
         return None;
     }

@@ -3,8 +3,11 @@
 //! A token role, or the groups of the identity's entity, may make of a token more than the rule allows, whatever is asked for: then it
 //! is ended at once, and nobody gets it.
 
-use super::{Answer, Error, Forward, lease::Lease};
-use crate::{policy::child::Child, vault::session::Session};
+use super::{
+    Answer, Error, Forward,
+    lease::{self, Lease},
+};
+use crate::policy::child::Child;
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use zeroize::Zeroizing;
@@ -32,13 +35,13 @@ struct Made {
     token_type: String,
 }
 
-/// The answer with the child bound to `session`, if it is what `allowed` says.
+/// The answer with the child that `made_by` made, if it is what `allowed` says.
 ///
 /// # Errors
 /// [`Error::Child`]: it is more, and has been revoked.
 pub(super) async fn checked(
     forward: &Forward,
-    session: &Session,
+    made_by: lease::Made,
     allowed: &Child,
     answer: Answer,
 ) -> Result<Answer, Error> {
@@ -47,7 +50,7 @@ pub(super) async fn checked(
     }
     let read: Result<Envelope, _> = serde_json::from_slice(&answer.body);
     let Ok(Envelope { auth: made }) = read else { return Err(Error::Tainted) };
-    let child = Lease::child(&made.client_token, &made.accessor, allowed, session.clone());
+    let child = Lease::child(&made.client_token, &made.accessor, allowed, made_by);
     match beyond(&made, allowed) {
         None => Ok(Answer { lease: Some(Arc::new(child)), ..answer }),
         Some(why) => {

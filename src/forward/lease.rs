@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 pub struct Lease {
     handle: Handle,
     session: Session,
+    namespace: Option<String>,
     /// What it is found by, and called on record: SHA-256 of its id, or of a child token's accessor, hex.
     pub id_hash: String,
     /// SHA-256 of a child token itself, hex: the other thing that it is found by.
@@ -34,6 +35,9 @@ pub struct Lease {
     pub until: Instant,
 }
 
+/// The login whose token made it, and the namespace that it is in.
+pub(super) type Made = (Session, Option<String>);
+
 /// What it is ended by.
 enum Handle {
     Lease(SecretValue),
@@ -41,17 +45,18 @@ enum Handle {
 }
 
 impl Lease {
-    pub(super) fn new(id: Zeroizing<String>, seconds: u64, session: Session) -> Self {
+    pub(super) fn new(id: Zeroizing<String>, seconds: u64, (session, namespace): Made) -> Self {
         let (id_hash, until) = (id_hash(&id), ends(seconds));
         let handle = Handle::Lease(SecretValue::new(id.to_string()));
-        Self { handle, session, id_hash, token_hash: None, is_counted: false, until }
+        Self { handle, session, namespace, id_hash, token_hash: None, is_counted: false, until }
     }
 
-    pub(super) fn child(token: &str, accessor: &str, allowed: &Child, session: Session) -> Self {
+    pub(super) fn child(token: &str, accessor: &str, allowed: &Child, (session, namespace): Made) -> Self {
         let (id_hash, token_hash) = (id_hash(accessor), Some(id_hash(token)));
         let (until, is_counted) = (ends(allowed.longest.as_secs()), allowed.uses > 0);
         let [token, accessor] = [token, accessor].map(|text| SecretValue::new(text.to_owned()));
-        Self { handle: Handle::Child { token, accessor }, session, id_hash, token_hash, is_counted, until }
+        let handle = Handle::Child { token, accessor };
+        Self { handle, session, namespace, id_hash, token_hash, is_counted, until }
     }
 
     /// Whether it is a child token.
@@ -84,7 +89,7 @@ impl Forward {
         let request = match &lease.handle {
             Handle::Lease(id) => Request::revoke_lease(id),
             Handle::Child { token, accessor } => {
-                let request = Request::revoke_self().map_err(Error::Vault)?;
+                let request = Request::revoke_self().map_err(Error::Vault)?.within(lease.namespace.clone());
                 match self.vault.call_as(&account, token, &request).await {
                     Ok(_) => return Ok(()),
                     // It has ended before: its uses are used up, or somebody revoked it.
@@ -94,7 +99,7 @@ impl Forward {
                 }
             }
         };
-        let ended = self.vault.call(&account, &lease.session, &request).await;
+        let ended = self.vault.call(&account, &lease.session, &request.within(lease.namespace.clone())).await;
         ended.map(drop).map_err(|error| Error::Vault(explained(lease, error)))
     }
 }

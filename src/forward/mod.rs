@@ -98,6 +98,7 @@ pub struct Sending {
     forward: Forward,
     forwarding: Forwarding,
     passage: Passage,
+    key: Option<cache::Key>,
 }
 
 impl Forward {
@@ -111,8 +112,13 @@ impl Forward {
     #[must_use]
     pub fn prepare(&self, grant: &Grant<Forwarding>, call: &Call) -> Sending {
         let forwarding = grant.permit().subject().clone();
-        let passage = passage(&forwarding, call);
-        Sending { forward: self.clone(), forwarding, passage }
+        let mut passage = passage(&forwarding, call);
+        let key = cache::key(&forwarding, &passage);
+        if key.is_some() {
+            // Its answer is for others too, so that nothing but what finds it may change it.
+            passage.headers.clear();
+        }
+        Sending { forward: self.clone(), forwarding, passage, key }
     }
 
     /// A claim on the token that the identity has, or on the one after login number `before`.
@@ -153,6 +159,12 @@ impl Sending {
         &self.forwarding
     }
 
+    /// What its answer is found by, if it may be held.
+    #[must_use]
+    pub fn key(&self) -> Option<cache::Key> {
+        self.key
+    }
+
     /// What is sent in it.
     #[must_use]
     pub fn body(&self) -> &[u8] {
@@ -164,7 +176,7 @@ impl Sending {
     /// # Errors
     /// [`Error`]; an answer of Vault that is itself an error is an answer.
     pub async fn send(&self) -> Result<Answer, Error> {
-        let Self { forward, forwarding, passage } = self;
+        let Self { forward, forwarding, passage, .. } = self;
         if let Some(own) = forwarding.own.filter(|own| own.is_answered_here()) {
             return own::answer(forward, &forwarding.identity, own).await;
         }
@@ -197,7 +209,8 @@ impl Sending {
         if envelope.is_wrapped() || envelope.gives_token() && !may_have_token {
             return Err(Error::Tainted);
         }
-        let lease = envelope.lease().map(|(id, seconds)| Arc::new(Lease::new(id, seconds, session.clone())));
+        let made_by = || (session.clone(), self.forwarding.namespace.clone());
+        let lease = envelope.lease().map(|(id, seconds)| Arc::new(Lease::new(id, seconds, made_by())));
         let request_id = envelope.request_id();
         let kept = OUT
             .iter()
@@ -213,7 +226,7 @@ impl Sending {
             login: Some(session.number()),
         };
         match child {
-            Some(allowed) => child::checked(&self.forward, session, allowed, answer).await,
+            Some(allowed) => child::checked(&self.forward, made_by(), allowed, answer).await,
             None => Ok(answer),
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn needs(facts: &Facts<'_>, identity: &str) -> Needs {
             }
         }
     }
-    for (entry, capabilities) in forwarded(facts, identity) {
+    for (entry, capabilities) in forwarded(facts, identity).filter(|(entry, _)| !is_hashed(entry)) {
         let path = entry.path.clone().unwrap_or_default();
         let by = entry.rule.as_deref().unwrap_or_default();
         let why = format!("used by {} under its rule {by}", entry.workload);
@@ -83,6 +83,11 @@ fn forwarded<'a>(
         entry.had() > 0 && rules.contains(&(entry.workload.as_str(), rule)) && entry.path.is_some()
     };
     facts.record.entries.iter().filter(is_own).map(|entry| (entry, capabilities(entry.capability)))
+}
+
+/// Whether the record has but the hash of its path (`audit.hash_paths`).
+fn is_hashed(entry: &Entry) -> bool {
+    entry.path.as_ref().is_some_and(|path| path.starts_with("sha256:"))
 }
 
 /// What Vault asks for.
@@ -137,7 +142,12 @@ pub(super) fn policy(facts: &Facts<'_>, identity: &str) -> Policy {
     }
     let denies = |(path, wanted): &&(String, Capability)| !is_read || !acl.allows(path, *wanted);
     let denied = requests.iter().filter(denies).map(|(path, wanted)| format!("{} {path}", wanted.word()));
-    Policy { identity: identity.to_owned(), hcl, denied: denied.collect(), requests: requests.len() }
+    let hashed = forwarded(facts, identity).filter(|(entry, _)| is_hashed(entry));
+    let hashed: Vec<String> = hashed
+        .map(|(entry, _)| format!("{} of a path that is on record as a hash alone", entry.capability.word()))
+        .collect();
+    let requests = requests.len().saturating_add(hashed.len());
+    Policy { identity: identity.to_owned(), hcl, denied: denied.chain(hashed).collect(), requests }
 }
 
 /// The kv paths that `identity` asks for, without `data/`.

@@ -322,6 +322,19 @@ fn the_least_policy_denies_nothing_that_is_on_record_and_everything_beside_it() 
 }
 
 #[test]
+fn a_policy_that_would_deny_what_is_on_record_is_not_shown() {
+    let mut world = clean();
+    world.record.entries.push(forwarded("sha256:77ab", told::Capability::Read));
+    let report = world.report();
+    assert_eq!((report.policies[0].denied.len(), report.policies[0].requests), (1, 12));
+    let hcl = Format::Hcl.render(&report);
+    assert!(
+        hcl.starts_with("# 1 of 12 recorded requests would be denied.") && !hcl.contains("path \""),
+        "{hcl}"
+    );
+}
+
+#[test]
 fn every_format_tells_every_finding_and_what_the_record_says_stays_text() {
     let mut world = clean();
     for (_, fault) in FAULTS {

@@ -34,6 +34,8 @@ pub struct Request {
     pub(super) body: Option<Zeroizing<Vec<u8>>>,
     /// What the call does, for errors: `reading secret/data/stripe`.
     pub(super) doing: String,
+    /// Where it is done, if that is not the namespace of the config.
+    pub(super) namespace: Option<String>,
 }
 
 impl Request {
@@ -241,7 +243,7 @@ impl Request {
     }
 
     fn bare(method: Method, path: &str, doing: String) -> Self {
-        Self { method, path: path.into(), query: None, body: None, doing }
+        Self { method, path: path.into(), query: None, body: None, doing, namespace: None }
     }
 
     fn named(path: &str, key: &str, id: &SecretValue, doing: &str) -> Self {
@@ -262,7 +264,7 @@ impl Request {
         let body = body.filter(|body| !body.is_empty()).map(Zeroizing::new);
         // vaultrs 0.8 begins some paths with a slash, and that of renew-self with a tab.
         let path = endpoint.path().trim_start_matches(['/', '\t']).to_owned();
-        Ok(Self { method, path, query, body, doing })
+        Ok(Self { method, path, query, body, doing, namespace: None })
     }
 }
 

@@ -16,6 +16,12 @@ use vaultrs::api::{
 use zeroize::Zeroizing;
 
 impl Request {
+    /// The same in this namespace.
+    #[must_use]
+    pub fn within(self, namespace: Option<String>) -> Self {
+        Self { namespace, ..self }
+    }
+
     /// A signature of transit's newest version of `key` under the bytes that `input` spells in base64.
     ///
     /// # Errors
@@ -91,6 +97,7 @@ impl Request {
             path: format!("{mount}/data/{path}"),
             query: None,
             body: Some(body),
+            namespace: None,
             doing,
         }
     }

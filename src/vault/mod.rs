@@ -350,7 +350,7 @@ impl Routes {
         if request.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(namespace) = &self.settings.namespace {
+        if let Some(namespace) = request.namespace.as_ref().or(self.settings.namespace.as_ref()) {
             let value =
                 HeaderValue::from_str(namespace).map_err(|_| invalid("vault.namespace is no header"))?;
             headers.insert("x-vault-namespace", value);

@@ -7,7 +7,7 @@ use crate::{
 };
 use lab::Vault;
 use serde_json::{Value, json};
-use std::process::Command;
+use std::{io::Write as _, os::unix::net::UnixStream, process::Command};
 
 const CREATE: &str = "auth/token/create";
 
@@ -128,4 +128,27 @@ fn vaults_command_line_makes_a_child_token() {
     let run = |words: &[&str]| printed(&mut vault_cli(&vault, &scene, words));
     let words = ["token", "create", "-policy=ci-read", "-ttl=5m", "-field=token_duration"];
     assert_eq!(run(&words), "300");
+}
+
+#[test]
+fn a_child_token_that_comes_back_for_a_client_that_hung_up_is_revoked_though_its_process_lives() {
+    let Some(vault) = Vault::start() else { return };
+    let scene = scene(&vault, &json!({"policies": ["ci-read"]}));
+    let before = count(&vault);
+    let count_of = |kind: &str| scene.agent.events().iter().filter(|event| event["type"] == kind).count();
+    let text = format!("POST /v1/{CREATE} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}");
+    // Who hangs up between the intent and the request has sent nothing: then it is done once more.
+    until("a revocation", || {
+        vault.pause();
+        let intents = count_of("vault.intent.v1");
+        let mut stream = UnixStream::connect(scene.agent.socket()).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        until("the intent", || (count_of("vault.intent.v1") > intents).then_some(()));
+        let results = count_of("vault.result.v1");
+        drop(stream);
+        until("a result that nobody got", || (count_of("vault.result.v1") > results).then_some(()));
+        vault.resume();
+        (count_of("lease.revoked.v1") > 0).then_some(())
+    });
+    until("no child", || (count(&vault) == before).then_some(()));
 }

@@ -222,6 +222,51 @@ fn userpass(vault: &Vault) {
     }
 }
 
+/// Keeps passwords in files; a change that is made goes on until it may end, or is killed.
+const GATED: &str = r#"#!/bin/sh
+cd FOLDER || exit 1
+read -r line
+field() { printf '%s' "$line" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+act=$(field act) user=$(field user) value=$(field value)
+case $act in
+set)
+    printf %s "$value" >"$user.new" && mv "$user.new" "$user"
+    until [ -e go ]; do sleep 0.05; done
+    ;;
+test) [ "$(cat "$user" 2>/dev/null)" = "$value" ] || exit 10 ;;
+esac
+"#;
+
+#[test]
+fn while_vault_is_sealed_between_the_change_and_the_promotion_reads_get_what_works() {
+    let Some(vault) = Vault::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("set-password");
+    fs::write(&program, GATED.replace("FOLDER", folder.path().to_str().unwrap())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let password = folder.path().join("orders_a");
+    fs::write(&password, "first").unwrap();
+    let rotation = json!({
+        "kind": "single", "user": "orders_a", "holder_ttl": "6s", "min_interval": "8s", "schedule": {"every": "8s"},
+        "driver": {"exec": {"command": [program]}},
+    });
+    let agent = plan(&vault, rotation).start();
+    assert_eq!(agent.value("orders")["data"]["password"], "first");
+    let now = || fs::read_to_string(&password).unwrap();
+    until("the change", || (now() != "first").then_some(()));
+    vault.seal();
+    fs::write(folder.path().join("go"), "").unwrap();
+    let held = until("what works", || {
+        let reply = agent.read("orders");
+        (reply.status == 200).then(|| reply.json()).filter(|held| held["data"]["password"] == now())
+    });
+    assert_eq!((&held["generation"], &held["data"]["host"]), (&json!(2), &json!("db")));
+    vault.unseal();
+    agent.event("rotation.promoted.v1", |event| event["rotation"]["to_v"] == 2);
+    let newest = vault.root().get("secret/data/orders?version=2").expect_success();
+    assert_eq!(newest["data"]["data"], held["data"], "what was handed out before is what was promoted");
+}
+
 #[test]
 fn nobody_is_handed_the_dead_password_of_a_single_user() {
     let Some(vault) = Vault::start() else { return };

@@ -64,6 +64,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) 
     let forward = |(leaf, rule, part): (_, _, forwards::Part)| part.of(leaf, rule, &rules, context);
     let forwards: Vec<Option<ForwardRule>> = parts.into_iter().map(forward).collect();
     let forwards: Vec<ForwardRule> = forwards.into_iter().collect::<Option<_>>()?;
+    bypassed(leaf, (&rules, &forwards), around);
     for (leaf, rule, of) in calls.iter().filter(|(_, _, of)| !of.also_readable) {
         for secret in of.secrets() {
             readable(leaf, (rule, secret), (&rules, &forwards), around);
@@ -80,14 +81,7 @@ fn readable(
     (rules, forwards): (&[Rule], &[ForwardRule]),
     around: &Around<'_>,
 ) {
-    let settings = around.secrets.and_then(|secrets| secrets.iter().find(|found| found.name == *secret));
-    let places = settings.map(places).unwrap_or_default();
-    let reads = |forward: &&ForwardRule| {
-        forward.operations.iter().any(|operation| matches!(operation, Operation::Read | Operation::Write))
-            && places.iter().any(|place| forward.paths.iter().any(|pattern| pattern.matches(place)))
-    };
-    let gives = rules.iter().find(|other| other.secrets.contains(secret));
-    let gives = gives.or_else(|| forwards.iter().find(reads).map(|forward| &forward.rule));
+    let gives = gives(secret, (rules, forwards), around, |_| true);
     if let Some(other) = gives {
         leaf.problem(
             format!(
@@ -96,6 +90,44 @@ fn readable(
             ),
             "take it out of that rule, or write also_readable: true here if that is meant",
         );
+    }
+}
+
+/// A rule by which the workload reads `secret`, among those that count.
+fn gives<'a>(
+    secret: &SecretName,
+    (rules, forwards): (&'a [Rule], &'a [ForwardRule]),
+    around: &Around<'_>,
+    counts: impl Fn(&Rule) -> bool,
+) -> Option<&'a Rule> {
+    let settings = around.secrets.and_then(|secrets| secrets.iter().find(|found| found.name == *secret));
+    let places = settings.map(places).unwrap_or_default();
+    let reads = |forward: &&ForwardRule| {
+        counts(&forward.rule)
+            && forward
+                .operations
+                .iter()
+                .any(|operation| matches!(operation, Operation::Read | Operation::Write))
+            && places.iter().any(|place| forward.paths.iter().any(|pattern| pattern.matches(place)))
+    };
+    let gives = rules.iter().find(|other| counts(other) && other.secrets.contains(secret));
+    gives.or_else(|| forwards.iter().find(reads).map(|forward| &forward.rule))
+}
+
+/// What needs a person's yes by one rule is not had without it by another.
+fn bypassed(leaf: &Leaf<'_>, (rules, forwards): (&[Rule], &[ForwardRule]), around: &Around<'_>) {
+    for rule in rules.iter().filter(|rule| rule.approval.is_some()) {
+        for secret in &rule.secrets {
+            if let Some(other) = gives(secret, (rules, forwards), around, |other| other.approval.is_none()) {
+                leaf.problem(
+                    format!(
+                        "{secret} needs a person's yes by the rule {}, and none by the rule {}",
+                        rule.name, other.name
+                    ),
+                    "take it out of one of them, or write the approval in both",
+                );
+            }
+        }
     }
 }
 

@@ -110,12 +110,14 @@ fn expiry(granted: &Granted, about: &str, findings: &mut Findings) {
 
 fn hcl(facts: &Facts<'_>, granted: &Granted) -> Fix {
     let policy = need::policy(facts, &granted.identity);
-    Fix::text(format!(
-        "Use this policy: {} of {} recorded requests would be denied.",
-        policy.denied.len(),
-        policy.requests
-    ))
-    .code("hcl", policy.hcl)
+    let (denied, requests) = (policy.denied.len(), policy.requests);
+    if denied > 0 {
+        return Fix::text(format!(
+            "Write a policy by hand: of the one that was made of the record, {denied} of {requests} recorded requests would be denied."
+        ));
+    }
+    let text = format!("Use this policy: {denied} of {requests} recorded requests would be denied.");
+    Fix::text(text).code("hcl", policy.hcl)
 }
 
 /// More capabilities on a path that is needed than are needed there.

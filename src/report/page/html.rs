@@ -16,7 +16,7 @@ const STYLE: &str = "\
 --bad:#e5746c;--plain:#465364;--critical:#ff8a80;--high:#e5746c;--medium:#e0b04c;--low:#9fb3cc}}\
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem}h3{font-size:1.05rem;margin:0 0 .3rem}\
-p.note,td.soft{color:var(--soft)}svg{width:100%;height:auto;font:13px system-ui,sans-serif}svg text{fill:var(--ink)}\
+p.note,td.soft{color:var(--soft)}svg{width:100%;height:auto;font:13px system-ui,sans-serif}svg text{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:5px;stroke-linejoin:round}\
 svg text.value,svg text.limit{fill:var(--soft)}svg .good{fill:var(--good)}svg .bad{fill:var(--bad)}svg .plain{fill:var(--plain)}\
 svg line.limit{stroke:var(--soft);stroke-dasharray:4 3}svg line.track{stroke:var(--edge)}\
 article{background:var(--box);border:1px solid var(--edge);border-left:6px solid var(--low);border-radius:4px;padding:.8rem 1rem;margin:1rem 0;break-inside:avoid}\

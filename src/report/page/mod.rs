@@ -66,7 +66,7 @@ fn proof(policy: &Policy) -> String {
     let (denied, requests) = (policy.denied.len(), policy.requests);
     let mut text = format!("{denied} of {requests} recorded requests would be denied.");
     if denied > 0 {
-        text.push_str(" This is a fault of claviger, and the policy is not shown: ");
+        text.push_str(" So the policy is not shown. Denied: ");
         text.push_str(&policy.denied.join(", "));
     }
     text

@@ -120,7 +120,7 @@ impl Svg {
         let shown: String = name.chars().take(28).collect();
         let cut = if shown.len() < name.len() { "…" } else { "" };
         let (y, x) = (Self::top(row).saturating_add(14), LEFT.saturating_add(at).saturating_add(10));
-        let left = LEFT.saturating_sub(8);
+        let left = LEFT.saturating_sub(12);
         let _ = writeln!(
             self.text,
             "<text x=\"{left}\" y=\"{y}\" text-anchor=\"end\">{}{cut}</text><text class=\"value\" x=\"{x}\" y=\"{y}\">{}</text>",
