@@ -1259,7 +1259,7 @@ fn acks_are_awaited_of_a_number_of_consumers_and_not_for_ever() {
 
 #[test]
 fn what_each_replica_does_for_itself_needs_no_journal() {
-    let secrets = "secrets: {db: {kind: lease, path: database/creds/db}, key: {kind: kv, path: secret/key}}\n\
+    let secrets = "secrets: {db: {identity: reports, kind: lease, path: database/creds/db}, key: {identity: reports, kind: kv, path: secret/key}}\n\
                    workloads: {job: {socket: {path: /run/claviger/job.sock}, peer: {uid: 7}, rules: [{name: a, secrets: [db, key]}]}}\n";
     let follow = "kind: follow, identity: reports";
     for (rotation, expected) in [
