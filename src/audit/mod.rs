@@ -4,6 +4,7 @@
 
 mod approved;
 mod canonical;
+mod cause;
 mod chain;
 pub mod checkpoint;
 mod escape;

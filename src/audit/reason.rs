@@ -8,7 +8,6 @@ use crate::{
     broker::fault::Fault,
     peer::{Cause, program::Refusal},
     policy::Denial,
-    vault::error::Class,
 };
 
 /// Why something was refused or failed: a closed set, the same words in answers (`reason`), events and metrics.
@@ -381,22 +380,6 @@ impl From<&Denial> for Reason {
             Denial::Wrapped => Self::Wrapped,
             Denial::Terms(_) => Self::TokenTerms,
             Denial::Malformed(_) => Self::BadRequest,
-        }
-    }
-}
-
-impl From<Class> for Reason {
-    fn from(class: Class) -> Self {
-        match class {
-            Class::Denied => Self::VaultDenied,
-            Class::Missing => Self::VaultMissing,
-            Class::Invalid => Self::VaultInvalid,
-            Class::Sealed => Self::VaultSealed,
-            Class::Away => Self::VaultAway,
-            Class::Slow => Self::VaultSlow,
-            Class::Nonsense => Self::VaultNonsense,
-            Class::Credential => Self::CredentialFile,
-            Class::Budget => Self::Budget,
         }
     }
 }
