@@ -3,6 +3,8 @@
 //! Labels come from closed sets of words and from names of the config: no lease id, no path, no secret, nothing that a peer
 //! can make up. What runs out is computed at the moment of the scrape, so nothing has to keep it up to date.
 
+pub(super) use super::labels::add;
+
 use super::{
     approvals::{self, Approvals},
     findings::FindingGauge,
@@ -20,7 +22,7 @@ use prometheus_client::{
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
-    registry::{Metric, Registry},
+    registry::Registry,
 };
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -360,18 +362,6 @@ fn register_journal(registry: &mut Registry, gauges: &Gauges) {
         "Events lost to damage of the journal",
         ConstCounter::new(*gap_events),
     );
-}
-
-pub(super) fn add<L>(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = (L, f64)>)
-where
-    L: Clone + std::hash::Hash + Eq,
-    Family<L, Gauge<f64, AtomicU64>>: Metric,
-{
-    let family = Family::<L, Gauge<f64, AtomicU64>>::default();
-    for (labels, value) in values {
-        family.get_or_create(&labels).set(value);
-    }
-    registry.register(name, help, family);
 }
 
 macro_rules! labels {
