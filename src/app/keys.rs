@@ -136,6 +136,11 @@ fn identity(config: &Config, name: &IdentityName) -> Identity {
     for settings in config.rotations.iter().filter(|settings| settings.identity == *name) {
         of_rotation(settings, &mut wants);
     }
+    for settings in config.local.iter().filter(|settings| settings.identity == *name) {
+        if let rotation::local::Kind::Follow { evidence, .. } = &settings.kind {
+            wants.push(api(&evidence.path, &[Read], format!("the rotation {}", settings.name)));
+        }
+    }
     let checkpoints =
         config.audit.checkpoints.iter().filter(|settings| settings.identity.as_ref() == Some(name));
     for settings in checkpoints {
@@ -220,6 +225,14 @@ fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
         if let Source::Policy(policy) = &generate.source {
             wants.push(api(format!("sys/policies/password/{policy}/generate"), &[Read], &why));
         }
+    }
+    if let rotation::Kind::Issue(issue) = &settings.kind {
+        // What it mints is a provider's.
+        wants.push(Want {
+            path: Where::Kv(issue.consumer.path.clone()),
+            capabilities: WRITE,
+            why: why.clone(),
+        });
     }
     if let rotation::Kind::Trigger(trigger) = &settings.kind {
         wants.push(api(&trigger.path, &[Update], &why));
