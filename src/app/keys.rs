@@ -136,6 +136,11 @@ fn identity(config: &Config, name: &IdentityName) -> Identity {
     for settings in config.rotations.iter().filter(|settings| settings.identity == *name) {
         of_rotation(settings, &mut wants);
     }
+    for settings in config.local.iter().filter(|settings| settings.identity == *name) {
+        if let rotation::local::Kind::Follow { evidence, .. } = &settings.kind {
+            wants.push(api(&evidence.path, &[Read], format!("the rotation {}", settings.name)));
+        }
+    }
     let checkpoints =
         config.audit.checkpoints.iter().filter(|settings| settings.identity.as_ref() == Some(name));
     for settings in checkpoints {

@@ -267,11 +267,7 @@ fn register(counted: &Counted) -> Registry {
     registry.register("audit_events", "Events on disk", audit_events.clone());
     registry.register("audit_denied_requests", "Requests refused for want of an event", audit_denied.clone());
     registry.register("audit_commit_seconds", "One write and fdatasync of a group", audit_commit.clone());
-    registry.register(
-        "audit_sink_delivery_seconds",
-        "One delivery of a part of a batch",
-        sink_delivery.clone(),
-    );
+    registry.register("audit_sink_delivery_seconds", "One delivery of a batch", sink_delivery.clone());
     registry.register("audit_sink_errors", "Deliveries that failed", sink_errors.clone());
     registry.register("audit_dlq", "Events that a receiver refused for good", dead_letters.clone());
     rotations.register(&mut registry);
@@ -326,11 +322,8 @@ fn register_gauges(gauges: &Gauges) -> Registry {
     }
     registry.register("claviger_socket_rebinds", "Times that the socket was lost and bound again", bound);
     let skew = Gauge::<f64, AtomicU64>::default();
-    skew.set(Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64().copysign(if *skew_ms < 0 {
-        -1.0
-    } else {
-        1.0
-    }));
+    let sign = if *skew_ms < 0 { -1.0 } else { 1.0 };
+    skew.set(Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64().copysign(sign));
     registry.register("claviger_vault_clock_skew_seconds", "How far Vault's clock is ahead of ours", skew);
     register_journal(&mut registry, gauges);
     RotationGauge::register(rotations, &mut registry);
