@@ -22,6 +22,7 @@ mod queue;
 mod rotated;
 mod reason;
 mod remote;
+mod refused;
 mod reported;
 mod share;
 pub mod sink;

@@ -3,13 +3,7 @@
 //! Pure.
 
 use super::event::Outcome;
-use crate::{
-    approval::Want,
-    broker::fault::Fault,
-    peer::{Cause, program::Refusal},
-    policy::Denial,
-    vault::error::Class,
-};
+use crate::{approval::Want, broker::fault::Fault, peer::Cause, policy::Denial, vault::error::Class};
 
 /// Why something was refused or failed: a closed set, the same words in answers (`reason`), events and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -345,32 +339,6 @@ impl From<&Cause> for Reason {
             Cause::Container => Self::Container,
             Cause::Crowded | Cause::Connections => Self::Connections,
             Cause::Rate(_) => Self::RateLimited,
-        }
-    }
-}
-
-impl From<Refusal> for Reason {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::PidNotVisible => Self::PidNotVisible,
-            Refusal::Ancestry => Self::Ancestry,
-            Refusal::Tty => Self::Tty,
-            Refusal::ExeUnreadable => Self::ExeUnreadable,
-            Refusal::ExeDeleted => Self::ExeDeleted,
-            Refusal::ExeTooBig => Self::ExeTooBig,
-            Refusal::Digest => Self::Digest,
-            Refusal::Steerable => Self::Steerable,
-            Refusal::MappingNotAllowed => Self::MappingNotAllowed,
-            Refusal::AnonExec => Self::AnonExec,
-            Refusal::TextModified => Self::TextModified,
-            Refusal::Traced => Self::Traced,
-            Refusal::ImageChanged => Self::ImageChanged,
-            Refusal::NoNewPrivs => Self::NoNewPrivs,
-            Refusal::Seccomp => Self::Seccomp,
-            Refusal::CredsDrift => Self::CredsDrift,
-            Refusal::PeerExited => Self::PeerExited,
-            Refusal::AttestorFailed => Self::AttestorFailed,
-            Refusal::Timeout => Self::Timeout,
         }
     }
 }
