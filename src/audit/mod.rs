@@ -7,7 +7,7 @@ mod canonical;
 mod chain;
 pub mod checkpoint;
 mod escape;
-pub mod because;
+mod because;
 mod call;
 pub mod event;
 mod flood;
