@@ -138,7 +138,7 @@ fn a_journal_that_was_cut_before_a_restart_is_declared_and_nothing_is_signed_ove
     let plan = plan(&vault, checkpoints);
     let stopped = run(&vault, plan.start());
     let journal = stopped.folder.path().join("audit");
-    cut_events(&journal, 5);
+    cut_events(&journal, 6);
     let again = Agent::again(stopped);
     let gap = again.event("audit.gap.v1", |event| event["reason"] == "rolled_back");
     again.value("stripe");
