@@ -119,23 +119,25 @@ impl Request {
         let ttl = jiff::SignedDuration::try_from(settings.ttl).unwrap_or_default();
         let not_after = now + ttl;
         let nonce = hex(&random::<16>().map_err(|_| unrandom())?);
+        Ok(Self::of(Id::new(now)?, ticket, nonce, not_after))
+    }
+
+    /// What asks for the same as `ticket` under this id and nonce until that moment; nobody has said anything yet.
+    fn of(id: Id, ticket: &Ticket, nonce: String, not_after: Timestamp) -> Self {
         let ticket = Ticket { nonce, not_after: rfc3339(not_after), ..ticket.clone() };
         let text = ticket.text();
-        let digest = digest(&text);
-        let (ticket, yes) = (Arc::new(ticket), BTreeMap::new());
-        let id = Id::new(now)?;
-        Ok(Self {
+        Self {
             id,
-            ticket,
+            digest: digest(&text),
+            ticket: Arc::new(ticket),
             text,
-            digest,
             not_after,
-            yes,
+            yes: BTreeMap::new(),
             granted: None,
             since: None,
             used: 0,
             ended: None,
-        })
+        }
     }
 
     /// The request that another start of the agent wrote, if it asks for exactly this. Of what stands in the store only nonce and end
@@ -149,25 +151,10 @@ impl Request {
         let Ok(theirs) = serde_json::from_str::<Ticket>(&shown.ticket) else { return Ok(None) };
         let longest = jiff::SignedDuration::try_from(around.settings.ttl).unwrap_or_default();
         let Ok(not_after) = theirs.not_after.parse::<Timestamp>() else { return Ok(None) };
-        let ticket = Ticket { nonce: theirs.nonce, not_after: rfc3339(not_after), ..ticket.clone() };
-        let text = ticket.text();
-        if text != shown.ticket || not_after.duration_since(clock::now()) > longest {
+        let mut joined = Self::of(id, ticket, theirs.nonce, not_after);
+        if joined.text != shown.ticket || not_after.duration_since(clock::now()) > longest {
             return Ok(None);
         }
-        let digest = digest(&text);
-        let (ticket, yes) = (Arc::new(ticket), BTreeMap::new());
-        let mut joined = Self {
-            id,
-            ticket,
-            text,
-            digest,
-            not_after,
-            yes,
-            granted: None,
-            since: None,
-            used: 0,
-            ended: None,
-        };
         joined.read_uses(around).await?;
         Ok((joined.used < around.settings.uses).then_some(joined))
     }

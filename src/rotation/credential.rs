@@ -90,13 +90,8 @@ impl Credential {
         document: &Document,
         value: &SecretValue,
     ) -> Result<Written, Error> {
-        let newest = store.read(place).await?;
-        if newest.version != document.state.before {
-            return Ok(Written::Overtaken);
-        }
-        let fields = newest.fields.unwrap_or_default();
         let user = SecretValue::new(document.aim.user.clone().unwrap_or_default());
-        let both = [(self.user_field.as_str(), &user), (self.consumer.field.as_str(), value)];
-        store.write(place, &object::with_all(&fields, &both), document.state.before).await
+        let others = [(self.user_field.as_str(), &user)];
+        self.consumer.promote_with(store, place, document, (value, &others)).await
     }
 }

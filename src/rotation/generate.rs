@@ -88,11 +88,23 @@ impl Generate {
         document: &Document,
         value: &SecretValue,
     ) -> Result<Written, Error> {
+        self.promote_with(store, place, document, (value, &[])).await
+    }
+
+    /// The same, with what else of the secret changes by it.
+    pub(super) async fn promote_with(
+        &self,
+        store: &Store,
+        place: &Place,
+        document: &Document,
+        (value, others): (&SecretValue, &[(&str, &SecretValue)]),
+    ) -> Result<Written, Error> {
         let newest = store.read(place).await?;
         if newest.version != document.state.before {
             return Ok(Written::Overtaken);
         }
-        let object = object::with(&newest.fields.unwrap_or_default(), &self.field, value);
+        let set = [others, &[(self.field.as_str(), value)]].concat();
+        let object = object::with_all(&newest.fields.unwrap_or_default(), &set);
         store.write(place, &object, document.state.before).await
     }
 

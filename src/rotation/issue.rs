@@ -44,14 +44,9 @@ impl Issue {
         document: &Document,
         value: &SecretValue,
     ) -> Result<Written, Error> {
-        let newest = store.read(place).await?;
-        if newest.version != document.state.before {
-            return Ok(Written::Overtaken);
-        }
-        let fields = newest.fields.unwrap_or_default();
         let id = SecretValue::new(document.aim.user.clone().unwrap_or_default());
-        let both = [(self.id_field.as_str(), &id), (self.consumer.field.as_str(), value)];
-        store.write(place, &object::with_all(&fields, &both), document.state.before).await
+        let others = [(self.id_field.as_str(), &id)];
+        self.consumer.promote_with(store, place, document, (value, &others)).await
     }
 
     /// The key that consumers read before the run of `document`.

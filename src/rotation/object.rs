@@ -8,17 +8,12 @@ use zeroize::Zeroizing;
 /// A field's JSON text.
 pub(super) type Field = (String, SecretValue);
 
-/// The object with `field` set to the text `value`, all other fields as they are.
-pub(super) fn with(fields: &[Field], field: &str, value: &SecretValue) -> Zeroizing<Vec<u8>> {
-    with_all(fields, &[(field, value)])
-}
-
 /// The object of `fields` as they are.
 pub(super) fn all(fields: &[Field]) -> Zeroizing<Vec<u8>> {
     with_all(fields, &[])
 }
 
-/// The same with several fields; each once.
+/// The object with these fields set to texts, each once, and all other fields as they are.
 pub(super) fn with_all(fields: &[Field], set: &[(&str, &SecretValue)]) -> Zeroizing<Vec<u8>> {
     let kept = fields.iter().filter(|(name, _)| set.iter().all(|(field, _)| name != field));
     let room = fields.iter().map(|(name, text)| 6 * name.len() + text.expose().len() + 4).sum::<usize>();
@@ -83,7 +78,7 @@ mod tests {
         let check = |fields: &[(&str, &str)], expected: &str| {
             let fields: Vec<Field> =
                 fields.iter().map(|(name, text)| ((*name).to_owned(), secret(text))).collect();
-            let object = with(&fields, "key", &secret("a\"<\u{7}b"));
+            let object = with_all(&fields, &[("key", &secret("a\"<\u{7}b"))]);
             assert_eq!(std::str::from_utf8(&object).unwrap(), expected);
         };
         check(&[], r#"{"key":"a\"<\u0007b"}"#);
