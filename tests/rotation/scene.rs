@@ -41,8 +41,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Reads one line of JSON, and does it with psql: nothing of it is in an argument.
 const PROGRAM: &str = r#"#!/bin/sh
 read -r line
-field() { printf '%s' "$line" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
-act=$(field act) user=$(field user) value=$(field value)
+act=${line#*'"act":"'} user=${line#*'"user":"'} value=${line#*'"value":"'}
+act=${act%%'"'*} user=${user%%'"'*} value=${value%%'"'*}
 sql() { PGPASSWORD=$3 PSQL -X -q -w -v ON_ERROR_STOP=1 -h 127.0.0.1 -p PORT -U "$2" -d postgres 2>&1; }
 admin() { sql "" postgres lab-superuser; }
 case $act in
