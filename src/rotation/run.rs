@@ -379,6 +379,7 @@ impl Task {
             to: document.state.after,
             epoch: document.lease.epoch,
             gap,
+            yes: self.yes(document, act),
         };
         // Nobody listens any more only when the process is about to end.
         let _ = self.facts.send(fact);

@@ -2,6 +2,7 @@
 
 use crate::load::Load;
 use claviger::{
+    approval::Approvals,
     broker::Broker,
     crypto,
     keeper::Keeper,
@@ -141,6 +142,7 @@ impl Scene {
             lease: Terms::of(Duration::from_secs(30)),
             serves: Vec::new(),
             acks: None,
+            consent: None,
         }
     }
 
@@ -171,8 +173,7 @@ impl Scene {
                 method: Method::TokenFile { token_file: self.path("token") },
                 revoke_on_exit: false,
             };
-            let (told, _heard) = mpsc::unbounded_channel();
-            let session = Session::new(Duration::ZERO, false);
+            let ((told, _heard), session) = (mpsc::unbounded_channel(), Session::new(Duration::ZERO, false));
             let (identity, keepalive) = keepalive::identity(login, way.clone(), session, Start::Fresh, told);
             let (facts, mut reported) = mpsc::unbounded_channel();
             let shared = Shared {
@@ -183,6 +184,7 @@ impl Scene {
                 board: Board::default(),
                 outside: Arc::new(outside),
                 replica: "test".into(),
+                approvals: Approvals::none(),
             };
             let mut tasks = JoinSet::new();
             tasks.spawn(keepalive.run(stop.clone()));
