@@ -7,6 +7,7 @@ mod around;
 mod audit;
 mod calls;
 mod checkpoints;
+mod coordination;
 mod credentials;
 mod forwards;
 mod identities;

@@ -4,7 +4,7 @@
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY,
+    Context, DAY, coordination,
     credentials::{self, Slots},
     issue, mount,
     schedule::{self, Missed, nearest},
@@ -76,6 +76,7 @@ pub(super) fn read(
             );
             whole = false;
         }
+        coordination::apart(&leaf, &settings, &all);
         all.push(settings);
     }
     whole.then_some((all, apart))
@@ -106,6 +107,7 @@ fn rotation(
     let group = map.given("group", group);
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
     let when_revoked = workload_keys(&mut map, context);
+    let coordination = coordination::read(&mut map, &name, &context.environment.cluster);
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
@@ -141,6 +143,7 @@ fn rotation(
         journal: journal?,
         group: group?,
         lease: lease?,
+        coordination: coordination?,
     })
 }
 
@@ -209,16 +212,6 @@ fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
     let _ = map.given("approval", |leaf| {
         leaf.not_built("approvals");
         leaf.refers(&context.approvals, any_name)
-    });
-    let _ = map.given("coordination", |leaf| {
-        if leaf.is_map() {
-            leaf.not_built("coordination: kubernetes");
-            return None;
-        }
-        if leaf.word(&[("vault", false), ("kubernetes", true)])? {
-            leaf.not_built("coordination: kubernetes");
-        }
-        Some(())
     });
     Some(Acks { and: and?, consumers: consumers?, longest: longest? })
 }
