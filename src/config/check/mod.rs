@@ -8,6 +8,7 @@ mod audit;
 mod calls;
 mod checkpoints;
 mod consent;
+mod coordination;
 mod credentials;
 mod forwards;
 mod identities;
