@@ -1357,7 +1357,7 @@ fn what_each_replica_does_for_itself_needs_no_journal() {
         (
             format!("{follow}, path: database/static-creds/app, journal: {{mount: kv, path: r}}"),
             Some(
-                ".journal: line 3: unknown key \"journal\"; known here: kind, identity, path, evidence, schedule",
+                ".journal: line 3: unknown key \"journal\"; known here: kind, approval, identity, path, evidence, schedule",
             ),
         ),
         (
@@ -2016,6 +2016,10 @@ fn an_upstream_is_reached_by_https_at_an_address_that_may_be_called() {
             with("paths: {allow: [dots]}"),
             "paths.allow[0]: line 7: \"dots\" is not known here; write one of %2F, ;",
         ),
+        (
+            with("headers: {range: yes}"),
+            "headers.range: line 7: \"yes\" is not known here; write one of deny, allow",
+        ),
         (with("decode: [br]"), "decode[0]: line 7: \"br\" is not known here; write one of gzip"),
         (
             with("client_cert: key"),
@@ -2120,7 +2124,7 @@ fn an_upstream_may_be_all_of_this() {
         format!("{{url: \"https://127.0.0.1:1\", allow_cidrs: [127.0.0.1], {INJECT}}}"),
         with("decode: [gzip], paths: {allow: [\"%2F\", \";\"]}"),
         with(
-            "headers: {allow: [X-A]}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
+            "headers: {allow: [X-A], range: allow}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
         ),
     ] {
         check(&calling(&settings, RULE), &[]);
