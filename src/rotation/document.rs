@@ -3,6 +3,7 @@
 //! It holds secrets: whoever may read it has them. Pure. Does not speak to Vault.
 
 use super::{
+    asked::Asked,
     coordination::{self, Coordination},
     phase::{Candidate, Phase, State},
 };
@@ -33,6 +34,8 @@ pub(super) struct Document {
     pub(super) grace_until: Option<Timestamp>,
     /// Somebody asked for a run, for this reason.
     pub(super) asked: Option<String>,
+    /// The newest request for a person's yes.
+    pub(super) approval: Option<Asked>,
     /// Why it waits for a person.
     pub(super) orphaned: Option<String>,
     /// What the run changes in another system.
@@ -123,6 +126,8 @@ struct Written {
     orphaned: Option<String>,
     #[serde(default)]
     aim: Aim,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approval: Option<Asked>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,6 +149,7 @@ impl Document {
             succeeded: now,
             grace_until: None,
             asked: None,
+            approval: None,
             orphaned: None,
             aim: Aim::default(),
         }
@@ -186,6 +192,7 @@ impl Document {
             asked: self.asked.clone(),
             orphaned: self.orphaned.clone(),
             aim: self.aim.clone(),
+            approval: self.approval.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
         let mut out = Zeroizing::new(Vec::with_capacity(4_096 + values));
@@ -239,6 +246,7 @@ impl Document {
             asked: written.asked,
             orphaned: written.orphaned,
             aim: written.aim,
+            approval: written.approval,
         })
     }
 }

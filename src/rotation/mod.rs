@@ -5,6 +5,7 @@
 //! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself, `follow` and `lease`. The other kinds that
 //! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`; the last three change another `system`, by a driver.
 
+pub mod asked;
 pub mod coordination;
 pub mod credential;
 pub mod desk;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod system;
 pub mod task;
 pub mod trigger;
+mod asking;
 mod attempt;
 pub mod acks;
 mod document;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub acks: Option<acks::Awaited>,
     /// The folder in KV 2 that journals are kept in; one for each rotation.
     pub journal: Place,
+    /// Persons who must say yes to each run.
+    pub consent: Option<asked::Consent>,
     /// Others that must not be rotated at the same time.
     pub group: Option<Group>,
     /// How long a replica that works on it may be silent before another goes on.

@@ -3,6 +3,7 @@
 
 use crate::support::{Bench, bench::until};
 use claviger::{
+    approval::Approvals,
     keeper::Keeper,
     name::{IdentityName, RotationName},
     rotation::{
@@ -124,6 +125,7 @@ impl Scene {
             coordination,
             serves: Vec::new(),
             acks: None,
+            consent: None,
         };
         let (facts_in, facts) = mpsc::unbounded_channel();
         let scene = Scene { dev, outside, bench, identity, settings, facts, facts_in };
@@ -162,6 +164,7 @@ impl Scene {
             board: Board::default(),
             outside: Arc::clone(&self.outside),
             replica: holder.into(),
+            approvals: Approvals::none(),
         };
         let settings = Settings { coordination, ..self.settings.clone() };
         let task = Task::new(settings, self.identity.clone(), shared);
