@@ -54,6 +54,8 @@ pub enum Want {
     Pending,
     /// Room: as many requests of the workload wait as may.
     Crowded,
+    /// The service's word that the yes still stands.
+    Unreachable,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -65,6 +67,7 @@ impl Want {
         match self {
             Self::Pending => "approval_pending",
             Self::Crowded => "approval_crowded",
+            Self::Unreachable => "approval_unreachable",
             Self::Ended(why) => why.word(),
         }
     }

@@ -16,3 +16,8 @@ mod refusals;
 #[path = "../live/rig.rs"]
 mod rig;
 mod scene;
+#[expect(dead_code, reason = "the suite `broker` uses all of it")]
+#[path = "../broker/server.rs"]
+mod server;
+mod service;
+mod webhook;
