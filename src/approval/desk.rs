@@ -139,6 +139,20 @@ impl Approvals {
         self.inner.table.store(Arc::new(table));
     }
 
+    /// What a request that no workload makes needs.
+    pub(super) fn around<'a>(
+        &'a self,
+        about: (&'a Settings, &'a IdentityName),
+        tell: &'a (dyn Fn(Fact) + Sync),
+    ) -> Result<Around<'a>, Error> {
+        self.inner.around_any(about, None, tell)
+    }
+
+    /// Puts on record what happened to such a request.
+    pub fn tell(&self, facts: Vec<Fact>) {
+        facts.into_iter().for_each(|fact| self.inner.tell(fact));
+    }
+
     /// Turns a permit into a grant: at once where its rule names no approval, else once enough persons have said yes, of which one use
     /// is spent. Waits at most `patience`, or as long as the config says.
     ///
@@ -245,7 +259,7 @@ impl Inner {
     }
 
     pub(super) fn note_call(&self, entry: &Entry, id: Id, act: Act) {
-        let (name, workload) = (entry.settings.name.clone(), entry.workload.clone());
+        let (name, workload) = (entry.settings.name.clone(), Some(entry.workload.clone()));
         let ticket = Arc::new(entry.ticket.clone());
         self.tell(Fact { id, name, workload, digest: String::new(), ticket, act });
     }
@@ -336,7 +350,7 @@ impl Inner {
                 namespace: self.place.namespace.clone(),
                 place: self.place.uid.clone(),
                 service_account: self.place.service_account.clone(),
-                uid,
+                uid: Some(uid),
             },
         }
     }
@@ -346,17 +360,28 @@ impl Inner {
         entry: &'a Entry,
         tell: &'a (dyn Fn(Fact) + Sync),
     ) -> Result<Around<'a>, Error> {
+        let around = self.around_any((&entry.settings, &entry.identity), Some(&entry.workload), tell)?;
+        Ok(Around { notified: entry.notified(), ..around })
+    }
+
+    fn around_any<'a>(
+        &'a self,
+        (settings, acting): (&'a Settings, &'a IdentityName),
+        workload: Option<&'a WorkloadName>,
+        tell: &'a (dyn Fn(Fact) + Sync),
+    ) -> Result<Around<'a>, Error> {
         let away = || Error::new(Class::Away, "asking for a person's yes", "there is no way to Vault");
         let vault = self.vault.as_ref().ok_or_else(away)?;
-        let Settings { identity, store: folder, .. } = &*entry.settings;
-        let identity = identity.as_ref().unwrap_or(&entry.identity);
+        let Settings { identity, store: folder, .. } = settings;
+        let identity = identity.as_ref().unwrap_or(acting);
         Ok(Around {
             store: Store { vault, identities: &self.identities, identity, folder },
-            settings: &entry.settings,
-            workload: &entry.workload,
+            settings,
+            workload,
             entities: &self.entities,
             tell,
-            notified: entry.notified(),
+            until: None,
+            notified: None,
         })
     }
 }

@@ -12,6 +12,7 @@ pub mod fact;
 mod hook;
 mod request;
 pub mod signed;
+pub mod slot;
 pub mod ssh;
 mod store;
 pub mod ticket;

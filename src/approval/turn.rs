@@ -62,7 +62,7 @@ impl Inner {
         let mut turn = entry.request.lock().await;
         let request = turn.as_mut().ok_or(Refusal::Missing)?;
         request.bring(around, &votes).await.map_err(Refusal::Vault)?;
-        let spent = request.spend(around).await;
+        let spent = request.spend(around, None).await;
         let status = entry.note(request);
         spent.map(|spent| (status, spent)).map_err(Refusal::Vault)
     }

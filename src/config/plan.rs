@@ -5,6 +5,7 @@
 use super::Config;
 use crate::{
     audit::sink::settings::{Address, Kind, Receiver, Tls},
+    rotation::kubernetes,
     sandbox::{Need, Plan},
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -74,9 +75,20 @@ impl Config {
                 add(&format_args!("approvals.{name}"), Need::Connect(port));
             }
         }
+        for rotation in &self.rotations {
+            for need in rotation.coordination.kubernetes().into_iter().flat_map(of_lease) {
+                add(&format_args!("rotations.{}.coordination", rotation.name), need);
+            }
+        }
         add(&"health.listen", Need::Bind(self.health.listen.port()));
         needs
     }
+}
+
+fn of_lease(settings: &kubernetes::Settings) -> impl Iterator<Item = Need> {
+    let port = settings.server.port_or_known_default().map(Need::Connect);
+    let files = [&settings.ca_file, &settings.token_file];
+    files.into_iter().cloned().map(Need::Read).chain(port)
 }
 
 /// A datagram socket of this machine needs nothing: connecting to one is not what the sandbox restricts.
