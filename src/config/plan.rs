@@ -5,6 +5,8 @@
 use super::Config;
 use crate::{
     audit::sink::settings::{Address, Kind, Receiver, Tls},
+    name::RotationName,
+    rotation,
     sandbox::{Need, Plan},
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -46,6 +48,9 @@ impl Config {
                 add(&format_args!("identities.{}", identity.name), Need::Read(file.clone()));
             }
         }
+        for (name, dir) in self.rotations.iter().filter_map(of_rotation) {
+            add(&format_args!("rotations.{name}"), Need::Write(dir));
+        }
         add(&"audit.journal.dir", Need::Write(self.audit.journal.dir.clone()));
         for sink in &self.audit.sinks {
             for need in of_sink(&sink.kind) {
@@ -67,6 +72,16 @@ impl Config {
         }
         add(&"health.listen", Need::Bind(self.health.listen.port()));
         needs
+    }
+}
+
+/// Where a rotation replaces a file of ours.
+fn of_rotation(settings: &rotation::Settings) -> Option<(&RotationName, PathBuf)> {
+    match &settings.kind {
+        rotation::Kind::Bootstrap(bootstrap) => {
+            bootstrap.file.path.parent().map(|dir| (&settings.name, dir.to_owned()))
+        }
+        _ => None,
     }
 }
 

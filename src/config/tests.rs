@@ -25,13 +25,13 @@ const SECTIONS: [(&str, &str); 5] = [
 ];
 
 /// `text`, and after it the sections that it leaves out.
-fn document(text: &str) -> String {
+pub(super) fn document(text: &str) -> String {
     let missing = SECTIONS.iter().filter(|(key, _)| !text.lines().any(|line| line.starts_with(key)));
     missing.fold(text.to_owned(), |text, (_, section)| text + section)
 }
 
 /// Another user in the initial user namespace, not dumpable.
-fn environment() -> Environment {
+pub(super) fn environment() -> Environment {
     Environment {
         uid: 10_001,
         gid: 10_001,
@@ -44,6 +44,7 @@ fn environment() -> Environment {
         dumpable: false,
         source: "urn:claviger:test".to_owned(),
         programs: |_| true,
+        writable: |_| true,
     }
 }
 
@@ -55,7 +56,7 @@ fn check_in(environment: &Environment, text: &str, expected: &[&str]) {
     assert_eq!(problems, expected, "{text}");
 }
 
-fn check(text: &str, expected: &[&str]) {
+pub(super) fn check(text: &str, expected: &[&str]) {
     check_in(&environment(), text, expected);
 }
 
@@ -1527,14 +1528,13 @@ fn a_program_that_is_not_there_is_refused() {
 fn what_is_not_built_is_read_all_the_same() {
     check(
         "approvals: {two: {kind: webhook, url: x}}\n\
-         rotations: {k: {kind: bootstrap, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+         rotations: {k: {kind: generate, identity: reports, path: kv/a, field: a, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
             "approvals.two: line 1: not built yet: approvals of kind webhook; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
             "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
             "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
-            "rotations.k: line 2: not built yet: rotations of kind bootstrap; remove it",
         ],
     );
 }

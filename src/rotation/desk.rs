@@ -102,6 +102,7 @@ impl Desk {
                 asked,
                 orphaned,
                 aim,
+                own: _,
                 values: _,
             } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();

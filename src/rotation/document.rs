@@ -36,6 +36,8 @@ pub(super) struct Document {
     pub(super) orphaned: Option<String>,
     /// What the run changes in another system.
     pub(super) aim: Aim,
+    /// Our own secret id between runs.
+    pub(super) own: Option<Known>,
 }
 
 /// What a run changes in another system; nothing between runs.
@@ -47,6 +49,37 @@ pub(super) struct Aim {
     /// How often a value was taken and then refused.
     #[serde(default)]
     pub(super) attempts: u32,
+    /// Of kind `bootstrap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ids: Option<Ids>,
+}
+
+/// The secret ids of a run of kind `bootstrap`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Ids {
+    /// Names the one from before.
+    pub(super) former: String,
+    /// The SHA-256 of what its file held, in hex.
+    pub(super) of: String,
+    /// A new one was asked for: Vault may have one that nobody knows.
+    pub(super) asked: bool,
+    /// Names the new one.
+    pub(super) accessor: Option<String>,
+    /// When it was made, in seconds since 1970; 0: that is not known yet.
+    pub(super) made: u64,
+    /// When it must be replaced, if it has an end.
+    pub(super) due: Option<Timestamp>,
+    /// How many logins it is good for; 0: any number.
+    pub(super) uses: u64,
+}
+
+/// The secret id that a file holds between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// The SHA-256 of what the file holds, in hex.
+    pub(super) of: String,
+    /// When it must be replaced, if it has an end.
+    pub(super) due: Option<Timestamp>,
 }
 
 /// One run.
@@ -111,6 +144,8 @@ struct Written {
     orphaned: Option<String>,
     #[serde(default)]
     aim: Aim,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<Known>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,6 +169,7 @@ impl Document {
             asked: None,
             orphaned: None,
             aim: Aim::default(),
+            own: None,
         }
     }
 
@@ -173,6 +209,7 @@ impl Document {
             asked: self.asked.clone(),
             orphaned: self.orphaned.clone(),
             aim: self.aim.clone(),
+            own: self.own.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
         let mut out = Zeroizing::new(Vec::with_capacity(4_096 + values));
@@ -223,6 +260,7 @@ impl Document {
             asked: written.asked,
             orphaned: written.orphaned,
             aim: written.aim,
+            own: written.own,
         })
     }
 }

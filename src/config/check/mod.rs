@@ -5,6 +5,7 @@
 mod approvals;
 mod around;
 mod audit;
+mod bootstrap;
 mod calls;
 mod checkpoints;
 mod credentials;
@@ -19,7 +20,6 @@ mod schedule;
 mod secrets;
 mod signing;
 mod sinks;
-mod unbuilt;
 mod upstreams;
 mod vault;
 mod workloads;
@@ -154,7 +154,8 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let approvals = root.or("approvals", Vec::new(), |leaf| approvals::read(leaf, context));
     let (rotations, local) = root
         .or("rotations", (Vec::new(), Vec::new()), |leaf| {
-            rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
+            let of = (secrets.as_deref().unwrap_or_default(), identities.as_deref().unwrap_or_default());
+            rotations::read(leaf, context, of)
         })
         .unzip();
     let report = root.given("report", around::report);
