@@ -26,7 +26,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("usage", &[]),
     ("report", &["usage"]),
     ("audit", &["approval", "peer", "policy", "vault", "broker", "usage"]),
-    ("rotation", &["broker", "keeper", "sandbox", "vault"]),
+    ("rotation", &["approval", "broker", "keeper", "sandbox", "vault"]),
     ("access", &["peer", "policy", "approval", "keeper", "forward", "broker", "audit"]),
     ("api", &["access", "peer"]),
     ("listener", &["api", "access", "peer"]),

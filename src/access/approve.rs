@@ -58,9 +58,9 @@ impl Access {
             headers,
             kind: "upstream".to_owned(),
             name: Some(upstream.to_string()),
-            namespace: None,
             path: Some(call.path.clone()),
             query: call.query.clone(),
+            ..Resource::default()
         };
         self.ask(peer, permit, |_| (call.method.to_string(), resource), None).await
     }
@@ -82,10 +82,10 @@ impl Access {
                 body: Body::of(&call.body),
                 headers: media(&call.headers),
                 kind: "vault".to_owned(),
-                name: None,
                 namespace: namespace.clone(),
                 path: Some(path.to_string()),
                 query: call.query.clone(),
+                ..Resource::default()
             };
             asked(peer, operation.word().to_owned(), resource, Some(identity.clone()))
         };

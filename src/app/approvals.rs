@@ -7,13 +7,14 @@ use crate::{
     approval::{
         Ended, Place, Want,
         fact::{Act, Fact, Joined, Said},
+        ticket::{self, Ticket},
     },
     audit::{
         self,
-        event::{ApprovalRef, Event, Outcome, Pod, Reason, Resource, Type, UpstreamRef},
+        event::{ApprovalRef, Event, Outcome, Pod, Reason, Resource, RotationRef, Type, UpstreamRef},
     },
     clock,
-    name::{IdentityName, SecretName, UpstreamName},
+    name::{IdentityName, RotationName, SecretName, UpstreamName},
     telemetry::metrics::Metrics,
 };
 
@@ -70,10 +71,11 @@ pub(super) fn event(fact: Fact) -> Event {
     };
     Event {
         reason,
-        workload: Some(fact.workload.clone()),
+        workload: fact.workload.clone(),
         identity: IdentityName::new(&fact.ticket.identity).ok(),
         resource: (!is_upstream).then(thing),
         upstream: is_upstream.then(|| Box::new(upstream())),
+        rotation: rotation(&fact.ticket),
         approval: Some(Box::new(ApprovalRef {
             name: fact.name,
             id: Some(fact.id.to_string()),
@@ -84,4 +86,22 @@ pub(super) fn event(fact: Fact) -> Event {
         })),
         ..Event::new(kind, outcome, clock::now())
     }
+}
+
+/// The slot that is asked for, of a rotation.
+fn rotation(ticket: &Ticket) -> Option<Box<RotationRef>> {
+    let ticket::Resource { kind, name, reason, slot, .. } = &ticket.resource;
+    let name = RotationName::new(name.as_deref()?).ok().filter(|_| kind == "rotation")?;
+    let kinds = ["generate", "trigger", "two-slot", "single", "issue", "bootstrap"];
+    Some(Box::new(RotationRef {
+        name,
+        kind: kinds.into_iter().find(|kind| *kind == ticket.op).unwrap_or("rotation"),
+        phase: "idle",
+        id: None,
+        asked: reason.clone(),
+        slot: slot.clone(),
+        from: None,
+        to: None,
+        epoch: 0,
+    }))
 }

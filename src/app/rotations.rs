@@ -7,14 +7,15 @@ use super::{
     record::{Recorder, outcome_of},
 };
 use crate::{
-    audit::event::{Event, Outcome, Reason, Resource, RotationRef, Type},
+    approval::{Approvals, Want},
+    audit::event::{ApprovalRef, Event, Outcome, Reason, Resource, RotationRef, Type},
     clock,
     config::Config,
     crypto,
     name::RotationName,
     rotation::{
         Settings,
-        fact::{Act, Fact, Failure},
+        fact::{Act, Fact, Failure, Yes},
         local,
         phase::Orphaned,
         schedule::Why,
@@ -45,7 +46,7 @@ impl Rotations {
         kept: &Kept,
         vault: &Vault,
         recorder: &mut Recorder,
-        (outside, pod): (Outside, Option<&str>),
+        (outside, approvals, pod): (Outside, Approvals, Option<&str>),
     ) -> anyhow::Result<Self> {
         let start = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
         let shared = Shared {
@@ -57,6 +58,7 @@ impl Rotations {
             board: Board::default(),
             outside: Arc::new(outside),
             replica: replica(config, pod).into(),
+            approvals,
         };
         let mut rotations =
             Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
@@ -185,8 +187,15 @@ pub(super) fn event(fact: Fact) -> Event {
             to: fact.to,
             epoch: fact.epoch,
         })),
+        approval: fact.yes.map(|yes| Box::new(about(*yes))),
         ..Event::new(kind, outcome, clock::now())
     }
+}
+
+fn about(yes: Yes) -> ApprovalRef {
+    let Yes { name, id, by } = yes;
+    let how = id.is_none().then_some("observed");
+    ApprovalRef { name, id, digest: None, by, said: Vec::new(), how }
 }
 
 fn reason_of(failure: Failure) -> Reason {
@@ -208,6 +217,7 @@ fn skip_reason(why: Why) -> Reason {
         Why::Blackout => Reason::Blackout,
         Why::MinInterval => Reason::MinInterval,
         Why::Group => Reason::Group,
+        Why::Approval => Reason::Approval(Want::Yes),
     }
 }
 

@@ -123,6 +123,20 @@ impl Approvals {
         self.inner.table.store(Arc::new(table));
     }
 
+    /// What a request that no workload makes needs.
+    pub(super) fn around<'a>(
+        &'a self,
+        about: (&'a Settings, &'a IdentityName),
+        tell: &'a (dyn Fn(Fact) + Sync),
+    ) -> Result<Around<'a>, Error> {
+        self.inner.around_any(about, None, tell)
+    }
+
+    /// Puts on record what happened to such a request.
+    pub fn tell(&self, facts: Vec<Fact>) {
+        facts.into_iter().for_each(|fact| self.inner.tell(fact));
+    }
+
     /// Turns a permit into a grant: at once where its rule names no approval, else once enough persons have said yes, of which one use
     /// is spent. Waits at most `patience`, or as long as the config says.
     ///
@@ -287,22 +301,32 @@ impl Inner {
                 namespace: self.place.namespace.clone(),
                 place: self.place.uid.clone(),
                 service_account: self.place.service_account.clone(),
-                uid,
+                uid: Some(uid),
             },
         }
     }
 
     fn around<'a>(&'a self, entry: &'a Entry, tell: &'a (dyn Fn(Fact) + Sync)) -> Result<Around<'a>, Error> {
+        self.around_any((&entry.settings, &entry.identity), Some(&entry.workload), tell)
+    }
+
+    fn around_any<'a>(
+        &'a self,
+        (settings, acting): (&'a Settings, &'a IdentityName),
+        workload: Option<&'a WorkloadName>,
+        tell: &'a (dyn Fn(Fact) + Sync),
+    ) -> Result<Around<'a>, Error> {
         let away = || Error::new(Class::Away, "asking for a person's yes", "there is no way to Vault");
         let vault = self.vault.as_ref().ok_or_else(away)?;
-        let Settings { identity, store: folder, .. } = &*entry.settings;
-        let identity = identity.as_ref().unwrap_or(&entry.identity);
+        let Settings { identity, store: folder, .. } = settings;
+        let identity = identity.as_ref().unwrap_or(acting);
         Ok(Around {
             store: Store { vault, identities: &self.identities, identity, folder },
-            settings: &entry.settings,
-            workload: &entry.workload,
+            settings,
+            workload,
             entities: &self.entities,
             tell,
+            until: None,
         })
     }
 
@@ -329,11 +353,11 @@ impl Inner {
             }
         };
         let spent = if request.granted.is_some() {
-            request.spend(&around).await
+            request.spend(&around, None).await
         } else {
             match request.look(&around, Look::New).await {
                 Ok(()) if request.granted.is_some() && request.ended.is_none() => {
-                    request.spend(&around).await
+                    request.spend(&around, None).await
                 }
                 // Nobody has said yes as far as we know.
                 Err(error) if request.ended.is_none() => {

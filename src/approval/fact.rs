@@ -11,8 +11,8 @@ pub struct Fact {
     pub id: Id,
     /// By which entry of `approvals`.
     pub name: ApprovalName,
-    /// Whose request.
-    pub workload: WorkloadName,
+    /// Whose request; `None`: a rotation's.
+    pub workload: Option<WorkloadName>,
     /// What was signed for, hex.
     pub digest: String,
     /// What is asked.

@@ -9,6 +9,7 @@ mod entry;
 pub mod fact;
 mod request;
 pub mod signed;
+pub mod slot;
 pub mod ssh;
 mod store;
 pub mod ticket;

@@ -19,6 +19,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// How often a write that somebody else overtook is tried again.
 const TRIES: usize = 4;
+/// How long another start may take from saying that it asks to asking.
+const BEGUN: Duration = Duration::from_millis(300);
 
 /// What a request is called: seconds since 1970 and random digits, both hex, so that the names stand in the order of their time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,9 +57,11 @@ impl fmt::Display for Id {
 pub(super) struct Around<'a> {
     pub(super) store: Store<'a>,
     pub(super) settings: &'a Settings,
-    pub(super) workload: &'a WorkloadName,
+    pub(super) workload: Option<&'a WorkloadName>,
     pub(super) entities: &'a Entities,
     pub(super) tell: &'a (dyn Fn(Fact) + Sync),
+    /// When a new request ends; `None`: after its `ttl`.
+    pub(super) until: Option<Timestamp>,
 }
 
 /// A request that is in the store.
@@ -75,6 +79,8 @@ pub(super) struct Request {
     /// When somebody in our place saw it, by what stands in the store: it can only shorten the time.
     since: Option<Timestamp>,
     pub(super) used: u32,
+    /// The run of a rotation that used it.
+    run: Option<String>,
     pub(super) ended: Option<Ended>,
 }
 
@@ -91,17 +97,25 @@ impl Request {
     /// Joins the request of `ticket` that waits in the store, or writes a new one.
     pub(super) async fn open(around: &Around<'_>, ticket: &Ticket) -> Result<Self, Error> {
         let place = pointer(&ticket.fingerprint());
-        for _ in 0..TRIES {
+        for round in 1..=TRIES {
             let found = around.store.read(&place).await?;
             let now = clock::now();
             let known = found.data.and_then(|data| serde_json::from_value::<Pointer>(data).ok());
-            if let Some(known) = known.filter(|known| known.not_after.parse().is_ok_and(|end| now < end))
-                && let Some(joined) = Self::join(around, ticket, known).await?
-            {
-                joined.tell(around, Act::Requested { joined: Joined::Earlier });
-                return Ok(joined);
+            if let Some(known) = known.filter(|known| known.not_after.parse().is_ok_and(|end| now < end)) {
+                let id = Id::parse(&known.id);
+                if let Some(joined) = Self::join(around, ticket, known).await? {
+                    joined.tell(around, Act::Requested { joined: Joined::Earlier });
+                    return Ok(joined);
+                }
+                if round < TRIES
+                    && let Some(id) = id
+                    && around.store.read(&format!("{id}/request")).await?.version == 0
+                {
+                    tokio::time::sleep(BEGUN).await;
+                    continue;
+                }
             }
-            let new = Self::new(around.settings, ticket, now)?;
+            let new = Self::new(around, ticket, now)?;
             let own = Pointer { id: new.id.to_string(), not_after: rfc3339(new.not_after) };
             if around.store.write(&place, &own, found.version).await? == Written::Overtaken {
                 continue;
@@ -115,9 +129,9 @@ impl Request {
         Err(Error::new(Class::Away, "asking for a person's yes", "others ask for the same all the time"))
     }
 
-    fn new(settings: &Settings, ticket: &Ticket, now: Timestamp) -> Result<Self, Error> {
-        let ttl = jiff::SignedDuration::try_from(settings.ttl).unwrap_or_default();
-        let not_after = now + ttl;
+    fn new(around: &Around<'_>, ticket: &Ticket, now: Timestamp) -> Result<Self, Error> {
+        let ttl = jiff::SignedDuration::try_from(around.settings.ttl).unwrap_or_default();
+        let not_after = around.until.unwrap_or(now + ttl);
         let nonce = hex(&random::<16>().map_err(|_| unrandom())?);
         Ok(Self::of(Id::new(now)?, ticket, nonce, not_after))
     }
@@ -136,6 +150,7 @@ impl Request {
             granted: None,
             since: None,
             used: 0,
+            run: None,
             ended: None,
         }
     }
@@ -144,6 +159,12 @@ impl Request {
     /// are taken; the rest is what we would write ourselves.
     async fn join(around: &Around<'_>, ticket: &Ticket, known: Pointer) -> Result<Option<Self>, Error> {
         let Some(id) = Id::parse(&known.id) else { return Ok(None) };
+        let joined = Self::find(around, ticket, id).await?;
+        Ok(joined.filter(|joined| joined.used < around.settings.uses))
+    }
+
+    /// The request of that id, if it asks for exactly this, whatever became of it.
+    pub(super) async fn find(around: &Around<'_>, ticket: &Ticket, id: Id) -> Result<Option<Self>, Error> {
         let found = around.store.read(&format!("{id}/request")).await?;
         let Some(shown) = found.data.and_then(|data| serde_json::from_value::<Shown>(data).ok()) else {
             return Ok(None);
@@ -156,7 +177,7 @@ impl Request {
             return Ok(None);
         }
         joined.read_uses(around).await?;
-        Ok((joined.used < around.settings.uses).then_some(joined))
+        Ok(Some(joined))
     }
 
     /// Looks at the votes, and at the clock.
@@ -250,39 +271,53 @@ impl Request {
         Ok(false)
     }
 
-    /// Spends one use, after one more look at the votes. `None`: it is not granted (any more).
-    pub(super) async fn spend(&mut self, around: &Around<'_>) -> Result<Option<Spent>, Error> {
+    /// Spends one use, after one more look at the votes; `run` names the run of a rotation, which may come twice. `None`: it is not
+    /// granted (any more).
+    pub(super) async fn spend(
+        &mut self,
+        around: &Around<'_>,
+        run: Option<&str>,
+    ) -> Result<Option<Spent>, Error> {
         self.look(around, Look::All).await?;
         for _ in 0..TRIES {
             let Some(granted) = self.granted.filter(|_| self.ended.is_none()) else { return Ok(None) };
             let version = self.read_uses(around).await?;
-            if self.used >= around.settings.uses {
+            let is_ours = run.is_some() && self.run.as_deref() == run;
+            if self.used >= around.settings.uses && !is_ours {
                 self.end(around, Ended::Used, Vec::new());
                 return Ok(None);
+            }
+            if is_ours {
+                return Ok(Some(self.spent(around)));
             }
             if self.is_over(around.settings) {
                 self.end(around, Ended::Expired, Vec::new());
                 return Ok(None);
             }
             let since = self.since.map_or(granted, |since| since.min(granted));
-            let uses = Uses { granted: rfc3339(since), used: self.used + 1 };
+            let run = run.map(str::to_owned);
+            let uses = Uses { granted: rfc3339(since), used: self.used + 1, run: run.clone() };
             if around.store.write(&format!("{}/uses", self.id), &uses, version).await? == Written::Overtaken {
                 continue;
             }
             self.used += 1;
-            let by: Vec<Said> = self.yes.values().cloned().collect();
-            self.tell(around, Act::Used(by.clone()));
-            if self.used >= around.settings.uses {
+            self.tell(around, Act::Used(self.yes.values().cloned().collect()));
+            if self.used >= around.settings.uses && run.is_none() {
                 self.ended = Some(Ended::Used);
             }
-            return Ok(Some(Spent {
-                id: self.id.clone(),
-                name: around.settings.name.clone(),
-                digest: hex(&self.digest),
-                by: by.into_iter().map(|said| said.by).collect(),
-            }));
+            self.run = run;
+            return Ok(Some(self.spent(around)));
         }
         Err(Error::new(Class::Away, "spending a person's yes", "others spend it all the time"))
+    }
+
+    fn spent(&self, around: &Around<'_>) -> Spent {
+        Spent {
+            id: self.id.clone(),
+            name: around.settings.name.clone(),
+            digest: hex(&self.digest),
+            by: self.yes.keys().cloned().collect(),
+        }
     }
 
     /// What the store says of uses; never less than what we know. Gives the version that it is of.
@@ -291,6 +326,7 @@ impl Request {
         if let Some(uses) = found.data.and_then(|data| serde_json::from_value::<Uses>(data).ok()) {
             self.used = self.used.max(uses.used);
             self.since = uses.granted.parse().ok();
+            self.run = uses.run;
         } else if found.version > 0 {
             // Somebody took it away: how often it was used is not known.
             self.used = u32::MAX;
@@ -307,7 +343,7 @@ impl Request {
         (around.tell)(Fact {
             id: self.id.clone(),
             name: around.settings.name.clone(),
-            workload: around.workload.clone(),
+            workload: around.workload.cloned(),
             digest: hex(&self.digest),
             ticket: Arc::clone(&self.ticket),
             act,

@@ -50,6 +50,8 @@ impl Ended {
 /// For want of what there is no grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Want {
+    /// A yes to a slot of a rotation.
+    Yes,
     /// A person's answer.
     Pending,
     /// Room: as many requests of the workload wait as may.
@@ -63,6 +65,7 @@ impl Want {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Yes => "approval",
             Self::Pending => "approval_pending",
             Self::Crowded => "approval_crowded",
             Self::Ended(why) => why.word(),

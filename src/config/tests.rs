@@ -1371,7 +1371,14 @@ fn a_rotation_says_what_and_when_and_slips_are_found() {
             format!("{whole}, {cron}, coordination: kubernetes"),
             ".coordination: line 1: not built yet: coordination: kubernetes; remove it",
         ),
-        (format!("{whole}, {cron}, approval: two"), ".approval: line 1: not built yet: approvals; remove it"),
+        (
+            format!("{whole}, {cron}, approval: two"),
+            ".approval: line 1: there is no approval \"two\"; write the name of one of approvals",
+        ),
+        (
+            format!("{whole}, {cron}, lead_time: 1h"),
+            ".lead_time: line 1: a lead_time, and nobody who is asked; write approval: NAME, or remove it",
+        ),
         (
             format!("{}, {cron}", whole.replace("secret/a", "kv/rotation/r")),
             ": line 1: its journal is where the secret is; write another journal.path: a journal would push versions of the secret out",
@@ -1384,12 +1391,20 @@ fn a_rotation_says_what_and_when_and_slips_are_found() {
         ),
     ] {
         let expected = format!("rotations.r{expected}");
-        let mut expected = vec![expected.as_str()];
-        if rotation.contains("approval") {
-            expected.push("rotations.r.approval: line 1: there is no approval \"two\"; write the name of one of approvals");
-        }
-        check(&format!("rotations: {{r: {{{rotation}}}}}\n"), &expected);
+        check(&format!("rotations: {{r: {{{rotation}}}}}\n"), &[expected.as_str()]);
     }
+    let approvals =
+        "approvals: {two: {kind: signed, store: {mount: kv, path: a}, approvers: {a: {entity_id: e}}}}";
+    check(
+        &format!("{approvals}\nrotations: {{r: {{{whole}, {cron}, approval: two, lead_time: 4h}}}}\n"),
+        &[],
+    );
+    check(
+        &format!("{approvals}\nrotations: {{r: {{{whole}, {cron}, approval: two, lead_time: 7d}}}}\n"),
+        &[
+            "rotations.r.lead_time: line 2: a lead_time as long as the time between two slots; make it shorter: persons are asked for one slot at a time",
+        ],
+    );
     check(
         &format!("rotations: {{r: {{{whole}, {cron}}}, s: {{{whole}, {cron}}}}}\n"),
         &["rotations.s: line 1: it rotates what rotations.r rotates; write one rotation for each path"],

@@ -38,6 +38,7 @@ impl Task {
             // It is the login that the next step would try: while the lease is ours it need not be tried twice.
             Probe::Accepts(number) => {
                 work.facts.tested = Some(Works::Yes);
+                work.facts.dead = self.is_single().then_some(());
                 self.hand_out_pending(document, number);
             }
             // The old one still works, or nobody knows.
@@ -52,6 +53,7 @@ impl Task {
         let said = self.order(&work.entry.document, Act::Test, number).await?;
         work.facts.tested = Some(if said == Said::Done { Works::Yes } else { Works::No });
         if said == Said::Done {
+            work.facts.dead = self.is_single().then_some(());
             self.hand_out_pending(&work.entry.document, number);
         }
         Ok(())
@@ -215,21 +217,21 @@ impl Task {
 
     /// Reads of what consumers have wait.
     pub(super) fn hold(&self) {
-        if let Some((field, limit)) = self.single() {
+        if let Some((field, limit)) = self.single().or(self.driver.held()) {
             self.settings.serves.iter().for_each(|name| self.keeper.hold(name, field, limit));
         }
     }
 
     /// They need not, as soon as Vault was asked again.
-    fn settle(&self) {
-        if self.single().is_some() {
+    pub(super) fn settle(&self) {
+        if self.single().or(self.driver.held()).is_some() {
             self.settings.serves.iter().for_each(|name| self.keeper.settle(name));
         }
     }
 
     /// They need not.
     pub(super) fn let_go(&self) {
-        if self.single().is_some() {
+        if self.single().or(self.driver.held()).is_some() {
             self.settings.serves.iter().for_each(|name| self.keeper.let_go(name));
         }
     }

@@ -88,10 +88,10 @@ impl Credential {
         store: &Store,
         place: &Place,
         document: &Document,
-        value: &SecretValue,
+        (value, before): (&SecretValue, Option<&[Field]>),
     ) -> Result<Written, Error> {
         let user = SecretValue::new(document.aim.user.clone().unwrap_or_default());
         let others = [(self.user_field.as_str(), &user)];
-        self.consumer.promote_with(store, place, document, (value, &others)).await
+        self.consumer.promote_with(store, place, document, (value, &others), before).await
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{
     Kind, Settings,
+    asked::Asked,
     document::Document,
     journal::{Error as JournalError, Journal},
     phase::{Phase, State},
@@ -42,6 +43,8 @@ pub struct Status {
     pub grace_until: Option<Timestamp>,
     /// Somebody asked for a run.
     pub asked: Option<String>,
+    /// The newest request for a person's yes.
+    pub approval: Option<Asked>,
     /// Why it waits for a person.
     pub orphaned: Option<String>,
     /// Whose credential the run changes, where it is one of a user.
@@ -100,6 +103,7 @@ impl Desk {
                 succeeded,
                 grace_until,
                 asked,
+                approval,
                 orphaned,
                 aim,
                 own: _,
@@ -116,6 +120,7 @@ impl Desk {
                 settled,
                 grace_until,
                 asked,
+                approval,
                 orphaned,
                 user: aim.user,
             }

@@ -2,7 +2,10 @@
 //!
 //! It holds secrets: whoever may read it has them. Pure. Does not speak to Vault.
 
-use super::phase::{Candidate, Phase, State};
+use super::{
+    asked::Asked,
+    phase::{Candidate, Phase, State},
+};
 use crate::{clock::Timestamp, secret::SecretValue};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -32,6 +35,8 @@ pub(super) struct Document {
     pub(super) grace_until: Option<Timestamp>,
     /// Somebody asked for a run, for this reason.
     pub(super) asked: Option<String>,
+    /// The newest request for a person's yes.
+    pub(super) approval: Option<Asked>,
     /// Why it waits for a person.
     pub(super) orphaned: Option<String>,
     /// What the run changes in another system.
@@ -146,6 +151,8 @@ struct Written {
     aim: Aim,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     own: Option<Known>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approval: Option<Asked>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -167,6 +174,7 @@ impl Document {
             succeeded: now,
             grace_until: None,
             asked: None,
+            approval: None,
             orphaned: None,
             aim: Aim::default(),
             own: None,
@@ -210,6 +218,7 @@ impl Document {
             orphaned: self.orphaned.clone(),
             aim: self.aim.clone(),
             own: self.own.clone(),
+            approval: self.approval.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
         let mut out = Zeroizing::new(Vec::with_capacity(4_096 + values));
@@ -261,6 +270,7 @@ impl Document {
             orphaned: written.orphaned,
             aim: written.aim,
             own: written.own,
+            approval: written.approval,
         })
     }
 }

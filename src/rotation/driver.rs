@@ -9,6 +9,7 @@ use super::{
     document::{Document, Ids, Known},
     generate::Generate,
     issue::Issue,
+    object::Field,
     phase::{self, Target},
     store::{Place, Store, Written},
     system::{
@@ -31,6 +32,8 @@ pub(super) struct Driver {
     outside: Arc<dyn Ask>,
     /// Found out once: which engine the secret is in.
     place: Option<Place>,
+    /// What consumers read when the run began, with its version: a version never changes, so that nobody need read it again.
+    before: Option<(u64, Vec<Field>)>,
 }
 
 /// What a run begins with.
@@ -54,7 +57,7 @@ pub(super) struct Former {
 
 impl Driver {
     pub(super) fn new(kind: Kind, store: Store, outside: Arc<dyn Ask>) -> Self {
-        Self { kind, store, outside, place: None }
+        Self { kind, store, outside, place: None, before: None }
     }
 
     /// What the kind changes beside the place that consumers read.
@@ -88,7 +91,14 @@ impl Driver {
             Kind::Issue(_) => SecretValue::new(String::new()),
             _ => generate.value(&self.store).await?,
         };
-        Ok(Prepared { before: newest.version, value: Some(value), user, ids: None })
+        let before = newest.version;
+        self.before = newest.fields.map(|fields| (before, fields));
+        Ok(Prepared { before, value: Some(value), user, ids: None })
+    }
+
+    /// The run is over: what it began with is wiped.
+    pub(super) fn forget(&mut self) {
+        self.before = None;
     }
 
     /// One more value.
@@ -117,6 +127,14 @@ impl Driver {
         match &self.kind {
             Kind::Trigger(trigger) => trigger.apply(&self.store).await,
             _ => Ok(()),
+        }
+    }
+
+    /// The field of what Vault rotates that has the one password of a user, and how long a read waits while it is changed.
+    pub(super) fn held(&self) -> Option<(&'static str, Duration)> {
+        match &self.kind {
+            Kind::Trigger(trigger) => trigger.held(),
+            _ => None,
         }
     }
 
@@ -160,10 +178,17 @@ impl Driver {
             return bootstrap.promote(document, &value);
         }
         let (generate, place) = self.consumer().await?;
+        let before = match &self.before {
+            Some((version, fields)) if *version == document.state.before => Some(fields.as_slice()),
+            _ => None,
+        };
+        let store = &self.store;
         match &self.kind {
-            Kind::Credential(credential) => credential.promote(&self.store, &place, document, &value).await,
-            Kind::Issue(issue) => issue.promote(&self.store, &place, document, &value).await,
-            _ => generate.promote(&self.store, &place, document, &value).await,
+            Kind::Credential(credential) => {
+                credential.promote(store, &place, document, (&value, before)).await
+            }
+            Kind::Issue(issue) => issue.promote(store, &place, document, (&value, before)).await,
+            _ => generate.promote_with(store, &place, document, (&value, &[]), before).await,
         }
     }
 

@@ -42,11 +42,11 @@ impl Issue {
         store: &Store,
         place: &Place,
         document: &Document,
-        value: &SecretValue,
+        (value, before): (&SecretValue, Option<&[Field]>),
     ) -> Result<Written, Error> {
         let id = SecretValue::new(document.aim.user.clone().unwrap_or_default());
         let others = [(self.id_field.as_str(), &id)];
-        self.consumer.promote_with(store, place, document, (value, &others)).await
+        self.consumer.promote_with(store, place, document, (value, &others), before).await
     }
 
     /// The key that consumers read before the run of `document`.

@@ -6,6 +6,7 @@
 //! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`, of which the last three change another `system`, by a driver; and
 //! `bootstrap`, whose journal lies beside the secret id that it rotates.
 
+pub mod asked;
 pub mod bootstrap;
 pub mod credential;
 pub mod desk;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod system;
 pub mod task;
 pub mod trigger;
+mod asking;
 mod attempt;
 pub mod acks;
 mod document;
@@ -61,6 +63,8 @@ pub struct Settings {
     /// The folder in KV 2 that journals are kept in; one for each rotation. Of kind `bootstrap` it is not used: the journal lies
     /// beside the secret id.
     pub journal: Place,
+    /// Persons who must say yes to each run.
+    pub consent: Option<asked::Consent>,
     /// Others that must not be rotated at the same time.
     pub group: Option<Group>,
     /// How long a replica that works on it may be silent before another goes on.

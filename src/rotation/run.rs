@@ -7,7 +7,7 @@ use super::{
     fact::{Act, Fact, Failure},
     journal::{self, Entry},
     lease::Deadline,
-    phase::{self, Applied, Facts, Orphaned, Over, Phase, State, Step, Target},
+    phase::{self, Applied, Facts, Orphaned, Over, Phase, Place, State, Step, Target},
     schedule::plus,
     store::Written,
     system::Unknown,
@@ -35,6 +35,10 @@ pub(super) struct Work {
     pub(super) rest_until: Option<Instant>,
     /// Since when consumers may read what the system no longer accepts, as far as we saw it.
     pub(super) dead_since: Option<Instant>,
+    /// For how long they did.
+    gap: Option<Duration>,
+    /// Whoever keeps it here was told that it has changed.
+    told: bool,
     /// That the grace is over was said.
     told_end: bool,
 }
@@ -42,7 +46,17 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(entry: Entry, deadline: Deadline) -> Self {
         let facts = Facts::default();
-        Self { entry, deadline, facts, failures: 0, rest_until: None, dead_since: None, told_end: false }
+        Self {
+            entry,
+            deadline,
+            facts,
+            failures: 0,
+            rest_until: None,
+            dead_since: None,
+            gap: None,
+            told: false,
+            told_end: false,
+        }
     }
 }
 
@@ -99,7 +113,10 @@ impl Task {
             match self.take(&mut work, step).await {
                 Ok(Next::Step) => {}
                 Ok(Next::Pause(wait)) => return (Some(work), wait),
-                Ok(Next::Leave(wait)) => return (None, wait),
+                Ok(Next::Leave(wait)) => {
+                    self.driver.forget();
+                    return (None, wait);
+                }
                 Err(Broken::Overtaken) => return self.lost(),
                 Err(Broken::System(unknown)) => self.failed_to(&mut work, &unknown),
                 Err(Broken::Vault(error)) => {
@@ -122,7 +139,8 @@ impl Task {
     }
 
     /// Somebody else wrote the journal: what reads may have is theirs to say.
-    fn lost(&self) -> (Option<Work>, Duration) {
+    fn lost(&mut self) -> (Option<Work>, Duration) {
+        self.driver.forget();
         self.let_go();
         (None, Duration::ZERO)
     }
@@ -136,9 +154,7 @@ impl Task {
             Step::Apply(_) => self.apply(work).await?,
             Step::Promote(number) => {
                 self.fence(work).await?;
-                self.driver.promote(&work.entry.document, number).await?;
-                // What is there now says whether it was us.
-                work.facts.place = None;
+                self.give_out(work, number).await?;
             }
             Step::Revoke => self.revoke(work).await?,
             Step::Rest => return self.rest(work).await,
@@ -171,14 +187,35 @@ impl Task {
         Ok(Next::Step)
     }
 
+    /// Lets consumers read candidate `number`, if nobody else wrote.
+    async fn give_out(&mut self, work: &mut Work, number: u32) -> Result<(), Broken> {
+        let document = &work.entry.document;
+        work.facts.place = Some(match self.driver.promote(document, number).await? {
+            Written::As(version) => {
+                work.gap = work.dead_since.take().map(|since| since.elapsed());
+                self.look_again(document, Some(version));
+                work.told = true;
+                Place::New(version)
+            }
+            // What is there now says whether it was us.
+            Written::Overtaken => self.driver.look(document).await?,
+        });
+        Ok(())
+    }
+
     async fn apply(&mut self, work: &mut Work) -> Result<(), Broken> {
         self.fence(work).await?;
-        match self.driver.trigger().await {
+        match self.tell_vault().await {
             Ok(()) => {
                 work.facts.applied = Some(Applied::Done);
                 self.report(&work.entry.document, Act::Set);
+                // It has the new one already: whoever waits for it need not wait for the journal.
+                self.look_again(&work.entry.document, None);
+                self.settle();
+                work.told = true;
             }
             Err(error) => {
+                self.let_go();
                 let refused = matches!(error.class(), Class::Denied | Class::Missing | Class::Invalid);
                 work.facts.applied = Some(if refused { Applied::Refused } else { Applied::Unknown });
                 tracing::warn!(rotation = %self.settings.name, %error, "Vault did not say that it rotated");
@@ -187,6 +224,21 @@ impl Task {
         }
         work.facts.place = None;
         Ok(())
+    }
+
+    /// Tells Vault to rotate. Reads of a static role wait meanwhile, since it has one password; not for long.
+    async fn tell_vault(&self) -> Result<(), VaultError> {
+        self.hold();
+        let mut told = std::pin::pin!(self.driver.trigger());
+        let limit = self.driver.held().map_or(Duration::MAX, |(_, limit)| limit);
+        match tokio::time::timeout(limit, &mut told).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // It may be the old one for longer than anybody waits.
+                self.let_go();
+                told.await
+            }
+        }
     }
 
     async fn revoke(&mut self, work: &mut Work) -> Result<(), Broken> {
@@ -237,7 +289,11 @@ impl Task {
                 document.grace_until = Some(plus(now, self.settings.longest_grace()));
                 document.own = self.driver.promoted(&document).or(document.own);
                 self.write(work, document).await?;
-                let gap = work.dead_since.take().map(|since| since.elapsed());
+                let seen = || work.dead_since.take().map(|since| since.elapsed());
+                let gap = work.gap.take().or_else(seen);
+                if !std::mem::take(&mut work.told) {
+                    self.look_again(&work.entry.document, work.entry.document.state.after);
+                }
                 self.promoted(&work.entry.document, gap.filter(|_| self.is_single()));
             }
             Phase::Idle => {
@@ -328,6 +384,7 @@ impl Task {
             to: document.state.after,
             epoch: document.lease.epoch,
             gap,
+            yes: self.yes(document, act),
         };
         // Nobody listens any more only when the process is about to end.
         let _ = self.facts.send(fact);

@@ -5,6 +5,7 @@
 use super::{
     Settings,
     acks::Acks,
+    asking,
     document::{Aim, Document, Lease, Run},
     driver::{Driver, Prepared},
     fact::{Act, Fact, Failure},
@@ -19,6 +20,7 @@ use super::{
     system::Ask,
 };
 use crate::{
+    approval::{Approvals, slot::Asking},
     clock::{self, Timestamp},
     crypto,
     keeper::{Keeper, again::Change},
@@ -31,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 /// How often the journal of a rotation at rest is read at least.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// How often the journal is read while another replica works.
-const BUSY_LOOK: Duration = Duration::from_secs(1);
+pub(super) const BUSY_LOOK: Duration = Duration::from_secs(1);
 /// A rotation does not begin while the wall clocks differ by more.
 const SKEW: Duration = Duration::from_secs(60);
 
@@ -52,6 +54,8 @@ pub struct Shared {
     pub outside: Arc<dyn Ask>,
     /// Names this agent among all replicas, the same after each start.
     pub replica: Arc<str>,
+    /// The way to persons.
+    pub approvals: Approvals,
 }
 
 /// The task of one rotation.
@@ -73,19 +77,24 @@ pub struct Task {
     pub(super) acks: Acks,
     /// The run whose missing acks were told of.
     pub(super) told: Option<String>,
+    pub(super) approvals: Approvals,
+    /// What persons are asked of the next run, as far as this replica knows.
+    pub(super) asking: Option<Asking>,
 }
 
 impl Task {
     /// A rotation that is done as `identity`; nothing is sent before it runs.
     #[must_use]
     pub fn new(settings: Settings, identity: Identity, shared: Shared) -> Self {
-        let Shared { vault, keeper, holder, facts, board, outside, replica } = shared;
+        let Shared { vault, keeper, holder, facts, board, outside, replica, approvals } = shared;
         let store = Store::new(vault, identity, settings.lease.call);
         Self {
             driver: Driver::new(settings.kind.clone(), store.clone(), outside),
             journal: Journal::new(store.clone(), &settings),
             acks: Acks::new(store.clone(), &settings, &replica),
             told: None,
+            approvals,
+            asking: None,
             settings,
             facts,
             board,
@@ -159,15 +168,20 @@ impl Task {
         };
         self.notice(&document);
         self.mind(&document.state);
-        if document.state.phase == Phase::Idle {
-            return self.idle(Entry { document, version }, now).await;
-        }
-        self.board.note(&self.settings.name, &document, None);
         let lease = &document.lease;
         // What we wrote and had no answer to: no call of ours is under way.
         let is_ours = lease.holder.as_deref() == Some(&*self.holder) && Some(lease.epoch) == self.ours
             || self.journal.is_alone();
         let may_take = self.watch.may_take(lease, asked, clock::since_boot(), self.settings.lease) || is_ours;
+        if document.state.phase == Phase::Idle {
+            let is_held = asking::is_held(&document) && !may_take;
+            return if is_held {
+                Ok((None, BUSY_LOOK))
+            } else {
+                self.idle(Entry { document, version }, now).await
+            };
+        }
+        self.board.note(&self.settings.name, &document, None);
         match (document.state.phase, document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
             (Phase::Grace, _) if self.settings.acks.is_some() => {
@@ -185,6 +199,9 @@ impl Task {
     async fn idle(&mut self, entry: Entry, now: Timestamp) -> Result<(Option<Work>, Duration), Error> {
         if self.mind_secret_id(&entry).await? {
             return Ok((None, Duration::ZERO));
+        }
+        if let Some(consent) = self.consent() {
+            return self.idle_until_yes(entry, now, &consent).await;
         }
         let document = &entry.document;
         let (name, schedule) = (&self.settings.name, &self.settings.schedule);
@@ -206,26 +223,18 @@ impl Task {
             schedule::Act::Wait(until) => document.due().map_or(until, |due| due.min(until)),
         };
         self.board.note(name, document, Some(until));
-        if let Some(last) = skipped.last() {
-            let mut document = document.clone();
-            document.settled = last.slot;
-            if let Written::As(_) = self.journal.write(&document, entry.version).await? {
-                self.skipped(&document, &skipped);
-            }
-            return Ok((None, Duration::ZERO));
-        }
-        Ok((None, until_then(until, now).min(self.idle_look())))
+        self.wait(entry, &skipped, (until, now)).await
     }
 
     /// Begins a run for `slot`: its value is in the journal before anything else changes.
-    async fn begin(
+    pub(super) async fn begin(
         &mut self,
         entry: Entry,
         slot: Timestamp,
         skipped: &[Skipped],
     ) -> Result<(Option<Work>, Duration), Error> {
         let Entry { mut document, version } = entry;
-        if self.store.skew() > SKEW {
+        if self.clock_is_off() {
             self.report(&document, Act::Failed(Failure::Clock));
             return Ok((None, self.idle_look()));
         }
@@ -233,7 +242,8 @@ impl Task {
         document.state = State::begun(value.is_some().then_some(1), before);
         document.values = value.map(|value| (1, Arc::new(value))).into_iter().collect();
         let spelled = self.settings.schedule.spell(slot);
-        let id = crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
+        let fresh = || crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
+        let id = asking::run_of(&document, slot).unwrap_or_else(fresh);
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
         document.aim = Aim { user, attempts: 0, ids };
@@ -263,7 +273,11 @@ impl Task {
     }
 
     /// Takes the lease and writes `document`, in one: `None`: somebody else was faster.
-    async fn claim(&mut self, mut document: Document, version: u64) -> Result<Option<Work>, Error> {
+    pub(super) async fn claim(
+        &mut self,
+        mut document: Document,
+        version: u64,
+    ) -> Result<Option<Work>, Error> {
         let epoch = document.lease.epoch.saturating_add(1);
         document.lease = Lease { epoch, holder: Some(self.holder.to_string()), beat: 0 };
         let asked = clock::since_boot();
@@ -279,30 +293,29 @@ impl Task {
         }
     }
 
-    /// Consumers read a new value: whoever keeps it here looks at once.
+    /// Consumers read a new value, and the journal says so.
     pub(super) fn promoted(&mut self, document: &Document, gap: Option<Duration>) {
         self.report_with(document, Act::Promoted, gap);
         self.promoted = Some(document.succeeded);
-        self.look_again(document);
     }
 
     /// Another replica may have promoted.
     fn notice(&mut self, document: &Document) {
         if self.promoted.replace(document.succeeded).is_some_and(|known| known != document.succeeded) {
-            self.look_again(document);
+            self.look_again(document, document.state.after);
         }
     }
 
-    fn look_again(&self, document: &Document) {
-        // The version of KV, of what is in KV.
-        let version = document.state.after.filter(|_| self.driver.target() != Target::Vault);
+    /// Whoever keeps here what the run of `document` wrote looks at once, for version `after` of KV.
+    pub(super) fn look_again(&self, document: &Document, after: Option<u64>) {
+        let version = after.filter(|_| self.driver.target() != Target::Vault);
         let by = document.run.as_ref().map(|run| Change { run: run.id.as_str().into(), version });
         for name in &self.settings.serves {
             self.keeper.look_again(name, by.clone());
         }
     }
 
-    fn skipped(&self, document: &Document, skipped: &[Skipped]) {
+    pub(super) fn skipped(&self, document: &Document, skipped: &[Skipped]) {
         for Skipped { slot, why } in skipped {
             let run = Run {
                 id: String::new(),
@@ -335,6 +348,15 @@ impl Task {
         };
         self.report(&Document::new(clock::now()), Act::Failed(failure));
         wait
+    }
+
+    /// Whether a slot cannot be told for sure.
+    pub(super) fn clock_is_off(&self) -> bool {
+        self.store.skew() > SKEW
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     pub(super) fn idle_look(&self) -> Duration {

@@ -249,6 +249,7 @@ fn settings(ways: Ways, path: PathBuf, bench: &Bench) -> Settings {
         },
         grace: Duration::ZERO,
         journal: Place { mount: String::new(), path: String::new() },
+        consent: None,
         group: None,
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),

@@ -3,6 +3,7 @@
 
 use crate::support::{Bench, bench::until};
 use claviger::{
+    approval::Approvals,
     keeper::Keeper,
     name::{IdentityName, RotationName},
     rotation::{
@@ -111,6 +112,7 @@ impl Scene {
             lease: Terms { ttl: Duration::from_millis(40), call: Duration::from_millis(10) },
             serves: Vec::new(),
             acks: None,
+            consent: None,
         };
         let (facts_in, facts) = mpsc::unbounded_channel();
         let scene = Scene { dev, outside, bench, identity, settings, facts, facts_in };
@@ -138,6 +140,7 @@ impl Scene {
             board: Board::default(),
             outside: Arc::clone(&self.outside),
             replica: holder.into(),
+            approvals: Approvals::none(),
         };
         let task = Task::new(self.settings.clone(), self.identity.clone(), shared);
         let mut tasks = JoinSet::new();

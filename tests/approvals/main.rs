@@ -15,4 +15,5 @@ mod refusals;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]
 #[path = "../live/rig.rs"]
 mod rig;
+mod rotations;
 mod scene;

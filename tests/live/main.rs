@@ -18,6 +18,7 @@ mod exit;
 mod fingerprint;
 mod handoff;
 mod keys;
+mod load;
 mod local;
 mod logins;
 mod otlp;

@@ -2,6 +2,7 @@
 
 use crate::load::Load;
 use claviger::{
+    approval::Approvals,
     broker::Broker,
     crypto,
     keeper::Keeper,
@@ -40,8 +41,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Reads one line of JSON, and does it with psql: nothing of it is in an argument.
 const PROGRAM: &str = r#"#!/bin/sh
 read -r line
-field() { printf '%s' "$line" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
-act=$(field act) user=$(field user) value=$(field value)
+act=${line#*'"act":"'} user=${line#*'"user":"'} value=${line#*'"value":"'}
+act=${act%%'"'*} user=${user%%'"'*} value=${value%%'"'*}
 sql() { PGPASSWORD=$3 PSQL -X -q -w -v ON_ERROR_STOP=1 -h 127.0.0.1 -p PORT -U "$2" -d postgres 2>&1; }
 admin() { sql "" postgres lab-superuser; }
 case $act in
@@ -141,6 +142,7 @@ impl Scene {
             lease: Terms::of(Duration::from_secs(30)),
             serves: Vec::new(),
             acks: None,
+            consent: None,
         }
     }
 
@@ -171,8 +173,7 @@ impl Scene {
                 method: Method::TokenFile { token_file: self.path("token") },
                 revoke_on_exit: false,
             };
-            let (told, _heard) = mpsc::unbounded_channel();
-            let session = Session::new(Duration::ZERO, false);
+            let ((told, _heard), session) = (mpsc::unbounded_channel(), Session::new(Duration::ZERO, false));
             let (identity, keepalive) = keepalive::identity(login, way.clone(), session, Start::Fresh, told);
             let (facts, mut reported) = mpsc::unbounded_channel();
             let shared = Shared {
@@ -183,6 +184,7 @@ impl Scene {
                 board: Board::default(),
                 outside: Arc::new(outside),
                 replica: "test".into(),
+                approvals: Approvals::none(),
             };
             let mut tasks = JoinSet::new();
             tasks.spawn(keepalive.run(stop.clone()));

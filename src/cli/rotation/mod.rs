@@ -4,6 +4,7 @@
 //! rotates anything: a running agent does.
 
 mod desk;
+mod now;
 mod plan;
 
 use super::{
@@ -41,7 +42,7 @@ pub(super) struct Args {
 enum Command {
     Plan(plan::Args),
     Status(desk::StatusArgs),
-    Now(desk::NowArgs),
+    Now(now::Args),
     Unorphan(desk::UnorphanArgs),
     Rollback(desk::RollbackArgs),
 }
@@ -58,7 +59,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
         Command::Plan(args) => plan::run(args),
         Command::Status(args) => desk::status(args),
-        Command::Now(args) => desk::now(args),
+        Command::Now(args) => now::run(args),
         Command::Unorphan(args) => desk::unorphan(args),
         Command::Rollback(args) => desk::rollback(args),
     }

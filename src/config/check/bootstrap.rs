@@ -68,9 +68,11 @@ pub(super) fn read(
             whole = false;
         }
     }
-    if let Some(leaf) = map.find("approval") {
-        leaf.not_built("approvals of rotations of kind bootstrap");
-        whole = false;
+    for key in ["approval", "lead_time"] {
+        if let Some(leaf) = map.find(key) {
+            leaf.problem("a yes that does not come in time would be the end of the only login", "remove it");
+            whole = false;
+        }
     }
     let mut identity = None;
     let own = map.need("identity", "the name of an identity of method approle", |leaf| {
@@ -101,6 +103,7 @@ pub(super) fn read(
         grace: grace?,
         acks: None,
         journal: Place { mount: String::new(), path: String::new() },
+        consent: None,
         group: None,
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),

@@ -8,6 +8,7 @@ mod audit;
 mod bootstrap;
 mod calls;
 mod checkpoints;
+mod consent;
 mod credentials;
 mod forwards;
 mod identities;
@@ -155,7 +156,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let (rotations, local) = root
         .or("rotations", (Vec::new(), Vec::new()), |leaf| {
             let of = (secrets.as_deref().unwrap_or_default(), identities.as_deref().unwrap_or_default());
-            rotations::read(leaf, context, of)
+            rotations::read(leaf, context, of, approvals.as_deref().unwrap_or_default())
         })
         .unzip();
     let report = root.given("report", around::report);
@@ -255,8 +256,8 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
         (
             "approvals",
             &context.approvals,
-            "no rule names this approval",
-            "remove it, or name it in a rule's approval",
+            "no rule and no rotation names this approval",
+            "remove it, or name it in the approval of a rule or a rotation",
         ),
     ] {
         let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };

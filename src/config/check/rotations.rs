@@ -4,15 +4,15 @@
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY,
+    Context, DAY, consent,
     credentials::{self, Slots},
     issue, mount,
     schedule::{self, Missed, nearest},
     seconds, vault_path,
 };
 use crate::{
-    keeper,
-    name::{IdentityName, NotAName, RotationName, SecretName},
+    approval, keeper,
+    name::{IdentityName, RotationName, SecretName},
     rotation::{
         Group, Kind, Settings,
         acks::{And, Awaited},
@@ -54,6 +54,7 @@ pub(super) fn read(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
     (secrets, identities): (&[keeper::Settings], &[login::Settings]),
+    approvals: &[approval::Settings],
 ) -> Option<(Vec<Settings>, Vec<local::Settings>)> {
     let entries = leaf.named(RotationName::new)?;
     let (mut all, mut apart): (Vec<Settings>, _) = (Vec::new(), Vec::new());
@@ -67,7 +68,7 @@ pub(super) fn read(
         }
         let settings = match super::bootstrap::is_it(&leaf) {
             true => super::bootstrap::read(name, &leaf, context, identities),
-            false => rotation(name, &leaf, context, secrets),
+            false => rotation(name, &leaf, context, (secrets, approvals)),
         };
         let Some(settings) = settings else {
             whole = false;
@@ -89,7 +90,7 @@ fn rotation(
     name: RotationName,
     leaf: &Leaf<'_>,
     context: &Context<'_>,
-    secrets: &[keeper::Settings],
+    (secrets, approvals): (&[keeper::Settings], &[approval::Settings]),
 ) -> Option<Settings> {
     let mut map = leaf.map()?;
     let words: Vec<&str> = KINDS.iter().map(|(word, _)| *word).collect();
@@ -109,7 +110,8 @@ fn rotation(
     let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
     let group = map.given("group", group);
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
-    let when_revoked = workload_keys(&mut map, context);
+    let when_revoked = workload_keys(&mut map);
+    let consent = consent::read(&mut map, context, approvals);
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
@@ -130,6 +132,7 @@ fn rotation(
     Some(Settings {
         acks: awaited(leaf, when_revoked?, grace?, (&kind, schedule.as_ref()?))?,
         serves: serving(&kind, secrets),
+        consent: consent?.with(schedule.as_ref()?)?,
         name,
         identity: identity?,
         kind,
@@ -192,7 +195,7 @@ fn awaited(
 }
 
 /// What is said to workloads and replicas.
-fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
+fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
     let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
     let longest = map.given("max_grace", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
     let and = map.or("revoke_when", None, |leaf| {
@@ -202,10 +205,6 @@ fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
             return None;
         }
         Some(and)
-    });
-    let _ = map.given("approval", |leaf| {
-        leaf.not_built("approvals");
-        leaf.refers(&context.approvals, any_name)
     });
     let _ = map.given("coordination", |leaf| {
         if leaf.is_map() {
@@ -218,10 +217,6 @@ fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
         Some(())
     });
     Some(Acks { and: and?, consumers: consumers?, longest: longest? })
-}
-
-fn any_name(text: &str) -> Result<(), NotAName> {
-    SecretName::new(text).map(|_| ())
 }
 
 fn generate(map: &mut Map<'_>) -> Option<Generate> {
