@@ -8,7 +8,7 @@ use super::{
     journal::{self, Entry},
     kubernetes,
     lease::Deadline,
-    phase::{self, Applied, Facts, Over, Phase, Place, State, Step, Target},
+    phase::{self, Applied, Facts, Orphaned, Over, Phase, Place, State, Step, Target},
     schedule::plus,
     store::Written,
     system::Unknown,
@@ -185,8 +185,12 @@ impl Task {
                 self.report(&work.entry.document, Act::Failed(Failure::Conflict));
                 return self.give_up(work).await;
             }
+            Step::Orphan(Orphaned::Conflict) if self.driver.bootstrap().is_some() => {
+                return self.give_way(work).await;
+            }
             Step::Orphan(why) => return self.orphan(work, why).await,
             Step::Probe => self.probe(work).await?,
+            Step::Test(_) if self.driver.bootstrap().is_some() => return self.try_secret_id(work).await,
             Step::Test(number) => self.try_out(work, number).await?,
             Step::Regenerate => return self.regenerate(work).await,
             Step::Nothing => return Ok(Next::Leave(Duration::ZERO)),
@@ -294,6 +298,7 @@ impl Task {
                 document.succeeded = now;
                 document.settled = document.run.as_ref().map_or(now, |run| run.slot.max(document.settled));
                 document.grace_until = Some(plus(now, self.settings.longest_grace()));
+                document.own = self.driver.promoted(&document).or(document.own);
                 self.write(work, document).await?;
                 let seen = || work.dead_since.take().map(|since| since.elapsed());
                 let gap = work.gap.take().or_else(seen);
@@ -315,7 +320,7 @@ impl Task {
     }
 
     /// The run ends without a promotion; its slot is settled.
-    async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
+    pub(super) async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
         let mut document = work.entry.document.clone();
         document.settled =
             document.run.as_ref().map_or(document.settled, |run| run.slot.max(document.settled));
