@@ -153,13 +153,18 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         Act::Skipped(why) => rotations.skipped(name, why.word()),
         Act::Failed(failure) => rotations.failed(name, fact.phase.word(), reason_of(failure).word()),
         Act::Orphaned(why) => rotations.failed(name, fact.phase.word(), why.word()),
-        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked => {}
+        Act::Drifted => rotations.drifted(name),
+        Act::Passed(took) => rotations.passed(name, fact.phase.word(), took),
+        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked | Act::Repaired => {}
     }
 }
 
-/// The event of what a rotation reports.
-pub(super) fn event(fact: Fact) -> Event {
+/// The event of what a rotation reports; `None`: it is only measured.
+pub(super) fn event(fact: Fact) -> Option<Event> {
     let (kind, reason) = match fact.act {
+        Act::Passed(_) => return None,
+        Act::Drifted => (Type::RotationDrift, Some(Reason::Refused)),
+        Act::Repaired => (Type::RotationRepaired, None),
         Act::Started => (Type::RotationStarted, None),
         Act::TakenOver => (Type::RotationTakenOver, None),
         Act::Set => (Type::RotationSet, None),
@@ -171,7 +176,7 @@ pub(super) fn event(fact: Fact) -> Event {
         Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
     };
     let outcome: Outcome = outcome_of(reason.is_none());
-    Event {
+    Some(Event {
         reason,
         resource: Some(Resource { path: Some(fact.path), ..Resource::default() }),
         rotation: Some(Box::new(RotationRef {
@@ -186,7 +191,7 @@ pub(super) fn event(fact: Fact) -> Event {
             epoch: fact.epoch,
         })),
         ..Event::new(kind, outcome, clock::now())
-    }
+    })
 }
 
 fn reason_of(failure: Failure) -> Reason {

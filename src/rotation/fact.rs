@@ -5,6 +5,7 @@ use super::{
     schedule::Why,
 };
 use crate::{name::RotationName, vault::error::Class};
+use std::time::Duration;
 
 /// What happened, for the audit and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct Fact {
     /// Counts the holders of the lease; 0 where there is none.
     pub epoch: u64,
     /// Of a promotion: for how long consumers read what the system no longer accepted, as far as this replica saw it.
-    pub gap: Option<std::time::Duration>,
+    pub gap: Option<Duration>,
 }
 
 /// What was done, or not.
@@ -56,6 +57,12 @@ pub enum Act {
     Failed(Failure),
     /// It waits for a person.
     Orphaned(Orphaned),
+    /// Between the changes of runs: the system no longer accepts what consumers read.
+    Drifted,
+    /// It does again: it was given that once more.
+    Repaired,
+    /// The phase of the fact is over, after this time. It is measured, and not put on record.
+    Passed(Duration),
 }
 
 /// Why a step did not work.

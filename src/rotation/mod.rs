@@ -23,6 +23,7 @@ pub mod trigger;
 mod attempt;
 pub mod acks;
 mod document;
+mod drift;
 mod driver;
 mod group;
 mod journal;
@@ -30,6 +31,7 @@ mod journal;
 mod model_tests;
 mod object;
 mod run;
+mod work;
 
 use crate::name::{IdentityName, RotationName, SecretName};
 use credential::{Credential, Users};

@@ -25,7 +25,10 @@ use crate::{
     vault::{Vault, backoff, error::Class, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often the journal of a rotation at rest is read at least.
@@ -73,6 +76,8 @@ pub struct Task {
     pub(super) acks: Acks,
     /// The run whose missing acks were told of.
     pub(super) told: Option<String>,
+    /// When the system is asked next whether it accepts what consumers read.
+    pub(super) probe_at: Option<Instant>,
 }
 
 impl Task {
@@ -96,6 +101,7 @@ impl Task {
             ours: None,
             promoted: None,
             failures: 0,
+            probe_at: None,
         }
     }
 
@@ -166,15 +172,22 @@ impl Task {
         // What we wrote and had no answer to: no call of ours is under way.
         let is_ours = lease.holder.as_deref() == Some(&*self.holder) && Some(lease.epoch) == self.ours;
         let may_take = self.watch.may_take(lease, asked, clock::since_boot(), self.settings.lease) || is_ours;
-        match (document.state.phase, document.grace_until) {
+        let rests =
+            document.state.phase == Phase::Grace && document.grace_until.is_some_and(|until| until > now);
+        let entry = Entry { document, version };
+        if rests
+            && may_take
+            && let Some(next) = self.look_for_drift(&entry).await?
+        {
+            return Ok(next);
+        }
+        match (entry.document.state.phase, entry.document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
-            (Phase::Grace, _) if self.settings.acks.is_some() => {
-                self.await_acks(Entry { document, version }, may_take, now).await
-            }
+            (Phase::Grace, _) if self.settings.acks.is_some() => self.await_acks(entry, may_take, now).await,
             (Phase::Grace, Some(until)) if until > now => {
-                Ok((None, until_then(until, now).min(self.idle_look())))
+                Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
             }
-            _ if may_take => self.take_over(Entry { document, version }).await,
+            _ if may_take => self.take_over(entry).await,
             _ => Ok((None, BUSY_LOOK)),
         }
     }
@@ -209,7 +222,10 @@ impl Task {
             }
             return Ok((None, Duration::ZERO));
         }
-        Ok((None, until_then(until, now).min(self.idle_look())))
+        if let Some(next) = self.look_for_drift(&entry).await? {
+            return Ok(next);
+        }
+        Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
     }
 
     /// Begins a run for `slot`: its value is in the journal before anything else changes.
@@ -231,7 +247,7 @@ impl Task {
         let id = crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
-        document.aim = Aim { user, attempts: 0 };
+        document.aim = Aim { user, ..Aim::default() };
         match self.claim(document, version).await? {
             Some(work) => {
                 self.skipped(&work.entry.document, skipped);
@@ -258,7 +274,11 @@ impl Task {
     }
 
     /// Takes the lease and writes `document`, in one: `None`: somebody else was faster.
-    async fn claim(&mut self, mut document: Document, version: u64) -> Result<Option<Work>, Error> {
+    pub(super) async fn claim(
+        &mut self,
+        mut document: Document,
+        version: u64,
+    ) -> Result<Option<Work>, Error> {
         let epoch = document.lease.epoch.saturating_add(1);
         document.lease = Lease { epoch, holder: Some(self.holder.to_string()), beat: 0 };
         let asked = clock::since_boot();

@@ -10,5 +10,6 @@ mod issue;
 mod keeper;
 mod own;
 mod credential;
+mod drift;
 mod rotation;
 mod budget;
