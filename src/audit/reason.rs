@@ -319,7 +319,7 @@ impl Reason {
             | Self::Connections
             | Self::TooManyProcesses
             | Self::RateLimited
-            | Self::Approval(_) => Outcome::Deny,
+            | Self::Approval(Want::Pending | Want::Crowded | Want::Ended(_)) => Outcome::Deny,
             _ => Outcome::Error,
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     keeper::{Kind, LeaseRequest},
     peer::{level::Level, process::Support, program},
     policy::rule::AuditMode,
-    sandbox::Mode,
+    sandbox::{Mode, Need},
     vault::login::{JwtLogin, Method, SecretId},
 };
 use proptest::prelude::*;
@@ -1611,12 +1611,91 @@ fn a_program_that_is_not_there_is_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
+fn a_webhook_says_where_it_is_and_by_whose_key_it_decides() {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq";
+    let at = |key: &str, text: &str| format!("approvals.two{key}: line 1: {text}");
+    for (rest, expected) in [
+        (
+            format!(
+                "url: \"https://bot/x\", key: {KEY}, status_url: \"https://bot/x/{{id}}\", poll: 2s, bearer_file: /t, hmac_key_file: /k, ca_file: /c"
+            ),
+            vec![],
+        ),
+        ("url: \"https://bot/x\", approvers: {a: {entity_id: e}}".to_owned(), vec![]),
+        (
+            format!(
+                "url: \"http://bot/x\", status_url: \"http://bot/x/{{id}}\", insecure_http: true, key: {KEY}"
+            ),
+            vec![],
+        ),
+        (
+            "url: \"https://bot/x\"".to_owned(),
+            vec![at(
+                "",
+                "nobody who may say yes; write key: the Ed25519 key that the service signs decisions with, or approvers: {lead: {entity_id: …}}",
+            )],
+        ),
+        (format!("key: {KEY}"), vec![at(".url", "missing; write url: https://bot.internal/claviger")]),
+        (
+            format!("url: \"http://bot/x\", key: {KEY}"),
+            vec![at(
+                ".url",
+                "plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+            )],
+        ),
+        (
+            format!("url: \"https://bot/x\", status_url: \"http://bot/x/{{id}}\", key: {KEY}"),
+            vec![at(
+                ".status_url",
+                "plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+            )],
+        ),
+        (
+            format!("url: \"https://bot/x\", status_url: \"https://bot/x\", key: {KEY}"),
+            vec![at(
+                ".status_url",
+                "an address without a place for the request's id, which is {id}; write https://HOST/PATH/{id}",
+            )],
+        ),
+        (
+            "url: \"https://bot/x\", key: hunter2".to_owned(),
+            vec![at(
+                ".key",
+                "no Ed25519 key; write a line of a .pub file of type ssh-ed25519, or the key's 32 bytes in base64",
+            )],
+        ),
+        (
+            format!("url: \"https://bot/x\", key: {KEY}, quorum: 2"),
+            vec![at(
+                "",
+                "a quorum of 2, and approvers who may say yes: 1; name more approvers, or write a smaller quorum",
+            )],
+        ),
+    ] {
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(
+            &format!("approvals: {{two: {{kind: webhook, store: {{mount: kv, path: a}}, {rest}}}}}\n"),
+            &expected,
+        );
+    }
+    let told = format!(
+        "approvals: {{two: {{kind: webhook, store: {{mount: kv, path: a}}, url: \"https://bot:8443/x\", key: {KEY}, hmac_key_file: /k/key}}}}\n"
+    );
+    let config = parse(&document(&told), &environment()).unwrap().config;
+    let plan = config.plan(std::path::Path::new("/etc/claviger.yaml"));
+    for need in [Need::Connect(8443), Need::Read("/k/key".into())] {
+        assert!(plan.allows(&need), "{need:?}");
+    }
+}
+
+#[test]
 fn what_is_not_built_is_read_all_the_same() {
     check(
-        "approvals: {two: {kind: webhook, url: x}}\n\
+        "approvals: {two: {kind: control_group, url: x}}\n\
          rotations: {k: {kind: bootstrap, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
-            "approvals.two: line 1: not built yet: approvals of kind webhook; remove it",
+            "approvals.two: line 1: not built yet: approvals of kind control_group; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
             "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",

@@ -24,6 +24,7 @@ mod sinks;
 mod unbuilt;
 mod upstreams;
 mod vault;
+mod webhook;
 mod workloads;
 
 use super::{
