@@ -172,6 +172,12 @@ fn asks(config: &Config, approval: &approval::Settings, name: &IdentityName) -> 
     let is_its = |rule: &policy::rule::Rule| rule.approval.as_ref() == Some(&approval.name);
     let identity_of =
         |secret: &SecretName| config.secrets.iter().find(|one| one.name == *secret).map(|one| &one.identity);
+    let consents = config.rotations.iter().filter(|rotation| {
+        rotation.consent.as_ref().is_some_and(|consent| consent.settings.name == approval.name)
+    });
+    if consents.into_iter().any(|rotation| rotation.identity == *name) {
+        return true;
+    }
     config.workloads.iter().map(|workload| &workload.policy).any(|policy| {
         let secrets = policy.rules.iter().filter(|rule| is_its(rule)).flat_map(|rule| &rule.secrets);
         let calls = policy.calls.iter().filter(|call| is_its(&call.rule)).map(|call| &call.secret);

@@ -7,14 +7,16 @@ use super::{
     record::{Recorder, outcome_of},
 };
 use crate::{
-    audit::event::{Event, Outcome, Reason, Resource, RotationRef, Type},
+    approval::{Approvals, Want},
+    audit::event::{ApprovalRef, Event, Outcome, Reason, Resource, RotationRef, Type},
     clock,
     config::Config,
     crypto,
     name::RotationName,
     rotation::{
         Settings,
-        fact::{Act, Fact, Failure},
+        fact::{Act, Fact, Failure, Yes},
+        kubernetes::Trouble,
         local,
         phase::Orphaned,
         schedule::Why,
@@ -45,7 +47,7 @@ impl Rotations {
         kept: &Kept,
         vault: &Vault,
         recorder: &mut Recorder,
-        (outside, pod): (Outside, Option<&str>),
+        (outside, approvals, pod): (Outside, Approvals, Option<&str>),
     ) -> anyhow::Result<Self> {
         let start = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
         let shared = Shared {
@@ -57,6 +59,7 @@ impl Rotations {
             board: Board::default(),
             outside: Arc::new(outside),
             replica: replica(config, pod).into(),
+            approvals,
         };
         let mut rotations =
             Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
@@ -190,8 +193,15 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
             to: fact.to,
             epoch: fact.epoch,
         })),
+        approval: fact.yes.map(|yes| Box::new(about(*yes))),
         ..Event::new(kind, outcome, clock::now())
     })
+}
+
+fn about(yes: Yes) -> ApprovalRef {
+    let Yes { name, id, by } = yes;
+    let how = id.is_none().then_some("observed");
+    ApprovalRef { name, id, digest: None, by, said: Vec::new(), how }
 }
 
 fn reason_of(failure: Failure) -> Reason {
@@ -204,6 +214,9 @@ fn reason_of(failure: Failure) -> Reason {
         Failure::Unacked => Reason::Unacked,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,
+        Failure::Lease(Trouble::Denied) => Reason::LeaseDenied,
+        Failure::Lease(Trouble::Away) => Reason::LeaseAway,
+        Failure::Lease(Trouble::Held) => Reason::LeaseHeld,
     }
 }
 
@@ -213,6 +226,7 @@ fn skip_reason(why: Why) -> Reason {
         Why::Blackout => Reason::Blackout,
         Why::MinInterval => Reason::MinInterval,
         Why::Group => Reason::Group,
+        Why::Approval => Reason::Approval(Want::Yes),
     }
 }
 

@@ -5,7 +5,7 @@
 //! a key that a provider minted another one is asked for. A system that does not answer has not drifted.
 
 use super::{
-    document::{Aim, Run},
+    document::{Aim, Document, Run},
     driver::Current,
     fact::Act as Did,
     journal::{self, Entry},
@@ -14,9 +14,15 @@ use super::{
     system::{Act, Said},
     task::Task,
 };
-use crate::{clock, crypto};
+use crate::{
+    clock::{self, Timestamp},
+    crypto,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+
+/// What is ours then, and how long to wait; `None`: there is nothing to do.
+type Turned = Result<Option<(Option<Work>, Duration)>, journal::Error>;
 
 /// Why a run is asked for.
 const WHY: &str = "drift: the system no longer accepts what consumers read";
@@ -28,12 +34,18 @@ impl Task {
         at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// The same while a run is in its grace.
+    pub(super) async fn look_in_grace(&mut self, entry: &Entry, now: Timestamp) -> Turned {
+        let Document { state, grace_until, .. } = &entry.document;
+        if state.phase != Phase::Grace || grace_until.is_none_or(|until| until <= now) {
+            return Ok(None);
+        }
+        self.look_for_drift(entry).await
+    }
+
     /// Asks the system, if it is time, whether it accepts what consumers read; `None`: there is nothing to do about it. `entry` is
     /// of no run, or of one in its grace.
-    pub(super) async fn look_for_drift(
-        &mut self,
-        entry: &Entry,
-    ) -> Result<Option<(Option<Work>, Duration)>, journal::Error> {
+    pub(super) async fn look_for_drift(&mut self, entry: &Entry) -> Turned {
         let Some(every) = self.driver.probe() else { return Ok(None) };
         let now = Instant::now();
         // Replicas that start together do not ask together.
@@ -60,11 +72,7 @@ impl Task {
         self.drifted(entry, current).await
     }
 
-    async fn drifted(
-        &mut self,
-        entry: &Entry,
-        current: Current,
-    ) -> Result<Option<(Option<Work>, Duration)>, journal::Error> {
+    async fn drifted(&mut self, entry: &Entry, current: Current) -> Turned {
         let mut document = entry.document.clone();
         let rests = document.state.phase == Phase::Idle;
         if self.driver.issue().is_some() {
@@ -96,7 +104,8 @@ impl Task {
             return Ok(None);
         }
         document.aim.repairs = true;
-        match self.claim(document, entry.version).await? {
+        let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok(None) };
+        match self.claim(document, entry.version, epoch).await? {
             Some(work) => {
                 self.report(&work.entry.document, Did::Drifted);
                 Ok(Some(self.advance(work).await))

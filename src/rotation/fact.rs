@@ -1,10 +1,14 @@
 //! What rotations report. Pure.
 
 use super::{
+    kubernetes::Trouble,
     phase::{Orphaned, Phase},
     schedule::Why,
 };
-use crate::{name::RotationName, vault::error::Class};
+use crate::{
+    name::{ApprovalName, RotationName},
+    vault::error::Class,
+};
 use std::time::Duration;
 
 /// What happened, for the audit and the metrics.
@@ -34,6 +38,19 @@ pub struct Fact {
     pub epoch: u64,
     /// Of a promotion: for how long consumers read what the system no longer accepted, as far as this replica saw it.
     pub gap: Option<Duration>,
+    /// By whose yes it began, or for want of whose it did not.
+    pub yes: Option<Box<Yes>>,
+}
+
+/// A yes that a run needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Yes {
+    /// By which entry of `approvals`.
+    pub name: ApprovalName,
+    /// Which request; `None`: nobody is asked, it is only on record that somebody would have been.
+    pub id: Option<String>,
+    /// Who said yes, or no.
+    pub by: Vec<String>,
 }
 
 /// What was done, or not.
@@ -84,4 +101,6 @@ pub enum Failure {
     Clock,
     /// The journal cannot be gone on with.
     Journal,
+    /// The Lease of Kubernetes that decides among replicas cannot be had.
+    Lease(Trouble),
 }

@@ -4,7 +4,9 @@
 
 use super::{
     Settings,
+    coordination::Coordination,
     document::{Document, Unreadable},
+    kubernetes,
     object::Field,
     store::{Place, Store, Written},
 };
@@ -18,6 +20,7 @@ const FIELD: &str = "journal";
 pub(super) struct Journal {
     store: Store,
     place: Place,
+    coordination: Coordination,
 }
 
 /// A document and the version that a write of the next one names.
@@ -36,6 +39,15 @@ pub(super) enum Error {
     /// What is there cannot be gone on with.
     #[error("the journal of a rotation")]
     Unreadable(#[source] Unreadable),
+    /// What is passed before it is written.
+    #[error("the Lease of a rotation")]
+    Lease(#[source] kubernetes::Error),
+}
+
+impl From<kubernetes::Error> for Error {
+    fn from(error: kubernetes::Error) -> Self {
+        Self::Lease(error)
+    }
 }
 
 impl From<VaultError> for Error {
@@ -48,21 +60,30 @@ impl Journal {
     pub(super) fn new(store: Store, settings: &Settings) -> Self {
         let Place { mount, path } = &settings.journal;
         let place = Place { mount: mount.clone(), path: format!("{path}/{}", settings.name) };
-        Self { store, place }
+        Self { store, place, coordination: settings.coordination.clone() }
     }
 
     /// What is there; without a document, the version that the first one replaces.
     pub(super) async fn read(&self) -> Result<(Option<Document>, u64), Error> {
+        self.read_of(Some(&self.coordination)).await
+    }
+
+    /// The same, whatever the document says that replicas are coordinated by.
+    pub(super) async fn read_of_any(&self) -> Result<(Option<Document>, u64), Error> {
+        self.read_of(None).await
+    }
+
+    async fn read_of(&self, coordination: Option<&Coordination>) -> Result<(Option<Document>, u64), Error> {
         let newest = self.store.read(&self.place).await?;
         let Some(fields) = newest.fields else { return Ok((None, newest.version)) };
         let text = json_of(&fields, FIELD).ok_or(Error::Unreadable(Unreadable::Malformed))?;
-        let document = Document::decode(&text).map_err(Error::Unreadable)?;
+        let document = Document::decode(&text, coordination).map_err(Error::Unreadable)?;
         Ok((Some(document), newest.version))
     }
 
     /// Writes `document` if `version` is the newest.
     pub(super) async fn write(&self, document: &Document, version: u64) -> Result<Written, Error> {
-        let text = document.encode();
+        let text = document.encode(&self.coordination);
         let mut object = Zeroizing::new(Vec::with_capacity(text.len() + FIELD.len() + 8));
         object.extend_from_slice(format!(r#"{{"{FIELD}":"#).as_bytes());
         object.extend_from_slice(&text);

@@ -1,15 +1,18 @@
 //! Rotates keys on a schedule, without an outage, by one of many replicas.
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
-//! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
+//! check-and-set before anything else changes; `lease` says who may work, and `coordination` what is passed before it; `task` runs one rotation. Does not hand out
 //! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself, `follow` and `lease`. The other kinds that
 //! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`; the last three change another `system`, by a driver.
 
+pub mod asked;
+pub mod coordination;
 pub mod credential;
 pub mod desk;
 pub mod fact;
 pub mod generate;
 pub mod issue;
+pub mod kubernetes;
 pub mod lease;
 pub mod local;
 pub mod phase;
@@ -20,6 +23,7 @@ pub mod store;
 pub mod system;
 pub mod task;
 pub mod trigger;
+mod asking;
 mod attempt;
 pub mod acks;
 mod document;
@@ -34,6 +38,7 @@ mod run;
 mod work;
 
 use crate::name::{IdentityName, RotationName, SecretName};
+use coordination::Coordination;
 use credential::{Credential, Users};
 use generate::Generate;
 use issue::Issue;
@@ -59,10 +64,14 @@ pub struct Settings {
     pub acks: Option<acks::Awaited>,
     /// The folder in KV 2 that journals are kept in; one for each rotation.
     pub journal: Place,
+    /// Persons who must say yes to each run.
+    pub consent: Option<asked::Consent>,
     /// Others that must not be rotated at the same time.
     pub group: Option<Group>,
     /// How long a replica that works on it may be silent before another goes on.
     pub lease: lease::Terms,
+    /// What decides which replica works on it.
+    pub coordination: Coordination,
     /// The secrets of this agent that change with it: they are looked at again when it is promoted.
     pub serves: Vec<SecretName>,
 }

@@ -12,7 +12,7 @@ use super::{
     phase::{self, Applied, Facts, Over, Phase, Place, State, Step, Target},
     schedule::plus,
     store::Written,
-    task::Task,
+    task::{Task, lease_wait},
 };
 use crate::{
     clock, crypto,
@@ -50,6 +50,13 @@ impl Task {
                 }
                 Err(Broken::Overtaken) => return self.lost(),
                 Err(Broken::System(unknown)) => self.failed_to(&mut work, &unknown),
+                Err(Broken::Lease(error)) => {
+                    work.failures = work.failures.saturating_add(1);
+                    tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
+                    self.report(&work.entry.document, Act::Failed(Failure::Lease(error.trouble())));
+                    let wait = lease_wait(&error, work.failures);
+                    return (Some(work), wait);
+                }
                 Err(Broken::Vault(error)) => {
                     work.failures = work.failures.saturating_add(1);
                     tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
@@ -271,7 +278,8 @@ impl Task {
     /// Writes the journal, which renews the lease.
     pub(super) async fn write(&mut self, work: &mut Work, mut document: Document) -> Result<(), Broken> {
         document.lease.beat = document.lease.beat.saturating_add(1);
-        let asked = clock::since_boot();
+        let kept = self.gate.keep(work.deadline).await.map_err(Broken::Lease)?;
+        let asked = kept.ok_or(Broken::Overtaken)?;
         match self.journal.write(&document, work.entry.version).await? {
             Written::As(version) => {
                 work.entry = Entry { document, version };
@@ -290,6 +298,7 @@ impl Task {
         if self.write(&mut work, document).await.is_err() {
             tracing::info!(rotation = %self.settings.name, "another replica goes on when the lease is over");
         }
+        self.gate.leave().await;
     }
 
     /// What happened to the run of `document`.
@@ -314,6 +323,7 @@ impl Task {
             to: document.state.after,
             epoch: document.lease.epoch,
             gap,
+            yes: self.yes(document, act),
         };
         // Nobody listens any more only when the process is about to end.
         let _ = self.facts.send(fact);

@@ -6,6 +6,7 @@ use super::{
     document::Document,
     fact::Act,
     journal::{self, Entry},
+    kubernetes,
     lease::Deadline,
     phase::{Facts, Phase},
     system::Unknown,
@@ -69,6 +70,8 @@ pub(super) enum Broken {
     Vault(VaultError),
     /// The system that has the credential did not answer.
     System(Unknown),
+    /// The Lease of Kubernetes could not be renewed.
+    Lease(kubernetes::Error),
     /// Somebody else wrote the journal: it is theirs now.
     Overtaken,
 }
@@ -83,6 +86,7 @@ impl From<journal::Error> for Broken {
     fn from(error: journal::Error) -> Self {
         match error {
             journal::Error::Vault(error) => Self::Vault(error),
+            journal::Error::Lease(error) => Self::Lease(error),
             journal::Error::Unreadable(_) => Self::Overtaken,
         }
     }

@@ -8,6 +8,7 @@ mod fingerprint;
 mod identity;
 mod issue;
 mod keeper;
+mod kubernetes;
 mod own;
 mod credential;
 mod drift;

@@ -2,12 +2,14 @@
 
 use crate::load::Load;
 use claviger::{
+    approval::Approvals,
     broker::Broker,
     crypto,
     keeper::Keeper,
     name::{IdentityName, RotationName},
     rotation::{
         Kind, Settings,
+        coordination::Coordination,
         credential::{self, Credential},
         fact::{Act, Fact},
         generate::{Generate, Source},
@@ -140,8 +142,10 @@ impl Scene {
             journal: Place { mount: "secret".into(), path: "rotation".into() },
             group: None,
             lease: Terms::of(Duration::from_secs(30)),
+            coordination: Coordination::Vault,
             serves: Vec::new(),
             acks: None,
+            consent: None,
         }
     }
 
@@ -172,8 +176,7 @@ impl Scene {
                 method: Method::TokenFile { token_file: self.path("token") },
                 revoke_on_exit: false,
             };
-            let (told, _heard) = mpsc::unbounded_channel();
-            let session = Session::new(Duration::ZERO, false);
+            let ((told, _heard), session) = (mpsc::unbounded_channel(), Session::new(Duration::ZERO, false));
             let (identity, keepalive) = keepalive::identity(login, way.clone(), session, Start::Fresh, told);
             let (facts, mut reported) = mpsc::unbounded_channel();
             let shared = Shared {
@@ -184,6 +187,7 @@ impl Scene {
                 board: Board::default(),
                 outside: Arc::new(outside),
                 replica: "test".into(),
+                approvals: Approvals::none(),
             };
             let mut tasks = JoinSet::new();
             tasks.spawn(keepalive.run(stop.clone()));

@@ -4,15 +4,15 @@
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY,
+    Context, DAY, consent, coordination,
     credentials::{self, Slots},
     issue, mount,
     schedule::{self, Missed, nearest},
     seconds, unbuilt, vault_path,
 };
 use crate::{
-    keeper,
-    name::{IdentityName, NotAName, RotationName, SecretName},
+    approval, keeper,
+    name::{IdentityName, RotationName, SecretName},
     rotation::{
         Group, Kind, Settings,
         acks::{And, Awaited},
@@ -54,6 +54,7 @@ pub(super) fn read(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
     secrets: &[keeper::Settings],
+    approvals: &[approval::Settings],
 ) -> Option<(Vec<Settings>, Vec<local::Settings>)> {
     let entries = leaf.named(RotationName::new)?;
     let (mut all, mut apart): (Vec<Settings>, _) = (Vec::new(), Vec::new());
@@ -65,7 +66,7 @@ pub(super) fn read(
             apart.extend(settings);
             continue;
         }
-        let Some(settings) = rotation(name, &leaf, context, secrets) else {
+        let Some(settings) = rotation(name, &leaf, context, (secrets, approvals)) else {
             whole = false;
             continue;
         };
@@ -76,6 +77,7 @@ pub(super) fn read(
             );
             whole = false;
         }
+        coordination::apart(&leaf, &settings, &all);
         all.push(settings);
     }
     whole.then_some((all, apart))
@@ -85,7 +87,7 @@ fn rotation(
     name: RotationName,
     leaf: &Leaf<'_>,
     context: &Context<'_>,
-    secrets: &[keeper::Settings],
+    (secrets, approvals): (&[keeper::Settings], &[approval::Settings]),
 ) -> Option<Settings> {
     let mut map = leaf.map()?;
     let words: Vec<&str> = KINDS.iter().map(|(word, _)| *word).collect();
@@ -105,7 +107,9 @@ fn rotation(
     let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
     let group = map.given("group", group);
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
-    let when_revoked = workload_keys(&mut map, context);
+    let when_revoked = workload_keys(&mut map);
+    let consent = consent::read(&mut map, context, approvals);
+    let coordination = coordination::read(&mut map, &name, &context.environment.cluster);
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
@@ -133,6 +137,7 @@ fn rotation(
     Some(Settings {
         acks: awaited(leaf, when_revoked?, grace?, (&kind, schedule.as_ref()?))?,
         serves: serving(&kind, secrets),
+        consent: consent?.with(schedule.as_ref()?)?,
         name,
         identity: identity?,
         kind,
@@ -141,6 +146,7 @@ fn rotation(
         journal: journal?,
         group: group?,
         lease: lease?,
+        coordination: coordination?,
     })
 }
 
@@ -195,7 +201,7 @@ fn awaited(
 }
 
 /// What is said to workloads and replicas.
-fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
+fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
     let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
     let longest = map.given("max_grace", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
     let and = map.or("revoke_when", None, |leaf| {
@@ -206,25 +212,7 @@ fn workload_keys(map: &mut Map<'_>, context: &Context<'_>) -> Option<Acks> {
         }
         Some(and)
     });
-    let _ = map.given("approval", |leaf| {
-        leaf.not_built("approvals");
-        leaf.refers(&context.approvals, any_name)
-    });
-    let _ = map.given("coordination", |leaf| {
-        if leaf.is_map() {
-            leaf.not_built("coordination: kubernetes");
-            return None;
-        }
-        if leaf.word(&[("vault", false), ("kubernetes", true)])? {
-            leaf.not_built("coordination: kubernetes");
-        }
-        Some(())
-    });
     Some(Acks { and: and?, consumers: consumers?, longest: longest? })
-}
-
-fn any_name(text: &str) -> Result<(), NotAName> {
-    SecretName::new(text).map(|_| ())
 }
 
 fn generate(map: &mut Map<'_>) -> Option<Generate> {
