@@ -80,7 +80,7 @@ impl Recorder {
         self.forwarding.spawn(async move {
             while let Some(fact) = queue.recv().await {
                 rotations::count(&metrics, &fact);
-                let _ = events.send(rotations::event(fact));
+                rotations::event(fact).map(|event| events.send(event));
             }
         });
         facts

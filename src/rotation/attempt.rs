@@ -69,7 +69,9 @@ impl Task {
         }
         self.fence(work).await?;
         work.dead_since.get_or_insert_with(Instant::now);
-        self.hold();
+        if !work.entry.document.aim.repairs {
+            self.hold();
+        }
         let said = self.order(&work.entry.document, Act::Set, number).await;
         // Whatever it said: what it accepts now is seen by asking.
         work.facts.probe = None;

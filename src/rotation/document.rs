@@ -53,6 +53,9 @@ pub(super) struct Aim {
     /// How often a value was taken and then refused.
     #[serde(default)]
     pub(super) attempts: u32,
+    /// The system is given once more what consumers read already: nothing is promoted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) repairs: bool,
     /// Of kind `bootstrap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ids: Option<Ids>,

@@ -9,7 +9,7 @@ use super::{
     document::{Document, Ids, Known},
     generate::Generate,
     issue::Issue,
-    object::Field,
+    object::{self, Field},
     phase::{self, Target},
     store::{Place, Store, Written},
     system::{
@@ -53,6 +53,14 @@ pub(super) struct Former {
     pub(super) user: String,
     /// None where there was none, or where it can no longer be read.
     pub(super) value: Option<SecretValue>,
+}
+
+/// What consumers read now.
+pub(super) struct Current {
+    pub(super) version: u64,
+    /// Whose credential it is; of a key, the provider's name of it.
+    pub(super) user: String,
+    pub(super) value: SecretValue,
 }
 
 impl Driver {
@@ -128,6 +136,31 @@ impl Driver {
             Kind::Trigger(trigger) => trigger.apply(&self.store).await,
             _ => Ok(()),
         }
+    }
+
+    /// How often the system is asked whether it accepts what consumers read, if it is asked.
+    pub(super) fn probe(&self) -> Option<Duration> {
+        let probe = match &self.kind {
+            Kind::Credential(credential) => credential.probe,
+            Kind::Issue(issue) => issue.probe,
+            _ => Duration::ZERO,
+        };
+        Some(probe).filter(|probe| !probe.is_zero())
+    }
+
+    /// What consumers read, where it is whole and of somebody who is ours to touch.
+    pub(super) async fn current(&mut self) -> Result<Option<Current>, Error> {
+        let (generate, place) = self.consumer().await?;
+        let newest = self.store.read(&place).await?;
+        let fields = newest.fields.unwrap_or_default();
+        let user = match &self.kind {
+            Kind::Credential(credential) => credential.current_user(&fields),
+            Kind::Issue(issue) => object::field(&fields, &issue.id_field).map(|id| id.as_str().to_owned()),
+            _ => None,
+        };
+        let value = object::field(&fields, &generate.field).filter(|value| !value.is_empty());
+        let value = value.map(|mut value| SecretValue::new(std::mem::take(&mut *value)));
+        Ok(user.zip(value).map(|(user, value)| Current { version: newest.version, user, value }))
     }
 
     /// The field of what Vault rotates that has the one password of a user, and how long a read waits while it is changed.

@@ -29,6 +29,7 @@ mod asking;
 mod attempt;
 pub mod acks;
 mod document;
+mod drift;
 mod driver;
 mod group;
 mod journal;
@@ -36,6 +37,7 @@ mod journal;
 mod model_tests;
 mod object;
 mod run;
+mod work;
 
 use crate::name::{IdentityName, RotationName, SecretName};
 use bootstrap::Bootstrap;

@@ -28,7 +28,10 @@ use crate::{
     vault::{self, Vault, backoff, error::Class, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often the journal of a rotation at rest is read at least.
@@ -82,6 +85,8 @@ pub struct Task {
     pub(super) approvals: Approvals,
     /// What persons are asked of the next run, as far as this replica knows.
     pub(super) asking: Option<Asking>,
+    /// When the system is asked next whether it accepts what consumers read.
+    pub(super) probe_at: Option<Instant>,
 }
 
 impl Task {
@@ -108,6 +113,7 @@ impl Task {
             ours: None,
             promoted: None,
             failures: 0,
+            probe_at: None,
         }
     }
 
@@ -190,15 +196,17 @@ impl Task {
             };
         }
         self.board.note(&self.settings.name, &document, None);
-        match (document.state.phase, document.grace_until) {
+        let entry = Entry { document, version };
+        if may_take && let Some(next) = self.look_in_grace(&entry, now).await? {
+            return Ok(next);
+        }
+        match (entry.document.state.phase, entry.document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
-            (Phase::Grace, _) if self.settings.acks.is_some() => {
-                self.await_acks(Entry { document, version }, may_take, now).await
-            }
+            (Phase::Grace, _) if self.settings.acks.is_some() => self.await_acks(entry, may_take, now).await,
             (Phase::Grace, Some(until)) if until > now => {
-                Ok((None, until_then(until, now).min(self.idle_look())))
+                Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
             }
-            _ if may_take => self.take_over(Entry { document, version }).await,
+            _ if may_take => self.take_over(entry).await,
             _ => {
                 self.gate.watch().await;
                 Ok((None, BUSY_LOOK))
@@ -258,7 +266,7 @@ impl Task {
         let id = asking::run_of(&document, slot).unwrap_or_else(fresh);
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
-        document.aim = Aim { user, attempts: 0, ids };
+        document.aim = Aim { user, ids, ..Aim::default() };
         match self.claim(document, version, epoch).await? {
             Some(work) => {
                 self.skipped(&work.entry.document, skipped);

@@ -12,5 +12,6 @@ mod keeper;
 mod kubernetes;
 mod own;
 mod credential;
+mod drift;
 mod rotation;
 mod budget;
