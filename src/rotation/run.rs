@@ -9,7 +9,7 @@ use super::{
     fact::{Act, Fact, Failure},
     journal::Entry,
     lease::Deadline,
-    phase::{self, Applied, Facts, Orphaned, Over, Phase, Place, State, Step, Target},
+    phase::{self, Applied, Facts, Over, Phase, Place, State, Step, Target},
     schedule::plus,
     store::Written,
     task::{Task, lease_wait},
@@ -113,10 +113,7 @@ impl Task {
                 self.report(&work.entry.document, Act::Failed(Failure::Conflict));
                 return self.give_up(work).await;
             }
-            Step::Orphan(Orphaned::Conflict) if self.driver.bootstrap().is_some() => {
-                return self.give_way(work).await;
-            }
-            Step::Orphan(why) => return self.orphan(work, why).await,
+            Step::Orphan(why) => return self.orphan_or_give_way(work, why).await,
             Step::Probe => self.probe(work).await?,
             Step::Test(_) if self.driver.bootstrap().is_some() => return self.try_secret_id(work).await,
             Step::Test(number) => self.try_out(work, number).await?,

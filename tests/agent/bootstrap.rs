@@ -5,6 +5,7 @@
 use crate::support::Bench;
 use bytes::Bytes;
 use claviger::{
+    approval::Approvals,
     broker::Broker,
     keeper::Keeper,
     name::{IdentityName, RotationName},
@@ -129,6 +130,7 @@ impl Scene {
             board: Board::default(),
             outside: Arc::new(outside),
             replica: "process".into(),
+            approvals: Approvals::none(),
         };
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         tasks.spawn(keepalive.run(stop.clone()));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{
     fs::{self, File},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -161,9 +161,10 @@ impl Agent {
         self.child.wait().unwrap();
     }
 
-    fn stop(mut self) {
+    /// By SIGTERM; gives how it ended.
+    fn stop(mut self) -> ExitStatus {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
+        self.child.wait().unwrap()
     }
 }
 
@@ -199,13 +200,17 @@ fn rotate_and_kill(rounds: usize) {
         agent.kill();
         assert!(login.works(), "after kill {round}; its log:\n{}", scene.log());
     }
+    let ready = || scene.log().matches("\"message\":\"ready\"").count();
+    let before = ready();
     let last = scene.start("1h");
+    until("readiness", || (ready() > before).then_some(()));
     let status = || {
         let text = fs::read(scene.path("own/secret-id.rotation")).unwrap();
         serde_json::from_slice::<Value>(&text).unwrap()["journal"]["phase"].clone()
     };
     until("the end of what was begun", || (status() == "idle" && scene.accessors() == 1).then_some(()));
-    last.stop();
+    let ended = last.stop();
+    assert!(ended.success(), "{ended}; its log:\n{}", scene.log());
     stop.store(true, Ordering::Relaxed);
     watch.join().unwrap();
     let (good, bad): (usize, usize) = (good.load(Ordering::Relaxed), bad.load(Ordering::Relaxed));

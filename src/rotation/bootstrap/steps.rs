@@ -166,8 +166,15 @@ impl Task {
         Ok(())
     }
 
-    /// Somebody put another secret id into the file: theirs stays, and ours is destroyed.
-    pub(in crate::rotation) async fn give_way(&mut self, work: &mut Work) -> Result<Next, Broken> {
+    /// It waits for a person; but where one put another secret id into the file, theirs stays, and ours is destroyed.
+    pub(in crate::rotation) async fn orphan_or_give_way(
+        &mut self,
+        work: &mut Work,
+        why: Orphaned,
+    ) -> Result<Next, Broken> {
+        if why != Orphaned::Conflict || self.driver.bootstrap().is_none() {
+            return self.orphan(work, why).await;
+        }
         self.fence(work).await?;
         self.destroy_new(work).await?;
         self.report(&work.entry.document, Did::Failed(Failure::Conflict));

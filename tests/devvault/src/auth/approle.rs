@@ -108,25 +108,6 @@ impl AppRole {
                 role.role_id = ask.text("role_id").unwrap_or_default().to_string();
                 Outcome::Empty
             }
-            (Verb::List, "secret-id/") => role.accessors(),
-            (Verb::Write, "secret-id/lookup") => {
-                match ask.text("secret_id").and_then(|id| role.secret_ids.get(id)) {
-                    Some(secret_id) => Outcome::data(secret_id.shown(gate)),
-                    None => Outcome::Empty,
-                }
-            }
-            (Verb::Write, "secret-id-accessor/lookup") => match role.named(ask.text("secret_id_accessor")) {
-                Some(secret_id) => Outcome::data(secret_id.shown(gate)),
-                None => Outcome::absent(),
-            },
-            (Verb::Write, "secret-id-accessor/destroy")
-                if role.named(ask.text("secret_id_accessor")).is_none() =>
-            {
-                Outcome::fail(
-                    500,
-                    &["1 error occurred:\n\t* failed to find accessor entry for secret_id_accessor\n\n"],
-                )
-            }
             (Verb::Write, "secret-id") => role.give_secret_id(ask, gate),
             (Verb::Write, "custom-secret-id") => match ask.text("secret_id") {
                 None => Outcome::bad("missing secret_id"),
@@ -136,18 +117,44 @@ impl AppRole {
                 ),
                 Some(_) => role.give_secret_id(ask, gate),
             },
+            _ => role.answer_of_secret_ids(ask, field, gate),
+        }
+    }
+}
+
+impl Role {
+    /// What is asked of the secret ids that are there.
+    fn answer_of_secret_ids(&mut self, ask: &Ask, field: &str, gate: &Gate<'_>) -> Outcome {
+        match (ask.verb, field) {
+            (Verb::List, "secret-id/") => self.accessors(),
+            (Verb::Write, "secret-id/lookup") => {
+                match ask.text("secret_id").and_then(|id| self.secret_ids.get(id)) {
+                    Some(secret_id) => Outcome::data(secret_id.shown(gate)),
+                    None => Outcome::Empty,
+                }
+            }
+            (Verb::Write, "secret-id-accessor/lookup") => match self.named(ask.text("secret_id_accessor")) {
+                Some(secret_id) => Outcome::data(secret_id.shown(gate)),
+                None => Outcome::absent(),
+            },
+            (Verb::Write, "secret-id-accessor/destroy")
+                if self.named(ask.text("secret_id_accessor")).is_none() =>
+            {
+                Outcome::fail(
+                    500,
+                    &["1 error occurred:\n\t* failed to find accessor entry for secret_id_accessor\n\n"],
+                )
+            }
             (Verb::Write | Verb::Delete, "secret-id/destroy" | "secret-id-accessor/destroy") => {
                 let named = (ask.text("secret_id").map(str::to_string), ask.text("secret_id_accessor"));
-                role.secret_ids
+                self.secret_ids
                     .retain(|id, s| Some(id) != named.0.as_ref() && Some(s.accessor.as_str()) != named.1);
                 Outcome::Empty
             }
             _ => Outcome::unsupported_path(),
         }
     }
-}
 
-impl Role {
     fn shown(&self) -> serde_json::Value {
         let mut shown = role_shown(&self.settings);
         if let Some(fields) = shown.as_object_mut() {
