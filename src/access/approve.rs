@@ -58,9 +58,9 @@ impl Access {
             headers,
             kind: "upstream".to_owned(),
             name: Some(upstream.to_string()),
-            namespace: None,
             path: Some(call.path.clone()),
             query: call.query.clone(),
+            ..Resource::default()
         };
         self.ask(peer, permit, |_| (call.method.to_string(), resource), None).await
     }
@@ -82,10 +82,10 @@ impl Access {
                 body: Body::of(&call.body),
                 headers: media(&call.headers),
                 kind: "vault".to_owned(),
-                name: None,
                 namespace: namespace.clone(),
                 path: Some(path.to_string()),
                 query: call.query.clone(),
+                ..Resource::default()
             };
             asked(peer, operation.word().to_owned(), resource, Some(identity.clone()))
         };
@@ -125,6 +125,7 @@ pub(super) fn reason_of(refusal: &approval::Refusal) -> Reason {
     match refusal {
         approval::Refusal::Pending { .. } => Reason::Approval(Want::Pending),
         approval::Refusal::Ended { why, .. } => Reason::Approval(Want::Ended(*why)),
+        approval::Refusal::Unreachable { .. } => Reason::Approval(Want::Unreachable),
         approval::Refusal::Crowded => Reason::Approval(Want::Crowded),
         approval::Refusal::Missing => Reason::NotReady,
         approval::Refusal::Vault(error) => error.class().into(),
@@ -148,8 +149,9 @@ pub(super) fn approved<T>(event: &mut Event, grant: &Grant<T>) {
 /// For want of whose yes it is not done.
 pub(super) fn unapproved(event: &mut Event, why: &Why) {
     let Why::Unapproved(refusal) = why else { return };
-    if let approval::Refusal::Pending { id, name, .. } | approval::Refusal::Ended { id, name, .. } =
-        &**refusal
+    if let approval::Refusal::Pending { id, name, .. }
+    | approval::Refusal::Ended { id, name, .. }
+    | approval::Refusal::Unreachable { id, name } = &**refusal
     {
         event.approval = Some(Box::new(about(name, Some(id))));
     }

@@ -41,6 +41,7 @@ pub(super) fn status(reason: Reason) -> StatusCode {
         Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense | Reason::OwnToken => StatusCode::BAD_GATEWAY,
         Reason::NotReady
+        | Reason::Approval(Want::Unreachable)
         | Reason::VaultAway
         | Reason::VaultSealed
         | Reason::VaultMissing

@@ -148,14 +148,15 @@ impl Agent {
         let mut kept = Kept::new(vault.clone(), &mut recorder, stop.token(Phase::Revoke).clone(), start)?;
         kept.take_over(&config);
         let (broker, outside) = callers(&config, programs, &kept)?;
-        let outside = (outside, pod.uid.as_deref());
+        let approvals = recorder.approvals(&vault, kept.identities(), place);
+        let outside = (outside, approvals.clone(), pod.uid.as_deref());
         let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
         let signing = (&kept, &vault, &metrics);
         let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
         let attestor = attestor.map(Attestor::of).transpose().context("joining the attestor")?;
         let (forward, tracker) = (Forward::new(vault.clone(), kept.identities()), unfinished.clone());
-        let acts = (kept.keeper(), forward, broker, recorder.approvals(&vault, kept.identities(), place));
+        let acts = (kept.keeper(), forward, broker, approvals);
         let mut workloads = Workloads::new(acts, attestor, audit.clone(), metrics.clone(), tracker, &stop);
         workloads.bind(&config)?;
         let (ear, hearing) = (recorder.ear(), recorder.ear());

@@ -7,14 +7,16 @@ use super::{
     record::{Recorder, outcome_of},
 };
 use crate::{
-    audit::event::{Event, Outcome, Reason, Resource, RotationRef, Type},
+    approval::{Approvals, Want},
+    audit::event::{ApprovalRef, Event, Outcome, Reason, Resource, RotationRef, Type},
     clock,
     config::Config,
     crypto,
     name::RotationName,
     rotation::{
         Settings,
-        fact::{Act, Fact, Failure},
+        fact::{Act, Fact, Failure, Yes},
+        kubernetes::Trouble,
         local,
         phase::Orphaned,
         schedule::Why,
@@ -45,7 +47,7 @@ impl Rotations {
         kept: &Kept,
         vault: &Vault,
         recorder: &mut Recorder,
-        (outside, pod): (Outside, Option<&str>),
+        (outside, approvals, pod): (Outside, Approvals, Option<&str>),
     ) -> anyhow::Result<Self> {
         let start = crypto::hex(&crypto::random::<6>().context("making an id of this start")?);
         let shared = Shared {
@@ -57,6 +59,7 @@ impl Rotations {
             board: Board::default(),
             outside: Arc::new(outside),
             replica: replica(config, pod).into(),
+            approvals,
         };
         let mut rotations =
             Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
@@ -153,13 +156,18 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         Act::Skipped(why) => rotations.skipped(name, why.word()),
         Act::Failed(failure) => rotations.failed(name, fact.phase.word(), reason_of(failure).word()),
         Act::Orphaned(why) => rotations.failed(name, fact.phase.word(), why.word()),
-        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked => {}
+        Act::Drifted => rotations.drifted(name),
+        Act::Passed(took) => rotations.passed(name, fact.phase.word(), took),
+        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked | Act::Repaired => {}
     }
 }
 
-/// The event of what a rotation reports.
-pub(super) fn event(fact: Fact) -> Event {
+/// The event of what a rotation reports; `None`: it is only measured.
+pub(super) fn event(fact: Fact) -> Option<Event> {
     let (kind, reason) = match fact.act {
+        Act::Passed(_) => return None,
+        Act::Drifted => (Type::RotationDrift, Some(Reason::Refused)),
+        Act::Repaired => (Type::RotationRepaired, None),
         Act::Started => (Type::RotationStarted, None),
         Act::TakenOver => (Type::RotationTakenOver, None),
         Act::Set => (Type::RotationSet, None),
@@ -171,7 +179,7 @@ pub(super) fn event(fact: Fact) -> Event {
         Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
     };
     let outcome: Outcome = outcome_of(reason.is_none());
-    Event {
+    Some(Event {
         reason,
         resource: Some(Resource { path: Some(fact.path), ..Resource::default() }),
         rotation: Some(Box::new(RotationRef {
@@ -185,8 +193,15 @@ pub(super) fn event(fact: Fact) -> Event {
             to: fact.to,
             epoch: fact.epoch,
         })),
+        approval: fact.yes.map(|yes| Box::new(about(*yes))),
         ..Event::new(kind, outcome, clock::now())
-    }
+    })
+}
+
+fn about(yes: Yes) -> ApprovalRef {
+    let Yes { name, id, by } = yes;
+    let how = id.is_none().then_some("observed");
+    ApprovalRef { name, id, digest: None, by, said: Vec::new(), how }
 }
 
 fn reason_of(failure: Failure) -> Reason {
@@ -199,6 +214,9 @@ fn reason_of(failure: Failure) -> Reason {
         Failure::Unacked => Reason::Unacked,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,
+        Failure::Lease(Trouble::Denied) => Reason::LeaseDenied,
+        Failure::Lease(Trouble::Away) => Reason::LeaseAway,
+        Failure::Lease(Trouble::Held) => Reason::LeaseHeld,
     }
 }
 
@@ -208,6 +226,7 @@ fn skip_reason(why: Why) -> Reason {
         Why::Blackout => Reason::Blackout,
         Why::MinInterval => Reason::MinInterval,
         Why::Group => Reason::Group,
+        Why::Approval => Reason::Approval(Want::Yes),
     }
 }
 

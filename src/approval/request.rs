@@ -18,7 +18,9 @@ use crate::{
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// How often a write that somebody else overtook is tried again.
-const TRIES: usize = 4;
+pub(super) const TRIES: usize = 4;
+/// How long another start may take from saying that it asks to asking.
+const BEGUN: Duration = Duration::from_millis(300);
 
 /// What a request is called: seconds since 1970 and random digits, both hex, so that the names stand in the order of their time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,9 +57,13 @@ impl fmt::Display for Id {
 pub(super) struct Around<'a> {
     pub(super) store: Store<'a>,
     pub(super) settings: &'a Settings,
-    pub(super) workload: &'a WorkloadName,
+    pub(super) workload: Option<&'a WorkloadName>,
     pub(super) entities: &'a Entities,
     pub(super) tell: &'a (dyn Fn(Fact) + Sync),
+    /// Whether the service that is to be told has been.
+    pub(super) notified: Option<bool>,
+    /// When a new request ends; `None`: after its `ttl`.
+    pub(super) until: Option<Timestamp>,
 }
 
 /// A request that is in the store.
@@ -75,6 +81,8 @@ pub(super) struct Request {
     /// When somebody in our place saw it, by what stands in the store: it can only shorten the time.
     since: Option<Timestamp>,
     pub(super) used: u32,
+    /// The run of a rotation that used it.
+    run: Option<String>,
     pub(super) ended: Option<Ended>,
 }
 
@@ -91,17 +99,25 @@ impl Request {
     /// Joins the request of `ticket` that waits in the store, or writes a new one.
     pub(super) async fn open(around: &Around<'_>, ticket: &Ticket) -> Result<Self, Error> {
         let place = pointer(&ticket.fingerprint());
-        for _ in 0..TRIES {
+        for round in 1..=TRIES {
             let found = around.store.read(&place).await?;
             let now = clock::now();
             let known = found.data.and_then(|data| serde_json::from_value::<Pointer>(data).ok());
-            if let Some(known) = known.filter(|known| known.not_after.parse().is_ok_and(|end| now < end))
-                && let Some(joined) = Self::join(around, ticket, known).await?
-            {
-                joined.tell(around, Act::Requested { joined: Joined::Earlier });
-                return Ok(joined);
+            if let Some(known) = known.filter(|known| known.not_after.parse().is_ok_and(|end| now < end)) {
+                let id = Id::parse(&known.id);
+                if let Some(joined) = Self::join(around, ticket, known).await? {
+                    joined.tell(around, Act::Requested { joined: Joined::Earlier });
+                    return Ok(joined);
+                }
+                if round < TRIES
+                    && let Some(id) = id
+                    && around.store.read(&format!("{id}/request")).await?.version == 0
+                {
+                    tokio::time::sleep(BEGUN).await;
+                    continue;
+                }
             }
-            let new = Self::new(around.settings, ticket, now)?;
+            let new = Self::new(around, ticket, now)?;
             let own = Pointer { id: new.id.to_string(), not_after: rfc3339(new.not_after) };
             if around.store.write(&place, &own, found.version).await? == Written::Overtaken {
                 continue;
@@ -115,9 +131,9 @@ impl Request {
         Err(Error::new(Class::Away, "asking for a person's yes", "others ask for the same all the time"))
     }
 
-    fn new(settings: &Settings, ticket: &Ticket, now: Timestamp) -> Result<Self, Error> {
-        let ttl = jiff::SignedDuration::try_from(settings.ttl).unwrap_or_default();
-        let not_after = now + ttl;
+    fn new(around: &Around<'_>, ticket: &Ticket, now: Timestamp) -> Result<Self, Error> {
+        let ttl = jiff::SignedDuration::try_from(around.settings.ttl).unwrap_or_default();
+        let not_after = around.until.unwrap_or(now + ttl);
         let nonce = hex(&random::<16>().map_err(|_| unrandom())?);
         Ok(Self::of(Id::new(now)?, ticket, nonce, not_after))
     }
@@ -136,6 +152,7 @@ impl Request {
             granted: None,
             since: None,
             used: 0,
+            run: None,
             ended: None,
         }
     }
@@ -144,6 +161,12 @@ impl Request {
     /// are taken; the rest is what we would write ourselves.
     async fn join(around: &Around<'_>, ticket: &Ticket, known: Pointer) -> Result<Option<Self>, Error> {
         let Some(id) = Id::parse(&known.id) else { return Ok(None) };
+        let joined = Self::find(around, ticket, id).await?;
+        Ok(joined.filter(|joined| joined.used < around.settings.uses))
+    }
+
+    /// The request of that id, if it asks for exactly this, whatever became of it.
+    pub(super) async fn find(around: &Around<'_>, ticket: &Ticket, id: Id) -> Result<Option<Self>, Error> {
         let found = around.store.read(&format!("{id}/request")).await?;
         let Some(shown) = found.data.and_then(|data| serde_json::from_value::<Shown>(data).ok()) else {
             return Ok(None);
@@ -156,7 +179,12 @@ impl Request {
             return Ok(None);
         }
         joined.read_uses(around).await?;
-        Ok((joined.used < around.settings.uses).then_some(joined))
+        Ok(Some(joined))
+    }
+
+    /// What is signed for.
+    pub(super) fn digest(&self) -> &Hash {
+        &self.digest
     }
 
     /// Looks at the votes, and at the clock.
@@ -204,11 +232,24 @@ impl Request {
         Ok(())
     }
 
-    async fn count(&mut self, around: &Around<'_>, approver: &Approver, vote: Vote) -> Result<(), Error> {
-        let keys: BTreeMap<u64, PublicKey> = match approver.unpinned() {
-            Some(key) => around.store.keys(&around.settings.transit, &key).await?,
-            None => BTreeMap::new(),
-        };
+    pub(super) async fn keys(
+        &self,
+        around: &Around<'_>,
+        approver: &Approver,
+    ) -> Result<BTreeMap<u64, PublicKey>, Error> {
+        match approver.unpinned() {
+            Some(key) => around.store.keys(&around.settings.transit, &key).await,
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    pub(super) async fn count(
+        &mut self,
+        around: &Around<'_>,
+        approver: &Approver,
+        vote: Vote,
+    ) -> Result<(), Error> {
+        let keys = self.keys(around, approver).await?;
         let by = approver.name.clone();
         let unsigned = Said { by: by.clone(), reason: String::new() };
         match judge(approver, &vote, &self.digest, &keys) {
@@ -250,39 +291,53 @@ impl Request {
         Ok(false)
     }
 
-    /// Spends one use, after one more look at the votes. `None`: it is not granted (any more).
-    pub(super) async fn spend(&mut self, around: &Around<'_>) -> Result<Option<Spent>, Error> {
+    /// Spends one use, after one more look at the votes; `run` names the run of a rotation, which may come twice. `None`: it is not
+    /// granted (any more).
+    pub(super) async fn spend(
+        &mut self,
+        around: &Around<'_>,
+        run: Option<&str>,
+    ) -> Result<Option<Spent>, Error> {
         self.look(around, Look::All).await?;
         for _ in 0..TRIES {
             let Some(granted) = self.granted.filter(|_| self.ended.is_none()) else { return Ok(None) };
             let version = self.read_uses(around).await?;
-            if self.used >= around.settings.uses {
+            let is_ours = run.is_some() && self.run.as_deref() == run;
+            if self.used >= around.settings.uses && !is_ours {
                 self.end(around, Ended::Used, Vec::new());
                 return Ok(None);
+            }
+            if is_ours {
+                return Ok(Some(self.spent(around)));
             }
             if self.is_over(around.settings) {
                 self.end(around, Ended::Expired, Vec::new());
                 return Ok(None);
             }
             let since = self.since.map_or(granted, |since| since.min(granted));
-            let uses = Uses { granted: rfc3339(since), used: self.used + 1 };
+            let run = run.map(str::to_owned);
+            let uses = Uses { granted: rfc3339(since), used: self.used + 1, run: run.clone() };
             if around.store.write(&format!("{}/uses", self.id), &uses, version).await? == Written::Overtaken {
                 continue;
             }
             self.used += 1;
-            let by: Vec<Said> = self.yes.values().cloned().collect();
-            self.tell(around, Act::Used(by.clone()));
-            if self.used >= around.settings.uses {
+            self.tell(around, Act::Used(self.yes.values().cloned().collect()));
+            if self.used >= around.settings.uses && run.is_none() {
                 self.ended = Some(Ended::Used);
             }
-            return Ok(Some(Spent {
-                id: self.id.clone(),
-                name: around.settings.name.clone(),
-                digest: hex(&self.digest),
-                by: by.into_iter().map(|said| said.by).collect(),
-            }));
+            self.run = run;
+            return Ok(Some(self.spent(around)));
         }
         Err(Error::new(Class::Away, "spending a person's yes", "others spend it all the time"))
+    }
+
+    fn spent(&self, around: &Around<'_>) -> Spent {
+        Spent {
+            id: self.id.clone(),
+            name: around.settings.name.clone(),
+            digest: hex(&self.digest),
+            by: self.yes.keys().cloned().collect(),
+        }
     }
 
     /// What the store says of uses; never less than what we know. Gives the version that it is of.
@@ -291,6 +346,7 @@ impl Request {
         if let Some(uses) = found.data.and_then(|data| serde_json::from_value::<Uses>(data).ok()) {
             self.used = self.used.max(uses.used);
             self.since = uses.granted.parse().ok();
+            self.run = uses.run;
         } else if found.version > 0 {
             // Somebody took it away: how often it was used is not known.
             self.used = u32::MAX;
@@ -300,14 +356,14 @@ impl Request {
 
     fn end(&mut self, around: &Around<'_>, why: Ended, by: Vec<Said>) {
         self.ended = Some(why);
-        self.tell(around, Act::Ended { why, by });
+        self.tell(around, Act::Ended { why, by, notified: around.notified });
     }
 
     fn tell(&self, around: &Around<'_>, act: Act) {
         (around.tell)(Fact {
             id: self.id.clone(),
             name: around.settings.name.clone(),
-            workload: around.workload.clone(),
+            workload: around.workload.cloned(),
             digest: hex(&self.digest),
             ticket: Arc::clone(&self.ticket),
             act,
@@ -326,6 +382,11 @@ fn unrandom() -> Error {
 }
 
 fn shown(settings: &Settings, text: &str) -> Shown {
+    Shown { ticket: text.to_owned(), approvers: approvers(settings), transit: settings.transit.clone() }
+}
+
+/// Who may say yes, for whoever asks them.
+pub(super) fn approvers(settings: &Settings) -> Vec<ShownApprover> {
     use super::{signed::Key, ssh};
     let approver = |approver: &Approver| ShownApprover {
         name: approver.name.clone(),
@@ -333,14 +394,10 @@ fn shown(settings: &Settings, text: &str) -> Shown {
         entity_id: approver.entity().map(str::to_owned),
         ssh_key: match &approver.key {
             Key::Ssh(key) => Some(ssh::spell(key)),
-            Key::Entity { .. } => None,
+            Key::Entity { .. } | Key::Service(_) => None,
         },
     };
-    Shown {
-        ticket: text.to_owned(),
-        approvers: settings.approvers.iter().map(approver).collect(),
-        transit: settings.transit.clone(),
-    }
+    settings.approvers.iter().map(approver).collect()
 }
 
 #[cfg(test)]

@@ -81,6 +81,9 @@ pub(super) struct Uses {
     /// When enough had said yes.
     pub(super) granted: String,
     pub(super) used: u32,
+    /// The run of a rotation that used it: it may go on after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) run: Option<String>,
 }
 
 impl Store<'_> {

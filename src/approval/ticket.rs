@@ -24,7 +24,7 @@ pub struct Ticket {
     pub nonce: String,
     /// Until when a yes counts (RFC 3339); empty in the text of the fingerprint.
     pub not_after: String,
-    /// `read`, `list`, `write`, `patch`, `delete`, or an HTTP method.
+    /// `read`, `list`, `write`, `patch`, `delete`, an HTTP method, or the kind of a rotation.
     pub op: String,
     /// What it is done to.
     pub resource: Resource,
@@ -70,6 +70,12 @@ pub struct Resource {
     /// As it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
+    /// Why a person asked for a rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Which slot of a rotation, in local time with its offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
 }
 
 /// What is known of a body.
@@ -97,13 +103,14 @@ pub struct Asker {
     /// The Kubernetes namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The pod's uid; outside of Kubernetes the agent's `source`.
+    /// The pod's uid; outside of Kubernetes the agent's `source`. Of a rotation, the journal that its replicas share.
     pub place: String,
     /// The ServiceAccount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
-    /// The process's user.
-    pub uid: u32,
+    /// The process's user; absent where no process asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
 }
 
 impl Body {
@@ -146,12 +153,12 @@ pub fn digest(text: &str) -> Hash {
 /// In the words of a person.
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Resource { body, headers, kind, name, namespace, path, query } = &self.resource;
+        let Resource { body, headers, kind, name, namespace, path, query, reason, slot } = &self.resource;
         let name = name.as_deref().unwrap_or_default();
         let path = path.as_deref().unwrap_or_default();
         match kind.as_str() {
             "secret" => write!(f, "{} the secret {name}", self.op)?,
-            "rotation" => write!(f, "rotate {name}")?,
+            "rotation" => write!(f, "rotate {name} ({}, {path})", self.op)?,
             "upstream" => write!(f, "call {name}: {} {path}", self.op)?,
             _ => write!(f, "{} {path} in Vault", self.op)?,
         }
@@ -170,7 +177,13 @@ impl fmt::Display for Ticket {
         for (name, value) in headers {
             write!(f, ", {name}: {value}")?;
         }
-        Ok(())
+        if let Some(slot) = slot {
+            write!(f, ", in its slot of {slot}")?;
+        }
+        match reason {
+            Some(reason) => write!(f, ", asked for: {reason}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -278,7 +291,7 @@ mod tests {
                 namespace: None,
                 place: "pod-1".into(),
                 service_account: None,
-                uid: 20001,
+                uid: Some(20001),
             },
         }
     }
@@ -310,10 +323,11 @@ mod tests {
         check(|ticket| ticket.resource.body = Body::of(b"{}"), false);
         check(|ticket| ticket.resource.path = Some("secret/data/y".into()), false);
         check(|ticket| ticket.workload.place = "pod-2".into(), false);
-        check(|ticket| ticket.workload.uid = 1, false);
+        check(|ticket| ticket.workload.uid = Some(1), false);
         check(|ticket| ticket.rule = "others".into(), false);
         check(|ticket| ticket.constraints.uses = 2, false);
         check(|ticket| ticket.op = "patch".into(), false);
+        check(|ticket| ticket.resource.slot = Some("2026-11-29T03:00:00-05:00".into()), false);
     }
 
     #[test]
@@ -326,6 +340,19 @@ mod tests {
         let secret = Resource { kind: "secret".into(), name: Some("stripe".into()), ..Resource::default() };
         let read = Ticket { op: "read".into(), resource: secret, ..ticket() };
         assert_eq!(read.to_string(), "read the secret stripe");
+        let rotation = Resource {
+            kind: "rotation".into(),
+            name: Some("orders".into()),
+            path: Some("secret/orders".into()),
+            reason: Some("leaked in a log".into()),
+            slot: Some("2026-11-29T03:00:00-05:00".into()),
+            ..Resource::default()
+        };
+        let rotate = Ticket { op: "two-slot".into(), resource: rotation, ..ticket() };
+        assert_eq!(
+            rotate.to_string(),
+            "rotate orders (two-slot, secret/orders), in its slot of 2026-11-29T03:00:00-05:00, asked for: leaked in a log"
+        );
     }
 
     #[test]

@@ -50,10 +50,14 @@ impl Ended {
 /// For want of what there is no grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Want {
+    /// A yes to a slot of a rotation.
+    Yes,
     /// A person's answer.
     Pending,
     /// Room: as many requests of the workload wait as may.
     Crowded,
+    /// The service's word that the yes still stands.
+    Unreachable,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -63,8 +67,10 @@ impl Want {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Yes => "approval",
             Self::Pending => "approval_pending",
             Self::Crowded => "approval_crowded",
+            Self::Unreachable => "approval_unreachable",
             Self::Ended(why) => why.word(),
         }
     }

@@ -32,6 +32,13 @@ impl Again {
         self.0.heard.notified().await;
     }
 
+    /// `known`, unless it was said that there is a later version of KV: then nobody need ask first which is the newest.
+    pub(super) fn known(&self, known: Option<u64>) -> Option<u64> {
+        let by = self.0.by.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = by.as_ref().and_then(|change| change.version);
+        known.filter(|known| said.is_none_or(|said| said <= *known))
+    }
+
     /// The run that made the value of this version of KV, once.
     pub(super) fn take(&self, version: Option<u64>) -> Option<Arc<str>> {
         let mut by = self.0.by.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +84,9 @@ mod tests {
         check(None, Some(2), true);
         check(None, None, true);
         let again = Again::default();
+        assert_eq!(again.known(Some(2)), Some(2));
         *again.0.by.lock().unwrap() = Some(Change { run: "r".into(), version: Some(3) });
+        assert_eq!([2, 3].map(|known| again.known(Some(known))), [None, Some(3)]);
         assert_eq!(again.take(Some(2)), None);
         assert!(again.take(Some(3)).is_some());
     }

@@ -184,7 +184,7 @@ impl Task {
     async fn obtain(&mut self, session: &Session, account: &Account) {
         let waited_until = self.tried.next;
         self.tried = Tried { at: Some(Instant::now()), session: session.number(), next: waited_until };
-        let known = self.current.as_ref().map(|kept| kept.value.generation());
+        let known = self.again.known(self.current.as_ref().map(|kept| kept.value.generation()));
         let looked =
             source::look(&self.settings, &mut self.reader, &self.shared.vault, account, session, known).await;
         match looked {

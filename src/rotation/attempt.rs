@@ -23,6 +23,9 @@ impl Task {
         if self.driver.issue().is_some() {
             return self.find_minted(work).await;
         }
+        if self.driver.bootstrap().is_some() {
+            return self.find_secret_id(work).await;
+        }
         let document = &work.entry.document;
         let mut found = Probe::AcceptsNone;
         for candidate in document.state.candidates.iter().rev() {
@@ -35,6 +38,7 @@ impl Task {
             // It is the login that the next step would try: while the lease is ours it need not be tried twice.
             Probe::Accepts(number) => {
                 work.facts.tested = Some(Works::Yes);
+                work.facts.dead = self.is_single().then_some(());
                 self.hand_out_pending(document, number);
             }
             // The old one still works, or nobody knows.
@@ -49,6 +53,7 @@ impl Task {
         let said = self.order(&work.entry.document, Act::Test, number).await?;
         work.facts.tested = Some(if said == Said::Done { Works::Yes } else { Works::No });
         if said == Said::Done {
+            work.facts.dead = self.is_single().then_some(());
             self.hand_out_pending(&work.entry.document, number);
         }
         Ok(())
@@ -59,9 +64,14 @@ impl Task {
         if self.driver.issue().is_some() {
             return self.mint(work).await;
         }
+        if self.driver.bootstrap().is_some() {
+            return self.make_secret_id(work).await;
+        }
         self.fence(work).await?;
         work.dead_since.get_or_insert_with(Instant::now);
-        self.hold();
+        if !work.entry.document.aim.repairs {
+            self.hold();
+        }
         let said = self.order(&work.entry.document, Act::Set, number).await;
         // Whatever it said: what it accepts now is seen by asking.
         work.facts.probe = None;
@@ -108,7 +118,8 @@ impl Task {
 
     /// As often is the same tried.
     pub(super) fn cycles(&self) -> usize {
-        let of_issue = || self.driver.issue().map_or(1, |issue| issue.cycles);
+        let of_own = || self.driver.bootstrap().map_or(1, |(bootstrap, _)| bootstrap.cycles);
+        let of_issue = || self.driver.issue().map_or_else(of_own, |issue| issue.cycles);
         self.driver.credential().map_or_else(of_issue, |credential| credential.cycles)
     }
 
@@ -133,6 +144,9 @@ impl Task {
     pub(super) async fn retire(&mut self, work: &mut Work) -> Result<(), Broken> {
         if self.driver.issue().is_some() {
             return self.delete_former(work).await;
+        }
+        if self.driver.bootstrap().is_some() {
+            return self.destroy_former(work).await;
         }
         let Some(former) = self.driver.former(&work.entry.document).await? else { return Ok(()) };
         let nobodys = self.driver.value().await?;
@@ -205,21 +219,21 @@ impl Task {
 
     /// Reads of what consumers have wait.
     pub(super) fn hold(&self) {
-        if let Some((field, limit)) = self.single() {
+        if let Some((field, limit)) = self.single().or(self.driver.held()) {
             self.settings.serves.iter().for_each(|name| self.keeper.hold(name, field, limit));
         }
     }
 
     /// They need not, as soon as Vault was asked again.
-    fn settle(&self) {
-        if self.single().is_some() {
+    pub(super) fn settle(&self) {
+        if self.single().or(self.driver.held()).is_some() {
             self.settings.serves.iter().for_each(|name| self.keeper.settle(name));
         }
     }
 
     /// They need not.
     pub(super) fn let_go(&self) {
-        if self.single().is_some() {
+        if self.single().or(self.driver.held()).is_some() {
             self.settings.serves.iter().for_each(|name| self.keeper.let_go(name));
         }
     }

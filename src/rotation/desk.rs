@@ -4,6 +4,7 @@
 
 use super::{
     Kind, Settings,
+    asked::Asked,
     document::Document,
     journal::{Error as JournalError, Journal},
     phase::{Phase, State},
@@ -42,6 +43,8 @@ pub struct Status {
     pub grace_until: Option<Timestamp>,
     /// Somebody asked for a run.
     pub asked: Option<String>,
+    /// The newest request for a person's yes.
+    pub approval: Option<Asked>,
     /// Why it waits for a person.
     pub orphaned: Option<String>,
     /// Whose credential the run changes, where it is one of a user.
@@ -63,6 +66,9 @@ pub enum Error {
     /// There is nothing to go back to, or it is no longer valid.
     #[error("{0}")]
     NotInGrace(&'static str),
+    /// Whoever works on it reads the journal as it is.
+    #[error("{0} works on it: wait for the end of its run (claviger rotation status)")]
+    Held(String),
     /// There is nothing that waits for a person.
     #[error("the rotation is {0}, and not orphaned")]
     NotOrphaned(&'static str),
@@ -100,8 +106,10 @@ impl Desk {
                 succeeded,
                 grace_until,
                 asked,
+                approval,
                 orphaned,
                 aim,
+                own: _,
                 values: _,
             } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();
@@ -115,6 +123,7 @@ impl Desk {
                 settled,
                 grace_until,
                 asked,
+                approval,
                 orphaned,
                 user: aim.user,
             }
@@ -152,6 +161,25 @@ impl Desk {
             Ok(())
         })
         .await
+    }
+
+    /// From now on replicas are coordinated as the config says. Every agent whose config says otherwise has been stopped: it is refused
+    /// the journal from now on.
+    ///
+    /// # Errors
+    /// A run is under way, or the journal could not be written.
+    pub async fn coordinate(&self) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let (document, version) = self.journal.read_of_any().await?;
+            let mut document = document.ok_or(Error::Missing)?;
+            if let Some(holder) = document.lease.holder.take() {
+                return Err(Error::Held(holder));
+            }
+            if let Written::As(_) = self.journal.write(&document, version).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Busy)
     }
 
     /// Consumers read again what they read before the last run, which is still valid: of two users, during the grace. The new

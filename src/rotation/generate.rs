@@ -4,7 +4,8 @@
 
 use super::{
     document::Document,
-    object, phase,
+    object::{self, Field},
+    phase,
     store::{Place, Store, Written, data},
 };
 use crate::{
@@ -80,31 +81,27 @@ impl Generate {
         Ok(if ours { phase::Place::New(newest.version) } else { phase::Place::Stranger(newest.version) })
     }
 
-    /// Lets readers get `value`, if nobody wrote since the rotation began.
-    pub(super) async fn promote(
-        &self,
-        store: &Store,
-        place: &Place,
-        document: &Document,
-        value: &SecretValue,
-    ) -> Result<Written, Error> {
-        self.promote_with(store, place, document, (value, &[])).await
-    }
-
-    /// The same, with what else of the secret changes by it.
+    /// Lets readers get `value`, with what else of the secret changes by it, if nobody wrote since the rotation began. `before`
+    /// is what they read then, where it is known.
     pub(super) async fn promote_with(
         &self,
         store: &Store,
         place: &Place,
         document: &Document,
         (value, others): (&SecretValue, &[(&str, &SecretValue)]),
+        before: Option<&[Field]>,
     ) -> Result<Written, Error> {
-        let newest = store.read(place).await?;
-        if newest.version != document.state.before {
-            return Ok(Written::Overtaken);
-        }
         let set = [others, &[(self.field.as_str(), value)]].concat();
-        let object = object::with_all(&newest.fields.unwrap_or_default(), &set);
+        let object = match before {
+            Some(fields) => object::with_all(fields, &set),
+            None => {
+                let newest = store.read(place).await?;
+                if newest.version != document.state.before {
+                    return Ok(Written::Overtaken);
+                }
+                object::with_all(&newest.fields.unwrap_or_default(), &set)
+            }
+        };
         store.write(place, &object, document.state.before).await
     }
 

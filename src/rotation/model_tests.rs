@@ -5,7 +5,7 @@
 //! call that changes something; a successor comes only when no call that was begun before can still arrive. Not modelled:
 //! clocks themselves, and a call that a target delays for longer than it may take.
 
-use super::phase::{Applied, Facts, Over, Phase, Place, Probe, State, Step, Target, Works, next};
+use super::phase::{Applied, Candidate, Facts, Over, Phase, Place, Probe, State, Step, Target, Works, next};
 use std::collections::{HashSet, VecDeque};
 
 /// The number of a value; `START` is the one from before.
@@ -224,24 +224,15 @@ impl Setting {
             Step::Probe => {
                 let found = me.state.candidates.iter().rev().find(|candidate| accepts(candidate.number));
                 let probe = found.map_or(Probe::AcceptsNone, |found| Probe::Accepts(found.number));
-                keep(Facts { probe: Some(probe), ..me.facts })
+                let (tested, dead) = self.seen_to_work(found.is_some());
+                keep(Facts { probe: Some(probe), tested, dead, ..me.facts })
             }
             Step::Test(number) => {
                 let works = if accepts(number) { Works::Yes } else { Works::No };
-                keep(Facts { tested: Some(works), ..me.facts })
+                let (_, dead) = self.seen_to_work(works == Works::Yes);
+                keep(Facts { tested: Some(works), dead, ..me.facts })
             }
-            Step::Look => {
-                let (version, _, value) = world.place;
-                let newest = me.state.candidates.last().map(|candidate| candidate.number);
-                let place = if version == me.state.before {
-                    Place::Before
-                } else if self.target == Target::Vault || Some(value) == me.state.chosen.or(newest) {
-                    Place::New(version)
-                } else {
-                    Place::Stranger(version)
-                };
-                keep(Facts { place: Some(place), ..me.facts })
-            }
+            Step::Look => keep(Facts { place: Some(self.look(world, me.state)), ..me.facts }),
             Step::Apply(number) => call(Call::Apply(me.side, number)),
             Step::Promote(number) => call(Call::Promote(me.state.before, me.side, number)),
             Step::Revoke => keep(Facts { revoked: Some(()), ..me.facts }),
@@ -260,6 +251,23 @@ impl Setting {
                 again.into_iter().chain(self.regenerate(world, me)).collect()
             }
             Step::GiveUp | Step::Orphan(_) | Step::Nothing => leave(),
+        }
+    }
+
+    /// What a login that worked proves: of one user also that no other value does.
+    fn seen_to_work(&self, works: bool) -> (Option<Works>, Option<()>) {
+        (works.then_some(Works::Yes), (works && self.slots == 1).then_some(()))
+    }
+
+    fn look(&self, world: &World, state: &State) -> Place {
+        let (version, _, value) = world.place;
+        let is_ours = |candidate: &Candidate| candidate.number == value;
+        if version == state.before {
+            Place::Before
+        } else if self.target == Target::Vault || state.candidates.iter().any(is_ours) {
+            Place::New(version)
+        } else {
+            Place::Stranger(version)
         }
     }
 
@@ -298,7 +306,7 @@ impl Setting {
 
     /// A call arrives; its answer may be lost, and a target may refuse.
     fn answered(&self, world: &World, me: &Me<'_>, call: Call) -> Vec<(World, Replica)> {
-        let (landed, _) = land(world, call);
+        let (landed, arrived) = land(world, call);
         match call {
             Call::Apply(..) => {
                 let facts = |applied| Facts { applied: Some(applied), probe: None, place: None, ..me.facts };
@@ -320,7 +328,12 @@ impl Setting {
                 }
                 found
             }
-            Call::Promote(..) => vec![(landed, me.with(Facts { place: None, ..me.facts }, None))],
+            Call::Promote(..) => {
+                // The answer says which version it is, or that somebody else wrote: then it is looked at. Or it is lost.
+                let place = if arrived { Place::New(landed.place.0) } else { self.look(&landed, me.state) };
+                let with = |place| me.with(Facts { place, ..me.facts }, None);
+                vec![(landed.clone(), with(Some(place))), (landed, with(None)), (world.clone(), with(None))]
+            }
         }
     }
 

@@ -95,6 +95,8 @@ pub struct Facts {
     pub tested: Option<Works>,
     /// What consumers read.
     pub place: Option<Place>,
+    /// The target accepts the chosen candidate, and so no longer what consumers read: they must get it at once.
+    pub dead: Option<()>,
     /// Whether the grace is over.
     pub grace: Option<Over>,
     /// The old value is no longer to be had.
@@ -266,6 +268,10 @@ pub fn next(target: Target, state: &State, facts: &Facts) -> Step {
 fn set(state: &State, facts: &Facts) -> Step {
     match (facts.probe, facts.applied, state.newest()) {
         (None, ..) => Step::Probe,
+        // The journal can wait: whoever finds it here asks the target, and finds the same.
+        (Some(Probe::Accepts(number)), ..) if facts.dead.is_some() && facts.tested == Some(Works::Yes) => {
+            promote(Target::Credential, state, facts, Some(number))
+        }
         (Some(Probe::Accepts(number)), ..) => {
             Step::Record(State { chosen: Some(number), ..state.at(Phase::Set) })
         }
@@ -290,6 +296,8 @@ fn test(state: &State, facts: &Facts, works: impl FnOnce(u32) -> Step) -> Step {
 fn promote(target: Target, state: &State, facts: &Facts, candidate: Option<u32>) -> Step {
     let Some(number) = candidate else { return Step::Orphan(Orphaned::Journal) };
     match (facts.place, target) {
+        // The check-and-set is look enough.
+        (None, _) if facts.dead.is_some() => Step::Promote(number),
         (None, _) => Step::Look,
         (Some(Place::Before), _) => Step::Promote(number),
         // Also where the write was done and the journal does not know.
@@ -353,6 +361,25 @@ mod tests {
         check(credential, &promoted.at(Phase::Grace), over, &Step::Revoke);
         let revoked = Facts { revoked: Some(()), ..over };
         check(credential, &promoted.at(Phase::Grace), revoked, &Step::Record(State::idle()));
+    }
+
+    #[test]
+    fn where_consumers_read_a_dead_value_nothing_is_written_before_they_get_the_new_one() {
+        let (credential, pending) = (Target::Credential, State::begun(Some(1), 17));
+        let works = Facts {
+            probe: Some(Probe::Accepts(1)),
+            tested: Some(Works::Yes),
+            dead: Some(()),
+            ..Facts::default()
+        };
+        check(credential, &pending, works, &Step::Promote(1));
+        let written = Facts { place: Some(Place::New(18)), ..works };
+        let promoted = State { after: Some(18), ..at(Phase::Promoted) };
+        check(credential, &pending, written, &Step::Record(promoted));
+        let stranger = Facts { place: Some(Place::Stranger(18)), ..works };
+        check(credential, &pending, stranger, &Step::Orphan(Orphaned::Conflict));
+        // A successor that finds it later.
+        check(credential, &at(Phase::Tested), Facts { probe: None, ..works }, &Step::Promote(1));
     }
 
     #[test]

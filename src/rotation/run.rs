@@ -2,16 +2,17 @@
 //!
 //! Does not decide which step comes next (`phase` does) or whether to begin (`task` does).
 
+pub(super) use super::work::{Broken, Next, Work};
+
 use super::{
     document::{Aim, Document, Lease},
     fact::{Act, Fact, Failure},
-    journal::{self, Entry},
+    journal::Entry,
     lease::Deadline,
-    phase::{self, Applied, Facts, Over, Phase, State, Step, Target},
+    phase::{self, Applied, Facts, Over, Phase, Place, State, Step, Target},
     schedule::plus,
     store::Written,
-    system::Unknown,
-    task::Task,
+    task::{Task, lease_wait},
 };
 use crate::{
     clock, crypto,
@@ -24,62 +25,6 @@ use tokio::time::Instant;
 const TRIES: u32 = 3;
 /// How soon a step is tried again while consumers read what is dead.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// A rotation that we have the lease of.
-pub(super) struct Work {
-    pub(super) entry: Entry,
-    pub(super) deadline: Deadline,
-    pub(super) facts: Facts,
-    pub(super) failures: u32,
-    /// No step before; the lease stays ours.
-    pub(super) rest_until: Option<Instant>,
-    /// Since when consumers may read what the system no longer accepts, as far as we saw it.
-    pub(super) dead_since: Option<Instant>,
-    /// That the grace is over was said.
-    told_end: bool,
-}
-
-impl Work {
-    pub(super) fn new(entry: Entry, deadline: Deadline) -> Self {
-        let facts = Facts::default();
-        Self { entry, deadline, facts, failures: 0, rest_until: None, dead_since: None, told_end: false }
-    }
-}
-
-/// What follows a step.
-pub(super) enum Next {
-    /// The next step.
-    Step,
-    /// The same again after this time; the lease stays ours.
-    Pause(Duration),
-    /// Nothing more to do for us, or somebody else has it; look again after this time.
-    Leave(Duration),
-}
-
-/// Why a step broke off.
-pub(super) enum Broken {
-    /// Vault refused, or did not answer.
-    Vault(VaultError),
-    /// The system that has the credential did not answer.
-    System(Unknown),
-    /// Somebody else wrote the journal: it is theirs now.
-    Overtaken,
-}
-
-impl From<VaultError> for Broken {
-    fn from(error: VaultError) -> Self {
-        Self::Vault(error)
-    }
-}
-
-impl From<journal::Error> for Broken {
-    fn from(error: journal::Error) -> Self {
-        match error {
-            journal::Error::Vault(error) => Self::Vault(error),
-            journal::Error::Unreadable(_) => Self::Overtaken,
-        }
-    }
-}
 
 impl Task {
     /// Goes on until there is something to wait for; gives what is still ours, and how long to wait.
@@ -99,9 +44,19 @@ impl Task {
             match self.take(&mut work, step).await {
                 Ok(Next::Step) => {}
                 Ok(Next::Pause(wait)) => return (Some(work), wait),
-                Ok(Next::Leave(wait)) => return (None, wait),
+                Ok(Next::Leave(wait)) => {
+                    self.driver.forget();
+                    return (None, wait);
+                }
                 Err(Broken::Overtaken) => return self.lost(),
                 Err(Broken::System(unknown)) => self.failed_to(&mut work, &unknown),
+                Err(Broken::Lease(error)) => {
+                    work.failures = work.failures.saturating_add(1);
+                    tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
+                    self.report(&work.entry.document, Act::Failed(Failure::Lease(error.trouble())));
+                    let wait = lease_wait(&error, work.failures);
+                    return (Some(work), wait);
+                }
                 Err(Broken::Vault(error)) => {
                     work.failures = work.failures.saturating_add(1);
                     tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
@@ -122,13 +77,15 @@ impl Task {
     }
 
     /// Somebody else wrote the journal: what reads may have is theirs to say.
-    fn lost(&self) -> (Option<Work>, Duration) {
+    fn lost(&mut self) -> (Option<Work>, Duration) {
+        self.driver.forget();
         self.let_go();
         (None, Duration::ZERO)
     }
 
     async fn take(&mut self, work: &mut Work, step: Step) -> Result<Next, Broken> {
         match step {
+            step if Self::is_repaired(work, &step) => return self.end_repair(work, &step).await,
             Step::Look => work.facts.place = Some(self.driver.look(&work.entry.document).await?),
             Step::Apply(number) if self.driver.target() == Target::Credential => {
                 return self.set(work, number).await;
@@ -136,9 +93,7 @@ impl Task {
             Step::Apply(_) => self.apply(work).await?,
             Step::Promote(number) => {
                 self.fence(work).await?;
-                self.driver.promote(&work.entry.document, number).await?;
-                // What is there now says whether it was us.
-                work.facts.place = None;
+                self.give_out(work, number).await?;
             }
             Step::Revoke => self.revoke(work).await?,
             Step::Rest => return self.rest(work).await,
@@ -158,8 +113,9 @@ impl Task {
                 self.report(&work.entry.document, Act::Failed(Failure::Conflict));
                 return self.give_up(work).await;
             }
-            Step::Orphan(why) => return self.orphan(work, why).await,
+            Step::Orphan(why) => return self.orphan_or_give_way(work, why).await,
             Step::Probe => self.probe(work).await?,
+            Step::Test(_) if self.driver.bootstrap().is_some() => return self.try_secret_id(work).await,
             Step::Test(number) => self.try_out(work, number).await?,
             Step::Regenerate => return self.regenerate(work).await,
             Step::Nothing => return Ok(Next::Leave(Duration::ZERO)),
@@ -167,14 +123,35 @@ impl Task {
         Ok(Next::Step)
     }
 
+    /// Lets consumers read candidate `number`, if nobody else wrote.
+    async fn give_out(&mut self, work: &mut Work, number: u32) -> Result<(), Broken> {
+        let document = &work.entry.document;
+        work.facts.place = Some(match self.driver.promote(document, number).await? {
+            Written::As(version) => {
+                work.gap = work.dead_since.take().map(|since| since.elapsed());
+                self.look_again(document, Some(version));
+                work.told = true;
+                Place::New(version)
+            }
+            // What is there now says whether it was us.
+            Written::Overtaken => self.driver.look(document).await?,
+        });
+        Ok(())
+    }
+
     async fn apply(&mut self, work: &mut Work) -> Result<(), Broken> {
         self.fence(work).await?;
-        match self.driver.trigger().await {
+        match self.tell_vault().await {
             Ok(()) => {
                 work.facts.applied = Some(Applied::Done);
                 self.report(&work.entry.document, Act::Set);
+                // It has the new one already: whoever waits for it need not wait for the journal.
+                self.look_again(&work.entry.document, None);
+                self.settle();
+                work.told = true;
             }
             Err(error) => {
+                self.let_go();
                 let refused = matches!(error.class(), Class::Denied | Class::Missing | Class::Invalid);
                 work.facts.applied = Some(if refused { Applied::Refused } else { Applied::Unknown });
                 tracing::warn!(rotation = %self.settings.name, %error, "Vault did not say that it rotated");
@@ -183,6 +160,21 @@ impl Task {
         }
         work.facts.place = None;
         Ok(())
+    }
+
+    /// Tells Vault to rotate. Reads of a static role wait meanwhile, since it has one password; not for long.
+    async fn tell_vault(&self) -> Result<(), VaultError> {
+        self.hold();
+        let mut told = std::pin::pin!(self.driver.trigger());
+        let limit = self.driver.held().map_or(Duration::MAX, |(_, limit)| limit);
+        match tokio::time::timeout(limit, &mut told).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // It may be the old one for longer than anybody waits.
+                self.let_go();
+                told.await
+            }
+        }
     }
 
     async fn revoke(&mut self, work: &mut Work) -> Result<(), Broken> {
@@ -222,7 +214,8 @@ impl Task {
     }
 
     async fn record(&mut self, work: &mut Work, state: State) -> Result<Next, Broken> {
-        let mut document = work.entry.document.clone();
+        let left = work.entry.document.clone();
+        let mut document = left.clone();
         let now = clock::now();
         let phase = state.phase;
         document.state = state;
@@ -231,24 +224,31 @@ impl Task {
                 document.succeeded = now;
                 document.settled = document.run.as_ref().map_or(now, |run| run.slot.max(document.settled));
                 document.grace_until = Some(plus(now, self.settings.longest_grace()));
+                document.own = self.driver.promoted(&document).or(document.own);
                 self.write(work, document).await?;
-                let gap = work.dead_since.take().map(|since| since.elapsed());
+                let seen = || work.dead_since.take().map(|since| since.elapsed());
+                let gap = work.gap.take().or_else(seen);
+                if !std::mem::take(&mut work.told) {
+                    self.look_again(&work.entry.document, work.entry.document.state.after);
+                }
                 self.promoted(&work.entry.document, gap.filter(|_| self.is_single()));
             }
             Phase::Idle => {
                 end(&mut document);
                 self.write(work, document).await?;
+                self.pass(work, &left);
                 return Ok(Next::Leave(Duration::ZERO));
             }
             _ => self.write(work, document).await?,
         }
+        self.pass(work, &left);
         work.facts = Facts { tested: work.facts.tested, ..Facts::default() };
         work.failures = 0;
         Ok(Next::Step)
     }
 
     /// The run ends without a promotion; its slot is settled.
-    async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
+    pub(super) async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
         let mut document = work.entry.document.clone();
         document.settled =
             document.run.as_ref().map_or(document.settled, |run| run.slot.max(document.settled));
@@ -280,7 +280,8 @@ impl Task {
     /// Writes the journal, which renews the lease.
     pub(super) async fn write(&mut self, work: &mut Work, mut document: Document) -> Result<(), Broken> {
         document.lease.beat = document.lease.beat.saturating_add(1);
-        let asked = clock::since_boot();
+        let kept = self.gate.keep(work.deadline).await.map_err(Broken::Lease)?;
+        let asked = kept.ok_or(Broken::Overtaken)?;
         match self.journal.write(&document, work.entry.version).await? {
             Written::As(version) => {
                 work.entry = Entry { document, version };
@@ -299,6 +300,7 @@ impl Task {
         if self.write(&mut work, document).await.is_err() {
             tracing::info!(rotation = %self.settings.name, "another replica goes on when the lease is over");
         }
+        self.gate.leave().await;
     }
 
     /// What happened to the run of `document`.
@@ -323,13 +325,15 @@ impl Task {
             to: document.state.after,
             epoch: document.lease.epoch,
             gap,
+            yes: self.yes(document, act),
         };
         // Nobody listens any more only when the process is about to end.
         let _ = self.facts.send(fact);
     }
 }
 
-fn end(document: &mut Document) {
+/// No run any more.
+pub(super) fn end(document: &mut Document) {
     document.run = None;
     document.values.clear();
     document.grace_until = None;

@@ -11,6 +11,12 @@ use crate::{
         error::{Class, Error},
     },
 };
+use std::time::Duration;
+
+/// Vault's record of a static role.
+const LAST_ROTATION: &str = "last_vault_rotation";
+/// As long does a read of a static role wait while its password is changed; after that it gets the one that was.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// What is written to, and what says that it worked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +42,7 @@ impl Evidence {
     pub fn of(path: &str) -> Option<Self> {
         if let Some((mount, role)) = path.split_once("/rotate-role/") {
             let path = format!("{mount}/static-creds/{role}");
-            return Some(Self { path, field: "last_vault_rotation".to_owned() });
+            return Some(Self { path, field: LAST_ROTATION.to_owned() });
         }
         let key = path.strip_suffix("/rotate").filter(|key| key.contains("/keys/"))?;
         Some(Self { path: key.to_owned(), field: "latest_version".to_owned() })
@@ -51,6 +57,12 @@ pub(super) fn mark_of(text: &str) -> u64 {
 }
 
 impl Trigger {
+    /// Of a static role: the field with its one password, and how long a read waits at most while Vault changes it.
+    pub(super) fn held(&self) -> Option<(&'static str, Duration)> {
+        let is_role = self.evidence.as_ref().is_some_and(|evidence| evidence.field == LAST_ROTATION);
+        is_role.then_some(("password", HOLD))
+    }
+
     /// Vault's record now, as a number that is another one after a rotation; 0 where there is none.
     pub(super) async fn mark(&self, store: &Store) -> Result<u64, Error> {
         let Some(evidence) = &self.evidence else { return Ok(0) };

@@ -15,4 +15,10 @@ mod refusals;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]
 #[path = "../live/rig.rs"]
 mod rig;
+mod rotations;
 mod scene;
+#[expect(dead_code, reason = "the suite `broker` uses all of it")]
+#[path = "../broker/server.rs"]
+mod server;
+mod service;
+mod webhook;

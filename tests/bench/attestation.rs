@@ -14,17 +14,22 @@ use std::time::Duration;
 /// a machine is not as fast now as it was a second ago.
 const TURNS: usize = 25;
 
-/// Adds a row for fresh connections and one for a kept one, for each level above `user`.
+/// Adds rows for fresh connections, for one that is kept, and for many that are kept and busy, for each level above `user`. Between
+/// the requests of one connection the processor sleeps, and finds nothing in its caches when it wakes; with many it does not.
 pub(super) fn measure(plan: &Plan, agent: &Agent, table: &mut Table) -> Outcome<()> {
     let turn = |all: Duration| all / u32::try_from(TURNS).unwrap_or(u32::MAX);
     let span = (turn(plan.warm), turn(plan.load * 3));
-    let kept = |level: Level| {
-        load::kept(&agent.socket_of(level), agent.request(), first(level), span, agent.process())
+    let kept = |count: usize, level: Level| {
+        let asked = (count, first(level));
+        load::kept(&agent.socket_of(level), agent.request(), asked, span, agent.process())
     };
     let fresh = |level: Level| {
         load::fresh(&agent.socket_of(level), agent.request(), first(level), span, agent.process())
     };
-    rows(table, "a request on a kept connection", [Some(5), None], kept)?;
+    rows(table, "a request on a kept connection, nothing else going on", [Some(5), None], |level| {
+        kept(1, level)
+    })?;
+    rows(table, "a request on one of 64 busy connections", [Some(5), None], |level| kept(64, level))?;
     rows(table, "a fresh connection and its request", [Some(30), Some(300)], fresh)
 }
 

@@ -186,15 +186,15 @@ pub(super) fn refused(
     run_on(connections, request, spans, process)
 }
 
-/// The same on one connection, of which the first request is asked like this.
+/// The same on connections of which the first request is asked like this.
 pub(super) fn kept(
     socket: &Path,
     request: &[u8],
-    first: First,
+    (count, first): (usize, First),
     spans: (Duration, Duration),
     process: &Process,
 ) -> Outcome<Load> {
-    let mut connections = connect(socket, 1)?;
+    let mut connections = connect(socket, count)?;
     for connection in &mut connections {
         connection.begin(first, request)?;
     }

@@ -1,12 +1,9 @@
 //! Rotations on the real Vault: generated values under load, among replicas, over kills and a stopped Vault.
 
-use crate::{
-    database::Login,
-    rig::{Agent, PROGRAM, Plan, output, printed, until},
-};
-use lab::{Postgres, Vault};
+use crate::rig::{Agent, PROGRAM, Plan, output, printed, until};
+use lab::Vault;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, process::Command};
 
 /// What the identity of the tests may do beside reading.
 const POLICY: &str = r#"
@@ -247,43 +244,4 @@ fn a_transit_key_is_rotated_on_our_schedule_once_for_each_slot() {
     let last = last["rotation"]["to_v"].as_u64().unwrap();
     // The stop may have cut a run off between Vault's act and the word of it.
     assert!([last, last + 1].contains(&newest()), "Vault's own record says so: {last}, {}", newest());
-}
-
-#[test]
-fn a_static_role_is_rotated_on_our_schedule_while_logins_go_on() {
-    let Some(vault) = Vault::start() else { return };
-    let Some(postgres) = Postgres::start() else { return };
-    let root = vault.root();
-    postgres.vault_database(&vault, "unused", Duration::from_secs(60), Duration::from_secs(60));
-    postgres.query("create role app login password 'first'").unwrap();
-    let role = json!({"db_name": "postgres", "username": "app", "rotation_period": "24h"});
-    root.post("database/static-roles/app", &role).expect_success();
-    let mut rotation = generate();
-    for key in ["field", "length", "grace"] {
-        rotation.as_object_mut().unwrap().remove(key);
-    }
-    rotation["kind"] = json!("trigger");
-    rotation["path"] = json!("database/rotate-role/app");
-    let mut plan = plan(&vault, rotation);
-    plan.secret("app-db", json!({"kind": "lease", "path": "database/static-creds/app"}));
-    let agent = plan.start();
-    let first = agent.value("app-db");
-    assert_eq!(
-        (&first["kind"], &first["lease"], &first["expires_at"]),
-        (&json!("lease"), &Value::Null, &Value::Null)
-    );
-    let mut logins = 0;
-    // One user has one password: who logs in at the very moment of the change reads again, and is in.
-    while promoted(&agent.events()).len() < 3 {
-        until("a login that works", || Login::of(&agent.value("app-db")).works(&postgres).then_some(()));
-        logins += 1;
-    }
-    assert!(logins > 3, "{logins} logins");
-    let last = agent.generation("app-db", first["generation"].as_u64().unwrap() + 3);
-    assert!(Login::of(&last).works(&postgres));
-    assert!(!Login::of(&first).works(&postgres), "its password is another one now");
-    let both = agent.ask("/secrets/app-db?versions=current,previous").json();
-    assert!(both["previous"].is_null(), "a password that was changed is not handed out: {both}");
-    let stopped = agent.stop();
-    assert!(stopped.events("rotation.failed.v1").is_empty(), "{:?}", stopped.events("rotation.failed.v1"));
 }

@@ -2,12 +2,14 @@
 
 use crate::load::Load;
 use claviger::{
+    approval::Approvals,
     broker::Broker,
     crypto,
     keeper::Keeper,
     name::{IdentityName, RotationName},
     rotation::{
         Kind, Settings,
+        coordination::Coordination,
         credential::{self, Credential},
         fact::{Act, Fact},
         generate::{Generate, Source},
@@ -40,8 +42,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Reads one line of JSON, and does it with psql: nothing of it is in an argument.
 const PROGRAM: &str = r#"#!/bin/sh
 read -r line
-field() { printf '%s' "$line" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
-act=$(field act) user=$(field user) value=$(field value)
+act=${line#*'"act":"'} user=${line#*'"user":"'} value=${line#*'"value":"'}
+act=${act%%'"'*} user=${user%%'"'*} value=${value%%'"'*}
 sql() { PGPASSWORD=$3 PSQL -X -q -w -v ON_ERROR_STOP=1 -h 127.0.0.1 -p PORT -U "$2" -d postgres 2>&1; }
 admin() { sql "" postgres lab-superuser; }
 case $act in
@@ -123,6 +125,7 @@ impl Scene {
                 system: System::Exec(Exec { command, timeout: None }),
                 propagation: Duration::ZERO,
                 cycles: 3,
+                probe: Duration::ZERO,
                 hold: Duration::from_secs(2),
             })),
             schedule: Schedule {
@@ -139,8 +142,10 @@ impl Scene {
             journal: Place { mount: "secret".into(), path: "rotation".into() },
             group: None,
             lease: Terms::of(Duration::from_secs(30)),
+            coordination: Coordination::Vault,
             serves: Vec::new(),
             acks: None,
+            consent: None,
         }
     }
 
@@ -171,8 +176,7 @@ impl Scene {
                 method: Method::TokenFile { token_file: self.path("token") },
                 revoke_on_exit: false,
             };
-            let (told, _heard) = mpsc::unbounded_channel();
-            let session = Session::new(Duration::ZERO, false);
+            let ((told, _heard), session) = (mpsc::unbounded_channel(), Session::new(Duration::ZERO, false));
             let (identity, keepalive) = keepalive::identity(login, way.clone(), session, Start::Fresh, told);
             let (facts, mut reported) = mpsc::unbounded_channel();
             let shared = Shared {
@@ -183,6 +187,7 @@ impl Scene {
                 board: Board::default(),
                 outside: Arc::new(outside),
                 replica: "test".into(),
+                approvals: Approvals::none(),
             };
             let mut tasks = JoinSet::new();
             tasks.spawn(keepalive.run(stop.clone()));

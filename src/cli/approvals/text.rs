@@ -23,17 +23,24 @@ pub(super) fn one(request: &Standing) -> String {
     let parts = [("namespace", &who.namespace), ("service account", &who.service_account)];
     let mut place: Vec<String> =
         parts.iter().filter_map(|(word, part)| Some(format!("{word} {}", part.as_ref()?))).collect();
-    place.push(format!("uid {}, in {}", who.uid, who.place));
+    place.push(match who.uid {
+        Some(uid) => format!("uid {uid}, in {}", who.place),
+        None => format!("one of the agents that share the journal {}", who.place),
+    });
     place.extend(who.exe_sha256.as_ref().map(|hash| format!("program sha256 {hash}")));
     let _ = writeln!(text, "  who: {}", shown(&place.join(", ")));
     let constraints = &ticket.constraints;
     let times = if constraints.uses == 1 { "once".to_owned() } else { format!("{} times", constraints.uses) };
+    let when = match ticket.resource.kind.as_str() {
+        "rotation" => format!("by {}, as {}; {times}, and in that slot", ticket.rule, ticket.identity),
+        _ => format!(
+            "by the rule {}, as {}; {times} within {} s",
+            ticket.rule, ticket.identity, constraints.valid_for
+        ),
+    };
     let _ = writeln!(
         text,
-        "  by the rule {}, as {}; {times} within {} s; approval {} needs {} of: {}",
-        ticket.rule,
-        ticket.identity,
-        constraints.valid_for,
+        "  {when}; approval {} needs {} of: {}",
         ticket.approval,
         constraints.quorum,
         request.shown.approvers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", "),

@@ -1,4 +1,4 @@
-//! `rotation status|now|unorphan|rollback`: the journals in Vault, read and written as the rotation's identity.
+//! `rotation status|unorphan|rollback|coordinate`: the journals in Vault, read and written as the rotation's identity.
 
 use super::{
     super::{answer, block_on},
@@ -12,6 +12,7 @@ use crate::{
     name::RotationName,
     rotation::{
         Settings,
+        asked::{Asked, Stand},
         desk::{Desk, Status},
     },
     vault::{
@@ -45,27 +46,6 @@ pub(super) struct StatusArgs {
     /// As one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// Ask for a run outside of the schedule
-///
-/// Writes the wish into the journal; a running agent begins within half a minute, unless the last success is nearer than
-/// min_interval. The reason is in the events of the run.
-#[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
-Examples:
-  claviger rotation now webhook --reason 'leaked in a log' --config /etc/claviger/config.yaml
-
-Exit codes: 0 asked for, 1 failed, 2 wrong command line, 64 bad config")]
-pub(super) struct NowArgs {
-    /// Which rotation
-    #[arg(value_parser = name)]
-    name: RotationName,
-    /// Why, for the record
-    #[arg(long, value_parser = reason)]
-    reason: String,
-    #[command(flatten)]
-    source: Source,
 }
 
 /// Let an orphaned rotation go on
@@ -103,6 +83,28 @@ pub(super) struct RollbackArgs {
     source: Source,
 }
 
+/// Change what decides among replicas
+///
+/// The journal says which coordination its replicas have, and refuses every other one. Stop the agents that have the old one, then
+/// run this with the new config: the journal says the new one from then on. Not while a run is under way.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation coordinate webhook --config /etc/claviger/config.yaml    from vault to kubernetes, say
+
+Exit codes: 0 done, 1 a run is under way, or failed, 2 wrong command line, 64 bad config")]
+pub(super) struct CoordinateArgs {
+    /// Which rotation
+    #[arg(value_parser = name)]
+    name: RotationName,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn coordinate(args: &CoordinateArgs) -> Result<Exit, Failure> {
+    write(&args.source, &args.name, async |desk| desk.coordinate().await)
+}
+
 pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
     write(&args.source, &args.name, async |desk| desk.roll_back().await)
 }
@@ -127,10 +129,6 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     answer(text.as_bytes())
 }
 
-pub(super) fn now(args: &NowArgs) -> Result<Exit, Failure> {
-    write(&args.source, &args.name, async |desk| desk.ask(&args.reason).await)
-}
-
 pub(super) fn unorphan(args: &UnorphanArgs) -> Result<Exit, Failure> {
     write(&args.source, &args.name, async |desk| desk.unorphan().await)
 }
@@ -150,7 +148,7 @@ fn write(
 }
 
 /// Does `act` with a login of the rotation's identity, which is revoked after it.
-fn at_desk<T>(
+pub(super) fn at_desk<T>(
     config: &Config,
     settings: &Settings,
     act: impl AsyncFnOnce(Desk) -> Result<T, crate::rotation::desk::Error>,
@@ -195,12 +193,30 @@ fn as_json(settings: &Settings, status: Option<&Status>) -> Value {
             "phase": status.phase.word(), "id": status.id, "slot": status.slot, "holder": status.holder,
             "epoch": status.epoch, "succeeded": rfc3339(status.succeeded), "settled": rfc3339(status.settled),
             "grace_until": status.grace_until.map(rfc3339), "asked": status.asked, "orphaned": status.orphaned,
-            "user": status.user,
+            "user": status.user, "approval": status.approval,
         })
     });
     json!({
-        "name": settings.name.as_str(), "kind": settings.kind.word(), "path": settings.kind.path(), "status": status,
+        "name": settings.name.as_str(), "kind": settings.kind.word(), "path": settings.kind.path(),
+        "coordination": settings.coordination.word(), "lease": settings.coordination.lease(), "status": status,
     })
+}
+
+/// How a person's yes stands.
+fn yes(asked: &Asked) -> String {
+    let Asked { id, slot_time, until, state, by, why, .. } = asked;
+    let said = if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) };
+    match state {
+        Stand::Pending => {
+            format!("waits for a yes to slot {slot_time}: request {id} until {}{said}", rfc3339(*until))
+        }
+        Stand::Granted | Stand::Spending => format!("has its yes to slot {slot_time}{said}: request {id}"),
+        Stand::Used => format!("slot {slot_time} began with a yes{said}: request {id}"),
+        Stand::Ended => {
+            let why = why.as_deref().unwrap_or("approval");
+            format!("slot {slot_time} skipped: {why}{said}, request {id}")
+        }
+    }
 }
 
 fn as_text(settings: &Settings, status: Option<&Status>) -> String {
@@ -211,22 +227,17 @@ fn as_text(settings: &Settings, status: Option<&Status>) -> String {
         |label: &str, text: Option<&str>| text.map(|text| format!(", {label} {text}")).unwrap_or_default();
     let until = status.grace_until.map(rfc3339);
     format!(
-        "{}: {}, last success {}{}{}{}{}{}{}\n",
+        "{}: {}, last success {}{}{}{}{}{}{}{}{}\n",
         settings.name,
         status.phase.word(),
         rfc3339(status.succeeded),
         of("slot", status.slot.as_deref()),
         of("of", status.user.as_deref()),
         of("by", status.holder.as_deref()),
+        of("Lease", settings.coordination.lease().as_deref()),
         of("old value until", until.as_deref()),
         of("asked for:", status.asked.as_deref()),
         of("waits for a person:", status.orphaned.as_deref()),
+        status.approval.as_ref().map(|asked| format!(", {}", yes(asked))).unwrap_or_default(),
     )
-}
-
-fn reason(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
-        return Err("write up to 200 characters on one line".to_owned());
-    }
-    Ok(text.to_owned())
 }

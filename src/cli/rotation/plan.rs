@@ -89,7 +89,7 @@ fn as_json(settings: &Settings, planned: &[Planned]) -> Value {
     let run = |run: &Planned| {
         json!({
             "slot": settings.schedule.spell(run.slot), "slot_utc": rfc3339(run.slot), "begins": rfc3339(run.begins),
-            "blackout_until": run.blackout.map(rfc3339),
+            "blackout_until": run.blackout.map(rfc3339), "asks": asks(settings, run).map(rfc3339),
         })
     };
     json!({
@@ -97,6 +97,12 @@ fn as_json(settings: &Settings, planned: &[Planned]) -> Value {
         "schedule": when(settings), "zone": settings.schedule.zone().to_string(),
         "runs": planned.iter().map(run).collect::<Vec<_>>(),
     })
+}
+
+/// When persons are asked for their yes to a run, if they are.
+fn asks(settings: &Settings, run: &Planned) -> Option<Timestamp> {
+    let lead = settings.consent.as_ref().filter(|consent| !consent.settings.observe)?.lead;
+    run.blackout.unwrap_or(run.begins).saturating_sub(lead).ok()
 }
 
 fn as_text(settings: &Settings, planned: &[Planned]) -> String {
@@ -116,11 +122,18 @@ fn as_text(settings: &Settings, planned: &[Planned]) -> String {
         } else {
             format!("  begins {}", local(&zone, run.begins).strftime("%H:%M:%S"))
         };
+        let asked = asks(settings, run)
+            .map(|at| format!("  asks for a yes {}", local(&zone, at).strftime("%a %H:%M:%S")));
         let held = run
             .blackout
             .map(|until| format!("  blackout until {}", local(&zone, until).strftime("%a %H:%M")));
         // Writing to a String never fails.
-        let _ = writeln!(text, "  {slot}  {utc}{begins}{}", held.unwrap_or_default());
+        let _ = writeln!(
+            text,
+            "  {slot}  {utc}{begins}{}{}",
+            held.unwrap_or_default(),
+            asked.unwrap_or_default()
+        );
     }
     text
 }

@@ -46,11 +46,13 @@ pub(super) fn read(
 ) -> Option<Settings> {
     let mut map = leaf.map()?;
     let _ = map.find("kind");
+    let unasked = super::consent::none(&mut map);
     let settings = match word {
         Word::Follow => follow(name, &mut map, context, secrets),
         Word::Lease => lease(name, &mut map, context, secrets),
     };
     map.finish();
+    unasked?;
     settings
 }
 

@@ -5,8 +5,11 @@
 mod approvals;
 mod around;
 mod audit;
+mod bootstrap;
 mod calls;
 mod checkpoints;
+mod consent;
+mod coordination;
 mod credentials;
 mod forwards;
 mod identities;
@@ -19,9 +22,9 @@ mod schedule;
 mod secrets;
 mod signing;
 mod sinks;
-mod unbuilt;
 mod upstreams;
 mod vault;
+mod webhook;
 mod workloads;
 
 use super::{
@@ -154,7 +157,8 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let approvals = root.or("approvals", Vec::new(), |leaf| approvals::read(leaf, context));
     let (rotations, local) = root
         .or("rotations", (Vec::new(), Vec::new()), |leaf| {
-            rotations::read(leaf, context, secrets.as_deref().unwrap_or_default())
+            let of = (secrets.as_deref().unwrap_or_default(), identities.as_deref().unwrap_or_default());
+            rotations::read(leaf, context, of, approvals.as_deref().unwrap_or_default())
         })
         .unzip();
     let report = root.given("report", around::report);
@@ -254,8 +258,8 @@ fn unused(root: &mut Map<'_>, context: &Context<'_>) {
         (
             "approvals",
             &context.approvals,
-            "no rule names this approval",
-            "remove it, or name it in a rule's approval",
+            "no rule and no rotation names this approval",
+            "remove it, or name it in the approval of a rule or a rotation",
         ),
     ] {
         let Some(map) = root.find(section).filter(Leaf::is_map).and_then(|leaf| leaf.map()) else { continue };

@@ -137,6 +137,7 @@ impl Task {
             to,
             epoch: 0,
             gap: None,
+            yes: None,
         };
         // Nobody listens any more only when the process is about to end.
         let _ = self.shared.facts.send(fact);

@@ -148,6 +148,8 @@ pub enum Why {
     MinInterval,
     /// Others of its group were too near.
     Group,
+    /// Persons who must say yes did not.
+    Approval,
 }
 
 impl Why {
@@ -159,6 +161,7 @@ impl Why {
             Self::Blackout => "blackout",
             Self::MinInterval => "min_interval",
             Self::Group => "group",
+            Self::Approval => "approval",
         }
     }
 }
@@ -211,15 +214,7 @@ impl Schedule {
         };
         let start = self.begins(name, slot);
         let (begin, brake) = self.brakes(past, start);
-        let last = match self.missed {
-            // It counts from the last success: late is late, and there is nothing to wait for.
-            _ if matches!(self.when, When::Every(_)) => Timestamp::MAX,
-            Policy::Skip => plus(begin, AT_ONCE).min(plus(slot, self.window)),
-            Policy::OnceInWindow => plus(slot, self.window),
-            Policy::Once => {
-                self.max_lateness.map_or(Timestamp::MAX, |late| plus(slot, late.max(self.window)))
-            }
-        };
+        let last = self.last(slot, begin);
         if now < begin && begin <= last {
             return Turn { skipped: Vec::new(), act: Act::Wait(begin) };
         }
@@ -237,6 +232,25 @@ impl Schedule {
         let past = Past { settled: slot, ..*past };
         let next = self.begins(name, self.next_after(&past, now));
         Turn { skipped, act: Act::Wait(forced.filter(|at| *at > now).map_or(next, |at| next.min(at))) }
+    }
+
+    /// The last moment at which the run of `slot` may begin; `None`: as late as it likes.
+    #[must_use]
+    pub fn last_begin(&self, name: &RotationName, past: &Past, slot: Timestamp) -> Option<Timestamp> {
+        let (begin, _) = self.brakes(past, self.begins(name, slot));
+        Some(self.last(slot, begin)).filter(|last| *last < Timestamp::MAX)
+    }
+
+    fn last(&self, slot: Timestamp, begin: Timestamp) -> Timestamp {
+        match self.missed {
+            // It counts from the last success: late is late, and there is nothing to wait for.
+            _ if matches!(self.when, When::Every(_)) => Timestamp::MAX,
+            Policy::Skip => plus(begin, AT_ONCE).min(plus(slot, self.window)),
+            Policy::OnceInWindow => plus(slot, self.window),
+            Policy::Once => {
+                self.max_lateness.map_or(Timestamp::MAX, |late| plus(slot, late.max(self.window)))
+            }
+        }
     }
 
     /// The next `count` runs behind `now`.
