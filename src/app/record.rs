@@ -93,7 +93,9 @@ impl Recorder {
         self.forwarding.spawn(async move {
             while let Some(fact) = queue.recv().await {
                 approvals::count(&metrics, &fact);
-                let _ = events.send(approvals::event(fact));
+                if let Some(event) = approvals::event(fact) {
+                    let _ = events.send(event);
+                }
             }
         });
         Approvals::new(vault.clone(), identities, place, facts)

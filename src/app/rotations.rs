@@ -16,6 +16,7 @@ use crate::{
     rotation::{
         Settings,
         fact::{Act, Fact, Failure, Yes},
+        kubernetes::Trouble,
         local,
         phase::Orphaned,
         schedule::Why,
@@ -208,6 +209,9 @@ fn reason_of(failure: Failure) -> Reason {
         Failure::Unacked => Reason::Unacked,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,
+        Failure::Lease(Trouble::Denied) => Reason::LeaseDenied,
+        Failure::Lease(Trouble::Away) => Reason::LeaseAway,
+        Failure::Lease(Trouble::Held) => Reason::LeaseHeld,
     }
 }
 

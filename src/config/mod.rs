@@ -17,7 +17,7 @@ mod unit;
 pub mod watch;
 
 pub use change::{Live, NeedsRestart, change};
-pub use environment::Environment;
+pub use environment::{Cluster, Environment};
 pub use problem::{Problem, Rejected};
 pub use unit::duration;
 

@@ -6,7 +6,7 @@ use super::Config;
 use crate::{
     audit::sink::settings::{Address, Kind, Receiver, Tls},
     name::RotationName,
-    rotation,
+    rotation::{self, kubernetes},
     sandbox::{Need, Plan},
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -70,6 +70,20 @@ impl Config {
                 add(&format_args!("upstreams.{}.ca_file", upstream.name), Need::Read(file.clone()));
             }
         }
+        for (name, hook) in self.approvals.iter().filter_map(|one| Some((&one.name, one.webhook.as_ref()?))) {
+            for need in of_receiver(&hook.to, [&hook.hmac_key_file, &hook.bearer_file]) {
+                add(&format_args!("approvals.{name}"), need);
+            }
+            let port = hook.status_url.as_ref().and_then(|url| url.of("0-0")?.port_or_known_default());
+            if let Some(port) = port {
+                add(&format_args!("approvals.{name}"), Need::Connect(port));
+            }
+        }
+        for rotation in &self.rotations {
+            for need in rotation.coordination.kubernetes().into_iter().flat_map(of_lease) {
+                add(&format_args!("rotations.{}.coordination", rotation.name), need);
+            }
+        }
         add(&"health.listen", Need::Bind(self.health.listen.port()));
         needs
     }
@@ -83,6 +97,12 @@ fn of_rotation(settings: &rotation::Settings) -> Option<(&RotationName, PathBuf)
         }
         _ => None,
     }
+}
+
+fn of_lease(settings: &kubernetes::Settings) -> impl Iterator<Item = Need> {
+    let port = settings.server.port_or_known_default().map(Need::Connect);
+    let files = [&settings.ca_file, &settings.token_file];
+    files.into_iter().cloned().map(Need::Read).chain(port)
 }
 
 /// A datagram socket of this machine needs nothing: connecting to one is not what the sandbox restricts.

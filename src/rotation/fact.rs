@@ -1,6 +1,7 @@
 //! What rotations report. Pure.
 
 use super::{
+    kubernetes::Trouble,
     phase::{Orphaned, Phase},
     schedule::Why,
 };
@@ -93,4 +94,6 @@ pub enum Failure {
     Clock,
     /// The journal cannot be gone on with.
     Journal,
+    /// The Lease of Kubernetes that decides among replicas cannot be had.
+    Lease(Trouble),
 }

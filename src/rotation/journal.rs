@@ -5,7 +5,9 @@
 use super::{
     Kind, Settings,
     bootstrap::file::Local,
+    coordination::Coordination,
     document::{Document, Unreadable},
+    kubernetes,
     object::Field,
     store::{Place, Store, Written},
 };
@@ -20,6 +22,7 @@ pub(super) struct Journal {
     store: Store,
     place: Place,
     local: Option<Local>,
+    coordination: Coordination,
 }
 
 /// A document and the version that a write of the next one names.
@@ -38,6 +41,15 @@ pub(super) enum Error {
     /// What is there cannot be gone on with.
     #[error("the journal of a rotation")]
     Unreadable(#[source] Unreadable),
+    /// What is passed before it is written.
+    #[error("the Lease of a rotation")]
+    Lease(#[source] kubernetes::Error),
+}
+
+impl From<kubernetes::Error> for Error {
+    fn from(error: kubernetes::Error) -> Self {
+        Self::Lease(error)
+    }
 }
 
 impl From<VaultError> for Error {
@@ -54,7 +66,7 @@ impl Journal {
             Kind::Bootstrap(bootstrap) => Some(Local::new(&bootstrap.file)),
             _ => None,
         };
-        Self { store, place, local }
+        Self { store, place, local, coordination: settings.coordination.clone() }
     }
 
     /// Makes sure that we may work on it at all: a file is one agent's.
@@ -69,13 +81,22 @@ impl Journal {
 
     /// What is there; without a document, the version that the first one replaces.
     pub(super) async fn read(&self) -> Result<(Option<Document>, u64), Error> {
+        self.read_of(Some(&self.coordination)).await
+    }
+
+    /// The same, whatever the document says that replicas are coordinated by.
+    pub(super) async fn read_of_any(&self) -> Result<(Option<Document>, u64), Error> {
+        self.read_of(None).await
+    }
+
+    async fn read_of(&self, coordination: Option<&Coordination>) -> Result<(Option<Document>, u64), Error> {
         if let Some(local) = &self.local {
             return local.read();
         }
         let newest = self.store.read(&self.place).await?;
         let Some(fields) = newest.fields else { return Ok((None, newest.version)) };
         let text = json_of(&fields, FIELD).ok_or(Error::Unreadable(Unreadable::Malformed))?;
-        let document = Document::decode(&text).map_err(Error::Unreadable)?;
+        let document = Document::decode(&text, coordination).map_err(Error::Unreadable)?;
         Ok((Some(document), newest.version))
     }
 
@@ -84,7 +105,7 @@ impl Journal {
         if let Some(local) = &self.local {
             return local.write(document, version);
         }
-        let text = document.encode();
+        let text = document.encode(&self.coordination);
         let mut object = Zeroizing::new(Vec::with_capacity(text.len() + FIELD.len() + 8));
         object.extend_from_slice(format!(r#"{{"{FIELD}":"#).as_bytes());
         object.extend_from_slice(&text);

@@ -1,18 +1,20 @@
 //! Rotates keys on a schedule, without an outage, by one of many replicas.
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
-//! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
+//! check-and-set before anything else changes; `lease` says who may work, and `coordination` what is passed before it; `task` runs one rotation. Does not hand out
 //! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself, `follow` and `lease`. The other kinds that
 //! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`, of which the last three change another `system`, by a driver; and
 //! `bootstrap`, whose journal lies beside the secret id that it rotates.
 
 pub mod asked;
 pub mod bootstrap;
+pub mod coordination;
 pub mod credential;
 pub mod desk;
 pub mod fact;
 pub mod generate;
 pub mod issue;
+pub mod kubernetes;
 pub mod lease;
 pub mod local;
 pub mod phase;
@@ -37,6 +39,7 @@ mod run;
 
 use crate::name::{IdentityName, RotationName, SecretName};
 use bootstrap::Bootstrap;
+use coordination::Coordination;
 use credential::{Credential, Users};
 use generate::Generate;
 use issue::Issue;
@@ -69,6 +72,8 @@ pub struct Settings {
     pub group: Option<Group>,
     /// How long a replica that works on it may be silent before another goes on.
     pub lease: lease::Terms,
+    /// What decides which replica works on it.
+    pub coordination: Coordination,
     /// The secrets of this agent that change with it: they are looked at again when it is promoted.
     pub serves: Vec<SecretName>,
 }

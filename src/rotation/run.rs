@@ -6,12 +6,13 @@ use super::{
     document::{Aim, Document, Lease},
     fact::{Act, Fact, Failure},
     journal::{self, Entry},
+    kubernetes,
     lease::Deadline,
     phase::{self, Applied, Facts, Over, Phase, Place, State, Step, Target},
     schedule::plus,
     store::Written,
     system::Unknown,
-    task::Task,
+    task::{Task, lease_wait},
 };
 use crate::{
     clock, crypto,
@@ -76,6 +77,8 @@ pub(super) enum Broken {
     Vault(VaultError),
     /// The system that has the credential did not answer.
     System(Unknown),
+    /// The Lease of Kubernetes could not be renewed.
+    Lease(kubernetes::Error),
     /// Somebody else wrote the journal: it is theirs now.
     Overtaken,
 }
@@ -90,6 +93,7 @@ impl From<journal::Error> for Broken {
     fn from(error: journal::Error) -> Self {
         match error {
             journal::Error::Vault(error) => Self::Vault(error),
+            journal::Error::Lease(error) => Self::Lease(error),
             journal::Error::Unreadable(_) => Self::Overtaken,
         }
     }
@@ -119,6 +123,13 @@ impl Task {
                 }
                 Err(Broken::Overtaken) => return self.lost(),
                 Err(Broken::System(unknown)) => self.failed_to(&mut work, &unknown),
+                Err(Broken::Lease(error)) => {
+                    work.failures = work.failures.saturating_add(1);
+                    tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
+                    self.report(&work.entry.document, Act::Failed(Failure::Lease(error.trouble())));
+                    let wait = lease_wait(&error, work.failures);
+                    return (Some(work), wait);
+                }
                 Err(Broken::Vault(error)) => {
                     work.failures = work.failures.saturating_add(1);
                     tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
@@ -338,7 +349,8 @@ impl Task {
     /// Writes the journal, which renews the lease.
     pub(super) async fn write(&mut self, work: &mut Work, mut document: Document) -> Result<(), Broken> {
         document.lease.beat = document.lease.beat.saturating_add(1);
-        let asked = clock::since_boot();
+        let kept = self.gate.keep(work.deadline).await.map_err(Broken::Lease)?;
+        let asked = kept.ok_or(Broken::Overtaken)?;
         match self.journal.write(&document, work.entry.version).await? {
             Written::As(version) => {
                 work.entry = Entry { document, version };
@@ -357,6 +369,7 @@ impl Task {
         if self.write(&mut work, document).await.is_err() {
             tracing::info!(rotation = %self.settings.name, "another replica goes on when the lease is over");
         }
+        self.gate.leave().await;
     }
 
     /// What happened to the run of `document`.

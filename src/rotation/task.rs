@@ -11,6 +11,7 @@ use super::{
     fact::{Act, Fact, Failure},
     group,
     journal::{Entry, Error, Journal},
+    kubernetes::{self, gate::Gate},
     lease::{Deadline, Watch},
     phase::{Phase, State, Target},
     run::Work,
@@ -24,7 +25,7 @@ use crate::{
     clock::{self, Timestamp},
     crypto,
     keeper::{Keeper, again::Change},
-    vault::{Vault, backoff, error::Class, session::Identity},
+    vault::{self, Vault, backoff, error::Class, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
@@ -68,6 +69,7 @@ pub struct Task {
     store: Store,
     pub(super) keeper: Keeper,
     holder: Arc<str>,
+    pub(super) gate: Gate,
     watch: Watch,
     /// The last lease that we took.
     ours: Option<u64>,
@@ -92,6 +94,7 @@ impl Task {
             driver: Driver::new(settings.kind.clone(), store.clone(), outside),
             journal: Journal::new(store.clone(), &settings),
             acks: Acks::new(store.clone(), &settings, &replica),
+            gate: Gate::new(&settings.coordination, &holder, settings.lease),
             told: None,
             approvals,
             asking: None,
@@ -144,7 +147,12 @@ impl Task {
 
     /// Looks at the journal, and does what is to be done; gives what is ours then, and how long to wait.
     async fn look(&mut self) -> (Option<Work>, Duration) {
-        match self.turn().await {
+        let turn = self.turn().await;
+        // Nobody waits for the end of what is of no use now.
+        if !matches!(&turn, Ok((work, wait)) if work.is_some() || wait.is_zero()) {
+            self.gate.leave().await;
+        }
+        match turn {
             Ok(next) => {
                 self.failures = 0;
                 next
@@ -191,7 +199,10 @@ impl Task {
                 Ok((None, until_then(until, now).min(self.idle_look())))
             }
             _ if may_take => self.take_over(Entry { document, version }).await,
-            _ => Ok((None, BUSY_LOOK)),
+            _ => {
+                self.gate.watch().await;
+                Ok((None, BUSY_LOOK))
+            }
         }
     }
 
@@ -238,6 +249,7 @@ impl Task {
             self.report(&document, Act::Failed(Failure::Clock));
             return Ok((None, self.idle_look()));
         }
+        let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok((None, BUSY_LOOK)) };
         let Prepared { before, value, user, ids } = self.driver.prepare().await?;
         document.state = State::begun(value.is_some().then_some(1), before);
         document.values = value.map(|value| (1, Arc::new(value))).into_iter().collect();
@@ -247,7 +259,7 @@ impl Task {
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
         document.aim = Aim { user, attempts: 0, ids };
-        match self.claim(document, version).await? {
+        match self.claim(document, version, epoch).await? {
             Some(work) => {
                 self.skipped(&work.entry.document, skipped);
                 self.report(&work.entry.document, Act::Started);
@@ -261,7 +273,8 @@ impl Task {
     pub(super) async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
         let Entry { document, version } = entry;
         let from_grace = document.state.phase == Phase::Grace;
-        match self.claim(document, version).await? {
+        let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok((None, BUSY_LOOK)) };
+        match self.claim(document, version, epoch).await? {
             Some(work) => {
                 if !from_grace {
                     self.report(&work.entry.document, Act::TakenOver);
@@ -277,10 +290,10 @@ impl Task {
         &mut self,
         mut document: Document,
         version: u64,
+        epoch: u64,
     ) -> Result<Option<Work>, Error> {
-        let epoch = document.lease.epoch.saturating_add(1);
         document.lease = Lease { epoch, holder: Some(self.holder.to_string()), beat: 0 };
-        let asked = clock::since_boot();
+        let asked = self.gate.since(clock::since_boot());
         self.ours = Some(epoch);
         match self.journal.write(&document, version).await? {
             Written::Overtaken => Ok(None),
@@ -341,6 +354,10 @@ impl Task {
                 tracing::warn!(rotation = %name, %error, "no rotation");
                 (Failure::Vault(error.class()), wait)
             }
+            Error::Lease(error) => {
+                tracing::warn!(rotation = %name, %error, "no rotation");
+                (Failure::Lease(error.trouble()), lease_wait(error, self.failures))
+            }
             Error::Unreadable(error) => {
                 tracing::error!(rotation = %name, %error, "no rotation: a person must look at its journal");
                 (Failure::Journal, self.idle_look())
@@ -362,6 +379,12 @@ impl Task {
     pub(super) fn idle_look(&self) -> Duration {
         IDLE_LOOK.min(self.settings.lease.ttl)
     }
+}
+
+/// As after a failure of Vault.
+pub(super) fn lease_wait(error: &kubernetes::Error, failures: u32) -> Duration {
+    let class = vault::error::Error::new(error.class(), "the Lease", "");
+    backoff::wait(&class, failures, crypto::chance())
 }
 
 pub(super) fn until_then(then: Timestamp, now: Timestamp) -> Duration {

@@ -9,6 +9,7 @@ mod fingerprint;
 mod identity;
 mod issue;
 mod keeper;
+mod kubernetes;
 mod own;
 mod credential;
 mod rotation;

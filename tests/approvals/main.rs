@@ -17,3 +17,8 @@ mod refusals;
 mod rig;
 mod rotations;
 mod scene;
+#[expect(dead_code, reason = "the suite `broker` uses all of it")]
+#[path = "../broker/server.rs"]
+mod server;
+mod service;
+mod webhook;

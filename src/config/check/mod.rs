@@ -9,6 +9,7 @@ mod bootstrap;
 mod calls;
 mod checkpoints;
 mod consent;
+mod coordination;
 mod credentials;
 mod forwards;
 mod identities;
@@ -23,6 +24,7 @@ mod signing;
 mod sinks;
 mod upstreams;
 mod vault;
+mod webhook;
 mod workloads;
 
 use super::{

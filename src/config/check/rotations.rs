@@ -4,7 +4,7 @@
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY, consent,
+    Context, DAY, consent, coordination,
     credentials::{self, Slots},
     issue, mount,
     schedule::{self, Missed, nearest},
@@ -81,6 +81,7 @@ pub(super) fn read(
             );
             whole = false;
         }
+        coordination::apart(&leaf, &settings, &all);
         all.push(settings);
     }
     whole.then_some((all, apart))
@@ -112,6 +113,7 @@ fn rotation(
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
     let when_revoked = workload_keys(&mut map);
     let consent = consent::read(&mut map, context, approvals);
+    let coordination = coordination::read(&mut map, &name, &context.environment.cluster);
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
@@ -141,6 +143,7 @@ fn rotation(
         journal: journal?,
         group: group?,
         lease: lease?,
+        coordination: coordination?,
     })
 }
 
@@ -205,16 +208,6 @@ fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
             return None;
         }
         Some(and)
-    });
-    let _ = map.given("coordination", |leaf| {
-        if leaf.is_map() {
-            leaf.not_built("coordination: kubernetes");
-            return None;
-        }
-        if leaf.word(&[("vault", false), ("kubernetes", true)])? {
-            leaf.not_built("coordination: kubernetes");
-        }
-        Some(())
     });
     Some(Acks { and: and?, consumers: consumers?, longest: longest? })
 }

@@ -6,6 +6,7 @@
 use crate::{
     crypto,
     rotation::{
+        coordination::Coordination,
         document::{Document, Unreadable},
         journal,
         store::Written,
@@ -176,7 +177,7 @@ impl Local {
         let Some(bytes) = bytes else { return Ok((None, 0)) };
         let malformed = |_| journal::Error::Unreadable(Unreadable::Malformed);
         let versioned: Versioned<'_> = serde_json::from_slice(&bytes).map_err(malformed)?;
-        let document = Document::decode(versioned.journal.get()).map_err(journal::Error::Unreadable)?;
+        let document = Document::decode(versioned.journal.get(), None).map_err(journal::Error::Unreadable)?;
         Ok((Some(document), versioned.version))
     }
 
@@ -193,7 +194,7 @@ impl Local {
         if newest != version {
             return Ok(Written::Overtaken);
         }
-        let (next, text) = (version.saturating_add(1), document.encode());
+        let (next, text) = (version.saturating_add(1), document.encode(&Coordination::Vault));
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() + 64));
         bytes.extend_from_slice(format!(r#"{{"version":{next},"journal":"#).as_bytes());
         bytes.extend_from_slice(&text);
