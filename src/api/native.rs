@@ -3,7 +3,7 @@
 //! Does not decide and does not render.
 
 use super::{
-    answer::Bad,
+    bad::Bad,
     request::{self, Route},
     vault, watch,
 };

@@ -3,7 +3,7 @@
 //! Does not decide. A client's `X-Vault-Token`, `Authorization` and all other headers but a few are not looked at; what is malformed
 //! becomes a wish too, so that it is on record as one that was refused.
 
-use super::{answer::Bad, native::whole};
+use super::{bad::Bad, native::whole};
 use crate::access::{Call, Control, Malformed, Operation, Path, Target, Wish};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};

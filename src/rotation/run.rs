@@ -113,8 +113,9 @@ impl Task {
                 self.report(&work.entry.document, Act::Failed(Failure::Conflict));
                 return self.give_up(work).await;
             }
-            Step::Orphan(why) => return self.orphan(work, why).await,
+            Step::Orphan(why) => return self.orphan_or_give_way(work, why).await,
             Step::Probe => self.probe(work).await?,
+            Step::Test(_) if self.driver.bootstrap().is_some() => return self.try_secret_id(work).await,
             Step::Test(number) => self.try_out(work, number).await?,
             Step::Regenerate => return self.regenerate(work).await,
             Step::Nothing => return Ok(Next::Leave(Duration::ZERO)),
@@ -223,6 +224,7 @@ impl Task {
                 document.succeeded = now;
                 document.settled = document.run.as_ref().map_or(now, |run| run.slot.max(document.settled));
                 document.grace_until = Some(plus(now, self.settings.longest_grace()));
+                document.own = self.driver.promoted(&document).or(document.own);
                 self.write(work, document).await?;
                 let seen = || work.dead_since.take().map(|since| since.elapsed());
                 let gap = work.gap.take().or_else(seen);
@@ -246,7 +248,7 @@ impl Task {
     }
 
     /// The run ends without a promotion; its slot is settled.
-    async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
+    pub(super) async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
         let mut document = work.entry.document.clone();
         document.settled =
             document.run.as_ref().map_or(document.settled, |run| run.slot.max(document.settled));

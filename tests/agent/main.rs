@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bootstrap;
 mod fingerprint;
 mod identity;
 mod issue;

@@ -50,8 +50,8 @@ async fn malformed_requests_get_the_right_status() {
         ),
         ("BREW /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "GET, HEAD only"),
         ("GET /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "POST only"),
-        ("\0\0\0\0\r\n\r\n".to_owned(), 400, ""),
-        ("GET /secrets/a b HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, ""),
+        ("\0\0\0\0\r\n\r\n".to_owned(), 400, "cannot be read as a request of HTTP/1.1"),
+        ("GET /secrets/a b HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, "\"reason\":\"bad_request\""),
         ("CONNECT stripe:443 HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, ""),
     ] {
         check(&agent, &request, status, text).await;
@@ -83,7 +83,26 @@ async fn what_a_client_says_about_itself_is_ignored() {
 async fn a_head_or_body_that_is_too_large_is_refused() {
     let agent = Agent::start();
     let head = "x".repeat(9000);
-    check(&agent, &format!("GET /secrets/stripe HTTP/1.1\r\nh: {head}\r\n\r\n"), 431, "").await;
+    let large = format!("GET /secrets/stripe HTTP/1.1\r\nh: {head}\r\n\r\n");
+    check(&agent, &large, 431, "\"reason\":\"too_large\"").await;
+    let mut client = agent.connect().await;
+    // All of it is there before any of it is looked at.
+    client.send(&large.replace(&head, &head[..8200])).await;
+    assert_eq!(client.receive().await.status, 431);
+    let many = format!("GET /secrets/stripe HTTP/1.1\r\n{}\r\n", "h: x\r\n".repeat(101));
+    check(&agent, &many, 431, "more than 100 fields").await;
+    check(&agent, &format!("GET /secrets/{head} HTTP/1.1\r\n\r\n"), 414, "longer than 8192 bytes").await;
+    // Also where it is never sent to its end, and after a request that was answered.
+    let mut client = agent.connect().await;
+    for path in ["/secrets/orders-db", "/whoami"] {
+        assert_eq!(client.get(path).await.status, 200);
+    }
+    client.send(&format!("GET /{head}{head}{head}")).await;
+    let answer = client.receive().await;
+    assert_eq!(answer.status, 414);
+    assert!(answer.head.contains("connection: close") && answer.body.contains("request_id"), "{answer:?}");
+    assert_eq!(client.try_receive().await, None);
+    assert_eq!(agent.seen.0.lock().unwrap()["too_large"], 5);
     let ack = "POST /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\n";
     check(&agent, &format!("{ack}content-length: 1048577\r\n\r\n"), 413, "too_large").await;
     let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
