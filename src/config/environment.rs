@@ -57,6 +57,8 @@ pub struct Environment {
     pub cluster: Cluster,
     /// Whether a program can be executed. Asked of the paths that the config names, and of no other.
     pub programs: fn(&Path) -> bool,
+    /// Whether we may make files in a directory. Asked of those that the config names, and of no other.
+    pub writable: fn(&Path) -> bool,
 }
 
 impl Environment {
@@ -80,12 +82,18 @@ impl Environment {
             },
             cluster: CLUSTER.get().cloned().unwrap_or_default(),
             programs: |path| path.is_file() && access(path, AccessFlags::X_OK).is_ok(),
+            writable: |dir| dir.is_dir() && access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
         }
     }
 
     /// Whether `path` is a program that can be executed.
     pub(super) fn has_program(&self, path: &Path) -> bool {
         (self.programs)(path)
+    }
+
+    /// Whether we may make files in `dir`.
+    pub(super) fn may_write_to(&self, dir: &Path) -> bool {
+        (self.writable)(dir)
     }
 }
 

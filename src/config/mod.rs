@@ -2,6 +2,8 @@
 //!
 //! No module imports this one except `app` and `cli`: each owns its `Settings`, and this module fills them.
 
+#[cfg(test)]
+mod bootstrap_tests;
 mod change;
 mod check;
 mod environment;

@@ -5,7 +5,8 @@
 use super::Config;
 use crate::{
     audit::sink::settings::{Address, Kind, Receiver, Tls},
-    rotation::kubernetes,
+    name::RotationName,
+    rotation::{self, kubernetes},
     sandbox::{Need, Plan},
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -46,6 +47,9 @@ impl Config {
             for file in files(&identity.method) {
                 add(&format_args!("identities.{}", identity.name), Need::Read(file.clone()));
             }
+        }
+        for (name, dir) in self.rotations.iter().filter_map(of_rotation) {
+            add(&format_args!("rotations.{name}"), Need::Write(dir));
         }
         add(&"audit.journal.dir", Need::Write(self.audit.journal.dir.clone()));
         for sink in &self.audit.sinks {
@@ -89,6 +93,16 @@ fn of_lease(settings: &kubernetes::Settings) -> impl Iterator<Item = Need> {
     let port = settings.server.port_or_known_default().map(Need::Connect);
     let files = [&settings.ca_file, &settings.token_file];
     files.into_iter().cloned().map(Need::Read).chain(port)
+}
+
+/// Where a rotation replaces a file of ours.
+fn of_rotation(settings: &rotation::Settings) -> Option<(&RotationName, PathBuf)> {
+    match &settings.kind {
+        rotation::Kind::Bootstrap(bootstrap) => {
+            bootstrap.file.path.parent().map(|dir| (&settings.name, dir.to_owned()))
+        }
+        _ => None,
+    }
 }
 
 /// A datagram socket of this machine needs nothing: connecting to one is not what the sandbox restricts.

@@ -25,13 +25,13 @@ const SECTIONS: [(&str, &str); 5] = [
 ];
 
 /// `text`, and after it the sections that it leaves out.
-fn document(text: &str) -> String {
+pub(super) fn document(text: &str) -> String {
     let missing = SECTIONS.iter().filter(|(key, _)| !text.lines().any(|line| line.starts_with(key)));
     missing.fold(text.to_owned(), |text, (_, section)| text + section)
 }
 
 /// Another user in the initial user namespace, not dumpable.
-fn environment() -> Environment {
+pub(super) fn environment() -> Environment {
     Environment {
         uid: 10_001,
         gid: 10_001,
@@ -45,6 +45,7 @@ fn environment() -> Environment {
         source: "urn:claviger:test".to_owned(),
         cluster: super::Cluster::default(),
         programs: |_| true,
+        writable: |_| true,
     }
 }
 
@@ -56,7 +57,7 @@ fn check_in(environment: &Environment, text: &str, expected: &[&str]) {
     assert_eq!(problems, expected, "{text}");
 }
 
-fn check(text: &str, expected: &[&str]) {
+pub(super) fn check(text: &str, expected: &[&str]) {
     check_in(&environment(), text, expected);
 }
 
@@ -1357,7 +1358,7 @@ fn what_each_replica_does_for_itself_needs_no_journal() {
         (
             format!("{follow}, path: database/static-creds/app, journal: {{mount: kv, path: r}}"),
             Some(
-                ".journal: line 3: unknown key \"journal\"; known here: kind, identity, path, evidence, schedule",
+                ".journal: line 3: unknown key \"journal\"; known here: kind, approval, identity, path, evidence, schedule",
             ),
         ),
         (
@@ -1693,14 +1694,13 @@ fn a_webhook_says_where_it_is_and_by_whose_key_it_decides() {
 fn what_is_not_built_is_read_all_the_same() {
     check(
         "approvals: {two: {kind: control_group, url: x}}\n\
-         rotations: {k: {kind: bootstrap, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+         rotations: {k: {kind: generate, identity: reports, path: kv/a, field: a, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
             "approvals.two: line 1: not built yet: approvals of kind control_group; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
             "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
             "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
-            "rotations.k: line 2: not built yet: rotations of kind bootstrap; remove it",
         ],
     );
 }
@@ -2095,6 +2095,10 @@ fn an_upstream_is_reached_by_https_at_an_address_that_may_be_called() {
             with("paths: {allow: [dots]}"),
             "paths.allow[0]: line 7: \"dots\" is not known here; write one of %2F, ;",
         ),
+        (
+            with("headers: {range: yes}"),
+            "headers.range: line 7: \"yes\" is not known here; write one of deny, allow",
+        ),
         (with("decode: [br]"), "decode[0]: line 7: \"br\" is not known here; write one of gzip"),
         (
             with("client_cert: key"),
@@ -2199,7 +2203,7 @@ fn an_upstream_may_be_all_of_this() {
         format!("{{url: \"https://127.0.0.1:1\", allow_cidrs: [127.0.0.1], {INJECT}}}"),
         with("decode: [gzip], paths: {allow: [\"%2F\", \";\"]}"),
         with(
-            "headers: {allow: [X-A]}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
+            "headers: {allow: [X-A], range: allow}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
         ),
     ] {
         check(&calling(&settings, RULE), &[]);

@@ -70,7 +70,7 @@ impl Task {
 
     /// Nothing is to be done but to settle what was missed.
     pub(super) async fn wait(
-        &self,
+        &mut self,
         entry: Entry,
         skipped: &[Skipped],
         (until, now): (Timestamp, Timestamp),
@@ -82,7 +82,10 @@ impl Task {
             }
             return Ok((None, Duration::ZERO));
         }
-        Ok((None, until_then(until, now).min(self.idle_look())))
+        if let Some(next) = self.look_for_drift(&entry).await? {
+            return Ok(next);
+        }
+        Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
     }
 
     /// Persons are asked, and the journal says so.

@@ -109,6 +109,7 @@ impl Desk {
                 approval,
                 orphaned,
                 aim,
+                own: _,
                 values: _,
             } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();

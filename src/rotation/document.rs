@@ -40,6 +40,8 @@ pub(super) struct Document {
     pub(super) orphaned: Option<String>,
     /// What the run changes in another system.
     pub(super) aim: Aim,
+    /// Our own secret id between runs.
+    pub(super) own: Option<Known>,
 }
 
 /// What a run changes in another system; nothing between runs.
@@ -51,6 +53,40 @@ pub(super) struct Aim {
     /// How often a value was taken and then refused.
     #[serde(default)]
     pub(super) attempts: u32,
+    /// The system is given once more what consumers read already: nothing is promoted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) repairs: bool,
+    /// Of kind `bootstrap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ids: Option<Ids>,
+}
+
+/// The secret ids of a run of kind `bootstrap`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Ids {
+    /// Names the one from before.
+    pub(super) former: String,
+    /// The SHA-256 of what its file held, in hex.
+    pub(super) of: String,
+    /// A new one was asked for: Vault may have one that nobody knows.
+    pub(super) asked: bool,
+    /// Names the new one.
+    pub(super) accessor: Option<String>,
+    /// When it was made, in seconds since 1970; 0: that is not known yet.
+    pub(super) made: u64,
+    /// When it must be replaced, if it has an end.
+    pub(super) due: Option<Timestamp>,
+    /// How many logins it is good for; 0: any number.
+    pub(super) uses: u64,
+}
+
+/// The secret id that a file holds between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// The SHA-256 of what the file holds, in hex.
+    pub(super) of: String,
+    /// When it must be replaced, if it has an end.
+    pub(super) due: Option<Timestamp>,
 }
 
 /// One run.
@@ -127,6 +163,8 @@ struct Written {
     #[serde(default)]
     aim: Aim,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<Known>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     approval: Option<Asked>,
 }
 
@@ -152,6 +190,7 @@ impl Document {
             approval: None,
             orphaned: None,
             aim: Aim::default(),
+            own: None,
         }
     }
 
@@ -192,6 +231,7 @@ impl Document {
             asked: self.asked.clone(),
             orphaned: self.orphaned.clone(),
             aim: self.aim.clone(),
+            own: self.own.clone(),
             approval: self.approval.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
@@ -246,6 +286,7 @@ impl Document {
             asked: written.asked,
             orphaned: written.orphaned,
             aim: written.aim,
+            own: written.own,
             approval: written.approval,
         })
     }

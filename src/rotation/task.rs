@@ -28,7 +28,10 @@ use crate::{
     vault::{self, Vault, backoff, error::Class, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often the journal of a rotation at rest is read at least.
@@ -82,6 +85,8 @@ pub struct Task {
     pub(super) approvals: Approvals,
     /// What persons are asked of the next run, as far as this replica knows.
     pub(super) asking: Option<Asking>,
+    /// When the system is asked next whether it accepts what consumers read.
+    pub(super) probe_at: Option<Instant>,
 }
 
 impl Task {
@@ -108,6 +113,7 @@ impl Task {
             ours: None,
             promoted: None,
             failures: 0,
+            probe_at: None,
         }
     }
 
@@ -165,11 +171,12 @@ impl Task {
     }
 
     async fn turn(&mut self) -> Result<(Option<Work>, Duration), Error> {
+        self.journal.hold()?;
         let asked = clock::since_boot();
         let (document, version) = self.journal.read().await?;
         let now = clock::now();
         let Some(document) = document else {
-            self.journal.write(&Document::new(now), version).await?;
+            self.journal.write(&self.driver.first(now).await?, version).await?;
             self.journal.set_up().await;
             return Ok((None, Duration::ZERO));
         };
@@ -177,7 +184,8 @@ impl Task {
         self.mind(&document.state);
         let lease = &document.lease;
         // What we wrote and had no answer to: no call of ours is under way.
-        let is_ours = lease.holder.as_deref() == Some(&*self.holder) && Some(lease.epoch) == self.ours;
+        let is_ours = lease.holder.as_deref() == Some(&*self.holder) && Some(lease.epoch) == self.ours
+            || self.journal.is_alone();
         let may_take = self.watch.may_take(lease, asked, clock::since_boot(), self.settings.lease) || is_ours;
         if document.state.phase == Phase::Idle {
             let is_held = asking::is_held(&document) && !may_take;
@@ -188,15 +196,17 @@ impl Task {
             };
         }
         self.board.note(&self.settings.name, &document, None);
-        match (document.state.phase, document.grace_until) {
+        let entry = Entry { document, version };
+        if may_take && let Some(next) = self.look_in_grace(&entry, now).await? {
+            return Ok(next);
+        }
+        match (entry.document.state.phase, entry.document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
-            (Phase::Grace, _) if self.settings.acks.is_some() => {
-                self.await_acks(Entry { document, version }, may_take, now).await
-            }
+            (Phase::Grace, _) if self.settings.acks.is_some() => self.await_acks(entry, may_take, now).await,
             (Phase::Grace, Some(until)) if until > now => {
-                Ok((None, until_then(until, now).min(self.idle_look())))
+                Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
             }
-            _ if may_take => self.take_over(Entry { document, version }).await,
+            _ if may_take => self.take_over(entry).await,
             _ => {
                 self.gate.watch().await;
                 Ok((None, BUSY_LOOK))
@@ -206,6 +216,9 @@ impl Task {
 
     /// No run: begins the next one if it is due.
     async fn idle(&mut self, entry: Entry, now: Timestamp) -> Result<(Option<Work>, Duration), Error> {
+        if self.mind_secret_id(&entry).await? {
+            return Ok((None, Duration::ZERO));
+        }
         if let Some(consent) = self.consent() {
             return self.idle_until_yes(entry, now, &consent).await;
         }
@@ -214,7 +227,7 @@ impl Task {
         let mut past = Past { settled: document.settled, succeeded: document.succeeded, not_before: None };
         let mut turn = schedule.decide(name, &past, now);
         let rested = schedule::plus(document.succeeded, schedule.min_interval);
-        if document.asked.is_some() && rested <= now {
+        if document.asked.is_some() && rested <= now || document.is_overdue() {
             turn.act = schedule::Act::Begin(now);
         }
         if let schedule::Act::Begin(slot) = turn.act
@@ -226,7 +239,7 @@ impl Task {
         let Turn { skipped, act } = turn;
         let until = match act {
             schedule::Act::Begin(slot) => return self.begin(entry, slot, &skipped).await,
-            schedule::Act::Wait(until) => until,
+            schedule::Act::Wait(until) => document.due().map_or(until, |due| due.min(until)),
         };
         self.board.note(name, document, Some(until));
         self.wait(entry, &skipped, (until, now)).await
@@ -245,7 +258,7 @@ impl Task {
             return Ok((None, self.idle_look()));
         }
         let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok((None, BUSY_LOOK)) };
-        let Prepared { before, value, user } = self.driver.prepare().await?;
+        let Prepared { before, value, user, ids } = self.driver.prepare().await?;
         document.state = State::begun(value.is_some().then_some(1), before);
         document.values = value.map(|value| (1, Arc::new(value))).into_iter().collect();
         let spelled = self.settings.schedule.spell(slot);
@@ -253,7 +266,7 @@ impl Task {
         let id = asking::run_of(&document, slot).unwrap_or_else(fresh);
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
-        document.aim = Aim { user, attempts: 0 };
+        document.aim = Aim { user, ids, ..Aim::default() };
         match self.claim(document, version, epoch).await? {
             Some(work) => {
                 self.skipped(&work.entry.document, skipped);

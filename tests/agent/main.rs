@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bootstrap;
 mod fingerprint;
 mod identity;
 mod issue;
@@ -11,5 +12,6 @@ mod keeper;
 mod kubernetes;
 mod own;
 mod credential;
+mod drift;
 mod rotation;
 mod budget;

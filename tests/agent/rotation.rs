@@ -52,7 +52,7 @@ pub(crate) struct Scene {
     outside: Arc<dyn Ask>,
     bench: Bench,
     identity: Identity,
-    settings: Settings,
+    pub(crate) settings: Settings,
     facts: mpsc::UnboundedReceiver<Fact>,
     facts_in: mpsc::UnboundedSender<Fact>,
 }

@@ -125,6 +125,7 @@ impl Scene {
                 system: System::Exec(Exec { command, timeout: None }),
                 propagation: Duration::ZERO,
                 cycles: 3,
+                probe: Duration::ZERO,
                 hold: Duration::from_secs(2),
             })),
             schedule: Schedule {
