@@ -22,7 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("policy", &["peer"]),
     ("approval", &["policy", "receiver", "vault"]),
     ("keeper", &["approval", "peer", "vault"]),
-    ("forward", &["approval", "policy", "vault"]),
+    ("forward", &["approval", "broker", "policy", "vault"]),
     ("broker", &["policy", "keeper"]),
     ("usage", &[]),
     ("report", &["usage"]),

@@ -2,8 +2,8 @@
 //!
 //! Nothing of them is done, and they make no event but in the metrics.
 
-use super::{Content, answer};
-use crate::access::Reason;
+use super::{Content, answer, upstream};
+use crate::access::{Fault, Reason};
 use http::{HeaderValue, Response, StatusCode, header};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(super) enum Bad {
     HeadTooLarge(usize),
     /// Its body is larger than this many bytes.
     TooLarge(u64),
+    /// Too many bodies are held at the moment.
+    BuffersFull,
     /// Over the workload's rate for this long.
     OverRate(Duration),
 }
@@ -35,6 +37,7 @@ impl Bad {
         match self {
             Self::Request(_) | Self::NoRoute | Self::Method(_) => Reason::BadRequest,
             Self::TargetTooLong(_) | Self::HeadTooLarge(_) | Self::TooLarge(_) => Reason::TooLarge,
+            Self::BuffersFull => Reason::Upstream(Fault::BuffersFull),
             Self::OverRate(_) => Reason::RateLimited,
         }
     }
@@ -49,6 +52,7 @@ impl Bad {
                 format!("the request's head is larger than {limit} bytes, or has more than 100 fields")
             }
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
+            Self::BuffersFull => Fault::BuffersFull.to_string(),
             Self::OverRate(_) => {
                 "over what this workload's limits.requests_per_second gives one user; wait and ask again"
                     .to_owned()
@@ -73,6 +77,7 @@ pub(super) fn answer(bad: &Bad) -> Response<Content> {
     let reason = bad.reason();
     let retry = match bad {
         Bad::OverRate(wait) => Some(*wait),
+        Bad::BuffersFull => upstream::retry_after(Fault::BuffersFull),
         _ => None,
     };
     let mut response = answer::error(status(bad), reason, &bad.text(), None, retry);

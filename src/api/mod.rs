@@ -70,7 +70,7 @@ pub async fn serve(
     if let Some(meant) = upstream::meant(root, request.uri().path()) {
         return upstream::serve(access, peer, meant, request, arrival).await;
     }
-    Ok(match native::read(request, limit).await {
+    Ok(match native::read(request, native::Bound { limit, room: access.room() }).await {
         Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrival).await {
             Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => {
                 return Err(Silence);

@@ -80,7 +80,9 @@ impl Recorder {
         self.forwarding.spawn(async move {
             while let Some(fact) = queue.recv().await {
                 rotations::count(&metrics, &fact);
-                rotations::event(fact).map(|event| events.send(event));
+                if let Some(event) = rotations::event(fact) {
+                    let _ = events.send(event);
+                }
             }
         });
         facts

@@ -88,8 +88,12 @@ impl Body for Tracked {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        // It is one frame.
-        if frame.is_ready() && std::mem::take(&mut self.is_owing) {
+        let is_last = match &frame {
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if is_last && std::mem::take(&mut self.is_owing) {
             self.owed.with(|queue| queue.taken += 1);
         }
         frame

@@ -16,6 +16,7 @@ pub mod login;
 pub mod passage;
 pub mod renewal;
 mod report;
+pub mod rest;
 pub mod session;
 pub mod wire;
 

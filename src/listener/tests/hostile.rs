@@ -119,6 +119,44 @@ async fn a_head_or_body_that_is_too_large_is_refused() {
     check(&agent, &format!("{ack}content-length: 5\r\n\r\n12345"), 413, "4 bytes").await;
 }
 
+#[tokio::test]
+async fn bodies_that_are_held_have_a_cap_together_and_a_refusal_says_when_to_ask_again() {
+    let agent = Agent::start();
+    let half = " ".repeat(512 * 1024);
+    let ack = "POST /secrets/orders-db/ack HTTP/1.1\r\nhost: x\r\n";
+    // Seven and a half of eight halves of a MiB are there, and do not end.
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut client = agent.connect().await;
+        client
+            .send(&format!("{ack}content-length: 1048576\r\n\r\n{half}{}", &half[..half.len() - 65536]))
+            .await;
+        slow.push(client);
+    }
+    let whole = format!("{ack}content-length: {}\r\n\r\n{half}", half.len());
+    let ask = async || {
+        let mut client = agent.connect().await;
+        // A server that refuses it may not read all.
+        let _ = client.stream.write_all(whole.as_bytes()).await;
+        client.receive().await
+    };
+    let refused = timeout(LIMIT, async {
+        loop {
+            let answer = ask().await;
+            if answer.status == 503 {
+                return answer;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    assert!(refused.head.contains("retry-after: 1") && refused.body.contains("buffers_full"), "{refused:?}");
+    // A small one has room yet, and a large one again once one of those is gone.
+    assert_eq!(agent.ask(&format!("{ack}content-length: 2\r\n\r\n{{}}")).await.status, 200);
+    slow.pop();
+    timeout(LIMIT, async { while ask().await.status == 503 {} }).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_head_ends_the_connection() {
     let agent = Agent::start();
