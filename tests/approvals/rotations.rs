@@ -3,15 +3,21 @@
 use crate::{
     rig::{Agent, PROGRAM, Plan, output, printed, until},
     scene::Scene,
+    server::{Seen, say},
+    service::{Service, decided, digest, told},
 };
 use serde_json::{Value, json};
-use std::process::Command;
+use std::{process::Command, sync::Arc};
 
 const JOURNAL: &str = "secret/data/rotation/webhook";
 
 /// A rotation of `secret/webhook` that names the approval `two`; `changes` are made to it.
 fn plan(scene: &Scene, approval: Value, changes: Value) -> Plan {
-    let mut plan = scene.plan(approval);
+    rotating(scene, scene.plan(approval), changes)
+}
+
+/// The same with the approvals that `plan` has.
+fn rotating(scene: &Scene, mut plan: Plan, changes: Value) -> Plan {
     let root = scene.vault.root();
     if root.get("secret/data/webhook").status != 200 {
         root.post("secret/data/webhook", &json!({"data": {"key": "first"}})).expect_success();
@@ -54,6 +60,26 @@ fn asked(scene: &Scene) -> String {
 fn rotation(agent: &Agent, args: &[&str]) -> String {
     let config = agent.folder().join("claviger.yaml");
     printed(Command::new(PROGRAM).arg("rotation").args(args).arg("--config").arg(config))
+}
+
+#[test]
+fn a_service_is_told_of_a_run_and_its_yes_begins_it() {
+    let Some(scene) = Scene::start() else { return };
+    let service = Service::start();
+    let key = Arc::clone(&service.key);
+    service.server.obey(move |seen: &Seen| {
+        let yes = decided(&key, "approve", &digest(&told(seen)["data"]), "change 7");
+        say(200, &[], yes.to_string())
+    });
+    let agent = rotating(&scene, service.plan(&scene, service.settings(json!({}))), soon()).start();
+    let id = asked(&scene);
+    until("a rotation", || (version(&scene) >= 2).then_some(()));
+    let seen = service.server.seen().swap_remove(0);
+    assert_eq!(seen.header("webhook-id"), Some(format!("approval-{id}").as_str()));
+    let shown = told(&seen)["text"].as_str().unwrap().to_owned();
+    assert!(shown.starts_with("claviger wants to rotate webhook (generate, secret/webhook)"), "{shown}");
+    let granted = agent.event("approval.granted.v1", |event| event["approval"]["id"] == json!(id));
+    assert_eq!(granted["approval"]["by"], json!(["webhook"]));
 }
 
 #[test]

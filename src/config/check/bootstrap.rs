@@ -106,7 +106,6 @@ pub(super) fn read(
         journal: Place { mount: String::new(), path: String::new() },
         coordination: Coordination::Vault,
         consent: None,
-        coordination: Coordination::default(),
         group: None,
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),
