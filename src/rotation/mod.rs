@@ -17,6 +17,7 @@ pub mod issue;
 pub mod kubernetes;
 pub mod lease;
 pub mod local;
+pub mod once;
 pub mod phase;
 pub mod runner;
 pub mod schedule;
@@ -24,6 +25,7 @@ pub mod standing;
 pub mod store;
 pub mod system;
 pub mod task;
+mod told;
 pub mod trigger;
 mod asking;
 mod attempt;
@@ -36,6 +38,7 @@ mod journal;
 #[cfg(test)]
 mod model_tests;
 mod object;
+mod rollback;
 mod run;
 mod work;
 

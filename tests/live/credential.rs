@@ -203,12 +203,21 @@ fn a_person_goes_back_to_the_user_before_while_it_is_valid() {
     let now = ["now", "orders", "--reason", "a test"];
     until("a run that is asked for", || rotation(&now).status.success().then_some(()));
     agent.generation("orders", 2);
-    until("the grace", || rotation(&["rollback", "orders"]).status.success().then_some(()));
+    let back = ["rollback", "orders", "--reason", "nobody can log in"];
+    until("the grace", || rotation(&back).status.success().then_some(()));
     let newest = vault.root().get("secret/data/orders").expect_success();
     assert_eq!(
         (&newest["data"]["data"], &newest["data"]["metadata"]["version"]),
         (&first["data"], &json!(3))
     );
+    let told = agent.event("rotation.rolled_back.v1", |_| true)["rotation"].clone();
+    assert_eq!(
+        (&told["from_v"], &told["to_v"], &told["asked"]),
+        (&json!(2), &json!(3), &json!("nobody can log in"))
+    );
+    let promoted = agent.event("rotation.promoted.v1", |event| event["rotation"]["id"] == told["id"]);
+    assert_eq!(promoted["rotation"]["to_v"], 2, "it is the run that was gone back from");
+    assert_eq!(agent.generation("orders", 3)["data"], first["data"], "and whoever asks gets it at once");
     let again = rotation(&["rollback", "orders"]);
     assert_eq!(again.status.code(), Some(1), "there is nothing more to go back to");
     let login = vault.root().post("auth/userpass/login/orders_a", &json!({"password": "first"}));

@@ -104,7 +104,6 @@ pub(super) fn read(
         grace: grace?,
         acks: None,
         journal: Place { mount: String::new(), path: String::new() },
-        coordination: Coordination::Vault,
         consent: None,
         coordination: Coordination::default(),
         group: None,

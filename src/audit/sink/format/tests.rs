@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 47] = [
+const TYPES: [Type; 48] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -53,6 +53,7 @@ const TYPES: [Type; 47] = [
     Type::RotationOrphaned,
     Type::RotationDrift,
     Type::RotationRepaired,
+    Type::RotationRolledBack,
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,
