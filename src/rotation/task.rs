@@ -340,6 +340,7 @@ impl Task {
         for name in &self.settings.serves {
             self.keeper.look_again(name, by.clone());
         }
+        self.free_place();
     }
 
     /// Whether a slot cannot be told for sure.

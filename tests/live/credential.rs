@@ -259,12 +259,22 @@ fn while_vault_is_sealed_between_the_change_and_the_promotion_reads_get_what_wor
     fs::write(&password, "first").unwrap();
     let rotation = json!({
         "kind": "single", "user": "orders_a", "holder_ttl": "6s", "min_interval": "8s", "schedule": {"every": "8s"},
+        "hold_max": "300ms",
         "driver": {"exec": {"command": [program]}},
     });
-    let agent = plan(&vault, rotation).start();
+    let mut plan = plan(&vault, rotation);
+    let forward =
+        json!({"name": "own-api", "vault": {"identity": "reports", "paths": ["secret/data/orders"]}});
+    plan.config["workloads"]["job"]["rules"].as_array_mut().unwrap().push(forward);
+    let agent = plan.start();
     assert_eq!(agent.value("orders")["data"]["password"], "first");
+    let own_api = || agent.ask("/v1/secret/data/orders");
+    assert_eq!(own_api().json()["data"]["data"]["password"], "first");
     let now = || fs::read_to_string(&password).unwrap();
     until("the change", || (now() != "first").then_some(()));
+    // Vault itself would hand it out.
+    let dead = own_api();
+    assert_eq!((dead.status, dead.header("retry-after").is_some()), (503, true), "{}", dead.text);
     vault.seal();
     fs::write(folder.path().join("go"), "").unwrap();
     let held = until("what works", || {
@@ -276,6 +286,8 @@ fn while_vault_is_sealed_between_the_change_and_the_promotion_reads_get_what_wor
     agent.event("rotation.promoted.v1", |event| event["rotation"]["to_v"] == 2);
     let newest = vault.root().get("secret/data/orders?version=2").expect_success();
     assert_eq!(newest["data"]["data"], held["data"], "what was handed out before is what was promoted");
+    until("the same by Vault's own API", || (own_api().status == 200).then_some(()));
+    assert_eq!(own_api().json()["data"]["data"], held["data"]);
 }
 
 #[test]
