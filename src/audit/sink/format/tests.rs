@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 49] = [
+const TYPES: [Type; 50] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -55,6 +55,7 @@ const TYPES: [Type; 49] = [
     Type::RotationReenabled,
     Type::RotationDrift,
     Type::RotationRepaired,
+    Type::RotationRolledBack,
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,
