@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 47] = [
+const TYPES: [Type; 49] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
