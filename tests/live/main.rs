@@ -17,6 +17,7 @@ mod database;
 mod drift;
 mod exit;
 mod fingerprint;
+mod group;
 mod handoff;
 mod keys;
 mod load;
