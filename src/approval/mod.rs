@@ -13,6 +13,7 @@ pub mod slot;
 pub mod ssh;
 mod store;
 pub mod ticket;
+pub mod tidy;
 mod want;
 
 pub use desk::{Approvals, Asked, Place};

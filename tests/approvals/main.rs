@@ -17,3 +17,4 @@ mod refusals;
 mod rig;
 mod rotations;
 mod scene;
+mod tidy;

@@ -20,6 +20,7 @@ mod handoff;
 mod keys;
 mod load;
 mod local;
+mod merged;
 mod logins;
 mod otlp;
 mod outages;
