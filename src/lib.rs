@@ -38,6 +38,7 @@ pub mod config;
 pub mod cli;
 pub mod telemetry;
 pub mod sandbox;
+pub mod receiver;
 // -- words that everyone uses, and which use nothing of ours
 pub mod name;
 pub mod secret;

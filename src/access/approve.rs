@@ -125,6 +125,7 @@ pub(super) fn reason_of(refusal: &approval::Refusal) -> Reason {
     match refusal {
         approval::Refusal::Pending { .. } => Reason::Approval(Want::Pending),
         approval::Refusal::Ended { why, .. } => Reason::Approval(Want::Ended(*why)),
+        approval::Refusal::Unreachable { .. } => Reason::Approval(Want::Unreachable),
         approval::Refusal::Crowded => Reason::Approval(Want::Crowded),
         approval::Refusal::Missing => Reason::NotReady,
         approval::Refusal::Vault(error) => error.class().into(),
@@ -148,8 +149,9 @@ pub(super) fn approved<T>(event: &mut Event, grant: &Grant<T>) {
 /// For want of whose yes it is not done.
 pub(super) fn unapproved(event: &mut Event, why: &Why) {
     let Why::Unapproved(refusal) = why else { return };
-    if let approval::Refusal::Pending { id, name, .. } | approval::Refusal::Ended { id, name, .. } =
-        &**refusal
+    if let approval::Refusal::Pending { id, name, .. }
+    | approval::Refusal::Ended { id, name, .. }
+    | approval::Refusal::Unreachable { id, name } = &**refusal
     {
         event.approval = Some(Box::new(about(name, Some(id))));
     }

@@ -26,6 +26,7 @@ use crate::{
     peer::Peer,
     policy::{
         self,
+        rule::AuditMode,
         upstream::{Oddity, Target},
     },
 };
@@ -79,7 +80,7 @@ impl Access {
             Ok(ready) => ready,
             Err(refusal) => return self.turn_down(peer, about, refusal, arrival).await,
         };
-        let (mut ready, mut attempt) = (ready, 1);
+        let (mut ready, mut attempt, mut first) = (ready, 1, None);
         loop {
             let Ready { upstream, grant, served, prepared } = ready;
             let pending = self
@@ -115,6 +116,8 @@ impl Access {
             };
             pending.failed(&refused);
             let (Some(served), Some(prepared)) = (newer, prepared) else {
+                // Where the second attempt has no answer, the first one's counts.
+                let (fault, id) = first.filter(|_| !is_of_an_answer(fault)).unwrap_or((fault, id));
                 self.observe(
                     Some(peer),
                     rule.as_ref().map(|rule| &rule.name),
@@ -124,7 +127,7 @@ impl Access {
                 return Ok(Called::Refused { why: Why::Call(fault), id });
             };
             ready = Ready { upstream, grant, served, prepared };
-            attempt += 1;
+            (first, attempt) = (Some((fault, id)), attempt + 1);
         }
     }
 
@@ -284,6 +287,11 @@ impl Access {
     }
 }
 
+/// Whether there was an answer's head.
+fn is_of_an_answer(fault: Fault) -> bool {
+    matches!(fault, Fault::CredentialRejected | Fault::ResponseEncoded)
+}
+
 /// What is known of a call before it is made.
 fn describe(about: &mut UpstreamRef, call: &Call, broker: &crate::broker::Broker) {
     about.method = Some(call.method.to_string());
@@ -368,7 +376,9 @@ impl Pending {
         let masked = event.upstream.iter().flat_map(|about| &about.masked).map(|(_, times)| times).sum();
         self.seen(CallStep::Ended { outcome: event.outcome, reason: event.reason, masked });
         let (audit, observe) = (self.access.parts.audit.clone(), Arc::clone(&self.access.parts.observe));
-        let mode = self.access.mode(&event);
+        // Nobody waits for it, and the next call's intent should not wait for it either: it is written at once and synced with what
+        // comes next, within 50 ms. If the machine dies before that, what became of the call is unknown, as after any intent alone.
+        let mode = self.access.mode(&event).min(AuditMode::Buffered);
         let recording = async move {
             let (kind, outcome) = (event.kind, event.outcome);
             // That there is no room for it is what the journal itself reports.

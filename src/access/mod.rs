@@ -13,6 +13,7 @@ mod limits;
 mod outcome;
 mod passing;
 mod record;
+mod room;
 mod watch;
 
 use crate::{
@@ -41,6 +42,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::Wanted;
 pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
+pub use room::roomed;
 pub use watch::{Cut, Push, Watch, Watched, Watching};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
@@ -50,12 +52,13 @@ pub use crate::{
     audit::event::{Outcome, Reason, Trace, Type},
     broker::{
         answer::Prefix,
+        buffers::Room,
         call::Call as UpstreamCall,
         fault::Fault,
         request,
         upstream::reply::{Aborted, ReplyBody},
     },
-    forward::{Answer, Error as NotForwarded, Found},
+    forward::{Answer, Error as NotForwarded, Found, stream::PassedBody},
     keeper::{
         Held, Served,
         notice::Notice,

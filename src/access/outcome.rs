@@ -7,7 +7,8 @@ use crate::{
     approval::{self, Grant},
     audit::{self, Receipt, event::RuleRef},
     broker::{fault::Fault, upstream::reply::ReplyBody},
-    forward, keeper,
+    forward::{self, stream::Cut},
+    keeper,
     name::{RuleName, SecretName},
     peer::{self, Peer},
     policy::{Denial, forward::Forwarding},
@@ -199,6 +200,16 @@ impl Unsent {
             Ok(Done::Forwarded(grant, _)) => Some(grant.permit().rule()),
             Err(refusal) => refusal.rule.as_ref().map(|rule| &rule.name),
         }
+    }
+
+    /// Why an answer of Vault was cut off on its way, if not for its client.
+    pub(super) fn why_cut(&self) -> Option<Reason> {
+        let Ok(Done::Forwarded(_, answer)) = &self.outcome else { return None };
+        answer.stream.as_ref()?.cut().map(|cut| match cut {
+            Cut::Tainted => Reason::OwnToken,
+            Cut::TooLarge => Reason::VaultNonsense,
+            Cut::Broken => Reason::VaultAway,
+        })
     }
 
     pub(super) fn reason(&self) -> Option<Reason> {

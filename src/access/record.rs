@@ -67,7 +67,8 @@ impl Access {
         if !matches!(unsent.wish, Wish::Vault(_)) {
             event.kind = Type::SecretRead;
         }
-        (event.outcome, event.reason) = (Outcome::Error, Some(Reason::Undelivered));
+        let reason = unsent.why_cut().unwrap_or(Reason::Undelivered);
+        (event.outcome, event.reason) = (reason.outcome(), Some(reason));
         self.observe(Some(&unsent.peer), unsent.rule(), event.reason, None);
         let (audit, mode) = (self.parts.audit.clone(), self.mode(&event));
         let observe = Arc::clone(&self.parts.observe);

@@ -27,50 +27,8 @@ use std::{
 /// When another place may be free.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A request that is not understood, or not read at all.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Bad {
-    /// It is malformed, in this way.
-    Request(&'static str),
-    /// There is no such route.
-    NoRoute,
-    /// The route has these methods only.
-    Method(&'static str),
-    /// Its body is larger than this many bytes.
-    TooLarge(u64),
-    /// Over the workload's rate for this long.
-    OverRate(Duration),
-}
-
-impl Bad {
-    pub(super) fn request(what: &'static str) -> Self {
-        Self::Request(what)
-    }
-
-    pub(super) fn reason(&self) -> Reason {
-        match self {
-            Self::Request(_) | Self::NoRoute | Self::Method(_) => Reason::BadRequest,
-            Self::TooLarge(_) => Reason::TooLarge,
-            Self::OverRate(_) => Reason::RateLimited,
-        }
-    }
-
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::Request(what) => (*what).to_owned(),
-            Self::NoRoute => "no such route".to_owned(),
-            Self::Method(methods) => format!("this route has {methods} only"),
-            Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
-            Self::OverRate(_) => {
-                "over what this workload's limits.requests_per_second gives one user; wait and ask again"
-                    .to_owned()
-            }
-        }
-    }
-}
-
 /// The one table from reason to status.
-fn status(reason: Reason) -> StatusCode {
+pub(super) fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -83,6 +41,7 @@ fn status(reason: Reason) -> StatusCode {
         Reason::VaultDenied => StatusCode::FORBIDDEN,
         Reason::VaultNonsense | Reason::OwnToken => StatusCode::BAD_GATEWAY,
         Reason::NotReady
+        | Reason::Approval(Want::Unreachable)
         | Reason::VaultAway
         | Reason::VaultSealed
         | Reason::VaultMissing
@@ -231,25 +190,6 @@ pub(super) fn unaudited(unaudited: &Unaudited) -> Response<Content> {
         "the audit journal cannot be written, so nothing is given out"
     };
     error(status(reason), reason, text, None, Some(unaudited.retry_after))
-}
-
-/// What is answered to a request that is not understood.
-pub(super) fn bad(bad: &Bad) -> Response<Content> {
-    let reason = bad.reason();
-    let retry = match bad {
-        Bad::OverRate(wait) => Some(*wait),
-        _ => None,
-    };
-    let status = match bad {
-        Bad::NoRoute => StatusCode::NOT_FOUND,
-        Bad::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-        _ => status(reason),
-    };
-    let mut response = error(status, reason, &bad.text(), None, retry);
-    if let Bad::Method(methods) = bad {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
-    }
-    response
 }
 
 /// What we see of the peer.

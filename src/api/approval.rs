@@ -42,6 +42,8 @@ struct Shown<'a> {
     reason: Option<&'a str>,
     approved_by: &'a [String],
     needed: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notified: Option<bool>,
     expires_at: String,
 }
 
@@ -72,6 +74,12 @@ pub(super) fn unapproved(
             return response;
         }
         Unapproved::Ended { .. } => (refusal.to_string(), None),
+        Unapproved::Unreachable { name, .. } => (
+            format!(
+                "persons said yes, and the webhook of approvals.{name} does not answer whether that still stands"
+            ),
+            Some(ASK_AGAIN),
+        ),
         Unapproved::Crowded => (
             "as many requests of this workload as may wait for a person's yes are waiting; ask again later"
                 .to_owned(),
@@ -134,6 +142,7 @@ pub(super) fn shown(workload: &WorkloadName, status: Option<&Status>) -> Respons
         reason,
         approved_by: &status.by,
         needed: status.quorum,
+        notified: status.notified,
         expires_at: rfc3339(status.until),
     })
 }

@@ -1,9 +1,9 @@
-//! What a body is made of: one piece of ours, a watcher's stream, or an upstream's answer on its way.
+//! What a body is made of: one piece of ours, a watcher's stream, or the answer of an upstream or of Vault on its way.
 //!
 //! Does not look at it.
 
 use super::watch;
-use crate::access::{Aborted, ReplyBody};
+use crate::access::{Aborted, PassedBody, ReplyBody};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
@@ -20,6 +20,8 @@ pub enum Content {
     Events(Box<watch::Stream>),
     /// An upstream's.
     Stream(Box<ReplyBody>),
+    /// Vault's, where it is too large to be held.
+    Passed(Box<PassedBody>),
 }
 
 impl Content {
@@ -46,6 +48,7 @@ impl Body for Content {
                 stream.poll(context).map(|next| next.map(|piece| piece.map(Frame::data).map_err(|_| Aborted)))
             }
             Self::Stream(body) => Pin::new(&mut **body).poll_frame(context),
+            Self::Passed(body) => Pin::new(&mut **body).poll_frame(context),
         }
     }
 
@@ -54,6 +57,7 @@ impl Body for Content {
             Self::Whole(body) => body.is_end_stream(),
             Self::Events(_) => false,
             Self::Stream(body) => body.is_end_stream(),
+            Self::Passed(body) => body.is_end_stream(),
         }
     }
 
@@ -62,6 +66,7 @@ impl Body for Content {
             Self::Whole(body) => body.size_hint(),
             Self::Events(_) => SizeHint::default(),
             Self::Stream(body) => body.size_hint(),
+            Self::Passed(body) => body.size_hint(),
         }
     }
 }

@@ -4,11 +4,13 @@
 
 mod answer;
 mod approval;
+mod bad;
 mod content;
 mod native;
 mod passed;
 mod request;
 mod trace;
+pub mod unread;
 mod upstream;
 mod value;
 mod vault;
@@ -18,7 +20,7 @@ use crate::{
     access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
     peer::Peer,
 };
-use answer::Bad;
+use bad::Bad;
 use http::{Method, Request, Response, header, header::HeaderValue};
 use hyper::body::{Body, Incoming};
 use native::Asked;
@@ -68,7 +70,7 @@ pub async fn serve(
     if let Some(meant) = upstream::meant(root, request.uri().path()) {
         return upstream::serve(access, peer, meant, request, arrival).await;
     }
-    Ok(match native::read(request, limit).await {
+    Ok(match native::read(request, native::Bound { limit, room: access.room() }).await {
         Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrival).await {
             Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => {
                 return Err(Silence);
@@ -131,7 +133,7 @@ pub fn turned_away(turned_away: &Result<TurnedAway, Unaudited>) -> Response<Cont
 
 fn refuse(access: &Access, peer: &Peer, bad: &Bad) -> Response<Content> {
     access.observe_other(peer, Some(bad.reason()));
-    answer::bad(bad)
+    bad::answer(bad)
 }
 
 /// Only a value in a body is owed to the client: of everything else there is nothing to say once it is on record.

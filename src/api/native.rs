@@ -3,17 +3,17 @@
 //! Does not decide and does not render.
 
 use super::{
-    answer::Bad,
+    bad::Bad,
     request::{self, Route},
     vault, watch,
 };
 use crate::{
-    access::{Act, Watch, Wish},
+    access::{Act, Room, Watch, Wish, roomed},
     name::SecretName,
 };
 use bytes::Bytes;
 use http::{Method, Request, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Body;
 use std::{error::Error, time::Duration};
 
@@ -35,22 +35,30 @@ pub(super) enum Asked {
     Challenge,
 }
 
-/// Reads a request. Its body is read only where the route has one, and never beyond `limit` bytes.
-pub(super) async fn read<B>(request: Request<B>, limit: u64) -> Result<Asked, Bad>
+/// What a body may take.
+pub(super) struct Bound {
+    /// So many bytes.
+    pub(super) limit: u64,
+    /// Of what there is for all.
+    pub(super) room: Room,
+}
+
+/// Reads a request. Its body is read only where the route has one, and never beyond its bound.
+pub(super) async fn read<B>(request: Request<B>, bound: Bound) -> Result<Asked, Bad>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    if content_length(&head.headers).is_some_and(|length| length > limit) {
-        return Err(Bad::TooLarge(limit));
+    if content_length(&head.headers).is_some_and(|length| length > bound.limit) {
+        return Err(Bad::TooLarge(bound.limit));
     }
     if head.uri.path().starts_with(vault::ROOT) {
-        return vault::read(head, body, limit).await.map(Asked::Wish);
+        return vault::read(head, body, bound).await.map(Asked::Wish);
     }
     if let Some(rest) = vault::CONTROLS.iter().find_map(|root| head.uri.path().strip_prefix(root)) {
         let rest = rest.to_owned();
-        return vault::read_control(head, body, rest, limit).await.map(Asked::Wish);
+        return vault::read_control(head, body, rest, bound).await.map(Asked::Wish);
     }
     match request::route(&head.uri)? {
         Route::Secrets => {
@@ -81,7 +89,7 @@ where
         }
         Route::Ack(name) if head.method == Method::POST => {
             request::no_query(&head.uri)?;
-            acknowledgement(name, body, limit).await
+            acknowledgement(name, body, bound).await
         }
         Route::Ack(_) => Err(Bad::Method("POST")),
     }
@@ -95,20 +103,42 @@ fn content_length(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A body of at most `limit` bytes.
-pub(super) async fn whole<B>(body: B, limit: u64) -> Result<Bytes, Bad>
+/// A whole body within its bound, whose room is given back when it is dropped.
+pub(super) async fn whole<B>(body: B, bound: Bound) -> Result<Bytes, Bad>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let cap = usize::try_from(limit).unwrap_or(usize::MAX);
-    let body = std::pin::pin!(Limited::new(body, cap));
-    match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Bad::TooLarge(limit)),
-        Ok(Err(_)) => Err(Bad::request("the body is malformed or cut off")),
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body, bound)).await {
+        Ok(collected) => collected,
         Err(_) => Err(Bad::request("the body did not come in time")),
     }
+}
+
+async fn collect<B>(body: B, Bound { limit, mut room }: Bound) -> Result<Bytes, Bad>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (mut body, mut first, mut more) = (std::pin::pin!(body), Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Bad::request("the body is malformed or cut off"))?;
+        // Trailers are dropped.
+        let Ok(piece) = frame.into_data() else { continue };
+        if (first.len() + more.len() + piece.len()) as u64 > limit {
+            return Err(Bad::TooLarge(limit));
+        }
+        if !room.grow(piece.len()) {
+            return Err(Bad::BuffersFull);
+        }
+        match first.is_empty() {
+            true => first = piece,
+            // Most come in one piece.
+            false => more.extend_from_slice(&piece),
+        }
+    }
+    let whole = if more.is_empty() { first } else { [&first[..], &more].concat().into() };
+    Ok(if whole.is_empty() { whole } else { roomed(whole, room) })
 }
 
 /// The body of an ack: `{"generation": N}`, `{}` or nothing.
@@ -118,12 +148,12 @@ struct Acknowledgement {
     generation: Option<u64>,
 }
 
-async fn acknowledgement<B>(name: Option<SecretName>, body: B, limit: u64) -> Result<Asked, Bad>
+async fn acknowledgement<B>(name: Option<SecretName>, body: B, bound: Bound) -> Result<Asked, Bad>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let bytes = whole(body, limit).await?;
+    let bytes = whole(body, bound).await?;
     let acknowledgement = if bytes.is_empty() {
         Acknowledgement::default()
     } else {

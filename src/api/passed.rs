@@ -8,7 +8,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 /// What Vault said, as it said it. With `X-Cache` and `Age` where the cache was asked, as Vault's own proxy has them.
 pub(super) fn answer(answer: &Answer) -> Response<Content> {
-    let mut response = Response::new(Content::new(answer.body.clone()));
+    let streamed = answer.stream.as_ref().and_then(|stream| stream.take());
+    let whole = || Content::new(answer.body.clone());
+    let mut response = Response::new(streamed.map_or_else(whole, |body| Content::Passed(Box::new(body))));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     *response.headers_mut() = answer.headers.clone();
     let headers = response.headers_mut();

@@ -3,7 +3,7 @@
 //! Pure. Does not read bodies. What a client says about itself (`X-Vault-Token`, `Authorization`, `Host` and the like) is
 //! not read anywhere.
 
-use super::answer::Bad;
+use super::bad::Bad;
 use crate::{
     access::{Form, Read},
     name::SecretName,

@@ -49,6 +49,11 @@ pub(super) fn meant(root: &Root, path: &str) -> Option<Meant> {
     }
 }
 
+/// The upstream that is named there, if it is none of the native routes; `None` within: by a name that none can have.
+pub(super) fn named(root: &Root, path: &str) -> Option<Option<UpstreamName>> {
+    meant(root, path).map(|meant| meant.upstream)
+}
+
 /// Makes the call.
 pub(super) async fn serve(
     access: &Arc<Access>,
@@ -59,6 +64,16 @@ pub(super) async fn serve(
 ) -> Result<Reply, Silence> {
     let allowed = access.oddities(meant.upstream.as_ref());
     let wanted = Wanted { upstream: meant.upstream.clone(), call: read(meant, &allowed, request) };
+    call(access, peer, wanted, arrival).await
+}
+
+/// Makes the call that is wanted, or says why not.
+pub(super) async fn call(
+    access: &Arc<Access>,
+    peer: &Arc<Peer>,
+    wanted: Wanted,
+    arrival: Arrival,
+) -> Result<Reply, Silence> {
     match access.call(peer, wanted, arrival).await {
         Ok(Called::Answered { response, id }) => {
             let (mut head, body) = response.into_parts();
@@ -117,6 +132,8 @@ fn mark(response: &mut Response<Content>, reason: Reason) {
 /// The status of a call that has no answer of the upstream's own.
 pub(super) fn status(fault: Fault) -> StatusCode {
     match fault {
+        Fault::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Fault::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Fault::BadTarget | Fault::BadHeader | Fault::BadFraming | Fault::BadQuery | Fault::BadBody => {
             StatusCode::BAD_REQUEST
         }

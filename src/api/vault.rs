@@ -3,7 +3,10 @@
 //! Does not decide. A client's `X-Vault-Token`, `Authorization` and all other headers but a few are not looked at; what is malformed
 //! becomes a wish too, so that it is on record as one that was refused.
 
-use super::{answer::Bad, native::whole};
+use super::{
+    bad::Bad,
+    native::{Bound, whole},
+};
 use crate::access::{Call, Control, Malformed, Operation, Path, Target, Wish};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
@@ -16,8 +19,8 @@ pub(super) const ROOT: &str = "/v1/";
 const IN: [&str; 4] = ["content-type", "x-vault-index", "if-none-match", "if-modified-since"];
 const METHODS: &str = "GET, HEAD, LIST, POST, PUT, PATCH, DELETE";
 
-/// Reads a request below [`ROOT`], whose body may have `limit` bytes.
-pub(super) async fn read<B>(head: Parts, body: B, limit: u64) -> Result<Wish, Bad>
+/// Reads a request below [`ROOT`], whose body is within `bound`.
+pub(super) async fn read<B>(head: Parts, body: B, bound: Bound) -> Result<Wish, Bad>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -28,7 +31,7 @@ where
         Err(malformed) => (Err(malformed), None),
     };
     let takes = target.as_ref().is_ok_and(|target| target.operation.changes());
-    let body = if takes { whole(body, limit).await? } else { Bytes::new() };
+    let body = if takes { whole(body, bound).await? } else { Bytes::new() };
     let kept =
         IN.iter().filter_map(|name| Some((HeaderName::from_static(name), head.headers.get(*name)?.clone())));
     let raw = head.uri.path().strip_prefix(ROOT).unwrap_or_default();
@@ -46,14 +49,14 @@ where
 /// Where Vault's own proxy is controlled, which is us here.
 pub(super) const CONTROLS: [&str; 2] = ["/agent/v1/", "/proxy/v1/"];
 
-/// Reads a request below [`CONTROLS`], whose body may have `limit` bytes; `rest` is what follows it.
-pub(super) async fn read_control<B>(head: Parts, body: B, rest: String, limit: u64) -> Result<Wish, Bad>
+/// Reads a request below [`CONTROLS`], whose body is within `bound`; `rest` is what follows it.
+pub(super) async fn read_control<B>(head: Parts, body: B, rest: String, bound: Bound) -> Result<Wish, Bad>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (control, operation, body) = match (rest.as_str(), head.method.as_str()) {
-        ("cache-clear", "POST" | "PUT") => (Control::Clear, Operation::Write, whole(body, limit).await?),
+        ("cache-clear", "POST" | "PUT") => (Control::Clear, Operation::Write, whole(body, bound).await?),
         ("cache-clear", _) => return Err(Bad::Method("POST, PUT")),
         ("metrics", "GET") => (Control::Metrics, Operation::Read, Bytes::new()),
         ("metrics", _) => return Err(Bad::Method("GET")),

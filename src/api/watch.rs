@@ -2,11 +2,7 @@
 //!
 //! Does not decide what is told: `access` does. No value is ever in it.
 
-use super::{
-    Content, Reply, Silence,
-    answer::{self, Bad},
-    request,
-};
+use super::{Content, Reply, Silence, answer, bad::Bad, request};
 use crate::{
     access::{Access, Arrival, Cut, Notice, Push, Watch, Watched, Watching},
     clock,

@@ -36,12 +36,13 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         Act::Used(_) => ("used", None),
         Act::Ended { why: Ended::Expired, .. } => ("expired", None),
         Act::Ended { why, .. } => ("refused", Some(why.word())),
+        Act::Called { call, result } => return metrics.approval_call(&fact.name, call.word(), result),
     };
     metrics.approval(&fact.name, state, reason);
 }
 
-/// The event of what happened to a request.
-pub(super) fn event(fact: Fact) -> Event {
+/// The event of what happened to a request; `None` for what is only counted.
+pub(super) fn event(fact: Fact) -> Option<Event> {
     let (kind, reason, said, how): (Type, Option<Reason>, Vec<Said>, _) = match fact.act {
         Act::Requested { joined } => {
             let how = (joined == Joined::Earlier).then_some("joined");
@@ -49,10 +50,16 @@ pub(super) fn event(fact: Fact) -> Event {
         }
         Act::Granted(said) => (Type::ApprovalGranted, None, said, None),
         Act::Used(said) => (Type::ApprovalUsed, None, said, None),
-        Act::Ended { why, by } => {
+        Act::Ended { why, by, notified } => {
             let kind = if why == Ended::Expired { Type::ApprovalExpired } else { Type::ApprovalRefused };
-            (kind, Some(Reason::Approval(Want::Ended(why))), by, None)
+            (
+                kind,
+                Some(Reason::Approval(Want::Ended(why))),
+                by,
+                (notified == Some(false)).then_some("undelivered"),
+            )
         }
+        Act::Called { .. } => return None,
     };
     let outcome = reason.map_or(outcome_of(true), |_| Outcome::Deny);
     let resource = &fact.ticket.resource;
@@ -69,7 +76,7 @@ pub(super) fn event(fact: Fact) -> Event {
         path: resource.path.clone(),
         ..Resource::default()
     };
-    Event {
+    Some(Event {
         reason,
         workload: fact.workload.clone(),
         identity: IdentityName::new(&fact.ticket.identity).ok(),
@@ -85,7 +92,7 @@ pub(super) fn event(fact: Fact) -> Event {
             how,
         })),
         ..Event::new(kind, outcome, clock::now())
-    }
+    })
 }
 
 /// The slot that is asked for, of a rotation.

@@ -132,7 +132,7 @@ fn made_by(kind: &rotation::Kind) -> Option<&Generate> {
     match kind {
         rotation::Kind::Generate(generate) => Some(generate),
         rotation::Kind::Credential(credential) => Some(&credential.consumer),
-        rotation::Kind::Trigger(_) | rotation::Kind::Issue(_) => None,
+        rotation::Kind::Trigger(_) | rotation::Kind::Issue(_) | rotation::Kind::Bootstrap(_) => None,
     }
 }
 
@@ -248,6 +248,11 @@ fn of_secret(settings: &keeper::Settings, wants: &mut Vec<Want>) {
 
 fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
     let why = format!("the rotation {}", settings.name);
+    if let rotation::Kind::Bootstrap(bootstrap) = &settings.kind {
+        of_bootstrap(bootstrap, &why, wants);
+        // Its journal is a file.
+        return;
+    }
     if let Some(generate) = made_by(&settings.kind) {
         wants.push(Want { path: Where::Kv(generate.path.clone()), capabilities: WRITE, why: why.clone() });
         if let Source::Policy(policy) = &generate.source {
@@ -284,4 +289,14 @@ fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
         wants.push(api(format!("{mount}/data/{journal}"), WRITE, "journals of rotations"));
         wants.push(api(format!("{mount}/metadata/{journal}"), WRITE, "journals of rotations"));
     }
+}
+
+fn of_bootstrap(bootstrap: &rotation::bootstrap::Bootstrap, why: &str, wants: &mut Vec<Want>) {
+    let (role, made) =
+        (&bootstrap.role, if bootstrap.custom.is_some() { "custom-secret-id" } else { "secret-id" });
+    wants.push(api(format!("{role}/{made}"), &[Update], why));
+    for path in ["secret-id/lookup", "secret-id-accessor/lookup", "secret-id-accessor/destroy"] {
+        wants.push(api(format!("{role}/{path}"), &[Update], why));
+    }
+    wants.push(api(format!("{role}/secret-id"), &[List], why));
 }

@@ -80,7 +80,9 @@ impl Recorder {
         self.forwarding.spawn(async move {
             while let Some(fact) = queue.recv().await {
                 rotations::count(&metrics, &fact);
-                let _ = events.send(rotations::event(fact));
+                if let Some(event) = rotations::event(fact) {
+                    let _ = events.send(event);
+                }
             }
         });
         facts
@@ -93,7 +95,9 @@ impl Recorder {
         self.forwarding.spawn(async move {
             while let Some(fact) = queue.recv().await {
                 approvals::count(&metrics, &fact);
-                let _ = events.send(approvals::event(fact));
+                if let Some(event) = approvals::event(fact) {
+                    let _ = events.send(event);
+                }
             }
         });
         Approvals::new(vault.clone(), identities, place, facts)

@@ -16,6 +16,7 @@ use crate::{
     rotation::{
         Settings,
         fact::{Act, Fact, Failure, Yes},
+        kubernetes::Trouble,
         local,
         phase::Orphaned,
         schedule::Why,
@@ -155,13 +156,18 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         Act::Skipped(why) => rotations.skipped(name, why.word()),
         Act::Failed(failure) => rotations.failed(name, fact.phase.word(), reason_of(failure).word()),
         Act::Orphaned(why) => rotations.failed(name, fact.phase.word(), why.word()),
-        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked => {}
+        Act::Drifted => rotations.drifted(name),
+        Act::Passed(took) => rotations.passed(name, fact.phase.word(), took),
+        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked | Act::Repaired => {}
     }
 }
 
-/// The event of what a rotation reports.
-pub(super) fn event(fact: Fact) -> Event {
+/// The event of what a rotation reports; `None`: it is only measured.
+pub(super) fn event(fact: Fact) -> Option<Event> {
     let (kind, reason) = match fact.act {
+        Act::Passed(_) => return None,
+        Act::Drifted => (Type::RotationDrift, Some(Reason::Refused)),
+        Act::Repaired => (Type::RotationRepaired, None),
         Act::Started => (Type::RotationStarted, None),
         Act::TakenOver => (Type::RotationTakenOver, None),
         Act::Set => (Type::RotationSet, None),
@@ -173,7 +179,7 @@ pub(super) fn event(fact: Fact) -> Event {
         Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
     };
     let outcome: Outcome = outcome_of(reason.is_none());
-    Event {
+    Some(Event {
         reason,
         resource: Some(Resource { path: Some(fact.path), ..Resource::default() }),
         rotation: Some(Box::new(RotationRef {
@@ -189,7 +195,7 @@ pub(super) fn event(fact: Fact) -> Event {
         })),
         approval: fact.yes.map(|yes| Box::new(about(*yes))),
         ..Event::new(kind, outcome, clock::now())
-    }
+    })
 }
 
 fn about(yes: Yes) -> ApprovalRef {
@@ -208,6 +214,9 @@ fn reason_of(failure: Failure) -> Reason {
         Failure::Unacked => Reason::Unacked,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,
+        Failure::Lease(Trouble::Denied) => Reason::LeaseDenied,
+        Failure::Lease(Trouble::Away) => Reason::LeaseAway,
+        Failure::Lease(Trouble::Held) => Reason::LeaseHeld,
     }
 }
 

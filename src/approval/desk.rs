@@ -3,10 +3,11 @@
 //! Does not judge votes: `request` does. What is kept here is lost at a restart; who asks again joins what still waits in the store.
 
 use super::{
-    Approved, Ended, Grant, Id, Refusal, Settings, Spent, State, Status,
+    Approved, Ended, Grant, Id, Refusal, Settings, Spent, State, Status, courier,
     entry::{EVERY, Entry, Requests},
-    fact::Fact,
-    request::{Around, Look, Request},
+    fact::{Act, Fact},
+    hook::Hook,
+    request::Around,
     store::{Entities, Identities, Store},
     ticket::{Asker, Constraints, Resource, Ticket},
 };
@@ -25,7 +26,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// What each request that waits adds to that.
@@ -63,7 +67,7 @@ pub struct Approvals {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     vault: Option<Vault>,
     identities: Identities,
     place: Place,
@@ -71,12 +75,15 @@ struct Inner {
     requests: Mutex<Requests>,
     entities: Entities,
     facts: Mutex<Option<mpsc::UnboundedSender<Fact>>>,
+    /// A request is there that was not before.
+    pub(super) opened: Notify,
 }
 
 #[derive(Default)]
 struct Table {
     settings: BTreeMap<ApprovalName, Arc<Settings>>,
     identity_of: BTreeMap<SecretName, IdentityName>,
+    hooks: BTreeMap<ApprovalName, Arc<Hook>>,
 }
 
 impl Approvals {
@@ -106,7 +113,8 @@ impl Approvals {
     ) -> Self {
         let facts = Mutex::new(Some(facts));
         let (table, requests, entities) = (ArcSwap::default(), Mutex::default(), Entities::default());
-        Self { inner: Arc::new(Inner { vault, identities, place, table, requests, entities, facts }) }
+        let opened = Notify::new();
+        Self { inner: Arc::new(Inner { vault, identities, place, table, requests, entities, facts, opened }) }
     }
 
     /// Tells nothing any more: whoever listens may end.
@@ -116,8 +124,16 @@ impl Approvals {
 
     /// Takes over changed settings. What was asked by an approval that changed is asked anew.
     pub fn replace(&self, all: &[Settings], secrets: impl Iterator<Item = (SecretName, IdentityName)>) {
+        let before = self.inner.table.load();
+        let hook = |one: &Settings| {
+            let kept =
+                before.hooks.get(&one.name).filter(|hook| one.webhook.as_ref() == Some(hook.settings()));
+            let hook = kept.cloned().or_else(|| Some(Arc::new(Hook::new(one.webhook.as_ref()?))))?;
+            Some((one.name.clone(), hook))
+        };
+        let hooks = all.iter().filter_map(hook).collect();
         let settings = all.iter().map(|one| (one.name.clone(), Arc::new(one.clone()))).collect();
-        let table = Table { settings, identity_of: secrets.collect() };
+        let table = Table { settings, identity_of: secrets.collect(), hooks };
         let stays = |entry: &Entry| table.settings.get(&entry.settings.name) == Some(&entry.settings);
         self.inner.lock().open.retain(|_, entry| stays(entry));
         self.inner.table.store(Arc::new(table));
@@ -188,8 +204,12 @@ impl Approvals {
         table.settings.keys().map(|name| (name.clone(), waiting(name))).collect()
     }
 
-    /// Looks for votes until `stop`.
+    /// Looks for votes, and has services told and asked, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(courier::run(Arc::clone(&self.inner), stop.clone()), self.look(stop));
+    }
+
+    async fn look(&self, stop: CancellationToken) {
         loop {
             let waiting = self.inner.waiting();
             let pause = EVERY.max(EACH * u32::try_from(waiting.len()).unwrap_or(u32::MAX));
@@ -211,11 +231,40 @@ impl Approvals {
 }
 
 impl Inner {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Requests> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, fact: Fact) {
+    /// All that somebody may still ask for, or use.
+    pub(super) fn open(&self) -> Vec<(Arc<Entry>, Status)> {
+        self.waiting()
+            .into_iter()
+            .filter_map(|entry| Some((entry.status()?, entry)).map(|(s, e)| (e, s)))
+            .collect()
+    }
+
+    /// Whether anything is remembered of a request.
+    pub(super) fn knows(&self, id: &Id) -> bool {
+        self.lock().known.contains_key(id)
+    }
+
+    /// Whether equal calls join this entry.
+    pub(super) fn has(&self, entry: &Arc<Entry>) -> bool {
+        self.lock().open.get(&entry.fingerprint).is_some_and(|open| Arc::ptr_eq(open, entry))
+    }
+
+    /// The service that is told of requests by this approval.
+    pub(super) fn hook(&self, name: &ApprovalName) -> Option<Arc<Hook>> {
+        self.table.load().hooks.get(name).cloned()
+    }
+
+    pub(super) fn note_call(&self, entry: &Entry, id: Id, act: Act) {
+        let (name, workload) = (entry.settings.name.clone(), Some(entry.workload.clone()));
+        let ticket = Arc::new(entry.ticket.clone());
+        self.tell(Fact { id, name, workload, digest: String::new(), ticket, act });
+    }
+
+    pub(super) fn tell(&self, fact: Fact) {
         if let Some(facts) = &*self.facts.lock().unwrap_or_else(PoisonError::into_inner) {
             // Nobody hears the last words of an agent that stops.
             let _ = facts.send(fact);
@@ -248,7 +297,7 @@ impl Inner {
                     None => {
                         let charged = vault.charge(permit.workload(), "asking for a person's yes");
                         charged.map_err(Refusal::Vault)?;
-                        self.step(&entry).await.map_err(Refusal::Vault)?
+                        self.step(&entry).await?
                     }
                 };
                 if let Some(spent) = spent {
@@ -306,8 +355,13 @@ impl Inner {
         }
     }
 
-    fn around<'a>(&'a self, entry: &'a Entry, tell: &'a (dyn Fn(Fact) + Sync)) -> Result<Around<'a>, Error> {
-        self.around_any((&entry.settings, &entry.identity), Some(&entry.workload), tell)
+    pub(super) fn around<'a>(
+        &'a self,
+        entry: &'a Entry,
+        tell: &'a (dyn Fn(Fact) + Sync),
+    ) -> Result<Around<'a>, Error> {
+        let around = self.around_any((&entry.settings, &entry.identity), Some(&entry.workload), tell)?;
+        Ok(Around { notified: entry.notified(), ..around })
     }
 
     fn around_any<'a>(
@@ -327,63 +381,7 @@ impl Inner {
             entities: &self.entities,
             tell,
             until: None,
+            notified: None,
         })
-    }
-
-    /// Asks, if nobody has yet, and spends a use, if there is one.
-    async fn step(&self, entry: &Arc<Entry>) -> Result<(Status, Option<Spent>), Error> {
-        let tell = |fact| self.tell(fact);
-        let around = self.around(entry, &tell)?;
-        let mut turn = entry.request.lock().await;
-        let request = match &mut *turn {
-            Some(request) => request,
-            None => {
-                let opened = match Request::open(&around, &entry.ticket).await {
-                    Ok(opened) => opened,
-                    Err(error) => {
-                        // It takes no room: the next one asks.
-                        self.lock().open.remove(&entry.fingerprint);
-                        return Err(error);
-                    }
-                };
-                self.lock().known.insert(opened.id.clone(), Arc::clone(entry));
-                let request = turn.insert(opened);
-                entry.note(request);
-                request
-            }
-        };
-        let spent = if request.granted.is_some() {
-            request.spend(&around, None).await
-        } else {
-            match request.look(&around, Look::New).await {
-                Ok(()) if request.granted.is_some() && request.ended.is_none() => {
-                    request.spend(&around, None).await
-                }
-                // Nobody has said yes as far as we know.
-                Err(error) if request.ended.is_none() => {
-                    tracing::debug!(%error, "looking for votes");
-                    Ok(None)
-                }
-                Ok(()) | Err(_) => Ok(None),
-            }
-        };
-        let status = entry.note(request);
-        spent.map(|spent| (status, spent))
-    }
-
-    /// Looks for votes, and spends nothing.
-    async fn look(&self, entry: &Entry) -> Result<(), Error> {
-        let tell = |fact| self.tell(fact);
-        let around = self.around(entry, &tell)?;
-        let mut turn = entry.request.lock().await;
-        let Some(request) = &mut *turn else { return Ok(()) };
-        let looked = if request.granted.is_some() {
-            request.expire(&around);
-            Ok(())
-        } else {
-            request.look(&around, Look::New).await
-        };
-        entry.note(request);
-        looked
     }
 }

@@ -10,7 +10,10 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -42,6 +45,8 @@ pub(super) struct Entry {
     pub(super) request: Turn<Option<Request>>,
     pub(super) status: Mutex<Option<(Status, Instant)>>,
     pub(super) changed: Notify,
+    /// The service of its approval has taken it.
+    pub(super) heard: AtomicBool,
 }
 
 /// How a request stands.
@@ -59,6 +64,8 @@ pub struct Status {
     pub by: Vec<String>,
     /// How many must.
     pub quorum: usize,
+    /// Whether the service that is to be told has been; `None`: there is none.
+    pub notified: Option<bool>,
     pub(super) last: Timestamp,
 }
 
@@ -84,6 +91,19 @@ impl Entry {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = status.as_ref().filter(|(_, looked)| looked.elapsed() < EVERY);
         fresh.map(|(status, _)| status.clone()).filter(|status| status.state == State::Pending)
+    }
+
+    /// The service has taken it.
+    pub(super) fn tell_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+        let mut known = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((status, _)) = &mut *known {
+            status.notified = self.notified();
+        }
+    }
+
+    pub(super) fn notified(&self) -> Option<bool> {
+        self.settings.webhook.as_ref().map(|_| self.heard.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -116,6 +136,7 @@ impl Entry {
             until: request.not_after,
             by: request.yes.keys().cloned().collect(),
             quorum: self.settings.quorum,
+            notified: self.notified(),
             last: request.last(&self.settings),
         };
         let mut known = self.status.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +178,7 @@ impl Requests {
             request: Turn::new(None),
             status: Mutex::new(None),
             changed: Notify::new(),
+            heard: AtomicBool::new(false),
         });
         self.open.insert(fingerprint, Arc::clone(&entry));
         Ok(entry)

@@ -37,6 +37,15 @@ pub enum Act {
         why: Ended,
         /// Whose vote it is about, and what it says.
         by: Vec<Said>,
+        /// Whether the service that was to be told of it ever was; `None`: there was none.
+        notified: Option<bool>,
+    },
+    /// A service was told of it, or asked: counted, and not on record.
+    Called {
+        /// Which of the two.
+        call: Call,
+        /// `ok`, or why there was no answer: a word of a closed set.
+        result: &'static str,
     },
     /// One use of a yes is spent.
     Used(Vec<Said>),
@@ -49,6 +58,26 @@ pub enum Joined {
     Earlier,
     /// It is new.
     New,
+}
+
+/// See [`Act::Called`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// It was told.
+    Tell,
+    /// It was asked.
+    Ask,
+}
+
+impl Call {
+    /// The word of the metrics and the log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tell => "notify",
+            Self::Ask => "poll",
+        }
+    }
 }
 
 /// Who said something, and why.

@@ -1,12 +1,15 @@
 //! A person's yes to one permit: a rule that names an approval gives nothing before enough persons have said yes to that very act.
 //!
-//! `ticket` is what they are asked and sign for; `desk` keeps what was asked and lets a yes be spent; `store` is the place in Vault
+//! `ticket` is what they are asked and sign for; a `webhook` is told of it by the `courier` and may bring what they said; `desk` keeps what was asked and lets a yes be spent; `store` is the place in Vault
 //! where both sides meet. Nobody who can write there can say yes: what counts is a signature of a key that the config names. What
 //! fails on the way is never a yes.
 
+mod brought;
+mod courier;
 mod desk;
 mod entry;
 pub mod fact;
+mod hook;
 mod request;
 pub mod signed;
 pub mod slot;
@@ -14,7 +17,9 @@ pub mod ssh;
 mod store;
 pub mod ticket;
 pub mod tidy;
+mod turn;
 mod want;
+pub mod webhook;
 
 pub use desk::{Approvals, Asked, Place};
 pub use entry::{State, Status};
@@ -60,6 +65,8 @@ pub struct Settings {
     pub pending_max: usize,
     /// Nobody is asked: it is only on record that somebody would have been.
     pub observe: bool,
+    /// Who is told of requests, and may bring votes: kind `webhook`.
+    pub webhook: Option<webhook::Webhook>,
 }
 
 /// Proof that a permit needed no approval, or has it. Only this module makes one.
@@ -115,6 +122,14 @@ pub enum Refusal {
         name: ApprovalName,
         /// Why.
         why: Ended,
+    },
+    /// It is granted, and the service that may have taken that back does not answer.
+    #[error("request {id}: whether the yes still stands cannot be asked")]
+    Unreachable {
+        /// Which request.
+        id: Id,
+        /// By which entry of `approvals`.
+        name: ApprovalName,
     },
     /// As many requests of the workload wait as may.
     #[error("as many requests as may wait are waiting")]

@@ -18,7 +18,7 @@ use crate::{
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// How often a write that somebody else overtook is tried again.
-const TRIES: usize = 4;
+pub(super) const TRIES: usize = 4;
 /// How long another start may take from saying that it asks to asking.
 const BEGUN: Duration = Duration::from_millis(300);
 
@@ -60,6 +60,8 @@ pub(super) struct Around<'a> {
     pub(super) workload: Option<&'a WorkloadName>,
     pub(super) entities: &'a Entities,
     pub(super) tell: &'a (dyn Fn(Fact) + Sync),
+    /// Whether the service that is to be told has been.
+    pub(super) notified: Option<bool>,
     /// When a new request ends; `None`: after its `ttl`.
     pub(super) until: Option<Timestamp>,
 }
@@ -180,6 +182,11 @@ impl Request {
         Ok(Some(joined))
     }
 
+    /// What is signed for.
+    pub(super) fn digest(&self) -> &Hash {
+        &self.digest
+    }
+
     /// Looks at the votes, and at the clock.
     pub(super) async fn look(&mut self, around: &Around<'_>, look: Look) -> Result<(), Error> {
         if self.ended.is_some() {
@@ -225,11 +232,24 @@ impl Request {
         Ok(())
     }
 
-    async fn count(&mut self, around: &Around<'_>, approver: &Approver, vote: Vote) -> Result<(), Error> {
-        let keys: BTreeMap<u64, PublicKey> = match approver.unpinned() {
-            Some(key) => around.store.keys(&around.settings.transit, &key).await?,
-            None => BTreeMap::new(),
-        };
+    pub(super) async fn keys(
+        &self,
+        around: &Around<'_>,
+        approver: &Approver,
+    ) -> Result<BTreeMap<u64, PublicKey>, Error> {
+        match approver.unpinned() {
+            Some(key) => around.store.keys(&around.settings.transit, &key).await,
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    pub(super) async fn count(
+        &mut self,
+        around: &Around<'_>,
+        approver: &Approver,
+        vote: Vote,
+    ) -> Result<(), Error> {
+        let keys = self.keys(around, approver).await?;
         let by = approver.name.clone();
         let unsigned = Said { by: by.clone(), reason: String::new() };
         match judge(approver, &vote, &self.digest, &keys) {
@@ -336,7 +356,7 @@ impl Request {
 
     fn end(&mut self, around: &Around<'_>, why: Ended, by: Vec<Said>) {
         self.ended = Some(why);
-        self.tell(around, Act::Ended { why, by });
+        self.tell(around, Act::Ended { why, by, notified: around.notified });
     }
 
     fn tell(&self, around: &Around<'_>, act: Act) {
@@ -362,6 +382,11 @@ fn unrandom() -> Error {
 }
 
 fn shown(settings: &Settings, text: &str) -> Shown {
+    Shown { ticket: text.to_owned(), approvers: approvers(settings), transit: settings.transit.clone() }
+}
+
+/// Who may say yes, for whoever asks them.
+pub(super) fn approvers(settings: &Settings) -> Vec<ShownApprover> {
     use super::{signed::Key, ssh};
     let approver = |approver: &Approver| ShownApprover {
         name: approver.name.clone(),
@@ -369,14 +394,10 @@ fn shown(settings: &Settings, text: &str) -> Shown {
         entity_id: approver.entity().map(str::to_owned),
         ssh_key: match &approver.key {
             Key::Ssh(key) => Some(ssh::spell(key)),
-            Key::Entity { .. } => None,
+            Key::Entity { .. } | Key::Service(_) => None,
         },
     };
-    Shown {
-        ticket: text.to_owned(),
-        approvers: settings.approvers.iter().map(approver).collect(),
-        transit: settings.transit.clone(),
-    }
+    settings.approvers.iter().map(approver).collect()
 }
 
 #[cfg(test)]

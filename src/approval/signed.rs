@@ -31,6 +31,8 @@ pub enum Key {
     },
     /// An SSH key.
     Ssh(PublicKey),
+    /// The Ed25519 key of a service, which may sign as an SSH key does, as a transit key does, or as RFC 8032 has it, in base64.
+    Service(PublicKey),
 }
 
 impl Approver {
@@ -39,7 +41,7 @@ impl Approver {
     pub fn slot(&self) -> &str {
         match &self.key {
             Key::Entity { id, .. } => id,
-            Key::Ssh(_) => &self.name,
+            Key::Ssh(_) | Key::Service(_) => &self.name,
         }
     }
 
@@ -48,7 +50,7 @@ impl Approver {
     pub fn entity(&self) -> Option<&str> {
         match &self.key {
             Key::Entity { id, .. } => Some(id),
-            Key::Ssh(_) => None,
+            Key::Ssh(_) | Key::Service(_) => None,
         }
     }
 
@@ -57,7 +59,7 @@ impl Approver {
     pub fn unpinned(&self) -> Option<String> {
         match &self.key {
             Key::Entity { id, pinned } if pinned.is_empty() => Some(transit_key(id)),
-            Key::Entity { .. } | Key::Ssh(_) => None,
+            Key::Entity { .. } | Key::Ssh(_) | Key::Service(_) => None,
         }
     }
 }
@@ -88,6 +90,12 @@ pub fn judge(approver: &Approver, vote: &Vote, digest: &Hash, asked: &BTreeMap<u
         let text = statement(decision, digest, &vote.reason);
         match &approver.key {
             Key::Ssh(key) => ssh::verifies(&vote.signature, text.as_bytes(), key),
+            Key::Service(key) => {
+                let bare = || STANDARD.decode(vote.signature.trim()).ok();
+                let bytes = transit(&vote.signature).map(|(_, bytes)| bytes).or_else(bare);
+                bytes.is_some_and(|bytes| has_signed(key, text.as_bytes(), &bytes))
+                    || ssh::verifies(&vote.signature, text.as_bytes(), key)
+            }
             Key::Entity { pinned, .. } => {
                 let Some((version, signature)) = transit(&vote.signature) else { return false };
                 let vaults = asked.get(&version).filter(|_| pinned.is_empty());
@@ -142,6 +150,22 @@ mod tests {
         let moved = vote(&key, Decision::Approve, &[2; 32], "release");
         check(&Vote { digest: hex(&[1; 32]), ..moved }, Found::Forged);
         check(&vote(&key, Decision::Approve, &[1; 32], ""), Found::Forged);
+    }
+
+    #[test]
+    fn a_service_signs_as_it_can() {
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let of = |key: &SigningKey| Approver { name: "webhook".into(), key: Key::Service(key.public()) };
+        let none = BTreeMap::new();
+        let transit = vote(&key, Decision::Approve, &[1; 32], "release");
+        let bare = Vote { signature: transit.signature.replace("vault:v1:", ""), ..transit.clone() };
+        for vote in [&transit, &bare] {
+            assert_eq!(judge(&of(&key), vote, &[1; 32], &none), Found::Said(Decision::Approve));
+            assert_eq!(judge(&of(&other), vote, &[1; 32], &none), Found::Forged);
+            assert_eq!(judge(&of(&key), vote, &[2; 32], &none), Found::OfAnother);
+        }
+        let unsigned = Vote { signature: String::new(), ..bare };
+        assert_eq!(judge(&of(&key), &unsigned, &[1; 32], &none), Found::Forged);
     }
 
     #[test]

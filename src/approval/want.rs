@@ -56,6 +56,8 @@ pub enum Want {
     Pending,
     /// Room: as many requests of the workload wait as may.
     Crowded,
+    /// The service's word that the yes still stands.
+    Unreachable,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -68,6 +70,7 @@ impl Want {
             Self::Yes => "approval",
             Self::Pending => "approval_pending",
             Self::Crowded => "approval_crowded",
+            Self::Unreachable => "approval_unreachable",
             Self::Ended(why) => why.word(),
         }
     }

@@ -18,7 +18,7 @@ pub struct ApprovalRef {
     pub by: Vec<String>,
     /// What they gave as their reasons, in the same order.
     pub said: Vec<String>,
-    /// Why nobody was asked, or that an earlier start had asked already: `observed`, `joined`.
+    /// Why nobody was asked, that an earlier start had asked already, or that the webhook never was told: `observed`, `joined`, `undelivered`.
     pub how: Option<&'static str>,
 }
 

@@ -154,6 +154,12 @@ pub enum Reason {
     ClockSkew,
     /// The journal of a rotation cannot be gone on with.
     RotationJournal,
+    /// The API server does not let this pod have the Lease of a rotation.
+    LeaseDenied,
+    /// The API server that has the Lease of a rotation cannot be reached.
+    LeaseAway,
+    /// Somebody has the Lease of a rotation all the time, and works on nothing.
+    LeaseHeld,
     /// The target refused every value of a rotation.
     Refused,
     /// The system whose credential is rotated did not answer, or not what was expected.
@@ -253,6 +259,9 @@ impl Reason {
             Self::Unacked => "unacked",
             Self::ClockSkew => "clock_skew",
             Self::RotationJournal => "rotation_journal",
+            Self::LeaseDenied => "lease_denied",
+            Self::LeaseAway => "lease_away",
+            Self::LeaseHeld => "lease_held",
             Self::Refused => "refused",
             Self::TargetAway => "target_away",
             Self::Missed => "missed",
@@ -310,7 +319,7 @@ impl Reason {
             | Self::Connections
             | Self::TooManyProcesses
             | Self::RateLimited
-            | Self::Approval(_) => Outcome::Deny,
+            | Self::Approval(Want::Pending | Want::Crowded | Want::Ended(_)) => Outcome::Deny,
             _ => Outcome::Error,
         }
     }

@@ -10,7 +10,7 @@ use crate::name::RotationName;
 pub struct RotationRef {
     /// The key in `rotations`.
     pub name: RotationName,
-    /// `generate`, `trigger`, `two-slot`, `single`, `issue`, `follow`, `lease`.
+    /// `generate`, `trigger`, `two-slot`, `single`, `issue`, `follow`, `lease`, `bootstrap`.
     pub kind: &'static str,
     /// How far the run was.
     pub phase: &'static str,

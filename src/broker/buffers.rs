@@ -26,21 +26,41 @@ pub struct Room {
 }
 
 impl Buffers {
+    /// Room for nothing yet.
+    #[must_use]
+    pub fn of(&self, workload: &WorkloadName) -> Room {
+        Room { taken: self.clone(), workload: workload.clone(), bytes: 0 }
+    }
+
     /// Takes room for `bytes`; `None`: there is not as much left.
     #[must_use]
     pub fn take(&self, workload: &WorkloadName, bytes: usize) -> Option<Room> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.get(workload).copied().unwrap_or_default();
+        let mut room = self.of(workload);
+        room.grow(bytes).then_some(room)
+    }
+}
+
+impl Room {
+    /// Takes more; false: there is not as much left, and nothing was taken.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let mut taken = self.taken.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.get(&self.workload).copied().unwrap_or_default();
         let all: usize = taken.values().sum();
-        (own + bytes <= EACH && all + bytes <= ALL).then(|| {
-            taken.insert(workload.clone(), own + bytes);
-            Room { taken: self.clone(), workload: workload.clone(), bytes }
-        })
+        let fits = own + bytes <= EACH && all + bytes <= ALL;
+        if fits && bytes > 0 {
+            taken.insert(self.workload.clone(), own + bytes);
+            self.bytes += bytes;
+        }
+        fits
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
         let mut taken = self.taken.0.lock().unwrap_or_else(PoisonError::into_inner);
         match taken.get_mut(&self.workload) {
             Some(own) if *own > self.bytes => *own -= self.bytes,
@@ -66,6 +86,10 @@ mod tests {
         rooms.clear();
         assert!(buffers.0.lock().unwrap().is_empty());
         assert!(buffers.take(&name(0), EACH + 1).is_none());
+        let mut room = buffers.take(&name(0), 0).unwrap();
+        assert!(room.grow(EACH) && !room.grow(1));
+        assert!(buffers.take(&name(0), 1).is_none());
+        drop(room);
         assert!(buffers.take(&name(0), EACH).is_some());
     }
 }

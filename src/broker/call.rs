@@ -10,7 +10,7 @@ use super::{
     fault::Fault,
     held::{Held, declared, whole},
     inject::{self, Slot, material::Material, sigv4},
-    request,
+    request::{self, Selection},
     scrub::{Hits, Masks, Scrubber},
     upstream::{
         Bound,
@@ -102,12 +102,12 @@ impl Broker {
         value: &Value,
         workload: &WorkloadName,
     ) -> Result<Prepared, Fault> {
-        let Settings { base, slot, allow_headers, .. } = &upstream.settings;
+        let Settings { base, slot, .. } = &upstream.settings;
         let material = upstream.material(value)?;
         if let Slot::SigV4(_) = slot {
             sigv4::check(&call.headers, call.query.as_deref())?;
         }
-        let (mut headers, dropped) = request::headers(&call.headers, slot.header(), allow_headers.as_deref());
+        let (mut headers, dropped) = request::headers(&call.headers, Selection::of(&upstream.settings));
         headers.insert(header::HOST, base.authority.clone());
         if let (Some(name), Some(key)) = (slot.header(), material.header()) {
             headers.insert(name.clone(), key);

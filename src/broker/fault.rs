@@ -11,6 +11,12 @@ pub enum Fault {
     /// A header would change how the message is read.
     #[error("a header of the request may not be there")]
     BadHeader,
+    /// The target is longer than 8 KiB, or than a head may be.
+    #[error("the request's target is longer than it may be")]
+    TargetTooLong,
+    /// There are more than 64 fields, or more bytes than a head may have.
+    #[error("the request's header section is larger than it may be")]
+    HeadTooLarge,
     /// The body's framing can be read in two ways.
     #[error("Transfer-Encoding must be chunked, once, or not be there")]
     BadFraming,
@@ -86,7 +92,7 @@ impl Fault {
             Self::MethodDenied => "method_denied",
             Self::UpgradeUnsupported => "upgrade_unsupported",
             Self::BudgetExhausted => "budget_exhausted",
-            Self::TooLarge => "too_large",
+            Self::TooLarge | Self::TargetTooLong | Self::HeadTooLarge => "too_large",
             Self::BuffersFull => "buffers_full",
             Self::CredentialUnavailable => "credential_unavailable",
             Self::CredentialRejected => "credential_rejected",
@@ -109,6 +115,8 @@ impl Fault {
         matches!(
             self,
             Self::BadTarget
+                | Self::TargetTooLong
+                | Self::HeadTooLarge
                 | Self::BadHeader
                 | Self::BadFraming
                 | Self::BadQuery

@@ -3,7 +3,12 @@
 //! Does not ask, and does not send.
 
 use super::{
-    Broker, Settings, Upstream, buffers::Room, call::Call, fault::Fault, inject::body::LARGEST, request,
+    Broker, Settings, Upstream,
+    buffers::Room,
+    call::Call,
+    fault::Fault,
+    inject::body::LARGEST,
+    request::{self, Selection},
 };
 use crate::name::WorkloadName;
 use bytes::Bytes;
@@ -44,8 +49,8 @@ impl Broker {
         call: &mut Call,
         workload: &WorkloadName,
     ) -> Result<(Bytes, BTreeMap<String, String>), Fault> {
-        let Settings { slot, allow_headers, timeouts, max_request, .. } = &upstream.settings;
-        let (sent, _) = request::headers(&call.headers, slot.header(), allow_headers.as_deref());
+        let Settings { timeouts, max_request, .. } = &upstream.settings;
+        let (sent, _) = request::headers(&call.headers, Selection::of(&upstream.settings));
         let says = |name: &str| {
             !PASSING.contains(&name) && !PASSING_FAMILIES.iter().any(|family| name.starts_with(family))
         };

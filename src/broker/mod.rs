@@ -64,6 +64,8 @@ pub struct Settings {
     pub allow_cidrs: Vec<Cidr>,
     /// The only headers of a request that are sent on, beside those that describe its body; `None`: all but those that never are.
     pub allow_headers: Option<Vec<HeaderName>>,
+    /// Whether a client may ask for a part of an answer.
+    pub ranges: Ranges,
     /// What its paths may hold beside what all may.
     pub oddities: Vec<Oddity>,
     /// The largest body of a request, in bytes.
@@ -74,6 +76,17 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Codings that its answers may have, to be undone here; others are refused.
     pub decode: Vec<Coding>,
+}
+
+/// Whether a client may ask for a part of an answer (RFC 9110 section 14): who chooses where an answer begins can have a key that is
+/// given back in pieces, of which none is masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ranges {
+    /// `Range` and `If-Range` are not sent on.
+    #[default]
+    Denied,
+    /// They are, by the config's own word.
+    Allowed,
 }
 
 /// How long an upstream may take. There is no limit for a whole answer: streams may go on.

@@ -2,7 +2,7 @@
 //!
 //! Pure. Decides nothing by who asks, and does not look at bodies.
 
-use super::{fault::Fault, hop};
+use super::{Ranges, Settings, fault::Fault, hop};
 use crate::policy::upstream::decoded;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 
@@ -33,14 +33,14 @@ const DROPPED: &[&str] = &[
     "x-rewrite-url",
     "x-method-override",
     "max-forwards",
-    "range",
-    "if-range",
     "accept-encoding",
     "accept-charset",
     "referer",
     "x-original-method",
     "claviger-nonce",
 ];
+/// The same, unless the upstream's config allows them.
+const RANGES: &[HeaderName] = &[header::RANGE, header::IF_RANGE];
 /// The same, for all names that begin so.
 const DROPPED_FAMILIES: &[&str] =
     &["proxy-", "cookie", "x-vault-", "x-claviger-", "x-forwarded-", "x-http-method"];
@@ -72,9 +72,12 @@ pub fn check(head: &Parts) -> Result<(), Fault> {
         return Err(Fault::BadTarget);
     }
     if uri.path().len() + uri.query().map_or(0, str::len) > LONGEST_TARGET {
-        return Err(Fault::BadTarget);
+        return Err(Fault::TargetTooLong);
     }
-    if head.version != Version::HTTP_11 || head.headers.len() > FIELDS {
+    if head.headers.len() > FIELDS {
+        return Err(Fault::HeadTooLarge);
+    }
+    if head.version != Version::HTTP_11 {
         return Err(Fault::BadFraming);
     }
     let headers = &head.headers;
@@ -130,20 +133,40 @@ fn named(headers: &HeaderMap) -> impl Iterator<Item = String> {
     lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase())
 }
 
-/// The headers that are sent on, and the names of those that are not, for the event. `slot` is the name of the header that the key
-/// is put into; with `allow`, only what stands there is sent on.
+/// Which headers an upstream is sent.
+#[derive(Clone, Copy)]
+pub struct Selection<'a> {
+    /// The one that the key is put into.
+    pub slot: Option<&'a HeaderName>,
+    /// The only others, if there are any.
+    pub allow: Option<&'a [HeaderName]>,
+    /// Whether parts may be asked for.
+    pub ranges: Ranges,
+}
+
+impl<'a> Selection<'a> {
+    /// That of `settings`.
+    #[must_use]
+    pub fn of(settings: &'a Settings) -> Self {
+        let Settings { slot, allow_headers, ranges, .. } = settings;
+        Self { slot: slot.header(), allow: allow_headers.as_deref(), ranges: *ranges }
+    }
+}
+
+/// The headers that are sent on, and the names of those that are not, for the event.
 #[must_use]
-pub fn headers(
-    headers: &HeaderMap,
-    slot: Option<&HeaderName>,
-    allow: Option<&[HeaderName]>,
-) -> (HeaderMap, Vec<String>) {
+pub fn headers(headers: &HeaderMap, selection: Selection<'_>) -> (HeaderMap, Vec<String>) {
+    let Selection { slot, allow, ranges } = selection;
     let hop: Vec<String> = named(headers).collect();
     let (mut kept, mut dropped) = (HeaderMap::with_capacity(headers.len()), Vec::new());
     for (name, value) in headers {
         let plain = name.as_str().replace('_', "-");
         let is_slot = slot.is_some_and(|slot| slot.as_str().replace('_', "-") == plain);
-        let is_allowed = || allow.is_none_or(|allow| allow.contains(name) || DESCRIBING.contains(name));
+        let is_range = RANGES.iter().any(|range| range.as_str() == plain);
+        let is_allowed = || match is_range {
+            true => ranges == Ranges::Allowed && RANGES.contains(name),
+            false => allow.is_none_or(|allow| allow.contains(name) || DESCRIBING.contains(name)),
+        };
         let goes = !is_slot
             && !hop::frames_or_routes(&plain)
             && !DROPPED.contains(&&*plain)
@@ -188,7 +211,8 @@ mod tests {
         check_request("GET", "/", &[("upgrade", "h2c")], Err(Fault::UpgradeUnsupported));
         check_request("GET", "/", &[("connection", "close, Host")], Err(Fault::BadHeader));
         check_request("GET", "/", &[("connection", "x-api-key")], Ok(()));
-        check_request("GET", &format!("/{}", "x".repeat(8192)), &[], Err(Fault::BadTarget));
+        check_request("GET", &format!("/{}", "x".repeat(8192)), &[], Err(Fault::TargetTooLong));
+        check_request("GET", "/", &[("x-a", "1"); 65], Err(Fault::HeadTooLarge));
     }
 
     #[test]
@@ -202,6 +226,16 @@ mod tests {
 
     #[track_caller]
     fn check_headers(given: &[(&str, &str)], allow: Option<&[HeaderName]>, kept: &[&str], dropped: &[&str]) {
+        check_selection(given, (allow, Ranges::Denied), kept, dropped);
+    }
+
+    #[track_caller]
+    fn check_selection(
+        given: &[(&str, &str)],
+        (allow, ranges): (Option<&[HeaderName]>, Ranges),
+        kept: &[&str],
+        dropped: &[&str],
+    ) {
         let map: HeaderMap = given
             .iter()
             .map(|(name, value)| {
@@ -209,7 +243,7 @@ mod tests {
             })
             .collect();
         let slot = HeaderName::from_static("x-key");
-        let (found, names) = headers(&map, Some(&slot), allow);
+        let (found, names) = headers(&map, Selection { slot: Some(&slot), allow, ranges });
         let found: Vec<_> =
             found.keys().map(HeaderName::as_str).filter(|name| *name != "accept-encoding").collect();
         assert_eq!((found, names), (kept.to_vec(), dropped.iter().map(|name| (*name).to_owned()).collect()));
@@ -248,6 +282,14 @@ mod tests {
             &[],
             &["x-forwarded-for", "range", "te"],
         );
+    }
+
+    #[test]
+    fn a_part_is_asked_for_where_the_upstream_s_config_says_so() {
+        let given = [("range", "bytes=1-"), ("if-range", "\"a\""), ("if_range", "x"), ("x-b", "1")];
+        check_selection(&given, (None, Ranges::Allowed), &["range", "if-range", "x-b"], &["if-range"]);
+        check_selection(&given, (Some(&[]), Ranges::Allowed), &["range", "if-range"], &["if-range", "x-b"]);
+        check_selection(&given, (Some(RANGES), Ranges::Denied), &[], &["range", "if-range", "x-b"]);
     }
 
     #[test]

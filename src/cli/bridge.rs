@@ -50,8 +50,8 @@ type Answer = Response<Either<Incoming, Full<Bytes>>>;
 /// For clients that cannot speak to a Unix socket. The command finds the port in VAULT_ADDR, and in CLAVIGER_BRIDGE: Vault's API is
 /// below it, and each upstream below $CLAVIGER_BRIDGE/upstreams/NAME. With --upstream the port is that upstream's alone, from its
 /// root on, for clients that take no path in front of theirs. Each request must carry the token that is in the file, made new for
-/// this run, where clients put their key: as X-Vault-Token, a bearer, X-Api-Key, Api-Key, X-Goog-Api-Key, Private-Token, or the
-/// password of Basic. It is not sent on. The file is removed when the command ends.
+/// this run, where clients put their key: as X-Vault-Token, a bearer or token, X-Api-Key, Api-Key, X-Goog-Api-Key, Private-Token, the
+/// password of Basic, or the id of the key that AWS' SDKs sign with. It is not sent on. The file is removed when the command ends.
 ///
 /// This is weaker than the socket: on the loopback the kernel does not say who asks, so any process that can read the file, or the
 /// environment or memory of the command, may do what the command may do. The workload's config must say `bridge: allow`.
@@ -62,6 +62,8 @@ Examples:
   claviger bridge --listen 127.0.0.1:0 --token-file /dev/shm/token -- ./worker    any free port
   claviger bridge --token-file /dev/shm/token -- sh -c 'OPENAI_API_KEY=$(cat /dev/shm/token) \\
     OPENAI_BASE_URL=$CLAVIGER_BRIDGE/upstreams/openai/v1 python3 bot.py'
+  claviger bridge --token-file /dev/shm/token -- sh -c 'AWS_ACCESS_KEY_ID=$(cat /dev/shm/token) AWS_SECRET_ACCESS_KEY=none \\
+    AWS_ENDPOINT_URL=$CLAVIGER_BRIDGE/upstreams/s3 python3 upload.py'
   claviger bridge --upstream stripe --token-file /dev/shm/token -- ./pay    a port whose root is that upstream's
 
 Exit codes: the command's own, or 128 + the number of the signal that ended it; 125 failed before it ran, 126 it cannot be run,
@@ -220,9 +222,13 @@ fn is_bearer(headers: &HeaderMap, bearer: &str) -> bool {
     let basic = given.strip_prefix(b"Basic ").and_then(|coded| BASE64_STANDARD.decode(coded).ok());
     let basic = basic.map(Zeroizing::new).unwrap_or_default();
     let password = basic.iter().position(|byte| *byte == b':').and_then(|at| basic.get(at + 1..));
-    let bearer = given.strip_prefix(b"Bearer ");
+    let bearer = [&b"Bearer "[..], b"token "].into_iter().find_map(|scheme| given.strip_prefix(scheme));
+    // Where the SDKs of AWS sign, they say with which key, and what it is for behind a slash.
+    let signed = given
+        .strip_prefix(b"AWS4-HMAC-SHA256 Credential=")
+        .and_then(|rest| rest.split(|byte| *byte == b'/').next());
     let own = KEYS.iter().filter_map(|name| headers.get(*name).map(HeaderValue::as_bytes));
-    own.chain(bearer).chain(password).any(is_it)
+    own.chain(bearer).chain(signed).chain(password).any(is_it)
 }
 
 /// Takes out the token, and what is between the client and this port alone.
@@ -279,12 +285,19 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_the_token_in_one_of_two_headers() {
+    fn a_request_has_the_token_where_clients_put_their_key() {
         check("x-vault-token", "abc", true);
         check("authorization", "Bearer abc", true);
         check("x-api-key", "abc", true);
         check("authorization", "Basic dTphYmM=", true);
         check("authorization", "Basic YWJjOg==", false);
+        check("authorization", "token abc", true);
+        check(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=abc/20260101/eu-west-1/s3/aws4_request, Signature=0",
+            true,
+        );
+        check("authorization", "AWS4-HMAC-SHA256 Credential=other/abc/eu-west-1/s3/aws4_request", false);
         check("authorization", "abc", false);
         check("x-vault-token", "abcd", false);
         check("x-vault-token", "", false);

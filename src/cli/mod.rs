@@ -8,6 +8,7 @@ mod audit;
 mod bridge;
 mod check;
 mod client;
+mod cluster;
 mod exec;
 mod exit;
 mod get;
@@ -98,6 +99,7 @@ struct Socket {
 /// Reads the command line, does what it says, and says how the process ends. `exec` does not come back when it succeeds.
 #[must_use]
 pub fn main(line: impl IntoIterator<Item = OsString>) -> Exit {
+    cluster::tell();
     let done = match Line::try_parse_from(line) {
         Ok(line) => line.command.run(),
         Err(error) => {

@@ -150,6 +150,10 @@ fn rotation(
     (old, new): (Option<&rotation::Settings>, Option<&rotation::Settings>),
 ) {
     changes.live(key, &old, &new);
+    // Replicas that are still told otherwise would be refused the journal, or have another Lease.
+    if let (Some(old), Some(new)) = (old, new) {
+        changes.restart(format!("{key}.coordination"), &old.coordination, &new.coordination);
+    }
     let program = |rotation: Option<&rotation::Settings>| {
         rotation.and_then(|rotation| rotation.kind.program()).map(<[String]>::to_vec)
     };

@@ -1,6 +1,6 @@
 //! What the checks must know of the process that will run the config.
 //!
-//! Reads the kernel once. Does not read environment variables.
+//! Reads the kernel once. Does not read environment variables: whoever does tells of the cluster.
 
 use crate::{
     peer::{
@@ -10,7 +10,25 @@ use crate::{
     sandbox::Dumpable,
 };
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
+
+/// The cluster that the process is in, as far as its variables say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cluster {
+    /// The pod's namespace.
+    pub namespace: Option<String>,
+    /// The API server's URL.
+    pub server: Option<String>,
+}
+
+static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+
+impl Cluster {
+    /// Is the one of this process from now on; the first word holds.
+    pub fn of_this_process_is(self) {
+        let _ = CLUSTER.set(self);
+    }
+}
 
 /// Ours and the kernel's ids. A value, so that a test can be any process.
 #[derive(Debug, Clone)]
@@ -35,8 +53,12 @@ pub struct Environment {
     pub dumpable: bool,
     /// The `source` of every event: `urn:claviger:CLUSTER/NAMESPACE/POD/AGENT`; what is unknown is left out.
     pub source: String,
+    /// The cluster, for rotations that Kubernetes coordinates.
+    pub cluster: Cluster,
     /// Whether a program can be executed. Asked of the paths that the config names, and of no other.
     pub programs: fn(&Path) -> bool,
+    /// Whether we may make files in a directory. Asked of those that the config names, and of no other.
+    pub writable: fn(&Path) -> bool,
 }
 
 impl Environment {
@@ -58,13 +80,20 @@ impl Environment {
                 Some(host) if !host.trim().is_empty() => format!("urn:claviger:{}/claviger", host.trim()),
                 _ => "urn:claviger:claviger".to_owned(),
             },
+            cluster: CLUSTER.get().cloned().unwrap_or_default(),
             programs: |path| path.is_file() && access(path, AccessFlags::X_OK).is_ok(),
+            writable: |dir| dir.is_dir() && access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
         }
     }
 
     /// Whether `path` is a program that can be executed.
     pub(super) fn has_program(&self, path: &Path) -> bool {
         (self.programs)(path)
+    }
+
+    /// Whether we may make files in `dir`.
+    pub(super) fn may_write_to(&self, dir: &Path) -> bool {
+        (self.writable)(dir)
     }
 }
 

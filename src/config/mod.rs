@@ -2,6 +2,8 @@
 //!
 //! No module imports this one except `app` and `cli`: each owns its `Settings`, and this module fills them.
 
+#[cfg(test)]
+mod bootstrap_tests;
 mod change;
 mod check;
 mod environment;
@@ -15,7 +17,7 @@ mod unit;
 pub mod watch;
 
 pub use change::{Live, NeedsRestart, change};
-pub use environment::Environment;
+pub use environment::{Cluster, Environment};
 pub use problem::{Problem, Rejected};
 pub use unit::duration;
 

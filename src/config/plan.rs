@@ -5,6 +5,8 @@
 use super::Config;
 use crate::{
     audit::sink::settings::{Address, Kind, Receiver, Tls},
+    name::RotationName,
+    rotation::{self, kubernetes},
     sandbox::{Need, Plan},
     vault::login::{JwtLogin, Method, SecretId},
 };
@@ -46,6 +48,9 @@ impl Config {
                 add(&format_args!("identities.{}", identity.name), Need::Read(file.clone()));
             }
         }
+        for (name, dir) in self.rotations.iter().filter_map(of_rotation) {
+            add(&format_args!("rotations.{name}"), Need::Write(dir));
+        }
         add(&"audit.journal.dir", Need::Write(self.audit.journal.dir.clone()));
         for sink in &self.audit.sinks {
             for need in of_sink(&sink.kind) {
@@ -65,8 +70,38 @@ impl Config {
                 add(&format_args!("upstreams.{}.ca_file", upstream.name), Need::Read(file.clone()));
             }
         }
+        for (name, hook) in self.approvals.iter().filter_map(|one| Some((&one.name, one.webhook.as_ref()?))) {
+            for need in of_receiver(&hook.to, [&hook.hmac_key_file, &hook.bearer_file]) {
+                add(&format_args!("approvals.{name}"), need);
+            }
+            let port = hook.status_url.as_ref().and_then(|url| url.of("0-0")?.port_or_known_default());
+            if let Some(port) = port {
+                add(&format_args!("approvals.{name}"), Need::Connect(port));
+            }
+        }
+        for rotation in &self.rotations {
+            for need in rotation.coordination.kubernetes().into_iter().flat_map(of_lease) {
+                add(&format_args!("rotations.{}.coordination", rotation.name), need);
+            }
+        }
         add(&"health.listen", Need::Bind(self.health.listen.port()));
         needs
+    }
+}
+
+fn of_lease(settings: &kubernetes::Settings) -> impl Iterator<Item = Need> {
+    let port = settings.server.port_or_known_default().map(Need::Connect);
+    let files = [&settings.ca_file, &settings.token_file];
+    files.into_iter().cloned().map(Need::Read).chain(port)
+}
+
+/// Where a rotation replaces a file of ours.
+fn of_rotation(settings: &rotation::Settings) -> Option<(&RotationName, PathBuf)> {
+    match &settings.kind {
+        rotation::Kind::Bootstrap(bootstrap) => {
+            bootstrap.file.path.parent().map(|dir| (&settings.name, dir.to_owned()))
+        }
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     keeper::{Kind, LeaseRequest},
     peer::{level::Level, process::Support, program},
     policy::rule::AuditMode,
-    sandbox::Mode,
+    sandbox::{Mode, Need},
     vault::login::{JwtLogin, Method, SecretId},
 };
 use proptest::prelude::*;
@@ -25,13 +25,13 @@ const SECTIONS: [(&str, &str); 5] = [
 ];
 
 /// `text`, and after it the sections that it leaves out.
-fn document(text: &str) -> String {
+pub(super) fn document(text: &str) -> String {
     let missing = SECTIONS.iter().filter(|(key, _)| !text.lines().any(|line| line.starts_with(key)));
     missing.fold(text.to_owned(), |text, (_, section)| text + section)
 }
 
 /// Another user in the initial user namespace, not dumpable.
-fn environment() -> Environment {
+pub(super) fn environment() -> Environment {
     Environment {
         uid: 10_001,
         gid: 10_001,
@@ -43,7 +43,9 @@ fn environment() -> Environment {
         container: Support::Given,
         dumpable: false,
         source: "urn:claviger:test".to_owned(),
+        cluster: super::Cluster::default(),
         programs: |_| true,
+        writable: |_| true,
     }
 }
 
@@ -55,7 +57,7 @@ fn check_in(environment: &Environment, text: &str, expected: &[&str]) {
     assert_eq!(problems, expected, "{text}");
 }
 
-fn check(text: &str, expected: &[&str]) {
+pub(super) fn check(text: &str, expected: &[&str]) {
     check_in(&environment(), text, expected);
 }
 
@@ -1226,6 +1228,81 @@ fn the_rest_of_audit_is_refused_by_name() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
+fn a_rotation_is_coordinated_by_a_lease_of_its_own_in_a_namespace_that_is_known() {
+    let rotation = "kind: generate, identity: reports, path: secret/a, field: key, journal: {mount: kv, path: rotation}, \
+                    schedule: {every: 24h}";
+    let of = |text: &str| format!("rotations: {{r: {{{rotation}, coordination: {text}}}}}\n");
+    let in_pod = Environment {
+        cluster: super::Cluster {
+            namespace: Some("team-a".to_owned()),
+            server: Some("https://10.96.0.1:443".to_owned()),
+        },
+        ..environment()
+    };
+    let lease = |text: &str, environment: &Environment| {
+        let loaded = parse(&document(&of(text)), environment).unwrap_or_else(|rejected| panic!("{rejected}"));
+        let settings = loaded.config.rotations[0].coordination.kubernetes().unwrap().clone();
+        format!("{} at {}", settings.place(), settings.server)
+    };
+    assert_eq!(lease("kubernetes", &in_pod), "team-a/rot-r at https://10.96.0.1/");
+    assert_eq!(
+        lease("{kubernetes: {namespace: b, lease: c.d}}", &environment()),
+        "b/c.d at https://kubernetes.default.svc/"
+    );
+    assert_eq!(
+        lease("{kubernetes: {server: \"https://k:6443\"}}", &in_pod),
+        "team-a/rot-r at https://k:6443/"
+    );
+    for (text, expected) in [
+        (
+            "kubernetes",
+            ".coordination: line 1: a Lease in no namespace: CLAVIGER_NAMESPACE, which the chart gives the sidecar, is not set \
+             here; write {kubernetes: {namespace: NAME}}, or set CLAVIGER_NAMESPACE",
+        ),
+        (
+            "zookeeper",
+            ".coordination: line 1: \"zookeeper\" is not known here; write one of vault, kubernetes",
+        ),
+        (
+            "{kubernetes: {namespace: Team, lease: a}}",
+            ".coordination.kubernetes.namespace: line 1: not a name of Kubernetes; write 1 to 63 of a-z, 0-9 and -, with no - at \
+             either end",
+        ),
+        (
+            "{kubernetes: {namespace: a, lease: a-}}",
+            ".coordination.kubernetes.lease: line 1: not a name of Kubernetes; write a-z, 0-9, - and ., each part between dots \
+             with no - at either end",
+        ),
+        (
+            "{kubernetes: {namespace: a, server: \"http://k\"}}",
+            ".coordination.kubernetes.server: line 1: not the URL of an API server; write https://HOST:PORT, as in \
+             https://kubernetes.default.svc",
+        ),
+        (
+            "{kubernetes: {namespace: a, name: b}}",
+            ".coordination.kubernetes.name: line 1: unknown key \"name\"; known here: namespace, lease, server, ca_file, token_file",
+        ),
+    ] {
+        check(&of(text), &[&format!("rotations.r{expected}")]);
+    }
+    let two = "coordination: {kubernetes: {namespace: a, lease: b}}";
+    let other = rotation.replace("secret/a", "secret/b");
+    check(
+        &format!("rotations: {{r: {{{rotation}, {two}}}, s: {{{other}, {two}}}}}\n"),
+        &[
+            "rotations.s: line 1: it has the Lease of rotations.r; write another coordination.kubernetes.lease: each rotation needs \
+           one of its own",
+        ],
+    );
+    let (vault, kubernetes) = (of("vault"), of("{kubernetes: {namespace: a}}"));
+    check_change(&vault, &kubernetes, Err("rotations.r.coordination"));
+    let port = kubernetes.replace("namespace: a", "namespace: a, server: \"https://k:1\"");
+    // One that comes while running needs its port and its files.
+    check_inside("", &port, Err("rotations.r.coordination"));
+}
+
+#[test]
 fn acks_are_awaited_of_a_number_of_consumers_and_not_for_ever() {
     let rotation = "kind: generate, identity: reports, path: secret/a, field: key, grace: 1h, \
                     journal: {mount: kv, path: rotation}, schedule: {every: 24h}";
@@ -1285,7 +1362,7 @@ fn what_each_replica_does_for_itself_needs_no_journal() {
         (
             format!("{follow}, path: database/static-creds/app, journal: {{mount: kv, path: r}}"),
             Some(
-                ".journal: line 3: unknown key \"journal\"; known here: kind, identity, path, evidence, schedule",
+                ".journal: line 3: unknown key \"journal\"; known here: kind, approval, identity, path, evidence, schedule",
             ),
         ),
         (
@@ -1369,10 +1446,6 @@ fn a_rotation_says_what_and_when_and_slips_are_found() {
         (
             format!("{whole}, {cron}, policy: strong, length: 30"),
             ": line 1: a policy beside a length or an alphabet; write one of the two",
-        ),
-        (
-            format!("{whole}, {cron}, coordination: kubernetes"),
-            ".coordination: line 1: not built yet: coordination: kubernetes; remove it",
         ),
         (
             format!("{whole}, {cron}, approval: two"),
@@ -1543,17 +1616,95 @@ fn a_program_that_is_not_there_is_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
+fn a_webhook_says_where_it_is_and_by_whose_key_it_decides() {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq";
+    let at = |key: &str, text: &str| format!("approvals.two{key}: line 1: {text}");
+    for (rest, expected) in [
+        (
+            format!(
+                "url: \"https://bot/x\", key: {KEY}, status_url: \"https://bot/x/{{id}}\", poll: 2s, bearer_file: /t, hmac_key_file: /k, ca_file: /c"
+            ),
+            vec![],
+        ),
+        ("url: \"https://bot/x\", approvers: {a: {entity_id: e}}".to_owned(), vec![]),
+        (
+            format!(
+                "url: \"http://bot/x\", status_url: \"http://bot/x/{{id}}\", insecure_http: true, key: {KEY}"
+            ),
+            vec![],
+        ),
+        (
+            "url: \"https://bot/x\"".to_owned(),
+            vec![at(
+                "",
+                "nobody who may say yes; write key: the Ed25519 key that the service signs decisions with, or approvers: {lead: {entity_id: …}}",
+            )],
+        ),
+        (format!("key: {KEY}"), vec![at(".url", "missing; write url: https://bot.internal/claviger")]),
+        (
+            format!("url: \"http://bot/x\", key: {KEY}"),
+            vec![at(
+                ".url",
+                "plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+            )],
+        ),
+        (
+            format!("url: \"https://bot/x\", status_url: \"http://bot/x/{{id}}\", key: {KEY}"),
+            vec![at(
+                ".status_url",
+                "plain http to another machine: whoever is on the way reads who used which key; write https, or set insecure_http: true beside it",
+            )],
+        ),
+        (
+            format!("url: \"https://bot/x\", status_url: \"https://bot/x\", key: {KEY}"),
+            vec![at(
+                ".status_url",
+                "an address without a place for the request's id, which is {id}; write https://HOST/PATH/{id}",
+            )],
+        ),
+        (
+            "url: \"https://bot/x\", key: hunter2".to_owned(),
+            vec![at(
+                ".key",
+                "no Ed25519 key; write a line of a .pub file of type ssh-ed25519, or the key's 32 bytes in base64",
+            )],
+        ),
+        (
+            format!("url: \"https://bot/x\", key: {KEY}, quorum: 2"),
+            vec![at(
+                "",
+                "a quorum of 2, and approvers who may say yes: 1; name more approvers, or write a smaller quorum",
+            )],
+        ),
+    ] {
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(
+            &format!("approvals: {{two: {{kind: webhook, store: {{mount: kv, path: a}}, {rest}}}}}\n"),
+            &expected,
+        );
+    }
+    let told = format!(
+        "approvals: {{two: {{kind: webhook, store: {{mount: kv, path: a}}, url: \"https://bot:8443/x\", key: {KEY}, hmac_key_file: /k/key}}}}\n"
+    );
+    let config = parse(&document(&told), &environment()).unwrap().config;
+    let plan = config.plan(std::path::Path::new("/etc/claviger.yaml"));
+    for need in [Need::Connect(8443), Need::Read("/k/key".into())] {
+        assert!(plan.allows(&need), "{need:?}");
+    }
+}
+
+#[test]
 fn what_is_not_built_is_read_all_the_same() {
     check(
-        "approvals: {two: {kind: webhook, url: x}}\n\
-         rotations: {k: {kind: bootstrap, identity: reports, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+        "approvals: {two: {kind: control_group, url: x}}\n\
+         rotations: {k: {kind: generate, identity: reports, path: kv/a, field: a, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
         &[
-            "approvals.two: line 1: not built yet: approvals of kind webhook; remove it",
+            "approvals.two: line 1: not built yet: approvals of kind control_group; remove it",
             "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
             "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
             "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
             "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
-            "rotations.k: line 2: not built yet: rotations of kind bootstrap; remove it",
         ],
     );
 }
@@ -1948,6 +2099,10 @@ fn an_upstream_is_reached_by_https_at_an_address_that_may_be_called() {
             with("paths: {allow: [dots]}"),
             "paths.allow[0]: line 7: \"dots\" is not known here; write one of %2F, ;",
         ),
+        (
+            with("headers: {range: yes}"),
+            "headers.range: line 7: \"yes\" is not known here; write one of deny, allow",
+        ),
         (with("decode: [br]"), "decode[0]: line 7: \"br\" is not known here; write one of gzip"),
         (
             with("client_cert: key"),
@@ -2052,7 +2207,7 @@ fn an_upstream_may_be_all_of_this() {
         format!("{{url: \"https://127.0.0.1:1\", allow_cidrs: [127.0.0.1], {INJECT}}}"),
         with("decode: [gzip], paths: {allow: [\"%2F\", \";\"]}"),
         with(
-            "headers: {allow: [X-A]}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
+            "headers: {allow: [X-A], range: allow}, max_request: 1MiB, max_response: 1GiB, timeouts: {connect: 1s, first_byte: 10s, idle: 10s}",
         ),
     ] {
         check(&calling(&settings, RULE), &[]);

@@ -367,6 +367,7 @@ mod tests {
             status: 200,
             headers: http::HeaderMap::new(),
             body: Bytes::from_static(body.as_bytes()),
+            stream: None,
             request_id: None,
             lease: None,
             found: None,

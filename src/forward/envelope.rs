@@ -36,6 +36,13 @@ impl Envelope {
         serde_json::from_slice(body).unwrap_or_default()
     }
 
+    /// That of an answer whose rest is not here: what it hands out is for `top` to see.
+    pub(super) fn cut(beginning: &[u8]) -> Self {
+        let id = beginning.strip_prefix(br#"{"request_id":""#).and_then(|rest| rest.get(..36));
+        let request_id = id.and_then(|id| String::from_utf8(id.to_vec()).ok());
+        Self { request_id, ..Self::default() }
+    }
+
     /// Whether it hands out a token: no path that a rule may name does.
     pub(super) fn gives_token(&self) -> bool {
         self.auth.is_some()

@@ -8,6 +8,8 @@ mod child;
 mod envelope;
 pub mod lease;
 mod own;
+pub mod stream;
+mod top;
 
 use crate::{
     approval::Grant,
@@ -20,6 +22,7 @@ use crate::{
         Vault,
         error::{Class, Error as VaultError},
         passage::{Passage, Passed, Repeats},
+        rest::Size,
         session::{Identity, Session, State},
     },
 };
@@ -29,6 +32,7 @@ use envelope::Envelope;
 use http::{HeaderMap, HeaderName, Method, header};
 use lease::Lease;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use stream::Streamed;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -55,8 +59,10 @@ pub struct Answer {
     pub status: u16,
     /// Those that may come back.
     pub headers: HeaderMap,
-    /// The whole of it.
+    /// The whole of it, unless it is passed on piece by piece.
     pub body: Bytes,
+    /// It, where it is.
+    pub stream: Option<Arc<Streamed>>,
     /// Joins our audit to Vault's.
     pub request_id: Option<String>,
     /// The one that was made, or that lives longer now.
@@ -114,6 +120,9 @@ impl Forward {
         let forwarding = grant.permit().subject().clone();
         let mut passage = passage(&forwarding, call);
         let key = cache::key(&forwarding, &passage);
+        if key.is_none() && forwarding.own.is_none() && forwarding.child.is_none() {
+            passage.size = Size::Any;
+        }
         if key.is_some() {
             // Its answer is for others too, so that nothing but what finds it may change it.
             passage.headers.clear();
@@ -198,11 +207,12 @@ impl Sending {
     }
 
     async fn pass(&self, session: &Session) -> Result<Answer, Error> {
-        let reply = match self.forward.vault.pass(session, &self.passage).await.map_err(Error::Vault)? {
+        let mut reply = match self.forward.vault.pass(session, &self.passage).await.map_err(Error::Vault)? {
             Passed::Tainted => return Err(Error::Tainted),
             Passed::Answer(reply) => reply,
         };
-        let envelope = Envelope::read(&reply.body);
+        let rest = reply.rest.take();
+        let envelope = if rest.is_some() { Envelope::cut(&reply.body) } else { Envelope::read(&reply.body) };
         let Forwarding { child, own, .. } = &self.forwarding;
         // Of a child of the client's it is the client who has the token.
         let may_have_token = child.is_some() || *own == Some(Own::Child);
@@ -216,10 +226,18 @@ impl Sending {
             .iter()
             .filter_map(|name| Some((HeaderName::from_static(name), reply.headers.get(*name)?.clone())));
         let (status, headers) = (reply.status, kept.collect());
+        let (body, stream) = match rest {
+            None => (reply.into_bytes(), None),
+            Some(rest) => {
+                let given = std::mem::take(&mut reply.headers);
+                (Bytes::new(), Some(Arc::new(Streamed::begin(session, reply.into_held(), &given, rest))))
+            }
+        };
         let answer = Answer {
             status,
             headers,
-            body: reply.into_bytes(),
+            body,
+            stream,
             request_id,
             lease,
             found: None,
@@ -276,7 +294,7 @@ fn passage(forwarding: &Forwarding, call: &Call) -> Passage {
         headers.remove(header::CONTENT_TYPE);
     }
     let body = forwarding.child.as_ref().map_or(&call.body, |child| &child.body).clone();
-    Passage { method, path, query, namespace, headers, body, repeats }
+    Passage { method, path, query, namespace, headers, body, repeats, size: Size::Whole }
 }
 
 /// Vault 1.21.1 tells a token that it does not know from one that may not do this by its text.
@@ -298,5 +316,5 @@ fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     // These shapes cannot fail to serialise.
     let body = serde_json::to_vec(body).unwrap_or_default().into();
-    Answer { status, headers, body, request_id: None, lease: None, found: None, login: None }
+    Answer { status, headers, body, stream: None, request_id: None, lease: None, found: None, login: None }
 }

@@ -7,7 +7,10 @@ use super::{
     wire::{Breach, Owed, Tracked, Wire},
 };
 use crate::{
-    api,
+    api::{
+        self,
+        unread::{self, Unread, Why},
+    },
     peer::{Peer, Rejected},
 };
 use http::{Request, Response};
@@ -15,11 +18,12 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
+    pin::Pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::UnixStream,
 };
 use tokio_util::sync::CancellationToken;
@@ -75,15 +79,16 @@ async fn answer(
         let (shared, peer, owed) = (Arc::clone(shared), Arc::clone(peer), Arc::clone(&owed));
         async move { respond(&shared, &peer, &owed, request).await }
     });
-    let seen = {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(shared.head)
-            .auto_date_header(false)
-            .half_close(false)
-            .serve_connection(TokioIo::new(wire), service);
-        let mut connection = std::pin::pin!(connection);
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(shared.head)
+        .auto_date_header(false)
+        .half_close(false)
+        .serve_connection(TokioIo::new(wire), service);
+    let (mut failed, mut seen) = (None, None);
+    {
+        let mut connection = Pin::new(&mut connection);
         let serving = async {
             tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -97,16 +102,14 @@ async fn answer(
             biased;
             // First: a process that ends closes its connections before it is seen to end. If this one is open all the same,
             // it is in other hands.
-            ended = serving => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                None
-            }
-            () = peer.watch().exited() => Some(Breach::Exited),
+            ended = serving => failed = ended.err(),
+            () = peer.watch().exited() => seen = Some(Breach::Exited),
         }
-    };
-    // The connection, and with it the wire, is gone.
+    }
+    // The service, and what it holds, is gone here.
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    last_word(shared, peer, io.into_inner(), failed.as_ref(), &read_buf).await;
+    // And here the wire.
     Arc::into_inner(breach).and_then(OnceLock::into_inner).or(seen)
 }
 
@@ -116,21 +119,61 @@ async fn respond(
     owed: &Arc<Owed>,
     request: Request<Incoming>,
 ) -> Result<Response<Tracked>, api::Silence> {
+    owed.floor.take();
     let limits = **shared.limits.load();
     if let Err(wait) = shared.access.take_turn(peer, limits.requests_per_second) {
-        return Ok(api::over_rate(&shared.access, peer, wait).map(Tracked::free));
+        return Ok(api::over_rate(&shared.access, peer, wait).map(|body| Tracked::free(body, owed)));
+    }
+    if let Some(unread) = Unread::too_large(&request, shared.head) {
+        let answered = unread::serve(&shared.access, peer, &shared.root, unread).await?;
+        return Ok(answered.map(|body| Tracked::free(body, owed)));
     }
     let api::Reply { response, owed: answer } =
         api::serve(&shared.access, peer, (&shared.root, limits.body), request).await?;
     Ok(match answer {
         Some(answer) => response.map(|body| Tracked::owing(body, answer, owed)),
-        None => response.map(Tracked::free),
+        None => response.map(|body| Tracked::free(body, owed)),
     })
 }
 
-/// Tells a peer why it may not be here, without reading what it wants. What it sends meanwhile is thrown away: a socket that
-/// is closed with unread bytes makes the client see a reset instead of the answer.
+/// Where the HTTP library could not read what came, tells the client so in our own words, and has that on record.
+async fn last_word(
+    shared: &Shared,
+    peer: &Arc<Peer>,
+    mut wire: Wire,
+    failed: Option<&hyper::Error>,
+    sent: &[u8],
+) {
+    let Some(error) = failed else { return };
+    tracing::debug!(%error, "a connection ended early");
+    if !wire.take_unread() {
+        return;
+    }
+    let why = match error.is_parse_too_large() {
+        false => Why::Malformed,
+        true if sent.contains(&b'\n') => Why::Head,
+        true => Why::Target,
+    };
+    let unread = Unread::of(why, sent, shared.head);
+    if let Ok(response) = unread::serve(&shared.access, peer, &shared.root, unread).await {
+        // Whoever does not listen is nobody's problem.
+        let _ = tokio::time::timeout(PARTING.0, last(wire, response)).await;
+    }
+}
+
+/// Tells a peer why it may not be here, without reading what it wants.
 async fn part(mut stream: UnixStream, response: Response<api::Content>) -> std::io::Result<()> {
+    // Its first byte is enough; whoever says nothing is told all the same.
+    let _ = tokio::time::timeout(REQUEST, stream.read(&mut [0; 1])).await;
+    last(stream, response).await
+}
+
+/// Says the last word of a connection. What the client sends meanwhile is thrown away: a socket that is closed with unread bytes makes
+/// it see a reset instead of the answer.
+async fn last<S>(mut stream: S, response: Response<api::Content>) -> std::io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (head, body) = response.into_parts();
     // Ours is whole.
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -143,8 +186,6 @@ async fn part(mut stream: UnixStream, response: Response<api::Content>) -> std::
     }
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(&body);
-    // Its first byte is enough; whoever says nothing is told all the same.
-    let _ = tokio::time::timeout(REQUEST, stream.read(&mut [0; 1])).await;
     stream.write_all(&text).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(PARTING.1), &mut tokio::io::sink()).await?;

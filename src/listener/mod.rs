@@ -9,6 +9,7 @@
 //! after 10 s, and so is one whose client does not read.
 
 mod connection;
+mod floor;
 mod room;
 mod socket;
 mod wire;

@@ -1,8 +1,9 @@
 //! The bytes of one connection: knows when an answer is written, and does not wait for ever for a client that does not read.
 //!
-//! Does not understand the bytes, and does not judge who wrote them: `peer` does, chunk by chunk. From the first chunk that is
+//! Does not understand the bytes, writes none that the HTTP library says by itself, and does not judge who wrote them: `peer` does, chunk by chunk. From the first chunk that is
 //! not the peer's on, nothing is read or written any more.
 
+use super::floor::Floor;
 use crate::{
     access::{Aborted, Answered},
     api,
@@ -30,7 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The answers with values that are not yet written to the socket, in order. Those left when the connection ends were not
 /// delivered, and dropping them says so.
 #[derive(Default)]
-pub(super) struct Owed(Mutex<Queue>);
+pub(super) struct Owed {
+    queue: Mutex<Queue>,
+    /// Whose word is written.
+    pub(super) floor: Floor,
+}
 
 #[derive(Default)]
 struct Queue {
@@ -41,11 +46,12 @@ struct Queue {
 
 impl Owed {
     fn with<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All that HTTP had taken is written.
     fn flushed(&self) {
+        self.floor.flushed();
         self.with(|queue| {
             let taken = std::mem::take(&mut queue.taken);
             queue.answers.drain(..taken.min(queue.answers.len())).for_each(Answered::delivered);
@@ -53,22 +59,23 @@ impl Owed {
     }
 }
 
-/// A body, and whether something is owed until it is written.
+/// A body, and whether something is owed until it is written. Once it is dropped, nothing is added to it.
 pub(super) struct Tracked {
     body: api::Content,
-    owed: Option<Arc<Owed>>,
+    is_owing: bool,
+    owed: Arc<Owed>,
 }
 
 impl Tracked {
     /// A body after which there is nothing to say.
-    pub(super) fn free(body: api::Content) -> Self {
-        Self { body, owed: None }
+    pub(super) fn free(body: api::Content, owed: &Arc<Owed>) -> Self {
+        Self { body, is_owing: false, owed: Arc::clone(owed) }
     }
 
     /// The body of `answer`, which is owed from now on.
     pub(super) fn owing(body: api::Content, answer: Answered, owed: &Arc<Owed>) -> Self {
         owed.with(|queue| queue.answers.push_back(answer));
-        Self { body, owed: Some(Arc::clone(owed)) }
+        Self { body, is_owing: true, owed: Arc::clone(owed) }
     }
 }
 
@@ -81,9 +88,13 @@ impl Body for Tracked {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        // It is one frame.
-        if let (Poll::Ready(Some(_)), Some(owed)) = (&frame, self.owed.take()) {
-            owed.with(|queue| queue.taken += 1);
+        let is_last = match &frame {
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if is_last && std::mem::take(&mut self.is_owing) {
+            self.owed.with(|queue| queue.taken += 1);
         }
         frame
     }
@@ -94,6 +105,12 @@ impl Body for Tracked {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.owed.floor.end();
     }
 }
 
@@ -124,6 +141,8 @@ pub(super) struct Wire {
     breach: Arc<OnceLock<Breach>>,
     turn: Turn,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// The HTTP library has answered by itself; nothing of that was written.
+    is_unread: bool,
 }
 
 impl Wire {
@@ -134,7 +153,13 @@ impl Wire {
         peer: Arc<Peer>,
         breach: Arc<OnceLock<Breach>>,
     ) -> Self {
-        Self { stream, owed, peer, breach, turn: Turn::Read, stalled: None }
+        Self { stream, owed, peer, breach, turn: Turn::Read, stalled: None, is_unread: false }
+    }
+
+    /// Whether the HTTP library gave up on what came in. What is written from here on is ours again.
+    pub(super) fn take_unread(&mut self) -> bool {
+        self.owed.floor.take();
+        std::mem::take(&mut self.is_unread)
     }
 
     fn end(&self, breach: Breach) -> io::Error {
@@ -190,6 +215,10 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.owed.floor.is_free() {
+            self.is_unread = true;
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.check_alive()?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.patient(context, written)
@@ -200,6 +229,10 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.owed.floor.is_free() {
+            self.is_unread = true;
+            return Poll::Ready(Ok(bytes.iter().map(|piece| piece.len()).sum()));
+        }
         self.check_alive()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
         self.patient(context, written)
@@ -220,6 +253,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_unread {
+            // There is something to say yet.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -161,6 +161,7 @@ const SYS: &[&str] = &[
     "sys/policy",
     "sys/policy/*",
     "sys/seal-status",
+    "sys/storage/raft/snapshot",
     "sys/tools/*",
 ];
 

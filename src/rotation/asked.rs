@@ -191,6 +191,7 @@ mod tests {
             hold: Duration::ZERO,
             pending_max: 1,
             observe: false,
+            webhook: None,
         };
         Consent { settings, lead: Duration::from_secs(3600) }
     }

@@ -12,7 +12,7 @@ use super::{
     run::Work,
     schedule::{self, Past, Skipped, Turn, Why, plus},
     store::Written,
-    task::{Task, until_then},
+    task::{BUSY_LOOK, Task, until_then},
 };
 use crate::{
     approval::{
@@ -70,7 +70,7 @@ impl Task {
 
     /// Nothing is to be done but to settle what was missed.
     pub(super) async fn wait(
-        &self,
+        &mut self,
         entry: Entry,
         skipped: &[Skipped],
         (until, now): (Timestamp, Timestamp),
@@ -82,7 +82,10 @@ impl Task {
             }
             return Ok((None, Duration::ZERO));
         }
-        Ok((None, until_then(until, now).min(self.idle_look())))
+        if let Some(next) = self.look_for_drift(&entry).await? {
+            return Ok(next);
+        }
+        Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
     }
 
     /// Persons are asked, and the journal says so.
@@ -212,12 +215,16 @@ impl Task {
             self.asking = Some(asking);
             return Ok((None, until_then(free, now).min(self.idle_look())));
         }
+        let Some(epoch) = self.gate.pass(entry.document.lease.epoch).await? else {
+            self.asking = Some(asking);
+            return Ok((None, BUSY_LOOK));
+        };
         let fresh = || crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
         let run = asked.run.clone().unwrap_or_else(fresh);
         let was = asked.state;
         let asked = Asked { state: Stand::Spending, by: asking.by(), run: Some(run.clone()), ..asked };
         let document = Document { approval: Some(asked.clone()), ..entry.document };
-        let Some(work) = self.claim(document, entry.version).await? else {
+        let Some(work) = self.claim(document, entry.version, epoch).await? else {
             return Ok((None, Duration::ZERO));
         };
         if was == Stand::Pending {
@@ -273,6 +280,7 @@ impl Task {
             let of = Document { run: Some(run), state: State::idle(), ..document };
             self.report(&of, Act::Skipped(Why::Approval));
         }
+        self.gate.leave().await;
         Ok((None, Duration::ZERO))
     }
 

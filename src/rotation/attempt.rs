@@ -23,6 +23,9 @@ impl Task {
         if self.driver.issue().is_some() {
             return self.find_minted(work).await;
         }
+        if self.driver.bootstrap().is_some() {
+            return self.find_secret_id(work).await;
+        }
         let document = &work.entry.document;
         let mut found = Probe::AcceptsNone;
         for candidate in document.state.candidates.iter().rev() {
@@ -61,9 +64,14 @@ impl Task {
         if self.driver.issue().is_some() {
             return self.mint(work).await;
         }
+        if self.driver.bootstrap().is_some() {
+            return self.make_secret_id(work).await;
+        }
         self.fence(work).await?;
         work.dead_since.get_or_insert_with(Instant::now);
-        self.hold();
+        if !work.entry.document.aim.repairs {
+            self.hold();
+        }
         let said = self.order(&work.entry.document, Act::Set, number).await;
         // Whatever it said: what it accepts now is seen by asking.
         work.facts.probe = None;
@@ -110,7 +118,8 @@ impl Task {
 
     /// As often is the same tried.
     pub(super) fn cycles(&self) -> usize {
-        let of_issue = || self.driver.issue().map_or(1, |issue| issue.cycles);
+        let of_own = || self.driver.bootstrap().map_or(1, |(bootstrap, _)| bootstrap.cycles);
+        let of_issue = || self.driver.issue().map_or_else(of_own, |issue| issue.cycles);
         self.driver.credential().map_or_else(of_issue, |credential| credential.cycles)
     }
 
@@ -135,6 +144,9 @@ impl Task {
     pub(super) async fn retire(&mut self, work: &mut Work) -> Result<(), Broken> {
         if self.driver.issue().is_some() {
             return self.delete_former(work).await;
+        }
+        if self.driver.bootstrap().is_some() {
+            return self.destroy_former(work).await;
         }
         let Some(former) = self.driver.former(&work.entry.document).await? else { return Ok(()) };
         let nobodys = self.driver.value().await?;

@@ -29,6 +29,8 @@ pub struct Credential {
     pub propagation: Duration,
     /// As many values are tried, and as often is a value that was taken and then refused given again.
     pub cycles: usize,
+    /// How often the system is asked, between runs, whether it accepts what consumers read; zero: never.
+    pub probe: Duration,
     /// As long does a read wait while the old value of a single user is dead and the new one not yet promoted.
     pub hold: Duration,
 }
@@ -55,8 +57,16 @@ impl Credential {
     }
 
     fn user_of(&self, fields: &[Field]) -> Option<String> {
-        let field = fields.iter().find(|(name, _)| *name == self.user_field).map(|(_, text)| text)?;
-        object::text(field).map(|text| text.as_str().to_owned())
+        object::field(fields, &self.user_field).map(|text| text.as_str().to_owned())
+    }
+
+    /// Whose credential consumers read, if it is one of ours.
+    pub(super) fn current_user(&self, fields: &[Field]) -> Option<String> {
+        let read = self.user_of(fields);
+        match &self.users {
+            Users::One(user) => read.or_else(|| Some(user.clone())).filter(|read| read == user),
+            Users::Two(users) => read.filter(|read| users.contains(read)),
+        }
     }
 
     /// The user and the value that consumers read before the run of `document`, if the user is another one than the run's.

@@ -66,6 +66,9 @@ pub enum Error {
     /// There is nothing to go back to, or it is no longer valid.
     #[error("{0}")]
     NotInGrace(&'static str),
+    /// Whoever works on it reads the journal as it is.
+    #[error("{0} works on it: wait for the end of its run (claviger rotation status)")]
+    Held(String),
     /// There is nothing that waits for a person.
     #[error("the rotation is {0}, and not orphaned")]
     NotOrphaned(&'static str),
@@ -106,6 +109,7 @@ impl Desk {
                 approval,
                 orphaned,
                 aim,
+                own: _,
                 values: _,
             } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();
@@ -157,6 +161,25 @@ impl Desk {
             Ok(())
         })
         .await
+    }
+
+    /// From now on replicas are coordinated as the config says. Every agent whose config says otherwise has been stopped: it is refused
+    /// the journal from now on.
+    ///
+    /// # Errors
+    /// A run is under way, or the journal could not be written.
+    pub async fn coordinate(&self) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let (document, version) = self.journal.read_of_any().await?;
+            let mut document = document.ok_or(Error::Missing)?;
+            if let Some(holder) = document.lease.holder.take() {
+                return Err(Error::Held(holder));
+            }
+            if let Written::As(_) = self.journal.write(&document, version).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Busy)
     }
 
     /// Consumers read again what they read before the last run, which is still valid: of two users, during the grace. The new

@@ -4,6 +4,7 @@
 
 use super::{
     asked::Asked,
+    coordination::{self, Coordination},
     phase::{Candidate, Phase, State},
 };
 use crate::{clock::Timestamp, secret::SecretValue};
@@ -13,8 +14,6 @@ use zeroize::Zeroizing;
 
 /// The form of the document; another one is not read.
 const FORM: u32 = 1;
-/// Who decides among replicas: the lease in this document.
-pub(super) const COORDINATION: &str = "vault";
 
 /// One rotation, and the slots before it.
 #[derive(Debug, Clone)]
@@ -41,6 +40,8 @@ pub(super) struct Document {
     pub(super) orphaned: Option<String>,
     /// What the run changes in another system.
     pub(super) aim: Aim,
+    /// Our own secret id between runs.
+    pub(super) own: Option<Known>,
 }
 
 /// What a run changes in another system; nothing between runs.
@@ -52,6 +53,40 @@ pub(super) struct Aim {
     /// How often a value was taken and then refused.
     #[serde(default)]
     pub(super) attempts: u32,
+    /// The system is given once more what consumers read already: nothing is promoted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) repairs: bool,
+    /// Of kind `bootstrap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ids: Option<Ids>,
+}
+
+/// The secret ids of a run of kind `bootstrap`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Ids {
+    /// Names the one from before.
+    pub(super) former: String,
+    /// The SHA-256 of what its file held, in hex.
+    pub(super) of: String,
+    /// A new one was asked for: Vault may have one that nobody knows.
+    pub(super) asked: bool,
+    /// Names the new one.
+    pub(super) accessor: Option<String>,
+    /// When it was made, in seconds since 1970; 0: that is not known yet.
+    pub(super) made: u64,
+    /// When it must be replaced, if it has an end.
+    pub(super) due: Option<Timestamp>,
+    /// How many logins it is good for; 0: any number.
+    pub(super) uses: u64,
+}
+
+/// The secret id that a file holds between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// The SHA-256 of what the file holds, in hex.
+    pub(super) of: String,
+    /// When it must be replaced, if it has an end.
+    pub(super) due: Option<Timestamp>,
 }
 
 /// One run.
@@ -88,8 +123,16 @@ pub(super) enum Unreadable {
     #[error("the journal has another form than this version of claviger reads")]
     Form,
     /// Replicas must not differ in this.
-    #[error("the journal says another coordination than the config")]
-    Coordination,
+    #[error(
+        "the journal says coordination: {theirs}, and the config says {ours}: replicas must not differ; to change it, stop every \
+         agent that has the other, then run: claviger rotation coordinate NAME --config FILE"
+    )]
+    Coordination {
+        /// What stands there.
+        theirs: String,
+        /// What our config says.
+        ours: String,
+    },
 }
 
 /// As it is written.
@@ -97,6 +140,9 @@ pub(super) enum Unreadable {
 struct Written {
     v: u32,
     coordination: String,
+    /// Of Kubernetes, which Lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<String>,
     phase: String,
     rotation_id: Option<String>,
     slot: Option<Timestamp>,
@@ -116,6 +162,8 @@ struct Written {
     orphaned: Option<String>,
     #[serde(default)]
     aim: Aim,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<Known>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     approval: Option<Asked>,
 }
@@ -142,6 +190,7 @@ impl Document {
             approval: None,
             orphaned: None,
             aim: Aim::default(),
+            own: None,
         }
     }
 
@@ -150,8 +199,8 @@ impl Document {
         self.values.iter().find(|(known, _)| *known == number).map(|(_, value)| value)
     }
 
-    /// Its JSON text.
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// Its JSON text, of a rotation that is coordinated so.
+    pub(super) fn encode(&self, coordination: &Coordination) -> Zeroizing<Vec<u8>> {
         let candidate = |candidate: &Candidate| WrittenCandidate {
             n: candidate.number,
             value: Zeroizing::new(
@@ -162,7 +211,8 @@ impl Document {
         let run = self.run.as_ref();
         let written = Written {
             v: FORM,
-            coordination: COORDINATION.to_owned(),
+            coordination: coordination.word().to_owned(),
+            lease: coordination.lease(),
             phase: self.state.phase.word().to_owned(),
             rotation_id: run.map(|run| run.id.clone()),
             slot: run.map(|run| run.slot),
@@ -181,6 +231,7 @@ impl Document {
             asked: self.asked.clone(),
             orphaned: self.orphaned.clone(),
             aim: self.aim.clone(),
+            own: self.own.clone(),
             approval: self.approval.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
@@ -190,17 +241,20 @@ impl Document {
         out
     }
 
-    /// What `json` says.
+    /// What `json` says, of a rotation that is coordinated so; `None`: however it is.
     ///
     /// # Errors
     /// It is none that we may go on with.
-    pub(super) fn decode(json: &str) -> Result<Self, Unreadable> {
+    pub(super) fn decode(json: &str, coordination: Option<&Coordination>) -> Result<Self, Unreadable> {
         let written: Written = serde_json::from_str(json).map_err(|_| Unreadable::Malformed)?;
         if written.v != FORM {
             return Err(Unreadable::Form);
         }
-        if written.coordination != COORDINATION {
-            return Err(Unreadable::Coordination);
+        if let Some(ours) = coordination
+            && (written.coordination.as_str(), &written.lease) != (ours.word(), &ours.lease())
+        {
+            let theirs = coordination::spelled(&written.coordination, written.lease.as_deref());
+            return Err(Unreadable::Coordination { theirs, ours: ours.to_string() });
         }
         let phase = Phase::ALL.into_iter().find(|phase| phase.word() == written.phase);
         let run = match (written.rotation_id, written.slot, written.slot_time) {
@@ -232,6 +286,7 @@ impl Document {
             asked: written.asked,
             orphaned: written.orphaned,
             aim: written.aim,
+            own: written.own,
             approval: written.approval,
         })
     }
@@ -245,8 +300,10 @@ mod tests {
     fn a_document_reads_back_as_it_was_written() {
         let at: Timestamp = "2026-11-29T08:00:00Z".parse().unwrap();
         let mut document = Document::new(at);
-        let text = |document: &Document| String::from_utf8(document.encode().to_vec()).unwrap();
-        assert!(Document::decode(&text(&document)).unwrap().run.is_none());
+        let text =
+            |document: &Document| String::from_utf8(document.encode(&Coordination::Vault).to_vec()).unwrap();
+        let decode = |text: &str| Document::decode(text, Some(&Coordination::Vault));
+        assert!(decode(&text(&document)).unwrap().run.is_none());
         document.state =
             State { chosen: Some(2), after: Some(18), ..State::begun(Some(1), 17).with_another(2) };
         document.values =
@@ -260,24 +317,57 @@ mod tests {
         document.run = Some(run.clone());
         document.lease = Lease { epoch: 42, holder: Some("api-7c9d".into()), beat: 3 };
         document.grace_until = Some(at);
-        let read = Document::decode(&text(&document)).unwrap();
+        let read = decode(&text(&document)).unwrap();
         assert_eq!((&read.state, read.run.as_ref()), (&document.state, Some(&run)));
         assert_eq!((&read.lease, read.grace_until), (&document.lease, Some(at)));
         assert!(read.value(2) == document.value(2) && read.value(2).is_some());
         assert!(!format!("{read:?}").contains("b\\"));
     }
 
+    fn kubernetes(lease: &str) -> Coordination {
+        Coordination::Kubernetes(Box::new(crate::rotation::kubernetes::Settings {
+            namespace: "team-a".into(),
+            lease: lease.into(),
+            server: "https://kubernetes.default.svc".parse().unwrap(),
+            ca_file: "/ca".into(),
+            token_file: "/token".into(),
+        }))
+    }
+
     #[test]
     fn what_cannot_be_gone_on_with_is_refused() {
-        let text = String::from_utf8(Document::new(Timestamp::UNIX_EPOCH).encode().to_vec()).unwrap();
+        let document = Document::new(Timestamp::UNIX_EPOCH);
+        let text = String::from_utf8(document.encode(&Coordination::Vault).to_vec()).unwrap();
         for (from, to, expected) in [
             (r#""v":1"#, r#""v":2"#, Unreadable::Form),
-            (r#":"vault""#, r#":"kubernetes""#, Unreadable::Coordination),
             (r#":"idle""#, r#":"pending""#, Unreadable::Malformed),
             (r#":"idle""#, r#":"dancing""#, Unreadable::Malformed),
             ("{", "", Unreadable::Malformed),
         ] {
-            assert_eq!(Document::decode(&text.replacen(from, to, 1)).unwrap_err(), expected, "{to}");
+            let text = text.replacen(from, to, 1);
+            assert_eq!(Document::decode(&text, Some(&Coordination::Vault)).unwrap_err(), expected, "{to}");
+        }
+    }
+
+    #[test]
+    fn replicas_that_are_coordinated_otherwise_refuse_each_others_journals() {
+        let (vault, one, other) = (Coordination::Vault, kubernetes("one"), kubernetes("other"));
+        let document = Document::new(Timestamp::UNIX_EPOCH);
+        for (written, ours, expected) in [
+            (&vault, &vault, None),
+            (&one, &one, None),
+            (&vault, &one, Some(("vault", "kubernetes (team-a/one)"))),
+            (&one, &vault, Some(("kubernetes (team-a/one)", "vault"))),
+            (&one, &other, Some(("kubernetes (team-a/one)", "kubernetes (team-a/other)"))),
+        ] {
+            let text = String::from_utf8(document.encode(written).to_vec()).unwrap();
+            let expected = expected.map(|(theirs, ours)| Unreadable::Coordination {
+                theirs: theirs.to_owned(),
+                ours: ours.to_owned(),
+            });
+            assert_eq!(Document::decode(&text, Some(ours)).err(), expected, "{text}");
+            // A person may say that it is to be another one.
+            assert!(Document::decode(&text, None).is_ok());
         }
     }
 }

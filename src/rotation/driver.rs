@@ -4,11 +4,12 @@
 
 use super::{
     Kind,
+    bootstrap::Bootstrap,
     credential::Credential,
-    document::Document,
+    document::{Document, Ids, Known},
     generate::Generate,
     issue::Issue,
-    object::Field,
+    object::{self, Field},
     phase::{self, Target},
     store::{Place, Store, Written},
     system::{
@@ -16,7 +17,12 @@ use super::{
         provider::{Call, Reply},
     },
 };
-use crate::{name::RotationName, secret::SecretValue, vault::error::Error};
+use crate::{
+    clock::Timestamp,
+    name::RotationName,
+    secret::SecretValue,
+    vault::error::{Class, Error},
+};
 use std::{sync::Arc, time::Duration};
 
 /// A kind and its place in Vault.
@@ -38,6 +44,8 @@ pub(super) struct Prepared {
     pub(super) value: Option<SecretValue>,
     /// Whose credential it is in another system.
     pub(super) user: Option<String>,
+    /// Of our own secret id.
+    pub(super) ids: Option<Ids>,
 }
 
 /// A value that consumers read before, and whose it is.
@@ -45,6 +53,14 @@ pub(super) struct Former {
     pub(super) user: String,
     /// None where there was none, or where it can no longer be read.
     pub(super) value: Option<SecretValue>,
+}
+
+/// What consumers read now.
+pub(super) struct Current {
+    pub(super) version: u64,
+    /// Whose credential it is; of a key, the provider's name of it.
+    pub(super) user: String,
+    pub(super) value: SecretValue,
 }
 
 impl Driver {
@@ -57,14 +73,18 @@ impl Driver {
         match &self.kind {
             Kind::Generate(_) => Target::Nothing,
             Kind::Trigger(_) => Target::Vault,
-            Kind::Credential(_) | Kind::Issue(_) => Target::Credential,
+            Kind::Credential(_) | Kind::Issue(_) | Kind::Bootstrap(_) => Target::Credential,
         }
     }
 
     /// Looks at what is, and makes a value; nothing is changed.
     pub(super) async fn prepare(&mut self) -> Result<Prepared, Error> {
         if let Kind::Trigger(trigger) = &self.kind {
-            return Ok(Prepared { before: trigger.mark(&self.store).await?, value: None, user: None });
+            let before = trigger.mark(&self.store).await?;
+            return Ok(Prepared { before, value: None, user: None, ids: None });
+        }
+        if let Kind::Bootstrap(bootstrap) = &self.kind {
+            return bootstrap.prepare(&self.store).await;
         }
         let (generate, place) = self.consumer().await?;
         let newest = self.store.read(&place).await?;
@@ -81,7 +101,7 @@ impl Driver {
         };
         let before = newest.version;
         self.before = newest.fields.map(|fields| (before, fields));
-        Ok(Prepared { before, value: Some(value), user })
+        Ok(Prepared { before, value: Some(value), user, ids: None })
     }
 
     /// The run is over: what it began with is wiped.
@@ -91,6 +111,9 @@ impl Driver {
 
     /// One more value.
     pub(super) async fn value(&mut self) -> Result<SecretValue, Error> {
+        if let Kind::Bootstrap(bootstrap) = &self.kind {
+            return bootstrap.value(&self.store).await;
+        }
         let (generate, _) = self.consumer().await?;
         generate.value(&self.store).await
     }
@@ -99,6 +122,9 @@ impl Driver {
     pub(super) async fn look(&mut self, document: &Document) -> Result<phase::Place, Error> {
         if let Kind::Trigger(trigger) = &self.kind {
             return trigger.look(&self.store, document.state.before).await;
+        }
+        if let Kind::Bootstrap(bootstrap) = &self.kind {
+            return bootstrap.look(document);
         }
         let (generate, place) = self.consumer().await?;
         generate.look(&self.store, &place, document).await
@@ -110,6 +136,31 @@ impl Driver {
             Kind::Trigger(trigger) => trigger.apply(&self.store).await,
             _ => Ok(()),
         }
+    }
+
+    /// How often the system is asked whether it accepts what consumers read, if it is asked.
+    pub(super) fn probe(&self) -> Option<Duration> {
+        let probe = match &self.kind {
+            Kind::Credential(credential) => credential.probe,
+            Kind::Issue(issue) => issue.probe,
+            _ => Duration::ZERO,
+        };
+        Some(probe).filter(|probe| !probe.is_zero())
+    }
+
+    /// What consumers read, where it is whole and of somebody who is ours to touch.
+    pub(super) async fn current(&mut self) -> Result<Option<Current>, Error> {
+        let (generate, place) = self.consumer().await?;
+        let newest = self.store.read(&place).await?;
+        let fields = newest.fields.unwrap_or_default();
+        let user = match &self.kind {
+            Kind::Credential(credential) => credential.current_user(&fields),
+            Kind::Issue(issue) => object::field(&fields, &issue.id_field).map(|id| id.as_str().to_owned()),
+            _ => None,
+        };
+        let value = object::field(&fields, &generate.field).filter(|value| !value.is_empty());
+        let value = value.map(|mut value| SecretValue::new(std::mem::take(&mut *value)));
+        Ok(user.zip(value).map(|(user, value)| Current { version: newest.version, user, value }))
     }
 
     /// The field of what Vault rotates that has the one password of a user, and how long a read waits while it is changed.
@@ -156,6 +207,9 @@ impl Driver {
             // Vault has done it already.
             return Ok(Written::Overtaken);
         }
+        if let Kind::Bootstrap(bootstrap) = &self.kind {
+            return bootstrap.promote(document, &value);
+        }
         let (generate, place) = self.consumer().await?;
         let before = match &self.before {
             Some((version, fields)) if *version == document.state.before => Some(fields.as_slice()),
@@ -186,8 +240,8 @@ impl Driver {
 
     /// The version that was before can no longer be read.
     pub(super) async fn revoke(&mut self, document: &Document) -> Result<(), Error> {
-        if matches!(self.kind, Kind::Trigger(_)) {
-            // Vault has no value before the newest.
+        if matches!(self.kind, Kind::Trigger(_) | Kind::Bootstrap(_)) {
+            // Vault has no value before the newest, and no file has.
             return Ok(());
         }
         let (generate, place) = self.consumer().await?;
@@ -210,6 +264,29 @@ impl Driver {
         }
     }
 
+    /// Our own secret id, if that is what is rotated, and the way to Vault.
+    pub(super) fn bootstrap(&self) -> Option<(&Bootstrap, &Store)> {
+        match &self.kind {
+            Kind::Bootstrap(bootstrap) => Some((bootstrap, &self.store)),
+            _ => None,
+        }
+    }
+
+    /// The first document.
+    pub(super) async fn first(&self, now: Timestamp) -> Result<Document, Error> {
+        match self.bootstrap() {
+            Some((bootstrap, store)) => bootstrap.first(store, now).await,
+            None => Ok(Document::new(now)),
+        }
+    }
+
+    /// Of our own secret id that was just promoted: what is to be remembered of it. The identity lives by it from now on.
+    pub(super) fn promoted(&self, document: &Document) -> Option<Known> {
+        let (bootstrap, store) = self.bootstrap()?;
+        store.log_in_again();
+        bootstrap.known(document)
+    }
+
     /// What consumers read, and where.
     async fn consumer(&mut self) -> Result<(Generate, Place), Error> {
         let generate = match &self.kind {
@@ -217,6 +294,10 @@ impl Driver {
             Kind::Credential(credential) => credential.consumer.clone(),
             Kind::Issue(issue) => issue.consumer.clone(),
             Kind::Trigger(trigger) => return Err(trigger.without_consumer()),
+            Kind::Bootstrap(bootstrap) => {
+                let doing = format!("rotating the secret id of {}", bootstrap.role);
+                return Err(Error::new(Class::Invalid, doing, "it is not in KV"));
+            }
         };
         let place = match &self.place {
             Some(place) => place.clone(),

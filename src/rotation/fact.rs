@@ -1,6 +1,7 @@
 //! What rotations report. Pure.
 
 use super::{
+    kubernetes::Trouble,
     phase::{Orphaned, Phase},
     schedule::Why,
 };
@@ -8,6 +9,7 @@ use crate::{
     name::{ApprovalName, RotationName},
     vault::error::Class,
 };
+use std::time::Duration;
 
 /// What happened, for the audit and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub struct Fact {
     /// Counts the holders of the lease; 0 where there is none.
     pub epoch: u64,
     /// Of a promotion: for how long consumers read what the system no longer accepted, as far as this replica saw it.
-    pub gap: Option<std::time::Duration>,
+    pub gap: Option<Duration>,
     /// By whose yes it began, or for want of whose it did not.
     pub yes: Option<Box<Yes>>,
 }
@@ -72,6 +74,12 @@ pub enum Act {
     Failed(Failure),
     /// It waits for a person.
     Orphaned(Orphaned),
+    /// Between the changes of runs: the system no longer accepts what consumers read.
+    Drifted,
+    /// It does again: it was given that once more.
+    Repaired,
+    /// The phase of the fact is over, after this time. It is measured, and not put on record.
+    Passed(Duration),
 }
 
 /// Why a step did not work.
@@ -93,4 +101,6 @@ pub enum Failure {
     Clock,
     /// The journal cannot be gone on with.
     Journal,
+    /// The Lease of Kubernetes that decides among replicas cannot be had.
+    Lease(Trouble),
 }

@@ -20,7 +20,7 @@ use super::{
     task::Task,
 };
 use crate::{clock, secret::SecretValue, vault::error::Error};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What mints keys, and where consumers read them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Issue {
     pub provider: Provider,
     /// As often is minting tried where the provider refuses.
     pub cycles: usize,
+    /// How often the provider is asked, between runs, whether it accepts what consumers read; zero: never.
+    pub probe: Duration,
 }
 
 impl Issue {

@@ -1,10 +1,13 @@
-//! The journal of one rotation in Vault: read whole, written whole by check-and-set.
+//! The journal of one rotation in Vault: read whole, written whole by check-and-set. Of kind `bootstrap` it is a file, by the same rules.
 //!
 //! Does not decide what is written.
 
 use super::{
-    Settings,
+    Kind, Settings,
+    bootstrap::file::Local,
+    coordination::Coordination,
     document::{Document, Unreadable},
+    kubernetes,
     object::Field,
     store::{Place, Store, Written},
 };
@@ -18,6 +21,8 @@ const FIELD: &str = "journal";
 pub(super) struct Journal {
     store: Store,
     place: Place,
+    coordination: Coordination,
+    local: Option<Local>,
 }
 
 /// A document and the version that a write of the next one names.
@@ -36,6 +41,15 @@ pub(super) enum Error {
     /// What is there cannot be gone on with.
     #[error("the journal of a rotation")]
     Unreadable(#[source] Unreadable),
+    /// What is passed before it is written.
+    #[error("the Lease of a rotation")]
+    Lease(#[source] kubernetes::Error),
+}
+
+impl From<kubernetes::Error> for Error {
+    fn from(error: kubernetes::Error) -> Self {
+        Self::Lease(error)
+    }
 }
 
 impl From<VaultError> for Error {
@@ -48,21 +62,50 @@ impl Journal {
     pub(super) fn new(store: Store, settings: &Settings) -> Self {
         let Place { mount, path } = &settings.journal;
         let place = Place { mount: mount.clone(), path: format!("{path}/{}", settings.name) };
-        Self { store, place }
+        let local = match &settings.kind {
+            Kind::Bootstrap(bootstrap) => Some(Local::new(&bootstrap.file)),
+            _ => None,
+        };
+        Self { store, place, coordination: settings.coordination.clone(), local }
+    }
+
+    /// Makes sure that we may work on it at all: a file is one agent's.
+    pub(super) fn hold(&self) -> Result<(), Error> {
+        self.local.as_ref().map_or(Ok(()), |local| Ok(local.hold()?))
+    }
+
+    /// Whether nobody else can be at work, so that no lease needs to be waited for.
+    pub(super) fn is_alone(&self) -> bool {
+        self.local.as_ref().is_some_and(Local::is_alone)
     }
 
     /// What is there; without a document, the version that the first one replaces.
     pub(super) async fn read(&self) -> Result<(Option<Document>, u64), Error> {
+        self.read_of(Some(&self.coordination)).await
+    }
+
+    /// The same, whatever the document says that replicas are coordinated by.
+    pub(super) async fn read_of_any(&self) -> Result<(Option<Document>, u64), Error> {
+        self.read_of(None).await
+    }
+
+    async fn read_of(&self, coordination: Option<&Coordination>) -> Result<(Option<Document>, u64), Error> {
+        if let Some(local) = &self.local {
+            return local.read();
+        }
         let newest = self.store.read(&self.place).await?;
         let Some(fields) = newest.fields else { return Ok((None, newest.version)) };
         let text = json_of(&fields, FIELD).ok_or(Error::Unreadable(Unreadable::Malformed))?;
-        let document = Document::decode(&text).map_err(Error::Unreadable)?;
+        let document = Document::decode(&text, coordination).map_err(Error::Unreadable)?;
         Ok((Some(document), newest.version))
     }
 
     /// Writes `document` if `version` is the newest.
     pub(super) async fn write(&self, document: &Document, version: u64) -> Result<Written, Error> {
-        let text = document.encode();
+        if let Some(local) = &self.local {
+            return local.write(document, version);
+        }
+        let text = document.encode(&self.coordination);
         let mut object = Zeroizing::new(Vec::with_capacity(text.len() + FIELD.len() + 8));
         object.extend_from_slice(format!(r#"{{"{FIELD}":"#).as_bytes());
         object.extend_from_slice(&text);
@@ -72,6 +115,9 @@ impl Journal {
 
     /// Sets the place up for a journal, as far as we may.
     pub(super) async fn set_up(&self) {
+        if self.local.is_some() {
+            return;
+        }
         if let Err(error) = self.store.keep_few(&self.place).await {
             tracing::warn!(%error, "the journal keeps as many versions as its engine says");
         }

@@ -1,16 +1,20 @@
 //! Rotates keys on a schedule, without an outage, by one of many replicas.
 //!
 //! `schedule` says when and `phase` says what comes next, both pure; `document` is the journal in Vault, written by
-//! check-and-set before anything else changes; `lease` says who may work; `task` runs one rotation. Does not hand out
+//! check-and-set before anything else changes; `lease` says who may work, and `coordination` what is passed before it; `task` runs one rotation. Does not hand out
 //! secrets: whoever keeps one is told to look at Vault again. `local` has what each replica does for itself, `follow` and `lease`. The other kinds that
-//! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`; the last three change another `system`, by a driver.
+//! are built: `generate`, `trigger`, `two-slot`, `single` and `issue`, of which the last three change another `system`, by a driver; and
+//! `bootstrap`, whose journal lies beside the secret id that it rotates.
 
 pub mod asked;
+pub mod bootstrap;
+pub mod coordination;
 pub mod credential;
 pub mod desk;
 pub mod fact;
 pub mod generate;
 pub mod issue;
+pub mod kubernetes;
 pub mod lease;
 pub mod local;
 pub mod phase;
@@ -25,6 +29,7 @@ mod asking;
 mod attempt;
 pub mod acks;
 mod document;
+mod drift;
 mod driver;
 mod group;
 mod journal;
@@ -32,8 +37,11 @@ mod journal;
 mod model_tests;
 mod object;
 mod run;
+mod work;
 
 use crate::name::{IdentityName, RotationName, SecretName};
+use bootstrap::Bootstrap;
+use coordination::Coordination;
 use credential::{Credential, Users};
 use generate::Generate;
 use issue::Issue;
@@ -57,7 +65,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Whose acks the end of the grace waits for, if it does.
     pub acks: Option<acks::Awaited>,
-    /// The folder in KV 2 that journals are kept in; one for each rotation.
+    /// The folder in KV 2 that journals are kept in; one for each rotation. Of kind `bootstrap` it is not used: the journal lies
+    /// beside the secret id.
     pub journal: Place,
     /// Persons who must say yes to each run.
     pub consent: Option<asked::Consent>,
@@ -65,6 +74,8 @@ pub struct Settings {
     pub group: Option<Group>,
     /// How long a replica that works on it may be silent before another goes on.
     pub lease: lease::Terms,
+    /// What decides which replica works on it.
+    pub coordination: Coordination,
     /// The secrets of this agent that change with it: they are looked at again when it is promoted.
     pub serves: Vec<SecretName>,
 }
@@ -80,6 +91,8 @@ pub enum Kind {
     Credential(Box<Credential>),
     /// A key that a provider mints.
     Issue(Box<Issue>),
+    /// Our own secret id.
+    Bootstrap(Box<Bootstrap>),
 }
 
 impl Settings {
@@ -102,6 +115,7 @@ impl Kind {
                 Users::Two(_) => "two-slot",
             },
             Self::Issue(_) => "issue",
+            Self::Bootstrap(_) => "bootstrap",
         }
     }
 
@@ -113,6 +127,16 @@ impl Kind {
             Self::Trigger(trigger) => &trigger.path,
             Self::Credential(credential) => &credential.consumer.path,
             Self::Issue(issue) => &issue.consumer.path,
+            Self::Bootstrap(bootstrap) => &bootstrap.path,
+        }
+    }
+
+    /// Whether `other` rotates the same thing. Secret ids of one role are as many as identities.
+    #[must_use]
+    pub fn is_of_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bootstrap(one), Self::Bootstrap(other)) => one.file.path == other.file.path,
+            _ => self.path() == other.path(),
         }
     }
 

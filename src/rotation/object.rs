@@ -54,6 +54,11 @@ pub(super) fn text(field: &SecretValue) -> Option<Zeroizing<String>> {
     serde_json::from_str(field.expose()).ok().map(Zeroizing::new)
 }
 
+/// The text in the field `name`, if there is one.
+pub(super) fn field(fields: &[Field], name: &str) -> Option<Zeroizing<String>> {
+    fields.iter().find(|(known, _)| known == name).and_then(|(_, json)| text(json))
+}
+
 /// Whether the JSON text of a field is the text `value`, however it is escaped.
 pub(super) fn says(json: &SecretValue, value: &SecretValue) -> bool {
     let text: Result<Zeroizing<String>, _> = serde_json::from_str(json.expose());

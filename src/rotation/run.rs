@@ -2,16 +2,17 @@
 //!
 //! Does not decide which step comes next (`phase` does) or whether to begin (`task` does).
 
+pub(super) use super::work::{Broken, Next, Work};
+
 use super::{
     document::{Aim, Document, Lease},
     fact::{Act, Fact, Failure},
-    journal::{self, Entry},
+    journal::Entry,
     lease::Deadline,
     phase::{self, Applied, Facts, Over, Phase, Place, State, Step, Target},
     schedule::plus,
     store::Written,
-    system::Unknown,
-    task::Task,
+    task::{Task, lease_wait},
 };
 use crate::{
     clock, crypto,
@@ -24,76 +25,6 @@ use tokio::time::Instant;
 const TRIES: u32 = 3;
 /// How soon a step is tried again while consumers read what is dead.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// A rotation that we have the lease of.
-pub(super) struct Work {
-    pub(super) entry: Entry,
-    pub(super) deadline: Deadline,
-    pub(super) facts: Facts,
-    pub(super) failures: u32,
-    /// No step before; the lease stays ours.
-    pub(super) rest_until: Option<Instant>,
-    /// Since when consumers may read what the system no longer accepts, as far as we saw it.
-    pub(super) dead_since: Option<Instant>,
-    /// For how long they did.
-    gap: Option<Duration>,
-    /// Whoever keeps it here was told that it has changed.
-    told: bool,
-    /// That the grace is over was said.
-    told_end: bool,
-}
-
-impl Work {
-    pub(super) fn new(entry: Entry, deadline: Deadline) -> Self {
-        let facts = Facts::default();
-        Self {
-            entry,
-            deadline,
-            facts,
-            failures: 0,
-            rest_until: None,
-            dead_since: None,
-            gap: None,
-            told: false,
-            told_end: false,
-        }
-    }
-}
-
-/// What follows a step.
-pub(super) enum Next {
-    /// The next step.
-    Step,
-    /// The same again after this time; the lease stays ours.
-    Pause(Duration),
-    /// Nothing more to do for us, or somebody else has it; look again after this time.
-    Leave(Duration),
-}
-
-/// Why a step broke off.
-pub(super) enum Broken {
-    /// Vault refused, or did not answer.
-    Vault(VaultError),
-    /// The system that has the credential did not answer.
-    System(Unknown),
-    /// Somebody else wrote the journal: it is theirs now.
-    Overtaken,
-}
-
-impl From<VaultError> for Broken {
-    fn from(error: VaultError) -> Self {
-        Self::Vault(error)
-    }
-}
-
-impl From<journal::Error> for Broken {
-    fn from(error: journal::Error) -> Self {
-        match error {
-            journal::Error::Vault(error) => Self::Vault(error),
-            journal::Error::Unreadable(_) => Self::Overtaken,
-        }
-    }
-}
 
 impl Task {
     /// Goes on until there is something to wait for; gives what is still ours, and how long to wait.
@@ -119,6 +50,13 @@ impl Task {
                 }
                 Err(Broken::Overtaken) => return self.lost(),
                 Err(Broken::System(unknown)) => self.failed_to(&mut work, &unknown),
+                Err(Broken::Lease(error)) => {
+                    work.failures = work.failures.saturating_add(1);
+                    tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
+                    self.report(&work.entry.document, Act::Failed(Failure::Lease(error.trouble())));
+                    let wait = lease_wait(&error, work.failures);
+                    return (Some(work), wait);
+                }
                 Err(Broken::Vault(error)) => {
                     work.failures = work.failures.saturating_add(1);
                     tracing::warn!(rotation = %self.settings.name, %error, "a step of a rotation failed");
@@ -147,6 +85,7 @@ impl Task {
 
     async fn take(&mut self, work: &mut Work, step: Step) -> Result<Next, Broken> {
         match step {
+            step if Self::is_repaired(work, &step) => return self.end_repair(work, &step).await,
             Step::Look => work.facts.place = Some(self.driver.look(&work.entry.document).await?),
             Step::Apply(number) if self.driver.target() == Target::Credential => {
                 return self.set(work, number).await;
@@ -174,8 +113,9 @@ impl Task {
                 self.report(&work.entry.document, Act::Failed(Failure::Conflict));
                 return self.give_up(work).await;
             }
-            Step::Orphan(why) => return self.orphan(work, why).await,
+            Step::Orphan(why) => return self.orphan_or_give_way(work, why).await,
             Step::Probe => self.probe(work).await?,
+            Step::Test(_) if self.driver.bootstrap().is_some() => return self.try_secret_id(work).await,
             Step::Test(number) => self.try_out(work, number).await?,
             Step::Regenerate => return self.regenerate(work).await,
             Step::Nothing => return Ok(Next::Leave(Duration::ZERO)),
@@ -274,7 +214,8 @@ impl Task {
     }
 
     async fn record(&mut self, work: &mut Work, state: State) -> Result<Next, Broken> {
-        let mut document = work.entry.document.clone();
+        let left = work.entry.document.clone();
+        let mut document = left.clone();
         let now = clock::now();
         let phase = state.phase;
         document.state = state;
@@ -283,6 +224,7 @@ impl Task {
                 document.succeeded = now;
                 document.settled = document.run.as_ref().map_or(now, |run| run.slot.max(document.settled));
                 document.grace_until = Some(plus(now, self.settings.longest_grace()));
+                document.own = self.driver.promoted(&document).or(document.own);
                 self.write(work, document).await?;
                 let seen = || work.dead_since.take().map(|since| since.elapsed());
                 let gap = work.gap.take().or_else(seen);
@@ -294,17 +236,19 @@ impl Task {
             Phase::Idle => {
                 end(&mut document);
                 self.write(work, document).await?;
+                self.pass(work, &left);
                 return Ok(Next::Leave(Duration::ZERO));
             }
             _ => self.write(work, document).await?,
         }
+        self.pass(work, &left);
         work.facts = Facts { tested: work.facts.tested, ..Facts::default() };
         work.failures = 0;
         Ok(Next::Step)
     }
 
     /// The run ends without a promotion; its slot is settled.
-    async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
+    pub(super) async fn give_up(&mut self, work: &mut Work) -> Result<Next, Broken> {
         let mut document = work.entry.document.clone();
         document.settled =
             document.run.as_ref().map_or(document.settled, |run| run.slot.max(document.settled));
@@ -336,7 +280,8 @@ impl Task {
     /// Writes the journal, which renews the lease.
     pub(super) async fn write(&mut self, work: &mut Work, mut document: Document) -> Result<(), Broken> {
         document.lease.beat = document.lease.beat.saturating_add(1);
-        let asked = clock::since_boot();
+        let kept = self.gate.keep(work.deadline).await.map_err(Broken::Lease)?;
+        let asked = kept.ok_or(Broken::Overtaken)?;
         match self.journal.write(&document, work.entry.version).await? {
             Written::As(version) => {
                 work.entry = Entry { document, version };
@@ -355,6 +300,7 @@ impl Task {
         if self.write(&mut work, document).await.is_err() {
             tracing::info!(rotation = %self.settings.name, "another replica goes on when the lease is over");
         }
+        self.gate.leave().await;
     }
 
     /// What happened to the run of `document`.
@@ -386,7 +332,8 @@ impl Task {
     }
 }
 
-fn end(document: &mut Document) {
+/// No run any more.
+pub(super) fn end(document: &mut Document) {
     document.run = None;
     document.values.clear();
     document.grace_until = None;

@@ -3,13 +3,15 @@
 //! Each call has a hard end. Does not decide what an answer means for the rotation.
 
 use super::object::Field;
+use crate::secret::SecretValue;
 use crate::vault::{
     Vault,
     answer::Answer,
+    approle::{Made, Role},
     endpoint::{self, Request},
     error::{Class, Error},
     limiter::Account,
-    session::{Identity, State},
+    session::{Identity, Session, State},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -70,20 +72,47 @@ impl Store {
         Duration::from_millis(self.vault.skew_ms().unsigned_abs())
     }
 
+    /// The login in use.
+    pub(super) fn session(&self) -> Result<Session, Error> {
+        match &*self.identity.state.borrow() {
+            State::Live(session) => Ok(session.clone()),
+            State::Starting => {
+                Err(Error::new(Class::Away, "logging in for a rotation", "the login is not over"))
+            }
+            State::Down(error) => Err(error.clone()),
+        }
+    }
+
+    /// The identity's credential is another one now.
+    pub(super) fn log_in_again(&self) {
+        self.identity.log_in_again();
+    }
+
+    /// Logs in with a secret id of the identity's role, and out again; needs no token.
+    pub(super) async fn try_secret_id(
+        &self,
+        role: &Role,
+        role_id: &SecretValue,
+        secret_id: &SecretValue,
+    ) -> Result<(), Error> {
+        self.in_time(self.vault.try_secret_id(role, role_id, secret_id)).await
+    }
+
+    /// The secret id in an answer that came wrapped.
+    pub(super) async fn unwrap_secret_id(&self, role: &Role, answer: &Answer) -> Result<Made, Error> {
+        self.in_time(self.vault.unwrap_secret_id(role, answer)).await
+    }
+
+    async fn in_time<T>(&self, calling: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(self.limit, calling).await.unwrap_or_else(|_| {
+            Err(Error::new(Class::Away, "calling Vault for a rotation", "the call took longer than it may"))
+        })
+    }
+
     /// One call.
     pub(super) async fn call(&self, request: &Request) -> Result<Answer, Error> {
-        let session = match &*self.identity.state.borrow() {
-            State::Live(session) => session.clone(),
-            State::Starting => {
-                return Err(Error::new(Class::Away, "logging in for a rotation", "the login is not over"));
-            }
-            State::Down(error) => return Err(error.clone()),
-        };
-        let called =
-            tokio::time::timeout(self.limit, self.vault.call(&Account::Upkeep, &session, request)).await;
-        let answer = called.unwrap_or_else(|_| {
-            Err(Error::new(Class::Away, "calling Vault for a rotation", "the call took longer than it may"))
-        });
+        let session = self.session()?;
+        let answer = self.in_time(self.vault.call(&Account::Upkeep, &session, request)).await;
         if answer.as_ref().is_err_and(|error| error.class() == Class::Denied) {
             self.identity.doubt(&session);
         }

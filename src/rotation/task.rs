@@ -11,6 +11,7 @@ use super::{
     fact::{Act, Fact, Failure},
     group,
     journal::{Entry, Error, Journal},
+    kubernetes::{self, gate::Gate},
     lease::{Deadline, Watch},
     phase::{Phase, State, Target},
     run::Work,
@@ -24,10 +25,13 @@ use crate::{
     clock::{self, Timestamp},
     crypto,
     keeper::{Keeper, again::Change},
-    vault::{Vault, backoff, error::Class, session::Identity},
+    vault::{self, Vault, backoff, error::Class, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often the journal of a rotation at rest is read at least.
@@ -68,6 +72,7 @@ pub struct Task {
     store: Store,
     pub(super) keeper: Keeper,
     holder: Arc<str>,
+    pub(super) gate: Gate,
     watch: Watch,
     /// The last lease that we took.
     ours: Option<u64>,
@@ -80,6 +85,8 @@ pub struct Task {
     pub(super) approvals: Approvals,
     /// What persons are asked of the next run, as far as this replica knows.
     pub(super) asking: Option<Asking>,
+    /// When the system is asked next whether it accepts what consumers read.
+    pub(super) probe_at: Option<Instant>,
 }
 
 impl Task {
@@ -92,6 +99,7 @@ impl Task {
             driver: Driver::new(settings.kind.clone(), store.clone(), outside),
             journal: Journal::new(store.clone(), &settings),
             acks: Acks::new(store.clone(), &settings, &replica),
+            gate: Gate::new(&settings.coordination, &holder, settings.lease),
             told: None,
             approvals,
             asking: None,
@@ -105,6 +113,7 @@ impl Task {
             ours: None,
             promoted: None,
             failures: 0,
+            probe_at: None,
         }
     }
 
@@ -144,7 +153,12 @@ impl Task {
 
     /// Looks at the journal, and does what is to be done; gives what is ours then, and how long to wait.
     async fn look(&mut self) -> (Option<Work>, Duration) {
-        match self.turn().await {
+        let turn = self.turn().await;
+        // Nobody waits for the end of what is of no use now.
+        if !matches!(&turn, Ok((work, wait)) if work.is_some() || wait.is_zero()) {
+            self.gate.leave().await;
+        }
+        match turn {
             Ok(next) => {
                 self.failures = 0;
                 next
@@ -157,11 +171,12 @@ impl Task {
     }
 
     async fn turn(&mut self) -> Result<(Option<Work>, Duration), Error> {
+        self.journal.hold()?;
         let asked = clock::since_boot();
         let (document, version) = self.journal.read().await?;
         let now = clock::now();
         let Some(document) = document else {
-            self.journal.write(&Document::new(now), version).await?;
+            self.journal.write(&self.driver.first(now).await?, version).await?;
             self.journal.set_up().await;
             return Ok((None, Duration::ZERO));
         };
@@ -169,7 +184,8 @@ impl Task {
         self.mind(&document.state);
         let lease = &document.lease;
         // What we wrote and had no answer to: no call of ours is under way.
-        let is_ours = lease.holder.as_deref() == Some(&*self.holder) && Some(lease.epoch) == self.ours;
+        let is_ours = lease.holder.as_deref() == Some(&*self.holder) && Some(lease.epoch) == self.ours
+            || self.journal.is_alone();
         let may_take = self.watch.may_take(lease, asked, clock::since_boot(), self.settings.lease) || is_ours;
         if document.state.phase == Phase::Idle {
             let is_held = asking::is_held(&document) && !may_take;
@@ -180,21 +196,29 @@ impl Task {
             };
         }
         self.board.note(&self.settings.name, &document, None);
-        match (document.state.phase, document.grace_until) {
+        let entry = Entry { document, version };
+        if may_take && let Some(next) = self.look_in_grace(&entry, now).await? {
+            return Ok(next);
+        }
+        match (entry.document.state.phase, entry.document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
-            (Phase::Grace, _) if self.settings.acks.is_some() => {
-                self.await_acks(Entry { document, version }, may_take, now).await
-            }
+            (Phase::Grace, _) if self.settings.acks.is_some() => self.await_acks(entry, may_take, now).await,
             (Phase::Grace, Some(until)) if until > now => {
-                Ok((None, until_then(until, now).min(self.idle_look())))
+                Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
             }
-            _ if may_take => self.take_over(Entry { document, version }).await,
-            _ => Ok((None, BUSY_LOOK)),
+            _ if may_take => self.take_over(entry).await,
+            _ => {
+                self.gate.watch().await;
+                Ok((None, BUSY_LOOK))
+            }
         }
     }
 
     /// No run: begins the next one if it is due.
     async fn idle(&mut self, entry: Entry, now: Timestamp) -> Result<(Option<Work>, Duration), Error> {
+        if self.mind_secret_id(&entry).await? {
+            return Ok((None, Duration::ZERO));
+        }
         if let Some(consent) = self.consent() {
             return self.idle_until_yes(entry, now, &consent).await;
         }
@@ -203,7 +227,7 @@ impl Task {
         let mut past = Past { settled: document.settled, succeeded: document.succeeded, not_before: None };
         let mut turn = schedule.decide(name, &past, now);
         let rested = schedule::plus(document.succeeded, schedule.min_interval);
-        if document.asked.is_some() && rested <= now {
+        if document.asked.is_some() && rested <= now || document.is_overdue() {
             turn.act = schedule::Act::Begin(now);
         }
         if let schedule::Act::Begin(slot) = turn.act
@@ -215,7 +239,7 @@ impl Task {
         let Turn { skipped, act } = turn;
         let until = match act {
             schedule::Act::Begin(slot) => return self.begin(entry, slot, &skipped).await,
-            schedule::Act::Wait(until) => until,
+            schedule::Act::Wait(until) => document.due().map_or(until, |due| due.min(until)),
         };
         self.board.note(name, document, Some(until));
         self.wait(entry, &skipped, (until, now)).await
@@ -233,7 +257,8 @@ impl Task {
             self.report(&document, Act::Failed(Failure::Clock));
             return Ok((None, self.idle_look()));
         }
-        let Prepared { before, value, user } = self.driver.prepare().await?;
+        let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok((None, BUSY_LOOK)) };
+        let Prepared { before, value, user, ids } = self.driver.prepare().await?;
         document.state = State::begun(value.is_some().then_some(1), before);
         document.values = value.map(|value| (1, Arc::new(value))).into_iter().collect();
         let spelled = self.settings.schedule.spell(slot);
@@ -241,8 +266,8 @@ impl Task {
         let id = asking::run_of(&document, slot).unwrap_or_else(fresh);
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
         document.orphaned = None;
-        document.aim = Aim { user, attempts: 0 };
-        match self.claim(document, version).await? {
+        document.aim = Aim { user, ids, ..Aim::default() };
+        match self.claim(document, version, epoch).await? {
             Some(work) => {
                 self.skipped(&work.entry.document, skipped);
                 self.report(&work.entry.document, Act::Started);
@@ -256,7 +281,8 @@ impl Task {
     pub(super) async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
         let Entry { document, version } = entry;
         let from_grace = document.state.phase == Phase::Grace;
-        match self.claim(document, version).await? {
+        let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok((None, BUSY_LOOK)) };
+        match self.claim(document, version, epoch).await? {
             Some(work) => {
                 if !from_grace {
                     self.report(&work.entry.document, Act::TakenOver);
@@ -272,10 +298,10 @@ impl Task {
         &mut self,
         mut document: Document,
         version: u64,
+        epoch: u64,
     ) -> Result<Option<Work>, Error> {
-        let epoch = document.lease.epoch.saturating_add(1);
         document.lease = Lease { epoch, holder: Some(self.holder.to_string()), beat: 0 };
-        let asked = clock::since_boot();
+        let asked = self.gate.since(clock::since_boot());
         self.ours = Some(epoch);
         match self.journal.write(&document, version).await? {
             Written::Overtaken => Ok(None),
@@ -336,6 +362,10 @@ impl Task {
                 tracing::warn!(rotation = %name, %error, "no rotation");
                 (Failure::Vault(error.class()), wait)
             }
+            Error::Lease(error) => {
+                tracing::warn!(rotation = %name, %error, "no rotation");
+                (Failure::Lease(error.trouble()), lease_wait(error, self.failures))
+            }
             Error::Unreadable(error) => {
                 tracing::error!(rotation = %name, %error, "no rotation: a person must look at its journal");
                 (Failure::Journal, self.idle_look())
@@ -357,6 +387,12 @@ impl Task {
     pub(super) fn idle_look(&self) -> Duration {
         IDLE_LOOK.min(self.settings.lease.ttl)
     }
+}
+
+/// As after a failure of Vault.
+pub(super) fn lease_wait(error: &kubernetes::Error, failures: u32) -> Duration {
+    let class = vault::error::Error::new(error.class(), "the Lease", "");
+    backoff::wait(&class, failures, crypto::chance())
 }
 
 pub(super) fn until_then(then: Timestamp, now: Timestamp) -> Duration {

@@ -14,6 +14,7 @@ use prometheus_client::{
 #[derive(Debug, Default)]
 pub struct Approvals {
     states: Family<State, Counter>,
+    calls: Family<Call, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,6 +22,13 @@ struct State {
     approval: ApprovalName,
     state: &'static str,
     reason: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    approval: ApprovalName,
+    call: &'static str,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,11 +42,18 @@ impl Metrics {
         let labels = State { approval: approval.clone(), state, reason };
         self.counted.approvals.states.get_or_create(&labels).inc();
     }
+
+    /// Counts one `notify` or `poll` of an approval's webhook: `ok`, or what went wrong.
+    pub fn approval_call(&self, approval: &ApprovalName, call: &'static str, result: &'static str) {
+        let labels = Call { approval: approval.clone(), call, result };
+        self.counted.approvals.calls.get_or_create(&labels).inc();
+    }
 }
 
 impl Approvals {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("claviger_approvals", "Requests for a person's yes", self.states.clone());
+        registry.register("claviger_approval_calls", "Calls of approvals' webhooks", self.calls.clone());
     }
 }
 

@@ -22,10 +22,17 @@ pub struct Rotations {
     failures: Family<Failure, Counter>,
     skipped: Family<Skip, Counter>,
     transitions: Family<Rotation, Counter>,
+    drift: Family<Rotation, Counter>,
     gaps: Gaps,
+    phases: Family<Phase, Histogram, fn() -> Histogram>,
 }
 
 type Gaps = Family<Rotation, Histogram, fn() -> Histogram>;
+
+/// 10 ms to 32 days: from a step on a local system to a grace.
+fn phase() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 4.0, 15))
+}
 
 /// 10 ms to 41 s: a local database, to a Vault that is away.
 fn gap() -> Histogram {
@@ -39,6 +46,8 @@ impl Default for Rotations {
             failures: Family::default(),
             skipped: Family::default(),
             transitions: Family::default(),
+            drift: Family::default(),
+            phases: Family::new_with_constructor(phase as fn() -> Histogram),
             gaps: Family::new_with_constructor(gap as fn() -> Histogram),
         }
     }
@@ -116,6 +125,17 @@ impl Rotations {
         self.transitions.get_or_create(&Rotation { rotation: rotation.clone() }).inc();
     }
 
+    /// Counts that a system was found not to accept what consumers read.
+    pub fn drifted(&self, rotation: &RotationName) {
+        self.drift.get_or_create(&Rotation { rotation: rotation.clone() }).inc();
+    }
+
+    /// How long one phase of a run lasted.
+    pub fn passed(&self, rotation: &RotationName, phase: &'static str, took: Duration) {
+        let labels = Phase { rotation: rotation.clone(), phase };
+        self.phases.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("rotation_promotions", "New values that consumers read", self.promoted.clone());
         registry.register("rotation_failures", "Steps that failed", self.failures.clone());
@@ -124,6 +144,16 @@ impl Rotations {
             "rotation_lease_transitions",
             "Runs taken over from another",
             self.transitions.clone(),
+        );
+        registry.register(
+            "rotation_drift",
+            "Times that a system was found not to accept what consumers read",
+            self.drift.clone(),
+        );
+        registry.register(
+            "rotation_duration_seconds",
+            "How long a phase of a run lasted",
+            self.phases.clone(),
         );
         registry.register(
             "rotation_gap_seconds",
@@ -162,6 +192,8 @@ mod tests {
         metrics.rotations().failed(&name, "pending", "conflict");
         metrics.rotations().skipped(&name, "missed");
         metrics.rotations().taken_over(&name);
+        metrics.rotations().drifted(&name);
+        metrics.rotations().passed(&name, "pending", Duration::from_millis(30));
         let gauge = RotationGauge {
             name,
             phase: "grace",
@@ -176,6 +208,8 @@ mod tests {
             r#"rotation_failures_total{rotation="webhook",phase="pending",reason="conflict"} 1"#,
             r#"rotation_skipped_total{rotation="webhook",reason="missed"} 1"#,
             r#"rotation_lease_transitions_total{rotation="webhook"} 1"#,
+            r#"rotation_drift_total{rotation="webhook"} 1"#,
+            r#"rotation_duration_seconds_count{rotation="webhook",phase="pending"} 1"#,
             r#"rotation_phase{rotation="webhook",phase="grace"} 1.0"#,
             r#"rotation_age_seconds{rotation="webhook"} 60.0"#,
             r#"rotation_next_timestamp{rotation="webhook"} 1795000000.0"#,

@@ -151,6 +151,7 @@ mod tests {
             headers: HeaderMap::from_iter([(header::RETRY_AFTER, "7".parse().unwrap())]),
             body: Zeroizing::new(body.as_bytes().to_vec()),
             room: None,
+            rest: None,
         };
         let address = Url::parse("http://127.0.0.1:8200").unwrap();
         let got = match judge(reply, &Request::read("secret/x"), &address) {

@@ -36,6 +36,8 @@ pub struct Request {
     pub(super) doing: String,
     /// Where it is done, if that is not the namespace of the config.
     pub(super) namespace: Option<String>,
+    /// The answer is wanted wrapped, for so long.
+    pub(super) wrap: Option<Duration>,
 }
 
 impl Request {
@@ -226,24 +228,12 @@ impl Request {
         Self { doing: format!("logging in at auth/{mount}"), ..request }
     }
 
-    pub(super) fn wrapping_lookup(token: &str) -> Self {
-        let doing = "asking where the wrapped secret id was made";
-        Self {
-            doing: doing.into(),
-            ..Self::write("sys/wrapping/lookup", &serde_json::json!({"token": token}))
-        }
-    }
-
-    pub(super) fn unwrap() -> Self {
-        Self::bare(Method::POST, "sys/wrapping/unwrap", "unwrapping the secret id".into())
-    }
-
     pub(super) fn health() -> Self {
         Self::bare(Method::GET, "sys/health", "asking for its health".into())
     }
 
-    fn bare(method: Method, path: &str, doing: String) -> Self {
-        Self { method, path: path.into(), query: None, body: None, doing, namespace: None }
+    pub(super) fn bare(method: Method, path: &str, doing: String) -> Self {
+        Self { method, path: path.into(), query: None, body: None, doing, namespace: None, wrap: None }
     }
 
     fn named(path: &str, key: &str, id: &SecretValue, doing: &str) -> Self {
@@ -264,7 +254,7 @@ impl Request {
         let body = body.filter(|body| !body.is_empty()).map(Zeroizing::new);
         // vaultrs 0.8 begins some paths with a slash, and that of renew-self with a tab.
         let path = endpoint.path().trim_start_matches(['/', '\t']).to_owned();
-        Ok(Self { method, path, query, body, doing, namespace: None })
+        Ok(Self { method, path, query, body, doing, namespace: None, wrap: None })
     }
 }
 
@@ -319,6 +309,9 @@ pub struct Envelope<'a> {
     /// A token, after a login, a renewal or a creation.
     #[serde(default)]
     pub auth: Option<Auth>,
+    /// Where the answer is to be had once, if it was wanted wrapped.
+    #[serde(borrow, default)]
+    pub wrap_info: Option<&'a RawValue>,
 }
 
 /// A token as Vault gives it.

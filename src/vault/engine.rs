@@ -98,6 +98,7 @@ impl Request {
             query: None,
             body: Some(body),
             namespace: None,
+            wrap: None,
             doing,
         }
     }

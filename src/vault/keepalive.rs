@@ -52,6 +52,8 @@ pub struct Keepalive {
     doubt_pause: Duration,
     /// How often the token had been doubted when it was last looked up.
     doubts_settled: u64,
+    /// How often the credential had been another one at the last login for that reason.
+    renewed: u64,
     logins: u64,
 }
 
@@ -102,6 +104,7 @@ pub fn identity(
         last_lookup: None,
         doubt_pause: DOUBT_PAUSE,
         doubts_settled: 0,
+        renewed: 0,
         logins: 0,
     };
     (Identity { state: watched, terms, doubt }, keepalive)
@@ -144,6 +147,7 @@ impl Keepalive {
 
     /// Does whatever is due; running it twice does no harm.
     async fn turn(&mut self) {
+        self.mind_credential();
         self.settle_doubt().await;
         self.drop_ended();
         if self.login_due() {
@@ -151,6 +155,15 @@ impl Keepalive {
         }
         self.renew_due().await;
         self.revoke_released().await;
+    }
+
+    /// Another credential is a reason to log in now.
+    fn mind_credential(&mut self) {
+        let renewed = self.doubt.borrow().renewed;
+        if std::mem::replace(&mut self.renewed, renewed) != renewed {
+            self.next_login = Instant::now();
+            self.current.iter_mut().for_each(|alive| alive.due = Due::Replace(self.next_login));
+        }
     }
 
     fn login_due(&self) -> bool {
@@ -185,20 +198,14 @@ impl Keepalive {
     fn take_over(&mut self, fresh: Fresh) {
         let now = Instant::now();
         let term = Term::new(now, fresh.ttl, fresh.renewable);
-        self.logins += 1;
-        self.login_failures = 0;
+        (self.logins, self.login_failures) = (self.logins + 1, 0);
         // A token that is replaced at once, whatever the server grants, must not be replaced in a loop.
         self.next_login = now + Duration::from_secs(1);
         let released = Arc::clone(&self.released);
-        let login =
-            Login::new((fresh.token, fresh.accessor), self.logins, fresh.origin, term.end(), released);
+        self.reporter.logged_in(&fresh);
+        let made = (fresh.token, fresh.accessor, fresh.made_by);
+        let login = Login::new(made, self.logins, fresh.origin, term.end(), released);
         let due = term.due(self.terms.overlap(), crypto::chance());
-        tracing::info!(identity = %self.settings.name, ttl_s = fresh.ttl.as_secs(), "logged in");
-        let ttl = (!fresh.ttl.is_zero()).then_some(fresh.ttl);
-        let mut fact = self.reporter.fact(Act::Login, None, ttl, fresh.request_id);
-        fact.entity_id = fresh.entity_id;
-        fact.address = Some(fresh.address);
-        self.reporter.send(fact);
         self.retired.extend(self.current.take());
         self.state.send_replace(State::Live(login.claim()));
         self.current = Some(Alive { login, term, due, failures: 0 });

@@ -5,7 +5,8 @@
 use super::{
     Vault,
     answer::Answer,
-    endpoint::{self, Request},
+    approle::{self, Made, MadeBy, PLAIN},
+    endpoint::Request,
     error::{Class, Error},
     limiter::Account,
     wire::read_file,
@@ -79,7 +80,7 @@ pub enum SecretId {
         /// The file.
         file: PathBuf,
     },
-    /// The file holds a wrapping token.
+    /// The file holds a wrapping token, or what a rotation put there since: [`PLAIN`] and a secret id.
     Wrapped {
         /// The file.
         file: PathBuf,
@@ -119,6 +120,7 @@ pub(super) struct Fresh {
     pub(super) ttl: Duration,
     pub(super) renewable: bool,
     pub(super) origin: Origin,
+    pub(super) made_by: Option<MadeBy>,
     pub(super) entity_id: Option<String>,
     pub(super) request_id: Option<String>,
     pub(super) address: String,
@@ -143,11 +145,12 @@ pub(super) struct Memory {
 
 struct Unwrapped {
     wrapping_token_hash: [u8; 32],
-    secret_id: SecretValue,
+    made: Made,
 }
 
 /// Logs in once.
 pub(super) async fn login(vault: &Vault, settings: &Settings, memory: &mut Memory) -> Result<Fresh, Error> {
+    let mut made_by = None;
     let request = match &settings.method {
         Method::Kubernetes(jwt) => {
             Request::login_kubernetes(&jwt.mount, &jwt.role, &read_text(&jwt.token_file, settings)?)?
@@ -157,15 +160,19 @@ pub(super) async fn login(vault: &Vault, settings: &Settings, memory: &mut Memor
         }
         Method::AppRole { mount, role_id_file, secret_id } => {
             let role_id = read_text(role_id_file, settings)?;
+            let (SecretId::Plain { file } | SecretId::Wrapped { file, .. }) = secret_id;
+            let text = read_text(file, settings)?;
+            let made_by = made_by.insert(MadeBy::of(&text));
             match secret_id {
-                SecretId::Plain { file } => {
-                    Request::login_approle(mount, &role_id, &read_text(file, settings)?)?
+                SecretId::Wrapped { creation_path, .. } if !text.starts_with(PLAIN) => {
+                    let made = unwrapped(vault, memory, &text, creation_path).await?;
+                    made_by.accessor = Some(made.accessor.clone());
+                    Request::login_approle(mount, &role_id, made.secret_id.expose())?
                 }
-                SecretId::Wrapped { file, creation_path } => {
-                    let wrapping = read_text(file, settings)?;
-                    let secret_id = unwrapped(vault, memory, &wrapping, creation_path).await?;
-                    Request::login_approle(mount, &role_id, secret_id.expose())?
+                SecretId::Wrapped { .. } => {
+                    Request::login_approle(mount, &role_id, text.trim_start_matches(PLAIN))?
                 }
+                SecretId::Plain { .. } => Request::login_approle(mount, &role_id, &text)?,
             }
         }
         Method::Cert { mount, role } => Request::login_cert(mount, role.as_deref()),
@@ -174,7 +181,7 @@ pub(super) async fn login(vault: &Vault, settings: &Settings, memory: &mut Memor
         }
     };
     let answer = vault.send_as(&Account::Upkeep, None, &request).await?;
-    fresh(&answer)
+    Ok(Fresh { made_by, ..fresh(&answer)? })
 }
 
 fn fresh(answer: &Answer) -> Result<Fresh, Error> {
@@ -191,6 +198,7 @@ fn fresh(answer: &Answer) -> Result<Fresh, Error> {
         ttl: Duration::from_secs(auth.lease_duration),
         renewable: auth.renewable,
         origin: if auth.token_type == "batch" { Origin::Batch } else { Origin::Login },
+        made_by: None,
         entity_id: Some(auth.entity_id).filter(|id| !id.is_empty()),
         request_id: Some(envelope.request_id).filter(|id| !id.is_empty()),
         address: answer.address().to_owned(),
@@ -221,6 +229,7 @@ async fn adopt(vault: &Vault, token: SecretValue) -> Result<Fresh, Error> {
         ttl: Duration::from_secs(lookup.ttl),
         renewable: lookup.renewable,
         origin: Origin::File,
+        made_by: None,
         entity_id: Some(lookup.entity_id).filter(|id| !id.is_empty()),
         request_id: Some(envelope.request_id.clone()).filter(|id| !id.is_empty()),
         address: answer.address().to_owned(),
@@ -228,52 +237,24 @@ async fn adopt(vault: &Vault, token: SecretValue) -> Result<Fresh, Error> {
 }
 
 /// The secret id behind a wrapping token, unwrapped at most once for each token, and only if it was made where the
-/// config says: a token that somebody unwrapped and wrapped again was made at `sys/wrapping/wrap`.
+/// config says.
 async fn unwrapped<'a>(
     vault: &Vault,
     memory: &'a mut Memory,
     wrapping: &str,
     creation_path: &str,
-) -> Result<&'a SecretValue, Error> {
+) -> Result<&'a Made, Error> {
     let wrapping_token_hash = crypto::sha256(wrapping.as_bytes());
     let known = memory.unwrapped.take().filter(|known| known.wrapping_token_hash == wrapping_token_hash);
     let unwrapped = match known {
         Some(known) => known,
         None => {
-            check_creation_path(vault, wrapping, creation_path).await?;
-            let secret_id = unwrap(vault, wrapping).await?;
-            Unwrapped { wrapping_token_hash, secret_id }
+            let token = SecretValue::new(wrapping.to_owned());
+            let made = approle::unwrap(vault, &token, creation_path).await?;
+            Unwrapped { wrapping_token_hash, made }
         }
     };
-    Ok(&memory.unwrapped.insert(unwrapped).secret_id)
-}
-
-async fn check_creation_path(vault: &Vault, wrapping: &str, expected: &str) -> Result<(), Error> {
-    let answer = vault.send_as(&Account::Upkeep, None, &Request::wrapping_lookup(wrapping)).await?;
-    let made_at = text_member(&answer, "creation_path")?;
-    if made_at.expose() == expected {
-        return Ok(());
-    }
-    let said = format!(
-        "the wrapping token was made at {}, not at {expected}; somebody may have unwrapped it before us: make a new \
-         secret id, and find out who had this one",
-        made_at.expose()
-    );
-    Err(Error::new(Class::Credential, "unwrapping the secret id", said))
-}
-
-async fn unwrap(vault: &Vault, wrapping: &str) -> Result<SecretValue, Error> {
-    let token = SecretValue::new(wrapping.to_owned());
-    let answer = vault.send_as(&Account::Upkeep, Some(&token), &Request::unwrap()).await?;
-    text_member(&answer, "secret_id")
-}
-
-fn text_member(answer: &Answer, name: &str) -> Result<SecretValue, Error> {
-    let envelope = answer.envelope()?;
-    let missing = || answer.nonsense(&format!("an answer without {name}"));
-    let members = endpoint::members(envelope.data.ok_or_else(missing)?).map_err(|_| missing())?;
-    let raw = members.get(name).ok_or_else(missing)?;
-    serde_json::from_str(raw.get()).map(SecretValue::new).map_err(|_| missing())
+    Ok(&memory.unwrapped.insert(unwrapped).made)
 }
 
 /// A credential file's text without white space at its ends, which no header could carry.

@@ -4,6 +4,7 @@
 //! tried once at each address at most: what is retried, and when, is decided by who makes the call.
 
 pub mod answer;
+pub mod approle;
 pub mod backoff;
 pub mod endpoint;
 mod engine;
@@ -15,6 +16,7 @@ pub mod login;
 pub mod passage;
 pub mod renewal;
 mod report;
+pub mod rest;
 pub mod session;
 pub mod wire;
 
@@ -354,6 +356,9 @@ impl Routes {
             let value =
                 HeaderValue::from_str(namespace).map_err(|_| invalid("vault.namespace is no header"))?;
             headers.insert("x-vault-namespace", value);
+        }
+        if let Some(wrap) = request.wrap {
+            headers.insert("x-vault-wrap-ttl", HeaderValue::from(wrap.as_secs()));
         }
         if let Some(token) = token {
             headers.insert("x-vault-token", token_header(token, &request.doing)?);

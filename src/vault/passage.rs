@@ -1,18 +1,20 @@
 //! A workload's own request, sent on with an identity's token, and its answer, looked through for that token.
 //!
-//! An answer is held whole before anybody sees a byte of it, so that none leaves before all were looked at. Does not decide what may
+//! An answer is held whole before anybody sees a byte of it, so that none leaves before all were looked at; of one that is too large
+//! for that the beginning is, and `forward` looks at the rest. Does not decide what may
 //! be sent (`policy`), and draws on no budget of ours: the workload's own rates bound it.
 
 use super::{
     Routes, Vault, answer,
     error::{Class, Error},
+    rest::Size,
     session::Session,
     wire::{DEADLINE, Lost, Reply},
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use memchr::memmem;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -35,6 +37,8 @@ pub struct Passage {
     pub body: Bytes,
     /// Whether sending it twice does no harm.
     pub repeats: Repeats,
+    /// How a large answer may come.
+    pub size: Size,
 }
 
 /// Whether a request may be sent once more where it is not known what became of it.
@@ -75,7 +79,8 @@ impl Vault {
         let (path, headers) = ("auth/token/lookup-self".to_owned(), HeaderMap::new());
         let namespace = self.namespace();
         let (method, repeats) = (Method::GET, Repeats::Harmless);
-        let passage = Passage { method, path, query: None, namespace, headers, body: Bytes::new(), repeats };
+        let (body, size) = (Bytes::new(), Size::Whole);
+        let passage = Passage { method, path, query: None, namespace, headers, body, repeats, size };
         self.exchange(session, &passage).await
     }
 
@@ -92,11 +97,12 @@ impl Vault {
         let routes = self.inner.routes.load_full();
         let doing = "passing a request on";
         let (mut last, mut failure) = (None, Error::new(Class::Away, doing, "no address was tried"));
-        for _ in 0..=routes.list.len() {
+        for tried in 0..=routes.list.len() {
             let Some((at, route)) = routes.in_use() else { break };
             let wired = routes.passing(route, session.token(), passage)?;
+            let limit = routes.patience(passage.repeats, tried);
             let room = Arc::clone(&self.inner.room);
-            let sent = tokio::time::timeout(DEADLINE, route.wire.pass(wired, room)).await;
+            let sent = tokio::time::timeout(limit, route.wire.pass(wired, room, passage.size)).await;
             let lost = match sent.unwrap_or_else(|_| Err(Lost::Unanswered("timed out".into()))) {
                 Ok(reply) => match next(&routes, route, reply) {
                     Next::Take(reply) => return Ok(reply),
@@ -167,6 +173,15 @@ fn looked_through(session: &Session, reply: Reply) -> Passed {
 }
 
 impl Routes {
+    /// How long an address may take to begin an answer: where another one is left to ask, and asking twice does no harm, no longer than
+    /// our own calls.
+    fn patience(&self, repeats: Repeats, tried: usize) -> Duration {
+        match repeats == Repeats::Harmless && tried + 1 < self.list.len() {
+            true => self.settings.timeout.min(DEADLINE),
+            false => DEADLINE,
+        }
+    }
+
     fn passing(
         &self,
         route: &super::Route,
@@ -204,7 +219,15 @@ impl Routes {
     }
 }
 
-/// The body of an answer, which gives back its room when it is dropped.
+/// What must never come back, given to `of`.
+pub fn sought<T>(session: &Session, of: impl FnOnce(&[&[u8]]) -> T) -> T {
+    let secrets = std::iter::once(session.token()).chain(session.accessor());
+    let secrets: Vec<&[u8]> =
+        secrets.filter(|secret| !secret.is_empty()).map(|secret| secret.expose().as_bytes()).collect();
+    of(&secrets)
+}
+
+/// The body of an answer, or the first part of it, which gives back its room when it is dropped.
 pub struct Held {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     pub(super) _room: Option<tokio::sync::OwnedSemaphorePermit>,
@@ -220,6 +243,12 @@ impl Reply {
     /// Its body, wiped and given back once the last clone is dropped.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(Held { bytes: self.body, _room: self.room })
+        Bytes::from_owner(self.into_held())
+    }
+
+    /// The same, not shared yet.
+    #[must_use]
+    pub fn into_held(self) -> Held {
+        Held { bytes: self.body, _room: self.room }
     }
 }

@@ -24,6 +24,14 @@ impl Reporter {
         Self { identity: settings.name.clone(), role, facts }
     }
 
+    pub(super) fn logged_in(&self, fresh: &login::Fresh) {
+        tracing::info!(identity = %self.identity, ttl_s = fresh.ttl.as_secs(), "logged in");
+        let ttl = (!fresh.ttl.is_zero()).then_some(fresh.ttl);
+        let fact = self.fact(Act::Login, None, ttl, fresh.request_id.clone());
+        let (entity_id, address) = (fresh.entity_id.clone(), Some(fresh.address.clone()));
+        self.send(Fact { entity_id, address, ..fact });
+    }
+
     pub(super) fn revoked(&self, result: Result<(), Error>) {
         if let Err(error) = &result {
             tracing::warn!(identity = %self.identity, %error, "the token was not revoked; it ends by itself");
@@ -41,12 +49,12 @@ impl Reporter {
         self.send(self.fact(act, error, ttl, request_id));
     }
 
-    pub(super) fn send(&self, fact: Fact) {
+    fn send(&self, fact: Fact) {
         // Nobody listens any more only when the process is about to end.
         let _ = self.facts.send(fact);
     }
 
-    pub(super) fn fact(
+    fn fact(
         &self,
         act: Act,
         error: Option<Error>,

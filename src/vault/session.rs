@@ -4,7 +4,7 @@
 //! last value that was made with it is dropped: holding a [`Session`] is that claim. Does not log in or renew: that is
 //! `keepalive`.
 
-use super::{error::Error, login::Origin};
+use super::{approle::MadeBy, error::Error, login::Origin};
 use crate::{name::IdentityName, secret::SecretValue};
 use std::{
     sync::{
@@ -29,6 +29,7 @@ pub(super) struct Login {
     pub(super) accessor: Option<SecretValue>,
     pub(super) number: u64,
     pub(super) origin: Origin,
+    pub(super) made_by: Option<MadeBy>,
     pub(super) ends: watch::Sender<Option<Instant>>,
     claims: AtomicU64,
     released: Arc<Notify>,
@@ -37,14 +38,14 @@ pub(super) struct Login {
 impl Login {
     /// A login whose token ends at `end`; `released` hears when its last claim is dropped.
     pub(super) fn new(
-        (token, accessor): (SecretValue, Option<SecretValue>),
+        (token, accessor, made_by): (SecretValue, Option<SecretValue>, Option<MadeBy>),
         number: u64,
         origin: Origin,
         end: Option<Instant>,
         released: Arc<Notify>,
     ) -> Arc<Self> {
         let (ends, claims) = (watch::Sender::new(end), AtomicU64::new(0));
-        Arc::new(Self { token, accessor, number, origin, ends, claims, released })
+        Arc::new(Self { token, accessor, number, origin, made_by, ends, claims, released })
     }
 
     /// A claim on it.
@@ -124,11 +125,13 @@ pub struct Identity {
     pub(super) doubt: watch::Sender<Doubt>,
 }
 
-/// That Vault refused a login's token, and how often somebody has said so.
+/// That Vault refused a login's token, and how often somebody has said so; and other reasons to log in anew.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Doubt {
     pub(super) login: u64,
     pub(super) times: u64,
+    /// How often somebody has said that there is another credential to log in with.
+    pub(super) renewed: u64,
 }
 
 /// What may change while an identity runs.
@@ -182,6 +185,12 @@ impl Session {
         self.login.is_ours()
     }
 
+    /// What it was logged in with, where that is a secret id.
+    #[must_use]
+    pub fn made_by(&self) -> Option<&MadeBy> {
+        self.login.made_by.as_ref()
+    }
+
     pub(super) fn token(&self) -> &SecretValue {
         &self.login.token
     }
@@ -216,6 +225,12 @@ impl Identity {
     /// Says that Vault refused `session`'s token: it is looked up once, however many say so, at most every 10 s.
     pub fn doubt(&self, session: &Session) {
         let login = session.number();
-        self.doubt.send_modify(|doubt| *doubt = Doubt { login, times: doubt.times + 1 });
+        self.doubt.send_modify(|doubt| *doubt = Doubt { login, times: doubt.times + 1, ..*doubt });
+    }
+
+    /// Says that its credential is another one now: it logs in anew at once, and moves over. Where that fails, it goes on with the
+    /// token that it has.
+    pub fn log_in_again(&self) {
+        self.doubt.send_modify(|doubt| doubt.renewed += 1);
     }
 }

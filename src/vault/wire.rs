@@ -6,6 +6,7 @@
 use super::{
     Settings,
     error::{Class, Error},
+    rest::{HELD, Rest, Size},
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -17,8 +18,10 @@ use zeroize::Zeroizing;
 
 /// The largest answer that is read, in bytes: Vault's own limit of a request is 32 MiB, a secret of 4 MiB is absurd.
 pub const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// The longest that a request which is passed on may take.
+/// The longest that the beginning of an answer which is passed on may take: all of it, where it is held whole.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+/// The longest that such an answer may take as a whole.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// A credential file's cap, in bytes.
 pub const LARGEST_FILE: u64 = 1024 * 1024;
 
@@ -32,6 +35,8 @@ pub struct Reply {
     pub body: Zeroizing<Vec<u8>>,
     /// What it takes of the room for answers that are held, if it is bounded.
     pub room: Option<OwnedSemaphorePermit>,
+    /// What comes behind `body`, where that is not all of it.
+    pub rest: Option<Rest>,
 }
 
 /// Why nothing came back. The texts hold no header and no body.
@@ -50,8 +55,8 @@ pub trait Wire: Send + Sync + 'static {
     /// Sends `request` once and reads the whole answer.
     fn send(&self, request: http::Request<Bytes>) -> Sending<'_>;
 
-    /// The same for a request of a workload, of which there may be many at a time; its answer takes its bytes from `room`.
-    fn pass(&self, request: http::Request<Bytes>, _room: Arc<Semaphore>) -> Sending<'_> {
+    /// The same for a request of a workload, of which there may be many at a time; what is held of its answer takes its bytes from `room`.
+    fn pass(&self, request: http::Request<Bytes>, _room: Arc<Semaphore>, _size: Size) -> Sending<'_> {
         self.send(request)
     }
 }
@@ -181,17 +186,17 @@ impl Wire for Http {
     fn send(&self, request: http::Request<Bytes>) -> Sending<'_> {
         Box::pin(async move {
             let request = reqwest::Request::try_from(request).map_err(|error| Lost::Unsent(chain(&error)))?;
-            exchange(&self.client, request, None).await
+            exchange(&self.client, request, None, Size::Whole).await
         })
     }
 
-    fn pass(&self, request: http::Request<Bytes>, room: Arc<Semaphore>) -> Sending<'_> {
+    fn pass(&self, request: http::Request<Bytes>, room: Arc<Semaphore>, size: Size) -> Sending<'_> {
         Box::pin(async move {
             let request = reqwest::Request::try_from(request);
             let mut request = request.map_err(|error| Lost::Unsent(chain(&error)))?;
-            // Its deadline is another one than that of our own calls.
-            *request.timeout_mut() = Some(DEADLINE);
-            exchange(&self.client, request, Some(room)).await
+            // Who asks has deadlines, for its beginning and for each piece; a whole answer may take as long as it is.
+            *request.timeout_mut() = Some(LONGEST);
+            exchange(&self.client, request, Some(room), size).await
         })
     }
 }
@@ -200,12 +205,14 @@ async fn exchange(
     client: &reqwest::Client,
     request: reqwest::Request,
     room: Option<Arc<Semaphore>>,
+    size: Size,
 ) -> Result<Reply, Lost> {
     let mut response = client.execute(request).await.map_err(lost)?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let (mut body, mut taken) = (Zeroizing::new(Vec::new()), None);
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
-        if body.len() + chunk.len() > LARGEST_ANSWER {
+        let is_large = size == Size::Any && body.len() + chunk.len() > HELD;
+        if !is_large && body.len() + chunk.len() > LARGEST_ANSWER {
             return Err(Lost::TooLarge);
         }
         if let Some(room) = &room {
@@ -217,8 +224,12 @@ async fn exchange(
             }
         }
         append(&mut body, &chunk);
+        if is_large {
+            let rest = Some(Rest::of(response));
+            return Ok(Reply { status, headers, body, room: taken, rest });
+        }
     }
-    Ok(Reply { status, headers, body, room: taken })
+    Ok(Reply { status, headers, body, room: taken, rest: None })
 }
 
 /// As `extend_from_slice`, but a buffer that is outgrown is wiped before it is given back.

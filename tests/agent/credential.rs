@@ -28,7 +28,7 @@ const CALLS: usize = 80;
 
 /// What happens to one call of the system.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Mishap {
+pub(crate) enum Mishap {
     /// It never arrives, and its caller waits.
     HangsBefore,
     /// It is done, and its caller waits for the answer.
@@ -39,19 +39,19 @@ enum Mishap {
 
 /// A system with users, of which it tells who logs in with what.
 #[derive(Default)]
-struct Directory {
+pub(crate) struct Directory {
     inner: Mutex<Inner>,
-    hit: Notify,
+    pub(crate) hit: Notify,
 }
 
 #[derive(Default)]
-struct Inner {
-    passwords: BTreeMap<String, String>,
+pub(crate) struct Inner {
+    pub(crate) passwords: BTreeMap<String, String>,
     revoked: Vec<String>,
-    mishap: Option<(usize, Mishap)>,
-    calls: usize,
+    pub(crate) mishap: Option<(usize, Mishap)>,
+    pub(crate) calls: usize,
     /// Sets that are still refused.
-    refusals: usize,
+    pub(crate) refusals: usize,
     /// Values that it was told to take.
     told: Vec<String>,
     /// It takes values and lets nobody in.
@@ -59,17 +59,17 @@ struct Inner {
 }
 
 impl Directory {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let system = Self::default();
         system.inner.lock().unwrap().passwords = BTreeMap::from([("a".into(), "first".into())]);
         Arc::new(system)
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         act(&mut self.inner.lock().unwrap())
     }
 
-    fn accepts(&self, user: &str, password: &str) -> bool {
+    pub(crate) fn accepts(&self, user: &str, password: &str) -> bool {
         self.with(|inner| inner.passwords.get(user).is_some_and(|known| known == password))
     }
 
@@ -133,15 +133,16 @@ fn credential(users: Users) -> Kind {
         system: System::Exec(Exec { command: vec!["/bin/true".into()], timeout: None }),
         propagation: Duration::ZERO,
         cycles: 3,
+        probe: Duration::ZERO,
         hold: Duration::ZERO,
     }))
 }
 
-fn two_slot() -> Kind {
+pub(crate) fn two_slot() -> Kind {
     credential(Users::Two(["a".into(), "b".into()]))
 }
 
-fn single() -> Kind {
+pub(crate) fn single() -> Kind {
     credential(Users::One("a".into()))
 }
 
@@ -155,7 +156,7 @@ async fn assert_safe(scene: &Scene, system: &Directory, why: &str) {
     assert!(system.accepts(&user, &key) || (is_single && recorded), "{why}: {user} {journal}");
 }
 
-async fn consumer(scene: &Scene) -> (String, String) {
+pub(crate) async fn consumer(scene: &Scene) -> (String, String) {
     let read = scene.read("secret/data/webhook").await["data"].clone();
     (read["user"].as_str().unwrap().to_owned(), read["key"].as_str().unwrap().to_owned())
 }

@@ -138,6 +138,7 @@ fn issue() -> Kind {
         consumer: Generate { path: "secret/webhook".into(), field: "key".into(), source },
         id_field: "key_id".into(),
         cycles: 3,
+        probe: std::time::Duration::ZERO,
         provider: Provider {
             upstream: UpstreamName::new("vendor").unwrap(),
             label: "{id}".into(),

@@ -4,11 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bootstrap;
 mod fingerprint;
 mod identity;
 mod issue;
 mod keeper;
+mod kubernetes;
 mod own;
 mod credential;
+mod drift;
 mod rotation;
 mod budget;

@@ -8,6 +8,7 @@ use claviger::{
     name::{IdentityName, RotationName},
     rotation::{
         Kind, Settings,
+        coordination::Coordination,
         desk::Desk,
         fact::{Act, Fact},
         generate::{Generate, Source},
@@ -51,12 +52,12 @@ pub(crate) struct Scene {
     outside: Arc<dyn Ask>,
     bench: Bench,
     identity: Identity,
-    settings: Settings,
+    pub(crate) settings: Settings,
     facts: mpsc::UnboundedReceiver<Fact>,
     facts_in: mpsc::UnboundedSender<Fact>,
 }
 
-fn generate() -> Kind {
+pub(crate) fn generate() -> Kind {
     let source = Source::Characters { length: 20, alphabet: "abc".into() };
     Kind::Generate(Generate { path: "secret/webhook".into(), field: "key".into(), source })
 }
@@ -74,13 +75,25 @@ impl Ask for Nothing {
     }
 }
 
-fn nothing_outside() -> Arc<dyn Ask> {
+pub(crate) fn nothing_outside() -> Arc<dyn Ask> {
     Arc::new(Nothing)
 }
 
 impl Scene {
     /// A journal is there, and a run is asked for.
     pub(crate) async fn new(kind: Kind, outside: Arc<dyn Ask>) -> Scene {
+        // Leases run by the machine's own clock, which no test can stop: a short one ends soon.
+        let lease = Terms { ttl: Duration::from_millis(40), call: Duration::from_millis(10) };
+        Scene::coordinated(kind, outside, lease, Coordination::Vault).await
+    }
+
+    /// The same, with these leases.
+    pub(crate) async fn coordinated(
+        kind: Kind,
+        outside: Arc<dyn Ask>,
+        lease: Terms,
+        coordination: Coordination,
+    ) -> Scene {
         let dev = DevVault::new();
         dev.mount("secret", devvault::Kind::KvV2);
         dev.put_kv("secret/webhook", &[("key", "first"), ("url", "https://hook"), ("user", "a")]);
@@ -108,8 +121,8 @@ impl Scene {
             grace: Duration::ZERO,
             journal: Place { mount: "secret".into(), path: "rotation".into() },
             group: None,
-            // Leases run by the machine's own clock, which no test can stop: a short one ends soon.
-            lease: Terms { ttl: Duration::from_millis(40), call: Duration::from_millis(10) },
+            lease,
+            coordination,
             serves: Vec::new(),
             acks: None,
             consent: None,
@@ -127,11 +140,22 @@ impl Scene {
     }
 
     pub(crate) fn desk(&self) -> Desk {
-        Desk::new(&self.settings, self.bench.vault.clone(), self.identity.clone())
+        self.desk_with(self.settings.coordination.clone())
+    }
+
+    /// Of a person whose config says another coordination.
+    pub(crate) fn desk_with(&self, coordination: Coordination) -> Desk {
+        let settings = Settings { coordination, ..self.settings.clone() };
+        Desk::new(&settings, self.bench.vault.clone(), self.identity.clone())
     }
 
     /// A replica at work.
     pub(crate) fn start(&self, holder: &str) -> JoinSet<()> {
+        self.start_with(holder, self.settings.coordination.clone())
+    }
+
+    /// One whose config says another coordination.
+    pub(crate) fn start_with(&self, holder: &str, coordination: Coordination) -> JoinSet<()> {
         let shared = Shared {
             vault: self.bench.vault.clone(),
             keeper: Keeper::default(),
@@ -142,7 +166,8 @@ impl Scene {
             replica: holder.into(),
             approvals: Approvals::none(),
         };
-        let task = Task::new(self.settings.clone(), self.identity.clone(), shared);
+        let settings = Settings { coordination, ..self.settings.clone() };
+        let task = Task::new(settings, self.identity.clone(), shared);
         let mut tasks = JoinSet::new();
         tasks.spawn(task.run(CancellationToken::new()));
         tasks
@@ -186,6 +211,16 @@ impl Scene {
         let answer = self.dev.answer(request.body(bytes::Bytes::new()).unwrap()).await;
         let json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
         json["data"].clone()
+    }
+
+    /// The next thing that a replica tells for which `wanted` holds.
+    pub(crate) async fn told(&mut self, wanted: impl Fn(&Act) -> bool) -> Act {
+        loop {
+            let act = self.facts.recv().await.unwrap().act;
+            if wanted(&act) {
+                return act;
+            }
+        }
     }
 
     pub(crate) fn facts(&mut self) -> Vec<Act> {

@@ -1,7 +1,7 @@
 //! Calls of Vault's own API and of other APIs that wait for a person's yes.
 
 use crate::{
-    rig::{Agent, until, write_stripe},
+    rig::{Agent, Plan, until, write_stripe},
     scene::{Scene, send},
 };
 use serde_json::{Value, json};
@@ -55,11 +55,9 @@ fn a_write_to_vault_waits_for_a_yes_to_exactly_this_body() {
     assert_eq!(call(&agent, "GET", "/v1/auth/token/lookup-self", "").0, 200);
 }
 
-#[test]
-fn a_call_of_another_api_waits_for_a_yes_and_then_goes_out_whole() {
-    let Some(scene) = Scene::start() else { return };
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut plan = scene.plan(json!({}));
+/// A plan by which the API at `server` may be called with the yes that `settings` say.
+fn paying(scene: &Scene, settings: Value, server: &TcpListener) -> Plan {
+    let mut plan = scene.plan(settings);
     write_stripe(&scene.vault, "sk_live_0123456789");
     plan.config["upstreams"] = json!({"bank": {
         "url": format!("http://{}", server.local_addr().unwrap()), "insecure_http": true,
@@ -71,7 +69,36 @@ fn a_call_of_another_api_waits_for_a_yes_and_then_goes_out_whole() {
         "also_readable": true,
     });
     plan.config["workloads"]["job"]["rules"].as_array_mut().unwrap().push(rule);
-    let agent = plan.start();
+    plan
+}
+
+#[test]
+fn a_call_that_is_refused_or_out_of_time_is_not_sent() {
+    let Some(scene) = Scene::start() else { return };
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (target, body) = ("/upstreams/bank/pay", r#"{"amount":5}"#);
+    let refused = paying(&scene, json!({}), &server).start();
+    let id = waits(&refused, "POST", target, body);
+    scene.done(&scene.lead, &["refuse", &id, "--reason", "too much"]);
+    let (status, said) = ends(&refused, "POST", target, body);
+    assert_eq!((status, &said["reason"]), (403, &json!("approval_refused")), "{said}");
+    refused.event("upstream.denied.v1", |event| event["reason"] == "approval_refused");
+    let late = paying(&scene, json!({"ttl": "1s", "hold": "60s", "uses": 2}), &server).start();
+    let (status, said) = call(&late, "POST", target, body);
+    assert_eq!((status, &said["reason"]), (403, &json!("approval_expired")), "{said}");
+    late.event("upstream.denied.v1", |event| event["reason"] == "approval_expired");
+    assert_eq!(server.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    for agent in [&refused, &late] {
+        assert!(agent.events().iter().all(|event| event["type"] != "upstream.intent.v1"));
+    }
+}
+
+#[test]
+fn a_call_of_another_api_waits_for_a_yes_and_then_goes_out_whole() {
+    let Some(scene) = Scene::start() else { return };
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let agent = paying(&scene, json!({}), &server).start();
     let id = waits(&agent, "POST", "/upstreams/bank/pay", r#"{"amount":5}"#);
     assert_ne!(waits(&agent, "POST", "/upstreams/bank/pay", r#"{"amount":6}"#), id);
     let list = scene.done(&scene.lead, &["approvals"]);

@@ -18,3 +18,8 @@ mod rig;
 mod rotations;
 mod scene;
 mod tidy;
+#[expect(dead_code, reason = "the suite `broker` uses all of it")]
+#[path = "../broker/server.rs"]
+mod server;
+mod service;
+mod webhook;

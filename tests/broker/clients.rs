@@ -86,7 +86,7 @@ async fn python_calls_by_its_own_library() {
 }
 
 /// A program of the lab's cache.
-async fn lab(name: &str) -> Option<PathBuf> {
+pub(crate) async fn lab(name: &str) -> Option<PathBuf> {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/build"));
     command.args(["--cached", name]);
     let output = finish(command).await;
@@ -115,12 +115,19 @@ fn api(seen: &Seen) -> Vec<Step> {
             "{\"id\":\"1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"stop_reason\":\"end_turn\",\"stop_sequence\":null,\
              \"usage\":{\"input_tokens\":1,\"output_tokens\":1},\"content\":[{\"type\":\"text\",\"text\":\"hello from the api\"}]}",
         ),
+        // Two pages of GitHub's, the first of which links to the second.
+        "/user/repos" => {
+            let next = format!("<https://{}/user/repos?page=2>; rel=\"next\"", seen.header("host").unwrap());
+            say(200, &[json[0], ("link", &next)], "[{\"name\": \"one\"}]")
+        }
+        "/user/repos?page=2" => say(200, &json, "[{\"name\": \"hello from the api\"}]"),
+        "/bucket/key" => say(200, &[], "hello from the api"),
         _ => say(200, &json, "{\"object\": \"balance\", \"text\": \"hello from the api\"}"),
     }
 }
 
 /// Reading all these libraries takes long on a busy machine.
-async fn assert_all_called(rig: &Rig, mut command: Command, calls: usize) {
+pub(crate) async fn assert_all_called(rig: &Rig, mut command: Command, calls: usize) {
     let running = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(LIMIT * 6, running).await.expect("the SDKs do not end").unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -134,7 +141,7 @@ async fn assert_all_called(rig: &Rig, mut command: Command, calls: usize) {
 }
 
 /// `claviger bridge` beside the command that is added behind it.
-fn bridge(rig: &Rig, more: &[&str]) -> Command {
+pub(crate) fn bridge(rig: &Rig, more: &[&str]) -> Command {
     let mut command = Command::new(crate::support::BINARY);
     let token = rig.scene.path("token");
     command.args(["bridge", "--listen", "127.0.0.1:0", "--token-file"]).arg(&token).arg("--socket");
@@ -160,7 +167,7 @@ async fn python_libraries_and_sdks_call_with_a_key_that_they_do_not_have() {
     let mut command = bridge(&rig, &[]);
     command.arg(python.join("bin/python"));
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/sdks.py")).arg(rig.scene.socket("api"));
-    assert_all_called(&rig, command, 8).await;
+    assert_all_called(&rig, command, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,20 @@ async fn after_a_rotation_a_safe_call_finds_the_new_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_second_attempt_has_no_answer_the_first_one_s_counts() {
+    let rig = rotated().await;
+    rig.server.obey(|seen| match seen.header("authorization") {
+        Some(key) if key.ends_with(NEW) => vec![Step::Cut],
+        _ => say(401, &[], ""),
+    });
+    let reply = rig.get("/a").await;
+    assert_eq!((reply.status, reply.reason().as_str()), (401, "credential_rejected"));
+    let reasons: Vec<_> =
+        rig.events("result", 3).await.iter().map(|event| event["reason"].to_string()).collect();
+    assert_eq!(reasons[1..], ["\"credential_rejected\"", "\"upstream_protocol\""]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_rotation_a_call_that_changes_something_is_not_repeated_and_the_next_one_has_the_new_key() {
     let rig = rotated().await;
     let post = "POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";

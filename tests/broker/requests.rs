@@ -91,6 +91,35 @@ async fn what_can_be_read_in_two_ways_is_refused_and_nothing_is_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_large_is_said_to_be_so_and_is_on_record() {
+    let rig = Rig::new(ok).await;
+    let (long, longer) = ("x".repeat(9_000), "x".repeat(40_000));
+    for (request, status) in [
+        (format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"), 414),
+        (format!("GET /{longer} HTTP/1.1\r\nhost: x\r\n\r\n"), 414),
+        (format!("GET /a HTTP/1.1\r\nhost: x\r\n{}\r\n", "h: x\r\n".repeat(64)), 431),
+        (format!("GET /a HTTP/1.1\r\nhost: x\r\n{}\r\n", "h: x\r\n".repeat(101)), 431),
+        (format!("GET /a HTTP/1.1\r\nhost: x\r\nh: {longer}\r\n\r\n"), 431),
+    ] {
+        let start: String = request.chars().take(40).collect();
+        let own = rig.own().await.ask(&request).await;
+        assert_eq!((own.status, own.reason().as_str()), (status, "too_large"), "{start}");
+        let shared = request.replace("GET /", "GET /upstreams/api/");
+        let shared = rig.line().await.ask(&shared).await;
+        assert_eq!((shared.status, shared.reason().as_str()), (status, "too_large"), "{start}");
+    }
+    // What was meant for Vault is on record as that.
+    let vault = format!("GET /v1/secret/data/x HTTP/1.1\r\nhost: x\r\nh: {longer}\r\n\r\n");
+    assert_eq!(rig.line().await.ask(vault).await.status, 431);
+    assert_eq!((rig.server.connections(), rig.events("intent", 0).await.len()), (0, 0));
+    let denied = rig.events("denied", 10).await;
+    assert!(denied.iter().all(|event| event["reason"] == "too_large" && event["upstream"]["name"] == "api"));
+    let vault = crate::rig::events(&rig.scene.journal());
+    let vault: Vec<_> = vault.iter().filter(|event| event["type"] == "vault.denied.v1").collect();
+    assert_eq!((vault.len(), &vault[0]["resource"]["path"]), (1, &"secret/data/x".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_path_has_one_spelling_for_the_rule_the_upstream_and_the_record() {
     let rig = Rig::new(ok).await;
     assert_eq!(rig.get("/%7euser/a%3ab").await.status, 200);
@@ -122,7 +151,7 @@ async fn an_encoded_slash_is_sent_as_it_came_where_the_upstream_has_them_in_its_
 async fn nothing_that_a_client_says_about_itself_or_the_host_is_sent_on() {
     let rig = Rig::new(ok).await;
     let text = "POST /a HTTP/1.1\r\nHost: evil\r\nHost: evil2\r\nAuthorization: Bearer mine\r\nauthorization: again\r\n\
-                X_Api_Key: mine\r\nX-Api-Key: mine\r\nConnection: x-secret\r\nX-Secret: 1\r\nX-HTTP-Method-Override: DELETE\r\n\
+                X_Api_Key: mine\r\nX-Api-Key: mine\r\nConnection: x-secret, x-api-key\r\nX-Secret: 1\r\nX-HTTP-Method-Override: DELETE\r\n\
                 Cookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\nX-Vault-Token: t\r\nProxy-Authorization: p\r\nReferer: r\r\n\
                 Range: bytes=0-1\r\nAccept-Encoding: gzip\r\nTE: trailers\r\nanthropic-version: 2023-06-01\r\n\
                 Content-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi";
@@ -141,6 +170,21 @@ async fn nothing_that_a_client_says_about_itself_or_the_host_is_sent_on() {
     for name in ["authorization", "x-api-key", "x-secret", "x-http-method-override", "cookie"] {
         assert!(dropped.as_array().unwrap().contains(&name.into()), "{name}: {dropped}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_an_answer_is_asked_for_where_the_config_says_so() {
+    let plan = Plan { more: ", headers: {range: allow}".to_owned(), ..Plan::default() };
+    let rig = Rig::with(plan, |seen| {
+        assert_eq!((seen.header("range"), seen.header("if-range")), (Some("bytes=2-3"), Some("\"v1\"")));
+        say(206, &[("content-range", "bytes 2-3/8")], "cd")
+    })
+    .await;
+    let text = "GET /big HTTP/1.1\r\nhost: x\r\nrange: bytes=2-3\r\nif-range: \"v1\"\r\n\r\n";
+    let reply = rig.own().await.ask(text).await;
+    assert_eq!((reply.status, reply.text().as_str()), (206, "cd"));
+    assert_eq!(reply.header("content-range"), Some("bytes 2-3/8"));
+    assert_eq!(rig.events("intent", 1).await[0]["upstream"]["dropped"], serde_json::Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,3 +50,16 @@ print("openai", answer.choices[0].message.content)
 made = anthropic.Anthropic(api_key=token, base_url=base, max_retries=0)
 answer = made.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
 print("anthropic", answer.content[0].text)
+
+# Those that take a URL and no socket have the bridge's token for a key. Pages that an answer links to are reached through it too.
+import github
+
+made = github.Github(base_url=base, auth=github.Auth.Token(token))
+print("github", [repository.name for repository in made.get_user().get_repos()][-1])
+
+import boto3
+
+made = boto3.client(
+    "s3", endpoint_url=base, region_name="eu-west-1", aws_access_key_id=token, aws_secret_access_key="none"
+)
+print("boto3", made.get_object(Bucket="bucket", Key="key")["Body"].read().decode())

@@ -2,6 +2,7 @@
 //! not asked whether it was right.
 
 use crate::{
+    clients::{assert_all_called, bridge, lab},
     rig::{Plan, Rig, config},
     server::{Seen, Server, Step, acceptor, certify, say},
     support::Scene,
@@ -28,6 +29,7 @@ async fn rig(service: &str, more: &str, rule: impl FnMut(&Seen) -> Vec<Step> + S
     let mut config = config(&scene, &server, &plan);
     let inject = format!("{{secret: aws, sigv4: {{region: eu-west-1, service: {service}{more}}}}}");
     config.rest = config.rest.replace(plan.inject, &inject);
+    config.workloads = config.workloads.replace("peer:", "bridge: allow, peer:");
     let agent = scene.start(&config).await;
     Rig { scene, server, agent }
 }
@@ -165,6 +167,24 @@ async fn s3_takes_paths_encoded_once_and_large_bodies_that_are_not_signed() {
     assert_eq!(unsigned.own().await.ask(put(6 * 1024 * 1024)).await.status, 200);
     assert_eq!(unsigned.server.last().header("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
     assert_eq!(unsigned.server.last().body.len(), 6 * 1024 * 1024);
+}
+
+/// Its own signature, of a key that it has not, is dropped; what it waits with (`Expect`) and what it adds are sent and signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_of_aws_works_over_a_bridge_with_a_key_that_it_does_not_have() {
+    let rig = rig("s3", "", |seen| match (is_signed(seen, SECRET), seen.method.as_str()) {
+        (true, "PUT") => {
+            assert_eq!((seen.target.as_str(), &*seen.body), ("/bucket/folder/a%20key", &b"some bytes"[..]));
+            say(200, &[("etag", "\"x\"")], "")
+        }
+        (true, _) => say(200, &[], "hello from the api"),
+        (false, _) => say(403, &[], ""),
+    })
+    .await;
+    let Some(python) = lab("python").await else { return };
+    let mut command = bridge(&rig, &[]);
+    command.arg(python.join("bin/python")).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/boto.py"));
+    assert_all_called(&rig, command, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

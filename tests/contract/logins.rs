@@ -15,6 +15,7 @@ contract!(
     a_login_token_is_renewed_to_the_roles_time_and_cut_at_its_maximum,
     a_role_with_more_time_than_its_maximum_is_refused,
     an_unknown_approle,
+    what_is_asked_of_a_secret_id,
     a_jwt_login_gives_a_token,
     a_jwt_login_with_a_wrong_jwt_is_refused,
     kubernetes_login_errors,
@@ -158,6 +159,32 @@ async fn an_unknown_approle(bench: &Bench) {
     bench.get(&format!("{role}/role-id"), &bench.root).await.fails(404, &[]);
     let error = "role \"nobody\" does not exist";
     bench.post(&format!("{role}/secret-id"), &bench.root, json!({})).await.fails(404, &[error]);
+}
+
+async fn what_is_asked_of_a_secret_id(bench: &Bench) {
+    let (mount, ids) = approle(bench, json!({ "secret_id_ttl": "1h" })).await;
+    let role = format!("auth/{mount}/role/app");
+    let ask = async |path: &str, body: Value| bench.post(&format!("{role}/{path}"), &bench.root, body).await;
+    let found = ask("secret-id/lookup", json!({ "secret_id": ids["secret_id"] })).await.is(200);
+    let accessor = json!({ "secret_id_accessor": found.text("/data/secret_id_accessor") });
+    assert_eq!((found.number("/data/secret_id_ttl"), found.number("/data/secret_id_num_uses")), (3600, 0));
+    assert!(found.text("/data/creation_time") < found.text("/data/expiration_time"));
+    assert_eq!(
+        ask("secret-id-accessor/lookup", accessor.clone()).await.is(200).body["data"],
+        found.body["data"]
+    );
+    ask("secret-id/lookup", json!({ "secret_id": "nobody's" })).await.is(204);
+    let custom = json!({ "secret_id": "ours", "metadata": "{\"run\":\"r\"}" });
+    ask("custom-secret-id", custom.clone()).await.is(200);
+    ask("custom-secret-id", custom).await.is(500);
+    let found = ask("secret-id/lookup", json!({ "secret_id": "ours" })).await.is(200);
+    assert_eq!(found.body["data"]["metadata"], json!({ "run": "r" }));
+    let all = bench.get(&format!("{role}/secret-id?list=true"), &bench.root).await.is(200);
+    assert_eq!(all.body["data"]["keys"].as_array().unwrap().len(), 2);
+    ask("secret-id-accessor/destroy", accessor.clone()).await.is(204);
+    ask("secret-id-accessor/destroy", accessor.clone()).await.is(500);
+    ask("secret-id-accessor/lookup", accessor).await.is(404);
+    login(bench, &mount, &ids).await.fails(400, &["invalid role or secret ID"]);
 }
 
 async fn jwt_mount(bench: &Bench) -> String {

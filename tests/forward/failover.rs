@@ -18,22 +18,29 @@ use std::{
 
 /// What the relay does with what it is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     Relays,
     /// As a sealed Vault answers.
     Sealed,
     /// Takes it, and closes the connection.
     Swallows,
+    /// Takes it, and says nothing.
+    Hangs,
+    /// Answers a snapshot's request with so many bytes of so many that it says, in place of Vault.
+    Snapshot {
+        sent: usize,
+        of: usize,
+    },
 }
 
-struct Relay {
-    address: SocketAddr,
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
     mode: Arc<Mutex<Mode>>,
     taken: Arc<AtomicUsize>,
 }
 
 impl Relay {
-    fn start(vault: &Vault) -> Relay {
+    pub(crate) fn start(vault: &Vault) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, to) = (listener.local_addr().unwrap(), vault.addr());
         let (mode, taken) = (Arc::new(Mutex::new(Mode::Relays)), Arc::new(AtomicUsize::new(0)));
@@ -47,7 +54,7 @@ impl Relay {
         relay
     }
 
-    fn set(&self, mode: Mode) {
+    pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
     }
 }
@@ -75,6 +82,12 @@ fn serve(mut client: TcpStream, to: SocketAddr, mode: &Mutex<Mode>, taken: &Atom
                 client.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
             }
             Mode::Swallows => break,
+            Mode::Hangs => Ok(()),
+            Mode::Snapshot { sent, of } if contains(&buffer[..read], b"/v1/sys/storage/raft/snapshot") => {
+                let _ = snapshot(&mut client, sent, of);
+                break;
+            }
+            Mode::Snapshot { .. } => asked.write_all(&buffer[..read]),
         };
         if sent.is_err() {
             break;
@@ -84,14 +97,29 @@ fn serve(mut client: TcpStream, to: SocketAddr, mode: &Mutex<Mode>, taken: &Atom
     let _ = asked.shutdown(Shutdown::Both);
 }
 
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// As Vault sends one: compressed, and of no length that is known before.
+fn snapshot(client: &mut TcpStream, sent: usize, of: usize) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/gzip\r\nContent-Length: {of}\r\n\r\n");
+    client.write_all(head.as_bytes())?;
+    let piece: Vec<u8> = (0..64 * 1024_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    for _ in 0..sent / piece.len() {
+        client.write_all(&piece)?;
+    }
+    Ok(())
+}
+
 /// A claviger that has spoken to Vault through the relay.
-fn agent(vault: &Vault, relay: &Relay) -> Agent {
+pub(crate) fn agent(vault: &Vault, relay: &Relay) -> Agent {
     let mut plan = Plan::new(vault);
+    plan.config["vault"]["timeout"] = json!("2s");
     let file = plan.file("token", &make_token(vault).0);
     plan.identity(json!({"method": "token_file", "token_file": file}));
     plan.config["vault"]["addresses"] = json!([format!("http://{}", relay.address), vault.url()]);
-    plan.config["workloads"]["job"]["rules"] =
-        json!([{"name": "tree", "vault": {"paths": ["secret/*"], "methods": ["GET", "PUT"]}}]);
+    plan.config["workloads"]["job"]["rules"] = json!([{"name": "tree", "vault": {"paths": ["secret/*", "sys/storage/raft/snapshot"], "methods": ["GET", "PUT"]}}]);
     let agent = plan.start();
     agent.ready();
     let before = relay.taken.load(Ordering::Relaxed);
@@ -134,4 +162,24 @@ fn a_request_goes_to_the_next_address_and_a_change_is_never_sent_twice() {
     // Once it is there again, so is everything.
     let again = ask(&writing.socket(), "PUT", "secret/data/c", &[], body);
     assert_eq!(again.status, 200, "{again:?}");
+}
+
+#[test]
+fn an_address_that_says_nothing_is_given_up_for_the_next_one_after_the_time_of_one_call() {
+    let Some(vault) = Vault::start() else { return };
+    vault.root().post("secret/data/a", &json!({"data": {"k": "v"}})).expect_success();
+    let relay = Relay::start(&vault);
+    let agent = agent(&vault, &relay);
+    relay.set(Mode::Hangs);
+    // The config gives one call 2 s; without another address it would be a minute.
+    let mut stream = std::os::unix::net::UnixStream::connect(agent.socket()).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(40))).unwrap();
+    stream.write_all(b"GET /v1/secret/data/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("the first address is waited for");
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("\"k\":\"v\""), "{said}");
+    // From then on the other one is asked first.
+    let taken = relay.taken.load(Ordering::Relaxed);
+    let wrote = ask(&agent.socket(), "PUT", "secret/data/b", &[], r#"{"data": {"k": "v"}}"#);
+    assert_eq!((wrote.status, relay.taken.load(Ordering::Relaxed)), (200, taken), "{wrote:?}");
 }

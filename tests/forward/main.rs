@@ -17,6 +17,7 @@ mod leases;
 #[path = "../live/rig.rs"]
 mod rig;
 mod scene;
+mod streams;
 mod theft;
 mod tokens;
 mod tricks;

@@ -10,7 +10,9 @@ use std::{
 fn check(config: &str) -> Output {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(config.as_bytes()).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_claviger")).arg("check").arg(file.path()).output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_claviger"));
+    // As in the pods.
+    command.env("CLAVIGER_NAMESPACE", "team-a").arg("check").arg(file.path()).output().unwrap()
 }
 
 #[test]

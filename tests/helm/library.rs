@@ -54,6 +54,7 @@ fn the_policy_puts_in_exactly_what_the_library_says() {
     agree(&helm, &example("minimal"), &["app"]);
     agree(&helm, &example("minimal"), &["app", "other", &longest]);
     agree(&helm, &example("openshift"), &["app"]);
+    agree(&helm, &format!("{}token: {{apiServer: always}}\n", example("minimal")), &["app"]);
     // The library takes the default of the health port.
     agree(&helm, &example("mesh").replace("  health: {listen: \"0.0.0.0:9099\"}\n", ""), &["app", "other"]);
     let strange = json!([{"name": "A", "value": "=\"'{{`}}\\ $cel dyn(x)\n"}]);
@@ -76,7 +77,9 @@ fn no_name_of_a_volume_is_longer_than_kubernetes_takes() {
 fn an_app_of_the_values_gets_the_sidecar_of_the_library() {
     let Some(helm) = Helm::find() else { return };
     let objects = helm.renders(&example("full"));
-    let values = yaml(&example("full"));
+    let mut values = yaml(&example("full"));
+    // The library knows no config, and so no rotation that needs it.
+    values["token"] = json!({"apiServer": "always"});
     let library = consumer(&helm, &values, "claviger-config-reports", &["app"]);
     let spec = &object(&objects, "Deployment", "claviger-web")["spec"]["template"]["spec"];
     assert_eq!(spec["initContainers"], library["spec"]["initContainers"]);

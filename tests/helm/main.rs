@@ -15,6 +15,7 @@ mod configs;
 mod notes;
 mod monitors;
 mod library;
+mod leases;
 mod cel;
 mod cluster;
 mod image;

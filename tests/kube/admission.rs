@@ -23,7 +23,7 @@ pub(crate) fn court() -> Option<&'static Court> {
         let (helm, pair) = (lab::require_or_skip("helm")?, pair()?);
         let cluster = pair.api.cluster();
         chart::namespaces(cluster, &pair.api.ca_file());
-        chart::install(cluster, &helm, &pair.vault);
+        chart::install(cluster, &helm, &pair.vault, chart::NOBODY);
         cluster.account(NAMESPACE, "job");
         Some(Court { pair, helm })
     };

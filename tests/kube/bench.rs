@@ -3,6 +3,7 @@
 
 use crate::{
     accounts, chart, pods,
+    proxy::Proxy,
     rig::{printed, until},
     runs,
 };
@@ -26,6 +27,8 @@ pub(crate) struct Bench {
     pub(crate) helm: PathBuf,
     pub(crate) node: Node,
     pub(crate) vault: Vault,
+    /// A way to the same Vault that can be held up.
+    pub(crate) proxy: Proxy,
 }
 
 /// The bench, as soon as it stands. It is tried once: where it cannot be made, every test says so at once.
@@ -56,8 +59,9 @@ impl Bench {
         let images = images.join().unwrap();
         node.import(&images.agent);
         node.import(&images.workload);
-        chart::install(cluster, &helm, &vault);
-        let bench = Bench { helm, node, vault };
+        let proxy = Proxy::start(node.machine(), vault.plain());
+        chart::install(cluster, &helm, &vault, &proxy.url());
+        let bench = Bench { helm, node, vault, proxy };
         // Due within a minute, in which the other tests go on.
         runs::begin_nightly(&bench);
         Some(bench)

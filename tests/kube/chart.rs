@@ -1,6 +1,6 @@
 //! The chart as a platform team installs it for these tests: its values, and the words by which pods ask for the sidecar.
 
-use crate::{bench::NAMESPACE, pods};
+use crate::{bench::NAMESPACE, pods, replicas};
 use lab::{Cluster, Ran, Vault};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -9,6 +9,8 @@ use std::path::Path;
 pub(crate) const IMAGE: &str = "node.local/claviger:1";
 /// A namespace that neither injector nor guard covers.
 pub(crate) const UNGUARDED: &str = "unguarded";
+/// A way to Vault that no pod goes.
+pub(crate) const NOBODY: &str = "http://127.0.0.1:1";
 /// Where the agent finds Vault's CA.
 const CA: &str = "/etc/claviger/vault-ca.pem";
 
@@ -34,7 +36,7 @@ fn workload(name: &str, user: u32, secrets: &[&str]) -> Value {
 }
 
 /// The values: what all share at the top, and who may read what in profiles.
-fn values(vault: &Vault) -> Value {
+fn values(vault: &Vault, proxy: &str) -> Value {
     let secret = |name: &str| json!({"identity": "reports", "kind": "kv", "path": format!("secret/{name}"), "field": "api_key"});
     let app = json!({"app": workload("app", pods::USER, &["stripe"])});
     let (repository, tag) = IMAGE.split_once(':').unwrap();
@@ -58,7 +60,9 @@ fn values(vault: &Vault) -> Value {
             "contained": {"config": {"workloads": {"app": {"peer": {
                 "uid": pods::AGENT, "gid": pods::AGENT, "level": "container",
             }}}}},
+            "replicas": {"config": replicas::config(proxy)},
         },
+        "rbac": {"rotators": ["replicas"]},
         // The sidecar stands in what is rendered, and nothing is injected.
         "apps": {"once": {
             "kind": "Job",
@@ -73,10 +77,10 @@ fn values(vault: &Vault) -> Value {
 }
 
 /// Installs it and waits until the API server applies its policies.
-pub(crate) fn install(cluster: &Cluster, helm: &Path, vault: &Vault) {
+pub(crate) fn install(cluster: &Cluster, helm: &Path, vault: &Vault, proxy: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("values.json");
-    std::fs::write(&file, values(vault).to_string()).unwrap();
+    std::fs::write(&file, values(vault, proxy).to_string()).unwrap();
     let (chart, file) = (path(), file.display().to_string());
     cluster
         .helm(helm, &["install", "claviger", &chart, "--namespace", NAMESPACE, "--values", &file])
@@ -112,7 +116,7 @@ pub(crate) fn test(cluster: &Cluster, helm: &Path) -> Ran {
 
 /// What `helm template` makes of one of the chart's own apps, which has the sidecar of the library; as the app's object.
 pub(crate) fn render_app(helm: &Path, cluster: &Cluster, vault: &Vault, name: &str, app: &Value) -> Value {
-    let mut values = values(vault);
+    let mut values = values(vault, NOBODY);
     values["apps"] = json!({name: app});
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), values.to_string()).unwrap();

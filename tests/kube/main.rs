@@ -12,10 +12,13 @@ mod accounts;
 mod admission;
 mod bench;
 mod chart;
+mod coordination;
 mod guard;
 mod logins;
 mod peers;
 mod pods;
+mod proxy;
+mod replicas;
 #[path = "../live/rig.rs"]
 #[expect(dead_code, reason = "shared with the tests on Vault alone, which use more of it")]
 mod rig;

@@ -49,7 +49,7 @@ esac
 "#;
 
 /// A config with the secret `orders`, whose user and password the rotation changes.
-fn plan(vault: &Vault, rotation: Value) -> Plan {
+pub(crate) fn plan(vault: &Vault, rotation: Value) -> Plan {
     let root = vault.root();
     let mut plan = Plan::new(vault);
     root.put("sys/policies/acl/ci-read", &json!({"policy": POLICY})).expect_success();
@@ -73,11 +73,11 @@ fn plan(vault: &Vault, rotation: Value) -> Plan {
     plan
 }
 
-fn two_slot(driver: Value) -> Value {
+pub(crate) fn two_slot(driver: Value) -> Value {
     json!({"kind": "two-slot", "users": ["orders_a", "orders_b"], "grace": "1s", "driver": driver})
 }
 
-fn exec(plan: &mut Plan, postgres: &Postgres) {
+pub(crate) fn exec(plan: &mut Plan, postgres: &Postgres) {
     let psql = postgres.programs().join("psql");
     let text = SET_PASSWORD.replace("PSQL", psql.to_str().unwrap());
     let program = plan.file("set-password", &text.replace("PORT", &postgres.port().to_string()));

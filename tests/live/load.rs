@@ -7,12 +7,9 @@ use crate::{
     rig::{Agent, Plan, until},
     rotation::{generate, plan},
 };
-use lab::{Postgres, Vault};
+use lab::{Postgres, Session, Vault};
 use serde_json::{Value, json};
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    path::PathBuf,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -27,55 +24,10 @@ const PACE: Duration = Duration::from_millis(20);
 /// After as many a client opens another session, as a pool does.
 const QUERIES: usize = 20;
 
-/// A session of psql that stays open.
-struct Session {
-    child: Child,
-    input: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Session {
-    /// `None`: the password is refused.
-    fn open(way: &Way, held: &Value) -> Option<Session> {
-        let field = |name: &str| held["data"][name].as_str().unwrap().to_owned();
-        let mut command = Command::new(&way.psql);
-        command.env_clear().env("PGPASSWORD", field("password"));
-        command.args(["-X", "-q", "-A", "-t", "-w", "-h", "127.0.0.1", "-p", &way.port]);
-        command.args(["-U", &field("username"), "-d", "postgres"]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (input, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut session = Session { child, input, answers };
-        if session.query() {
-            return Some(session);
-        }
-        let mut said = String::new();
-        session.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert!(said.contains("password authentication failed"), "{said}");
-        None
-    }
-
-    /// Whether a query is answered.
-    fn query(&mut self) -> bool {
-        let mut line = String::new();
-        // Of a session that was refused there is nobody to write to.
-        let _ = self.input.write_all(b"select 1;\n");
-        self.answers.read_line(&mut line).unwrap();
-        line == "1\n"
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// How a client comes to its database.
-struct Way {
-    psql: PathBuf,
-    port: String,
+/// A session by what is handed out; `None`: it is refused.
+fn open(postgres: &Postgres, held: &Value) -> Option<Session> {
+    let field = |name: &str| held["data"][name].as_str().unwrap();
+    Session::open(postgres, field("username"), field("password"))
 }
 
 /// How it went.
@@ -92,7 +44,7 @@ struct Count {
 /// One client: it reads what is handed out, waits for the next, and has a session by the newest.
 struct Client<'a> {
     agent: &'a Agent,
-    way: &'a Way,
+    postgres: &'a Postgres,
     newest: Mutex<Value>,
     stop: &'a AtomicBool,
 }
@@ -142,7 +94,7 @@ impl Client<'_> {
     fn open(&self, held: &mut Value, count: &mut Count) -> Session {
         let mut since = None;
         loop {
-            if let Some(session) = Session::open(self.way, held) {
+            if let Some(session) = open(self.postgres, held) {
                 count.sessions += 1;
                 count.refused.extend(since.map(|since: Instant| since.elapsed()));
                 return session;
@@ -206,15 +158,14 @@ fn rotate(rounds: usize) -> Option<(Count, usize)> {
         (&first["kind"], &first["lease"], &first["expires_at"]),
         (&json!("lease"), &Value::Null, &Value::Null)
     );
-    let way = Way { psql: postgres.programs().join("psql"), port: postgres.port().to_string() };
     let stop = AtomicBool::new(false);
     let all = thread::scope(|scope| {
         // Also where something below panics: nobody works on without end.
         let _ended = Ended(&stop);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
-                let (agent, way, stop, newest) = (&agent, &way, &stop, Mutex::new(first.clone()));
-                scope.spawn(move || Client { agent, way, newest, stop }.run())
+                let (agent, postgres, stop, newest) = (&agent, &postgres, &stop, Mutex::new(first.clone()));
+                scope.spawn(move || Client { agent, postgres, newest, stop }.run())
             })
             .collect();
         let mut newest = first.clone();
@@ -234,8 +185,8 @@ fn rotate(rounds: usize) -> Option<(Count, usize)> {
         })
     });
     let last = until("the last value", || read(&agent, ""));
-    assert!(Session::open(&way, &last).is_some(), "what is handed out now works");
-    assert!(Session::open(&way, &first).is_none(), "its password is another one now");
+    assert!(open(&postgres, &last).is_some(), "what is handed out now works");
+    assert!(open(&postgres, &first).is_none(), "its password is another one now");
     let both = agent.ask("/secrets/app-db?versions=current,previous").json();
     assert!(both["previous"].is_null(), "a password that was changed is not handed out: {both}");
     let rotations = agent.events().iter().filter(|event| event["type"] == "rotation.promoted.v1").count();

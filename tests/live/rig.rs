@@ -284,7 +284,7 @@ impl Agent {
         self.write_config();
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.as_ref().unwrap().id().cast_signed())
     }
 

@@ -1,20 +1,28 @@
-//! Consumers: each reads what Vault has and logs in with it, over and over.
+//! Consumers: each reads what Vault has, opens a session with it, asks 50 queries a second through it, and begins anew.
 
 use crate::scene::{Scene, Way};
-use lab::Postgres;
+use lab::{Postgres, Session};
 use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
+
+/// From one query of a consumer to its next: 50 a second.
+const PACE: Duration = Duration::from_millis(20);
+/// So many queries are asked in one session.
+const QUERIES: usize = 20;
 
 /// How logins went.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Count {
     pub(crate) good: usize,
     pub(crate) bad: usize,
+    /// In sessions that were open; each is answered.
+    pub(crate) queries: usize,
 }
 
 /// The consumers at work.
@@ -46,7 +54,11 @@ impl Load {
     pub(crate) fn end(self) -> Count {
         self.stop.store(true, Ordering::Relaxed);
         let counts = self.threads.into_iter().map(|thread| thread.join().unwrap());
-        counts.fold(Count::default(), |all, one| Count { good: all.good + one.good, bad: all.bad + one.bad })
+        counts.fold(Count::default(), |all, one| Count {
+            good: all.good + one.good,
+            bad: all.bad + one.bad,
+            queries: all.queries + one.queries,
+        })
     }
 }
 
@@ -54,12 +66,25 @@ fn consume(way: &Way, postgres: &Postgres, stop: &AtomicBool, over: &Mutex<u64>)
     let mut count = Count::default();
     while !stop.load(Ordering::Relaxed) {
         let (version, user, password) = way.read();
-        if postgres.can_login(&user, &password) {
-            count.good += 1;
-        } else if version > *over.lock().unwrap() {
-            // Told of it before we looked: it is ours to complain.
-            count.bad += 1;
+        let Some(mut session) = Session::open(postgres, &user, &password) else {
+            if version > *over.lock().unwrap() {
+                // Told of it before we looked: it is ours to complain.
+                count.bad += 1;
+            }
+            continue;
+        };
+        count.good += 1;
+        for _ in 0..QUERIES {
+            let begun = Instant::now();
+            assert!(session.query(), "a session that is open stays open");
+            count.queries += 1;
+            rest(PACE.saturating_sub(begun.elapsed()));
         }
     }
     count
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pace of the load; nothing is asserted about it")]
+fn rest(time: Duration) {
+    thread::sleep(time);
 }

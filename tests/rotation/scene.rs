@@ -9,6 +9,7 @@ use claviger::{
     name::{IdentityName, RotationName},
     rotation::{
         Kind, Settings,
+        coordination::Coordination,
         credential::{self, Credential},
         fact::{Act, Fact},
         generate::{Generate, Source},
@@ -124,6 +125,7 @@ impl Scene {
                 system: System::Exec(Exec { command, timeout: None }),
                 propagation: Duration::ZERO,
                 cycles: 3,
+                probe: Duration::ZERO,
                 hold: Duration::from_secs(2),
             })),
             schedule: Schedule {
@@ -140,6 +142,7 @@ impl Scene {
             journal: Place { mount: "secret".into(), path: "rotation".into() },
             group: None,
             lease: Terms::of(Duration::from_secs(30)),
+            coordination: Coordination::Vault,
             serves: Vec::new(),
             acks: None,
             consent: None,

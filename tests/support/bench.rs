@@ -42,6 +42,7 @@ impl Wire for DevWire {
                 headers: parts.headers,
                 body: Zeroizing::new(body.to_vec()),
                 room: None,
+                rest: None,
             })
         })
     }

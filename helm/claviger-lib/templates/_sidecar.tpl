@@ -45,6 +45,9 @@ volumeMounts:
 - {name: claviger-config, mountPath: /etc/claviger, readOnly: true}
 - {name: claviger-token, mountPath: /var/run/secrets/claviger, readOnly: true}
 - {name: claviger-journal, mountPath: /var/lib/claviger}
+{{- if include "claviger.needsApi" .values }}
+- {name: claviger-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+{{- end }}
 {{- with .values.sidecar.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -74,6 +77,13 @@ volumeMounts:
     - serviceAccountToken: {audience: {{ .values.token.audience }}, expirationSeconds: {{ .values.token.expirationSeconds }}, path: token}
 - name: claviger-journal
   emptyDir: {sizeLimit: {{ .values.volumes.journal.sizeLimit }}}
+{{- if include "claviger.needsApi" .values }}
+- name: claviger-api
+  projected:
+    sources:
+    - serviceAccountToken: {expirationSeconds: 3600, path: token}
+    - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+{{- end }}
 {{- with .values.sidecar.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -117,6 +127,30 @@ policy says them with CEL in place of the number and the name.
 {{- define "claviger.port" -}}
 {{- $listen := ((.config).health).listen | default "[::]:8099" -}}
 {{- regexFind "[0-9]+$" $listen -}}
+{{- end -}}
+
+{{- /* Whether the sidecar speaks to the API server, by the config that is known; takes the values. */ -}}
+{{- define "claviger.needsApi" -}}
+{{- if eq .token.apiServer "always" -}}
+yes
+{{- else if eq .token.apiServer "auto" -}}
+{{- range $name, $rotation := ((.config).rotations) -}}
+{{- if include "claviger.leaseOf" (dict "name" $name "rotation" $rotation "namespace" "any") -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+The Lease of a rotation, as NAMESPACE/NAME, if it has `coordination: kubernetes`. Takes {name, rotation, namespace: that of the pod}.
+*/ -}}
+{{- define "claviger.leaseOf" -}}
+{{- $said := (.rotation).coordination | default "vault" -}}
+{{- if kindIs "map" $said -}}
+{{- $lease := $said.kubernetes | default dict -}}
+{{ $lease.namespace | default .namespace }}/{{ $lease.lease | default (printf "rot-%s" .name) }}
+{{- else if eq $said "kubernetes" -}}
+{{ .namespace }}/rot-{{ .name }}
+{{- end -}}
 {{- end -}}
 
 {{- /* The version that these templates are for. */ -}}

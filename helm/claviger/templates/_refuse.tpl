@@ -27,6 +27,19 @@
 {{- fail (printf "\n\n%sconfig.health.listen is %q, where the kubelet does not reach it; write \"[::]:8099\", or another port." $at $listen) }}
 {{- end -}}
 {{- end -}}
+{{- $app := false }}{{ range $.Values.apps }}{{ if eq (.profile | default "true") $profile }}{{ $app = true }}{{ end }}{{ end -}}
+{{- range $name, $rotation := ternary dict (($values.config).rotations | default dict) (not (not $values.existingConfigMap)) -}}
+{{- if include "claviger.leaseOf" (dict "name" $name "rotation" $rotation "namespace" "any") -}}
+{{- if eq $values.token.apiServer "never" }}{{ fail (printf "\n\n%stoken.apiServer is never, but %sconfig.rotations.%s has coordination: kubernetes, which needs the token; write auto." $at $at $name) }}{{ end -}}
+{{- $pods := include "claviger.namespaces" $ | fromJsonArray -}}
+{{- if and (gt (len $pods) 1) (hasPrefix "any/" (include "claviger.leaseOf" (dict "name" $name "rotation" $rotation "namespace" "any"))) }}
+{{- fail (printf "\n\n%sconfig.rotations.%s: pods of %s would each have a Lease of their own; write coordination: {kubernetes: {namespace: %s}}." $at $name (join " and " $pods) (first $pods)) }}
+{{- end -}}
+{{- if not (or $.Values.rbac.rotators $.Values.rbac.leases $app) }}
+{{- fail (printf "\n\n%sconfig.rotations.%s has coordination: kubernetes, but nobody may have its Lease: write the ServiceAccounts of these pods into rbac.rotators." $at $name) }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $.Values.strictMode -}}
 {{- if not $values.image.digest }}{{ fail (printf "\n\nstrictMode: %simage.digest is empty; `deploy/image` prints it." $at) }}{{ end -}}
 {{- if has (toString ($values.config).sandbox) (list "off" "false") }}{{ fail (printf "\n\nstrictMode: %sconfig.sandbox is off; remove it." $at) }}{{ end -}}

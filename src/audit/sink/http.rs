@@ -5,13 +5,14 @@
 
 use super::{
     batch::{self, Item},
-    client::{Client, text},
-    credential::Credential,
     format::Format,
-    outlet::{Outlet, Pace, Verdict},
+    outlet::{Outlet, Pace, Verdict, verdict},
     settings,
 };
-use crate::clock;
+use crate::{
+    clock,
+    receiver::{Client, Credential, text},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::{future::Future, path::PathBuf, pin::Pin};
 
@@ -36,8 +37,8 @@ impl Webhook {
             Err(why) => return Verdict::failed("credential", why),
         };
         match self.client.post(self.client.url().clone(), headers, body).await {
-            Ok(answer) => answer.verdict(),
-            Err(lost) => lost,
+            Ok(answer) => verdict(&answer),
+            Err(lost) => lost.into(),
         }
     }
 

@@ -3,9 +3,7 @@
 //! No request ever waits for a sink: sinks read what is on disk already, on threads of their own.
 
 mod batch;
-mod client;
 mod courier;
-mod credential;
 pub(super) mod cursor;
 mod dead;
 mod fact;

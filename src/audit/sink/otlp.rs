@@ -5,11 +5,10 @@
 
 use super::{
     batch::Item,
-    client::{Answer, Client},
-    credential::Credential,
-    outlet::{Outlet, Pace, Verdict},
+    outlet::{self, Outlet, Pace, Verdict},
     settings,
 };
+use crate::receiver::{Answer, Client, Credential};
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use std::{future::Future, path::PathBuf, pin::Pin};
@@ -116,13 +115,13 @@ impl Logs {
         };
         match self.client.post(self.client.url().clone(), headers, body).await {
             Ok(answer) => verdict(&answer),
-            Err(lost) => lost,
+            Err(lost) => lost.into(),
         }
     }
 }
 
 fn verdict(answer: &Answer) -> Verdict {
-    match answer.verdict() {
+    match outlet::verdict(answer) {
         Verdict::Delivered => {
             let said: Said = serde_json::from_slice(&answer.body).unwrap_or_default();
             let rejected = said.partial_success.unwrap_or_default().rejected_log_records;

@@ -3,6 +3,7 @@
 //! Pure. Does not retry, bisect or remember a place: the courier and the runner do.
 
 use super::batch::Item;
+use crate::receiver::{Answer, Lost};
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 /// The way to one receiver.
@@ -64,6 +65,26 @@ impl Verdict {
     pub(super) fn failed(code: &'static str, why: impl fmt::Display) -> Self {
         Self::Failed(Failure { code: Code::Word(code), why: why.to_string(), after: None })
     }
+}
+
+impl From<Lost> for Verdict {
+    fn from(lost: Lost) -> Self {
+        Self::failed(lost.code, lost.why)
+    }
+}
+
+/// What the status alone says: 400, 413 and 415 are about these bytes, everything else but success about the receiver.
+pub(super) fn verdict(answer: &Answer) -> Verdict {
+    match answer.status {
+        200..=299 => Verdict::Delivered,
+        400 | 413 | 415 => Verdict::Refused(Code::Status(answer.status)),
+        status => failed(answer, format!("HTTP {status}")),
+    }
+}
+
+/// The receiver answered that it could not.
+pub(super) fn failed(answer: &Answer, why: String) -> Verdict {
+    Verdict::Failed(Failure { code: Code::Status(answer.status), why, after: answer.after })
 }
 
 /// What went wrong: a status of HTTP, or a word of a closed set.

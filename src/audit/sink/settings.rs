@@ -3,9 +3,10 @@
 //! Pure.
 
 use super::format::Format;
+pub use crate::receiver::{ClientCert, Receiver, Tls};
+
 use crate::name::SinkName;
 use std::{path::PathBuf, time::Duration};
-use url::Url;
 
 /// One sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,35 +68,6 @@ pub struct File {
     pub max_size: u64,
     /// How many rotated files are kept.
     pub keep: u32,
-}
-
-/// A receiver that is spoken to over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receiver {
-    /// Where to post to; without a user or a password.
-    pub url: Url,
-    /// Whom to trust, and who we are.
-    pub tls: Tls,
-    /// From the first byte of a request to the last one of its answer.
-    pub timeout: Duration,
-}
-
-/// Files that are read again after every failure.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tls {
-    /// PEM; the only trust root when given, else the system's.
-    pub ca_file: Option<PathBuf>,
-    /// What we show of ourselves.
-    pub client_cert: Option<ClientCert>,
-}
-
-/// A certificate with its chain, and its key; PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCert {
-    /// The certificate first.
-    pub cert_file: PathBuf,
-    /// Its key.
-    pub key_file: PathBuf,
 }
 
 /// A webhook.

@@ -5,13 +5,14 @@
 
 use super::{
     batch::Item,
-    client::{Answer, Client, text},
-    credential::Credential,
     format::Format,
-    outlet::{Code, Outlet, Pace, Verdict},
+    outlet::{self, Code, Outlet, Pace, Verdict},
     settings::{self, Ack},
 };
-use crate::crypto;
+use crate::{
+    crypto,
+    receiver::{Answer, Client, Credential, text},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -129,7 +130,7 @@ impl Collector {
             headers.insert(HeaderName::from_static("x-splunk-request-channel"), text(&self.channel));
         }
         let url: Url = self.client.url().join(path).map_err(|error| Verdict::failed("connect", error))?;
-        self.client.post(url, headers, body).await
+        Ok(self.client.post(url, headers, body).await?)
     }
 
     fn body(&self, items: &[Item]) -> serde_json::Result<Vec<u8>> {
@@ -158,11 +159,11 @@ impl Collector {
 /// Splunk answers 400 also to what is wrong with the token or the index: that is no fault of an event.
 fn verdict(answer: &Answer, said: &Said) -> Verdict {
     const NOT_THE_EVENTS: [u64; 4] = [7, 10, 11, 14];
-    match answer.verdict() {
+    match outlet::verdict(answer) {
         Verdict::Refused(Code::Status(400))
             if said.code.is_some_and(|code| NOT_THE_EVENTS.contains(&code)) =>
         {
-            answer.failed(format!("HTTP 400, Splunk's code {}", said.code.unwrap_or(0)))
+            outlet::failed(answer, format!("HTTP 400, Splunk's code {}", said.code.unwrap_or(0)))
         }
         verdict => verdict,
     }

@@ -5,12 +5,14 @@
 
 use super::{
     batch::Item,
-    client,
     format::Format,
     outlet::{Outlet, Pace, Verdict},
     settings::{self, Address},
 };
-use crate::crypto::{hex, sha256};
+use crate::{
+    crypto::{hex, sha256},
+    receiver::client,
+};
 use nix::errno::Errno;
 use rustls::{
     ClientConfig, RootCertStore,

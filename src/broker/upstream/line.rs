@@ -176,7 +176,7 @@ fn word(version: ProtocolVersion) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Insecure, Timeouts, inject::Slot};
+    use super::super::super::{Insecure, Ranges, Timeouts, inject::Slot};
     use super::*;
     use crate::name::{SecretName, UpstreamName};
 
@@ -206,6 +206,7 @@ mod tests {
             pins: Vec::new(),
             allow_cidrs: allowed.iter().map(|text| address::Cidr::parse(text).unwrap()).collect(),
             allow_headers: None,
+            ranges: Ranges::Denied,
             oddities: Vec::new(),
             max_request: 0,
             max_response: None,

@@ -1,4 +1,4 @@
-//! `rotation status|unorphan|rollback`: the journals in Vault, read and written as the rotation's identity.
+//! `rotation status|unorphan|rollback|coordinate`: the journals in Vault, read and written as the rotation's identity.
 
 use super::{
     super::{answer, block_on},
@@ -81,6 +81,28 @@ pub(super) struct RollbackArgs {
     name: RotationName,
     #[command(flatten)]
     source: Source,
+}
+
+/// Change what decides among replicas
+///
+/// The journal says which coordination its replicas have, and refuses every other one. Stop the agents that have the old one, then
+/// run this with the new config: the journal says the new one from then on. Not while a run is under way.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation coordinate webhook --config /etc/claviger/config.yaml    from vault to kubernetes, say
+
+Exit codes: 0 done, 1 a run is under way, or failed, 2 wrong command line, 64 bad config")]
+pub(super) struct CoordinateArgs {
+    /// Which rotation
+    #[arg(value_parser = name)]
+    name: RotationName,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn coordinate(args: &CoordinateArgs) -> Result<Exit, Failure> {
+    write(&args.source, &args.name, async |desk| desk.coordinate().await)
 }
 
 pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
@@ -175,7 +197,8 @@ fn as_json(settings: &Settings, status: Option<&Status>) -> Value {
         })
     });
     json!({
-        "name": settings.name.as_str(), "kind": settings.kind.word(), "path": settings.kind.path(), "status": status,
+        "name": settings.name.as_str(), "kind": settings.kind.word(), "path": settings.kind.path(),
+        "coordination": settings.coordination.word(), "lease": settings.coordination.lease(), "status": status,
     })
 }
 
@@ -204,13 +227,14 @@ fn as_text(settings: &Settings, status: Option<&Status>) -> String {
         |label: &str, text: Option<&str>| text.map(|text| format!(", {label} {text}")).unwrap_or_default();
     let until = status.grace_until.map(rfc3339);
     format!(
-        "{}: {}, last success {}{}{}{}{}{}{}{}\n",
+        "{}: {}, last success {}{}{}{}{}{}{}{}{}\n",
         settings.name,
         status.phase.word(),
         rfc3339(status.succeeded),
         of("slot", status.slot.as_deref()),
         of("of", status.user.as_deref()),
         of("by", status.holder.as_deref()),
+        of("Lease", settings.coordination.lease().as_deref()),
         of("old value until", until.as_deref()),
         of("asked for:", status.asked.as_deref()),
         of("waits for a person:", status.orphaned.as_deref()),

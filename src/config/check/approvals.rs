@@ -2,13 +2,14 @@
 //!
 //! Pure. Whether Vault has the store and the keys is found out when running.
 
-use super::super::reader::Leaf;
-use super::{Context, DAY, milliseconds, mount, seconds};
+use super::super::reader::{Leaf, Map};
+use super::{Context, DAY, milliseconds, mount, seconds, webhook};
 use crate::{
     approval::{
         Folder, Settings,
         signed::{Approver, Key},
         ssh,
+        webhook::{SERVICE, Webhook},
     },
     crypto::PublicKey,
     name::{ApprovalName, IdentityName},
@@ -17,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{collections::BTreeSet, time::Duration};
 
 /// Names in the store that are no approver's.
-const TAKEN: [&str; 2] = ["request", "uses"];
+const TAKEN: [&str; 3] = ["request", "uses", SERVICE];
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Vec<Settings>> {
     let entries = leaf.named(ApprovalName::new)?;
@@ -43,19 +44,18 @@ fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Optio
         ])
     });
     match kind {
-        Some(Kind::Webhook) => leaf.not_built("approvals of kind webhook"),
         Some(Kind::ControlGroup) => leaf.not_built("approvals of kind control_group"),
-        Some(Kind::Signed) | None => {}
+        Some(Kind::Signed | Kind::Webhook) | None => {}
     }
-    if kind != Some(Kind::Signed) {
+    if !matches!(kind, Some(Kind::Signed | Kind::Webhook)) {
         for key in ["url", "key", "status_url", "approvers", "transit"] {
             let _ = map.find(key);
         }
     }
-    let approvers = if kind == Some(Kind::Signed) {
-        map.need("approvers", "{lead: {entity_id: …}}", approvers)
-    } else {
-        Some(Vec::new())
+    let (approvers, webhook) = match kind {
+        Some(Kind::Signed) => (map.need("approvers", "{lead: {entity_id: …}}", approvers), Some(None)),
+        Some(Kind::Webhook) => told(&mut map),
+        _ => (Some(Vec::new()), Some(None)),
     };
     let transit = map.or("transit", "transit".to_owned(), mount);
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
@@ -69,7 +69,7 @@ fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Optio
     let pending_max = map.or("pending_max", 32, |leaf| leaf.whole::<u32>(1..=1_000));
     let observe = map.or("observe", false, Leaf::flag);
     map.finish();
-    if kind? != Kind::Signed {
+    if kind? == Kind::ControlGroup {
         return None;
     }
     let (approvers, exclude) = (approvers?, exclude?);
@@ -88,7 +88,28 @@ fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Optio
         hold: hold?,
         pending_max: usize::try_from(pending_max?).ok()?,
         observe: observe?,
+        webhook: webhook?,
     })
+}
+
+/// Who may say yes, and the service that is told: it may be one of them, by its own key.
+fn told(map: &mut Map<'_>) -> (Option<Vec<Approver>>, Option<Option<Webhook>>) {
+    let persons = map.given("approvers", approvers);
+    let key = map.given("key", webhook::key);
+    let webhook = webhook::read(map);
+    let all = || {
+        let service = key?.map(|key| Approver { name: SERVICE.to_owned(), key: Key::Service(key) });
+        Some(persons?.into_iter().flatten().chain(service).collect::<Vec<_>>())
+    };
+    let all = all();
+    if all.as_ref().is_some_and(Vec::is_empty) {
+        map.leaf().problem(
+            "nobody who may say yes",
+            "write key: the Ed25519 key that the service signs decisions with, or approvers: {lead: {entity_id: …}}",
+        );
+        return (None, webhook.map(Some));
+    }
+    (all, webhook.map(Some))
 }
 
 /// Whether as many may say yes as must.
@@ -165,7 +186,7 @@ fn approver(name: &str, leaf: &Leaf<'_>, seen: &mut BTreeSet<String>) -> Option<
     };
     let what = match &key {
         Key::Entity { id, .. } => id.clone(),
-        Key::Ssh(key) => ssh::spell(key),
+        Key::Ssh(key) | Key::Service(key) => ssh::spell(key),
     };
     if !seen.insert(what) {
         leaf.problem("one person under two names", "remove one: nobody says yes twice");

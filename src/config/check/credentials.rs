@@ -60,6 +60,7 @@ pub(super) fn read(
     };
     let propagation = map.or("propagation_wait", Duration::ZERO, |leaf| leaf.duration(seconds(0, 600)));
     let cycles = map.or("max_retry_cycles", 3, |leaf| leaf.whole::<u32>(1..=3));
+    let probe = probe(map);
     for key in ["quarantine", "grace_min", "lead_time", "wrap"] {
         if let Some(leaf) = map.find(key) {
             leaf.not_built(key);
@@ -80,8 +81,14 @@ pub(super) fn read(
         system: system?,
         propagation: propagation?,
         cycles: usize::try_from(cycles?).unwrap_or(1),
+        probe: probe?,
         hold: hold?,
     })))
+}
+
+/// How often the system is asked between runs; `0s`: never.
+pub(super) fn probe(map: &mut Map<'_>) -> Option<Duration> {
+    map.or("probe", Duration::from_secs(300), |leaf| leaf.duration(seconds(0, 86_400)))
 }
 
 fn user(leaf: &Leaf<'_>) -> Option<String> {

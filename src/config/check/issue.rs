@@ -5,7 +5,7 @@
 use super::super::reader::{Leaf, Map};
 use super::{
     Context,
-    credentials::{Where, filled, template},
+    credentials::{Where, filled, probe, template},
 };
 use crate::{
     name::UpstreamName,
@@ -23,6 +23,7 @@ pub(super) fn read(map: &mut Map<'_>, context: &Context<'_>) -> Option<Kind> {
     let field = map.or("field", "key".to_owned(), Leaf::text);
     let id_field = map.or("id_field", "key_id".to_owned(), Leaf::text);
     let cycles = map.or("max_retry_cycles", 3, |leaf| leaf.whole::<u32>(1..=3));
+    let probe = probe(map);
     let provider =
         map.need("driver", "{http: {upstream: NAME, mint: {…}, list: {…}, delete: {…}}}", |leaf| {
             let mut map = leaf.map()?;
@@ -42,6 +43,7 @@ pub(super) fn read(map: &mut Map<'_>, context: &Context<'_>) -> Option<Kind> {
         id_field,
         provider: provider?,
         cycles: usize::try_from(cycles?).unwrap_or(1),
+        probe: probe?,
     })))
 }
 

@@ -5,9 +5,11 @@
 mod approvals;
 mod around;
 mod audit;
+mod bootstrap;
 mod calls;
 mod checkpoints;
 mod consent;
+mod coordination;
 mod credentials;
 mod forwards;
 mod identities;
@@ -20,9 +22,9 @@ mod schedule;
 mod secrets;
 mod signing;
 mod sinks;
-mod unbuilt;
 mod upstreams;
 mod vault;
+mod webhook;
 mod workloads;
 
 use super::{
@@ -155,8 +157,8 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let approvals = root.or("approvals", Vec::new(), |leaf| approvals::read(leaf, context));
     let (rotations, local) = root
         .or("rotations", (Vec::new(), Vec::new()), |leaf| {
-            let approvals = approvals.as_deref().unwrap_or_default();
-            rotations::read(leaf, context, secrets.as_deref().unwrap_or_default(), approvals)
+            let of = (secrets.as_deref().unwrap_or_default(), identities.as_deref().unwrap_or_default());
+            rotations::read(leaf, context, of, approvals.as_deref().unwrap_or_default())
         })
         .unzip();
     let report = root.given("report", |leaf| around::report(leaf, context));

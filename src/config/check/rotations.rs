@@ -1,14 +1,14 @@
-//! `rotations`: what is rotated, and when. Kinds that are not built yet are refused by name, and read all the same.
+//! `rotations`: what is rotated, and when.
 //!
 //! Pure. Does not know whether Vault has what is named.
 
 use super::super::reader::{Leaf, Map};
 use super::{
-    Context, DAY, consent,
+    Context, DAY, consent, coordination,
     credentials::{self, Slots},
     issue, mount,
     schedule::{self, Missed, nearest},
-    seconds, unbuilt, vault_path,
+    seconds, vault_path,
 };
 use crate::{
     approval, keeper,
@@ -23,11 +23,12 @@ use crate::{
         store::Place,
         trigger::{Evidence, Trigger},
     },
+    vault::login,
 };
 use std::time::Duration;
 
 /// Characters of generated values, unless the config says others.
-const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+pub(super) const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 #[derive(Clone, Copy)]
 enum Word {
     Generate,
@@ -36,7 +37,6 @@ enum Word {
     Issue,
     /// Read elsewhere: here for the list of words.
     Local,
-    Unbuilt(&'static str),
 }
 
 const KINDS: [(&str, Word); 8] = [
@@ -47,13 +47,13 @@ const KINDS: [(&str, Word); 8] = [
     ("two-slot", Word::Credential(Slots::Two)),
     ("single", Word::Credential(Slots::One)),
     ("issue", Word::Issue),
-    ("bootstrap", Word::Unbuilt("rotations of kind bootstrap")),
+    ("bootstrap", Word::Local),
 ];
 
 pub(super) fn read(
     leaf: &Leaf<'_>,
     context: &Context<'_>,
-    secrets: &[keeper::Settings],
+    (secrets, identities): (&[keeper::Settings], &[login::Settings]),
     approvals: &[approval::Settings],
 ) -> Option<(Vec<Settings>, Vec<local::Settings>)> {
     let entries = leaf.named(RotationName::new)?;
@@ -66,17 +66,22 @@ pub(super) fn read(
             apart.extend(settings);
             continue;
         }
-        let Some(settings) = rotation(name, &leaf, context, (secrets, approvals)) else {
+        let settings = match super::bootstrap::is_it(&leaf) {
+            true => super::bootstrap::read(name, &leaf, context, identities),
+            false => rotation(name, &leaf, context, (secrets, approvals)),
+        };
+        let Some(settings) = settings else {
             whole = false;
             continue;
         };
-        if let Some(other) = all.iter().find(|other| other.kind.path() == settings.kind.path()) {
+        if let Some(other) = all.iter().find(|other| other.kind.is_of_same(&settings.kind)) {
             leaf.problem(
                 format!("it rotates what rotations.{} rotates", other.name),
                 "write one rotation for each path",
             );
             whole = false;
         }
+        coordination::apart(&leaf, &settings, &all);
         all.push(settings);
     }
     whole.then_some((all, apart))
@@ -108,19 +113,13 @@ fn rotation(
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
     let when_revoked = workload_keys(&mut map);
     let consent = consent::read(&mut map, context, approvals);
+    let coordination = coordination::read(&mut map, &name, &context.environment.cluster);
     let kind = match word? {
         Word::Generate => generate(&mut map).map(Kind::Generate),
         Word::Trigger => trigger(&mut map).map(Kind::Trigger),
         Word::Issue => issue::read(&mut map, context),
         Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
         Word::Local => None,
-        Word::Unbuilt(what) => {
-            map.leaf().not_built(what);
-            let _ = map.given("grace", |leaf| leaf.duration(seconds(0, 3650 * DAY)));
-            unbuilt::rotation(&mut map);
-            map.finish();
-            return None;
-        }
     };
     let schedule =
         when.zip(missed).zip(rest).zip(blackouts).map(|(((when, missed), min_interval), blackouts)| {
@@ -144,6 +143,7 @@ fn rotation(
         journal: journal?,
         group: group?,
         lease: lease?,
+        coordination: coordination?,
     })
 }
 
@@ -208,16 +208,6 @@ fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
             return None;
         }
         Some(and)
-    });
-    let _ = map.given("coordination", |leaf| {
-        if leaf.is_map() {
-            leaf.not_built("coordination: kubernetes");
-            return None;
-        }
-        if leaf.word(&[("vault", false), ("kubernetes", true)])? {
-            leaf.not_built("coordination: kubernetes");
-        }
-        Some(())
     });
     Some(Acks { and: and?, consumers: consumers?, longest: longest? })
 }
@@ -380,6 +370,7 @@ fn serving(kind: &Kind, secrets: &[keeper::Settings]) -> Vec<SecretName> {
         Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| &evidence.path),
         Kind::Credential(credential) => Some(&credential.consumer.path),
         Kind::Issue(issue) => Some(&issue.consumer.path),
+        Kind::Bootstrap(_) => None,
     };
     let of = |secret: &&keeper::Settings| changes.is_some() && path(secret).as_ref() == changes;
     secrets.iter().filter(of).map(|secret| secret.name.clone()).collect()

@@ -16,9 +16,9 @@ use url::Url;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Where events may go without TLS.
+/// Where we speak without TLS.
 #[derive(Clone, Copy, PartialEq)]
-enum PlainText {
+pub(super) enum PlainText {
     Anywhere,
     Loopback,
 }
@@ -160,7 +160,8 @@ fn splunk(map: &mut Map<'_>) -> Option<settings::Splunk> {
 /// A found mistake and its remedy.
 type Wrong = (&'static str, &'static str);
 
-fn receiver(
+/// Who is spoken to over HTTP, by the keys that all such have; `wrong` finds what is wrong with its address.
+pub(super) fn receiver(
     map: &mut Map<'_>,
     example: &str,
     wrong: impl FnOnce(&Url) -> Option<Wrong>,
@@ -178,7 +179,8 @@ fn receiver(
     Some(settings::Receiver { url: url?, tls: tls?, timeout: timeout? })
 }
 
-fn url(leaf: &Leaf<'_>, plain: PlainText) -> Option<Url> {
+/// An address of a receiver.
+pub(super) fn url(leaf: &Leaf<'_>, plain: PlainText) -> Option<Url> {
     let url = Url::parse(&leaf.text()?)
         .ok()
         .filter(|url| url.has_host() && matches!(url.scheme(), "https" | "http"));

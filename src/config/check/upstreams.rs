@@ -6,7 +6,7 @@ use super::super::reader::{Leaf, Map};
 use super::{Context, DAY, milliseconds, signing};
 use crate::{
     broker::{
-        Base, Insecure, NotABase, Settings, Timeouts, decode::Coding, hop, inject::Slot,
+        Base, Insecure, NotABase, Ranges, Settings, Timeouts, decode::Coding, hop, inject::Slot,
         upstream::address::Cidr,
     },
     keeper::{self, Kind},
@@ -57,14 +57,14 @@ fn upstream(
     let ca_file = map.given("ca_file", Leaf::path);
     let client_cert = map.given("client_cert", |leaf| client_cert(leaf, context, secrets));
     let pins = map.or("pins", Vec::new(), pins);
-    let allow_headers = map.given("headers", headers);
+    let headers = map.or("headers", (None, Ranges::Denied), headers);
     let oddities = map.or("paths", Vec::new(), paths);
     let max_request = map.or("max_request", 32 * MIB, |leaf| leaf.size(0..=1024 * MIB));
     let max_response = map.given("max_response", |leaf| leaf.size(1..=u64::MAX));
     let timeouts = map.or("timeouts", Timeouts::default(), timeouts);
     let decode = map.or("decode", Vec::new(), |leaf| leaf.each(|leaf| leaf.word(&[("gzip", Coding::Gzip)])));
     map.finish();
-    let (secret, slot) = inject?;
+    let ((secret, slot), (allow_headers, ranges)) = (inject?, headers?);
     Some(Settings {
         name,
         base: base?,
@@ -74,7 +74,8 @@ fn upstream(
         ca_file: ca_file?,
         pins: pins?,
         allow_cidrs: allow_cidrs?,
-        allow_headers: allow_headers?.flatten(),
+        allow_headers,
+        ranges,
         oddities: oddities?,
         max_request: max_request?,
         max_response: max_response?,
@@ -166,11 +167,14 @@ fn paths(leaf: &Leaf<'_>) -> Option<Vec<Oddity>> {
     allow
 }
 
-fn headers(leaf: &Leaf<'_>) -> Option<Option<Vec<HeaderName>>> {
+/// The only headers that are sent on, if there are any, and whether parts may be asked for.
+fn headers(leaf: &Leaf<'_>) -> Option<(Option<Vec<HeaderName>>, Ranges)> {
     let mut map = leaf.map()?;
     let allow = map.given("allow", |leaf| leaf.each(|leaf| header_name(leaf)));
+    let words = [("deny", Ranges::Denied), ("allow", Ranges::Allowed)];
+    let ranges = map.or("range", Ranges::Denied, |leaf| leaf.word(&words));
     map.finish();
-    allow
+    Some((allow?, ranges?))
 }
 
 fn header_name(leaf: &Leaf<'_>) -> Option<HeaderName> {

@@ -50,8 +50,8 @@ async fn malformed_requests_get_the_right_status() {
         ),
         ("BREW /secrets/stripe HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "GET, HEAD only"),
         ("GET /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405, "POST only"),
-        ("\0\0\0\0\r\n\r\n".to_owned(), 400, ""),
-        ("GET /secrets/a b HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, ""),
+        ("\0\0\0\0\r\n\r\n".to_owned(), 400, "cannot be read as a request of HTTP/1.1"),
+        ("GET /secrets/a b HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, "\"reason\":\"bad_request\""),
         ("CONNECT stripe:443 HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, ""),
     ] {
         check(&agent, &request, status, text).await;
@@ -83,7 +83,26 @@ async fn what_a_client_says_about_itself_is_ignored() {
 async fn a_head_or_body_that_is_too_large_is_refused() {
     let agent = Agent::start();
     let head = "x".repeat(9000);
-    check(&agent, &format!("GET /secrets/stripe HTTP/1.1\r\nh: {head}\r\n\r\n"), 431, "").await;
+    let large = format!("GET /secrets/stripe HTTP/1.1\r\nh: {head}\r\n\r\n");
+    check(&agent, &large, 431, "\"reason\":\"too_large\"").await;
+    let mut client = agent.connect().await;
+    // All of it is there before any of it is looked at.
+    client.send(&large.replace(&head, &head[..8200])).await;
+    assert_eq!(client.receive().await.status, 431);
+    let many = format!("GET /secrets/stripe HTTP/1.1\r\n{}\r\n", "h: x\r\n".repeat(101));
+    check(&agent, &many, 431, "more than 100 fields").await;
+    check(&agent, &format!("GET /secrets/{head} HTTP/1.1\r\n\r\n"), 414, "longer than 8192 bytes").await;
+    // Also where it is never sent to its end, and after a request that was answered.
+    let mut client = agent.connect().await;
+    for path in ["/secrets/orders-db", "/whoami"] {
+        assert_eq!(client.get(path).await.status, 200);
+    }
+    client.send(&format!("GET /{head}{head}{head}")).await;
+    let answer = client.receive().await;
+    assert_eq!(answer.status, 414);
+    assert!(answer.head.contains("connection: close") && answer.body.contains("request_id"), "{answer:?}");
+    assert_eq!(client.try_receive().await, None);
+    assert_eq!(agent.seen.0.lock().unwrap()["too_large"], 5);
     let ack = "POST /secrets/stripe/ack HTTP/1.1\r\nhost: x\r\n";
     check(&agent, &format!("{ack}content-length: 1048577\r\n\r\n"), 413, "too_large").await;
     let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
@@ -98,6 +117,44 @@ async fn a_head_or_body_that_is_too_large_is_refused() {
     check(&agent, elsewhere, 413, "too_large").await;
     agent.limits.store(Arc::new(Limits { body: 4, ..Limits::default() }));
     check(&agent, &format!("{ack}content-length: 5\r\n\r\n12345"), 413, "4 bytes").await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_held_have_a_cap_together_and_a_refusal_says_when_to_ask_again() {
+    let agent = Agent::start();
+    let half = " ".repeat(512 * 1024);
+    let ack = "POST /secrets/orders-db/ack HTTP/1.1\r\nhost: x\r\n";
+    // Seven and a half of eight halves of a MiB are there, and do not end.
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut client = agent.connect().await;
+        client
+            .send(&format!("{ack}content-length: 1048576\r\n\r\n{half}{}", &half[..half.len() - 65536]))
+            .await;
+        slow.push(client);
+    }
+    let whole = format!("{ack}content-length: {}\r\n\r\n{half}", half.len());
+    let ask = async || {
+        let mut client = agent.connect().await;
+        // A server that refuses it may not read all.
+        let _ = client.stream.write_all(whole.as_bytes()).await;
+        client.receive().await
+    };
+    let refused = timeout(LIMIT, async {
+        loop {
+            let answer = ask().await;
+            if answer.status == 503 {
+                return answer;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    assert!(refused.head.contains("retry-after: 1") && refused.body.contains("buffers_full"), "{refused:?}");
+    // A small one has room yet, and a large one again once one of those is gone.
+    assert_eq!(agent.ask(&format!("{ack}content-length: 2\r\n\r\n{{}}")).await.status, 200);
+    slow.pop();
+    timeout(LIMIT, async { while ask().await.status == 503 {} }).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

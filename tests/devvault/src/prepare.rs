@@ -144,8 +144,12 @@ impl DevVault {
     /// A wrapping token around one more secret id, as `POST …/secret-id` with `X-Vault-Wrap-TTL` gives it.
     pub fn wrapped_secret_id(&self, mount: &str, role: &str, ttl: Duration) -> Option<String> {
         let secret_id = self.secret_id(mount, role)?;
+        let accessor = self.with_approle(mount, |approle, _| {
+            Some(approle.roles.get(role)?.secret_ids.get(&secret_id)?.accessor.clone())
+        });
         let path = format!("auth/{}/role/{role}/secret-id", mount.trim_matches('/'));
-        Some(self.wrapped(serde_json::json!({ "secret_id": secret_id }), &path, ttl))
+        let data = serde_json::json!({ "secret_id": secret_id, "secret_id_accessor": accessor.flatten()? });
+        Some(self.wrapped(data, &path, ttl))
     }
 
     /// A wrapping token around any data, with any creation path: a forged one too.
@@ -212,8 +216,8 @@ impl DevVault {
         state.advance();
         state.add_auth(mount, "approle");
         let path = format!("{}/", mount.trim_matches('/'));
-        let State { ids, now, auths, accepted, certificate, .. } = &mut *state;
-        let mut gate = Gate { ids, now: *now, mount: &path, accepted, certificate: *certificate };
+        let State { ids, now, auths, accepted, certificate, clock, .. } = &mut *state;
+        let mut gate = Gate { ids, now: *now, mount: &path, accepted, certificate: *certificate, clock };
         match &mut auths.get_mut(&path)?.method {
             Method::AppRole(approle) => Some(work(approle, &mut gate)),
             _ => None,

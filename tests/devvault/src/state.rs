@@ -232,8 +232,8 @@ impl State {
         if let Some((path, rest)) = mount_of(&self.auths, ask.path.strip_prefix("auth/").unwrap_or_default())
         {
             let Some(auth) = self.auths.get_mut(&path) else { return Outcome::absent() };
-            let mut gate =
-                Gate { ids, now, mount: &path, accepted: &self.accepted, certificate: self.certificate };
+            let (accepted, certificate) = (&self.accepted, self.certificate);
+            let mut gate = Gate { ids, now, mount: &path, accepted, certificate, clock };
             return auth.method.answer(rest, ask, &mut gate);
         }
         match mount_of(&self.mounts, &ask.path).and_then(|(m, rest)| Some((self.mounts.get_mut(&m)?, rest))) {
@@ -250,6 +250,7 @@ impl State {
             mount,
             accepted: &self.accepted,
             certificate: self.certificate,
+            clock: &self.clock,
         };
         let lives = auth.lives;
         let mut outcome = auth.method.login(ask, &mut gate);

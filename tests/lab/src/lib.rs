@@ -16,6 +16,7 @@ mod kube;
 mod postgres;
 mod rsyslog;
 mod server;
+mod session;
 mod vault;
 
 use std::io::Write as _;
@@ -28,6 +29,7 @@ pub use http::{Answer, Client};
 pub use kube::{ApiServer, Cluster, Node, Ran, write_image};
 pub use postgres::{Postgres, SqlError};
 pub use rsyslog::{Logged, Rsyslog};
+pub use session::Session;
 pub use vault::Vault;
 
 /// A program that this run does not have. Its text says why and, where there is one, the remedy.

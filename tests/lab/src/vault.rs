@@ -198,6 +198,11 @@ impl Vault {
         format!("{scheme}://{}", self.addr())
     }
 
+    /// Where it serves plain HTTP, on the loopback of this machine: for what stands between it and others.
+    pub fn plain(&self) -> SocketAddr {
+        self.plain
+    }
+
     /// The CA that signed the server's certificate (PEM); `None` on plain HTTP.
     pub fn ca_file(&self) -> Option<PathBuf> {
         self.tls.map(|_| self.folder.path().join("vault-ca.pem"))

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 45] = [
+const TYPES: [Type; 47] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -51,6 +51,8 @@ const TYPES: [Type; 45] = [
     Type::RotationSkipped,
     Type::RotationFailed,
     Type::RotationOrphaned,
+    Type::RotationDrift,
+    Type::RotationRepaired,
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,

@@ -30,9 +30,11 @@ pub(crate) struct Role {
 /// One secret id.
 #[derive(Debug)]
 pub(crate) struct SecretId {
-    accessor: String,
+    pub(crate) accessor: String,
     uses: u64,
+    made: Instant,
     expires: Option<Instant>,
+    metadata: serde_json::Value,
 }
 
 impl AppRole {
@@ -109,20 +111,50 @@ impl AppRole {
             (Verb::Write, "secret-id") => role.give_secret_id(ask, gate),
             (Verb::Write, "custom-secret-id") => match ask.text("secret_id") {
                 None => Outcome::bad("missing secret_id"),
+                Some(id) if role.secret_ids.contains_key(id) => Outcome::fail(
+                    500,
+                    &["1 error occurred:\n\t* failed to store secret_id: SecretID is already registered\n\n"],
+                ),
                 Some(_) => role.give_secret_id(ask, gate),
             },
+            _ => role.answer_of_secret_ids(ask, field, gate),
+        }
+    }
+}
+
+impl Role {
+    /// What is asked of the secret ids that are there.
+    fn answer_of_secret_ids(&mut self, ask: &Ask, field: &str, gate: &Gate<'_>) -> Outcome {
+        match (ask.verb, field) {
+            (Verb::List, "secret-id/") => self.accessors(),
+            (Verb::Write, "secret-id/lookup") => {
+                match ask.text("secret_id").and_then(|id| self.secret_ids.get(id)) {
+                    Some(secret_id) => Outcome::data(secret_id.shown(gate)),
+                    None => Outcome::Empty,
+                }
+            }
+            (Verb::Write, "secret-id-accessor/lookup") => match self.named(ask.text("secret_id_accessor")) {
+                Some(secret_id) => Outcome::data(secret_id.shown(gate)),
+                None => Outcome::absent(),
+            },
+            (Verb::Write, "secret-id-accessor/destroy")
+                if self.named(ask.text("secret_id_accessor")).is_none() =>
+            {
+                Outcome::fail(
+                    500,
+                    &["1 error occurred:\n\t* failed to find accessor entry for secret_id_accessor\n\n"],
+                )
+            }
             (Verb::Write | Verb::Delete, "secret-id/destroy" | "secret-id-accessor/destroy") => {
                 let named = (ask.text("secret_id").map(str::to_string), ask.text("secret_id_accessor"));
-                role.secret_ids
+                self.secret_ids
                     .retain(|id, s| Some(id) != named.0.as_ref() && Some(s.accessor.as_str()) != named.1);
                 Outcome::Empty
             }
             _ => Outcome::unsupported_path(),
         }
     }
-}
 
-impl Role {
     fn shown(&self) -> serde_json::Value {
         let mut shown = role_shown(&self.settings);
         if let Some(fields) = shown.as_object_mut() {
@@ -140,7 +172,10 @@ impl Role {
         let accessor = gate.ids.uuid();
         let ttl = ask.duration("ttl").or(self.secret_id_ttl);
         let uses = ask.number("num_uses").unwrap_or(self.secret_id_uses);
-        let secret = SecretId { accessor: accessor.clone(), uses, expires: ttl.map(|t| gate.now + t) };
+        let metadata =
+            ask.text("metadata").and_then(|text| serde_json::from_str(text).ok()).unwrap_or(json!({}));
+        let (made, expires) = (gate.now, ttl.map(|t| gate.now + t));
+        let secret = SecretId { accessor: accessor.clone(), uses, made, expires, metadata };
         self.secret_ids.insert(id.clone(), secret);
         Outcome::data(json!({
             "secret_id": id,
@@ -153,7 +188,34 @@ impl Role {
     /// A new secret id without limits, as a test prepares it.
     pub(crate) fn add_secret_id(&mut self, gate: &mut Gate<'_>) -> String {
         let (id, accessor) = (gate.ids.uuid(), gate.ids.uuid());
-        self.secret_ids.insert(id.clone(), SecretId { accessor, uses: 0, expires: None });
+        let secret_id = SecretId { accessor, uses: 0, made: gate.now, expires: None, metadata: json!({}) };
+        self.secret_ids.insert(id.clone(), secret_id);
         id
+    }
+
+    fn accessors(&self) -> Outcome {
+        let keys: Vec<&str> = self.secret_ids.values().map(|secret_id| secret_id.accessor.as_str()).collect();
+        if keys.is_empty() { Outcome::absent() } else { Outcome::data(json!({ "keys": keys })) }
+    }
+
+    fn named(&self, accessor: Option<&str>) -> Option<&SecretId> {
+        self.secret_ids.values().find(|secret_id| Some(secret_id.accessor.as_str()) == accessor)
+    }
+}
+
+impl SecretId {
+    fn shown(&self, gate: &Gate<'_>) -> serde_json::Value {
+        let at = |instant: Instant| gate.clock.rfc3339(instant);
+        json!({
+            "cidr_list": [],
+            "creation_time": at(self.made),
+            "expiration_time": self.expires.map_or("0001-01-01T00:00:00Z".to_owned(), at),
+            "last_updated_time": at(self.made),
+            "metadata": self.metadata,
+            "secret_id_accessor": self.accessor,
+            "secret_id_num_uses": self.uses,
+            "secret_id_ttl": self.expires.map_or(0, |end| end.duration_since(self.made).as_secs()),
+            "token_bound_cidrs": [],
+        })
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use assertion::{AssertionRole, Assertions, Claims};
 pub use settings::RoleSettings;
 
 use crate::ask::Ask;
+use crate::clock::Clock;
 use crate::ids::Ids;
 use crate::outcome::Outcome;
 use crate::token::{TokenTerms, TokenType};
@@ -49,6 +50,7 @@ pub(crate) struct Gate<'a> {
     pub(crate) mount: &'a str,
     pub(crate) accepted: &'a [(String, Claims)],
     pub(crate) certificate: ClientCertificate,
+    pub(crate) clock: &'a Clock,
 }
 
 impl Method {

@@ -4,10 +4,7 @@
 //! No redirect is followed, nothing is retried here, no environment variable and no proxy is looked at. The one file
 //! beside `vault` that names the HTTP library: what it sends has nothing to do with Vault.
 
-use super::{
-    outlet::{Code, Failure, Verdict},
-    settings::Receiver,
-};
+use super::{Lost, Receiver};
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Certificate, Identity, redirect, retry, tls};
 use std::{fs, path::Path, time::Duration};
@@ -15,51 +12,42 @@ use url::Url;
 use zeroize::Zeroizing;
 
 /// How much of an answer is read, in bytes.
-const LARGEST_ANSWER: usize = 64 * 1024;
+pub const LARGEST_ANSWER: usize = 64 * 1024;
 /// A certificate file's cap, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
 /// What to do where the system has no trust roots, as in an image FROM scratch.
-pub(super) const NO_ROOTS: &str = "the system's trust roots, since ca_file is not given (name the receiver's CA there, or \
+pub const NO_ROOTS: &str = "the system's trust roots, since ca_file is not given (name the receiver's CA there, or \
                                    mount a bundle and name it in SSL_CERT_FILE)";
 
-/// One receiver.
-pub(super) struct Client {
+/// One receiver. Cheap to clone: clones share their connections until one of them fails.
+#[derive(Clone)]
+pub struct Client {
     to: Receiver,
     inner: Option<reqwest::Client>,
 }
 
 /// What it answered.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) after: Option<Duration>,
-    /// The first 64 KiB.
-    pub(super) body: Vec<u8>,
-}
-
-impl Answer {
-    /// What the status alone says: 400, 413 and 415 are about these bytes, everything else but success about the
-    /// receiver.
-    pub(super) fn verdict(&self) -> Verdict {
-        match self.status {
-            200..=299 => Verdict::Delivered,
-            400 | 413 | 415 => Verdict::Refused(Code::Status(self.status)),
-            _ => self.failed(format!("HTTP {}", self.status)),
-        }
-    }
-
-    pub(super) fn failed(&self, why: String) -> Verdict {
-        Verdict::Failed(Failure { code: Code::Status(self.status), why, after: self.after })
-    }
+#[derive(Debug)]
+pub struct Answer {
+    /// Of HTTP.
+    pub status: u16,
+    /// When it wants to be asked again.
+    pub after: Option<Duration>,
+    /// The first [`LARGEST_ANSWER`] bytes.
+    pub body: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn new(to: Receiver) -> Self {
+    /// The way to `to`. Nothing is read and nobody is asked yet.
+    #[must_use]
+    pub fn new(to: Receiver) -> Self {
         Self { to, inner: None }
     }
 
     /// Where it posts to.
-    pub(super) fn url(&self) -> &Url {
+    #[must_use]
+    pub fn url(&self) -> &Url {
         &self.to.url
     }
 
@@ -67,17 +55,27 @@ impl Client {
     ///
     /// # Errors
     /// There was no whole answer in time; the texts hold no header and no body.
-    pub(super) async fn post(
+    pub async fn post(&mut self, url: Url, headers: HeaderMap, body: Vec<u8>) -> Result<Answer, Lost> {
+        self.send(|client| client.post(url).headers(headers).body(body)).await
+    }
+
+    /// Asks `url` once.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub async fn get(&mut self, url: Url, headers: HeaderMap) -> Result<Answer, Lost> {
+        self.send(|client| client.get(url).headers(headers)).await
+    }
+
+    async fn send(
         &mut self,
-        url: Url,
-        headers: HeaderMap,
-        body: Vec<u8>,
-    ) -> Result<Answer, Verdict> {
+        request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder + Send,
+    ) -> Result<Answer, Lost> {
         let client = match self.inner.take() {
             Some(client) => client,
-            None => build(&self.to).map_err(|why| Verdict::failed("credential", why))?,
+            None => build(&self.to).map_err(|why| Lost::new("credential", why))?,
         };
-        let answer = ask(&client, url, headers, body).await?;
+        let answer = ask(request(&client)).await?;
         if answer.status < 400 {
             self.inner = Some(client);
         }
@@ -85,13 +83,8 @@ impl Client {
     }
 }
 
-async fn ask(
-    client: &reqwest::Client,
-    url: Url,
-    headers: HeaderMap,
-    body: Vec<u8>,
-) -> Result<Answer, Verdict> {
-    let sent = client.post(url).headers(headers).body(body).send().await;
+async fn ask(request: reqwest::RequestBuilder) -> Result<Answer, Lost> {
+    let sent = request.send().await;
     let mut response = sent.map_err(|error| lost(&error))?;
     let after = retry_after(response.headers());
     let (status, mut body) = (response.status().as_u16(), Vec::new());
@@ -141,8 +134,11 @@ fn build(to: &Receiver) -> Result<reqwest::Client, String> {
     })
 }
 
-/// Reads a certificate or key.
-pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+/// Reads a certificate or key of at most 1 MiB.
+///
+/// # Errors
+/// What is wrong with the file, and its name.
+pub fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let failed = |error: std::io::Error| format!("reading {}: {error}", file.display());
     if fs::metadata(file).map_err(failed)?.len() > LARGEST_FILE {
         return Err(format!("reading {}: larger than 1 MiB", file.display()));
@@ -154,7 +150,8 @@ pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
 }
 
 /// A header from a text of ours.
-pub(super) fn text(value: &str) -> HeaderValue {
+#[must_use]
+pub fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
@@ -168,13 +165,13 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Duration::try_from(then.duration_since(crate::clock::now())).ok()
 }
 
-fn lost(error: &reqwest::Error) -> Verdict {
+fn lost(error: &reqwest::Error) -> Lost {
     let code = match error {
         error if error.is_timeout() => "timeout",
         error if error.is_connect() => "connect",
         _ => "io",
     };
-    Verdict::failed(code, chain(error))
+    Lost::new(code, chain(error))
 }
 
 /// The causes of a transport error, outermost first, without the URL: its query may be a secret.
