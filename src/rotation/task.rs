@@ -38,8 +38,6 @@ use tokio_util::sync::CancellationToken;
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// How often the journal is read while another replica works.
 pub(super) const BUSY_LOOK: Duration = Duration::from_secs(1);
-/// A rotation does not begin while the wall clocks differ by more.
-const SKEW: Duration = Duration::from_secs(60);
 
 /// What all rotations share.
 #[derive(Clone)]
@@ -69,7 +67,7 @@ pub struct Task {
     pub(super) journal: Journal,
     pub(super) facts: mpsc::UnboundedSender<Fact>,
     pub(super) board: Board,
-    store: Store,
+    pub(super) store: Store,
     pub(super) keeper: Keeper,
     holder: Arc<str>,
     pub(super) gate: Gate,
@@ -373,15 +371,6 @@ impl Task {
         };
         self.report(&Document::new(clock::now()), Act::Failed(failure));
         wait
-    }
-
-    /// Whether a slot cannot be told for sure.
-    pub(super) fn clock_is_off(&self) -> bool {
-        self.store.skew() > SKEW
-    }
-
-    pub(super) fn store(&self) -> &Store {
-        &self.store
     }
 
     pub(super) fn idle_look(&self) -> Duration {
