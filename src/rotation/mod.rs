@@ -35,7 +35,9 @@ mod group;
 mod journal;
 #[cfg(test)]
 mod model_tests;
+mod notify;
 mod object;
+mod quarantine;
 mod run;
 mod work;
 

@@ -134,6 +134,7 @@ fn credential(users: Users) -> Kind {
         propagation: Duration::ZERO,
         cycles: 3,
         probe: Duration::ZERO,
+        quarantine: Duration::ZERO,
         hold: Duration::ZERO,
     }))
 }

@@ -51,6 +51,8 @@ const TYPES: [Type; 47] = [
     Type::RotationSkipped,
     Type::RotationFailed,
     Type::RotationOrphaned,
+    Type::RotationQuarantined,
+    Type::RotationReenabled,
     Type::RotationDrift,
     Type::RotationRepaired,
     Type::UsageSnapshot,
