@@ -9,6 +9,7 @@ pub mod grants;
 mod handoff;
 mod kept;
 pub mod keys;
+pub mod ledgers;
 pub mod once;
 mod record;
 mod reload;
@@ -16,6 +17,7 @@ mod reports;
 mod rotations;
 mod sight;
 mod sinks;
+mod tidying;
 mod usage;
 mod workloads;
 
@@ -109,6 +111,7 @@ struct Agent {
     sinks: Sinks,
     ear: sinks::Ear,
     usage: usage::Usage,
+    tidying: tidying::Tidying,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -167,6 +170,7 @@ impl Agent {
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
+            tidying: tidying::Tidying::start(&config, (&kept, &vault)),
             watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),
             config,
@@ -310,7 +314,8 @@ impl Agent {
         let revocation = async {
             let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
             let rotations = tokio::time::timeout(HEAD_START, self.rotations.end());
-            let _ = tokio::join!(head_start, self.checkpoints.before_revocation(), rotations);
+            let ledger = self.usage.ledgers.last();
+            let _ = tokio::join!(head_start, self.checkpoints.before_revocation(), rotations, ledger);
             // What is revoked and flushed after it has its time within the grace too.
             let until = begun + self.config.shutdown.grace.saturating_sub(REVOKE_WITHIN + FLUSH_WITHIN);
             self.handoff.give(&self.config.audit, &self.kept, &self.sinks.lags(), until).await;

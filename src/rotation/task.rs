@@ -38,8 +38,6 @@ use tokio_util::sync::CancellationToken;
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// How often the journal is read while another replica works.
 pub(super) const BUSY_LOOK: Duration = Duration::from_secs(1);
-/// A rotation does not begin while the wall clocks differ by more.
-const SKEW: Duration = Duration::from_secs(60);
 
 /// What all rotations share.
 #[derive(Clone)]
@@ -320,15 +318,6 @@ impl Task {
                 Ok(Some(Work::new(entry, deadline)))
             }
         }
-    }
-
-    /// Whether a slot cannot be told for sure.
-    pub(super) fn clock_is_off(&self) -> bool {
-        self.store.skew() > SKEW
-    }
-
-    pub(super) fn store(&self) -> &Store {
-        &self.store
     }
 
     pub(super) fn idle_look(&self) -> Duration {

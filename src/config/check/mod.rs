@@ -162,7 +162,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
             rotations::read(leaf, context, of, approvals.as_deref().unwrap_or_default())
         })
         .unzip();
-    let report = root.given("report", around::report);
+    let report = root.given("report", |leaf| around::report(leaf, context));
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
