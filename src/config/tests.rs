@@ -508,6 +508,10 @@ fn types_are_strict() {
         ),
         ("report: {every: 1s}\n", "report.every: line 1: 1s is out of range; write 5s to 365d"),
         (
+            "report: {merge: {mount: kv, path: usage}}\n",
+            "report.merge.identity: line 1: missing; write identity: the name of one of identities",
+        ),
+        (
             "report: {since: soon}\n",
             "report.since: line 1: \"soon\" is not a duration; write a number and a unit (ms, s, m, h, d), as in 10s, 5m or 1h30m",
         ),
@@ -1517,6 +1521,18 @@ fn a_credential_of_another_system_says_whose_and_how() {
         (
             format!("kind: single, user: a, grace: 1h, {exec}"),
             ".grace: line 3: a grace of the one password of one user: the old one ends with the new one; remove it, or use kind: two-slot with two users",
+        ),
+        (
+            format!("kind: single, user: a, quarantine: 1h, {exec}"),
+            ".quarantine: line 3: a quarantine of the one password of one user: the old one ends with the new one; remove it, or use kind: two-slot with two users",
+        ),
+        (
+            format!("kind: two-slot, users: [a, b], probe: 2d, {exec}"),
+            ".probe: line 3: 2d is out of range; write 0s to 1d",
+        ),
+        (
+            format!("kind: two-slot, users: [a, b], quarantine: 30d, {exec}"),
+            ": line 3: a quarantine that is not over before the next slot; make grace and quarantine together shorter than the time between two slots",
         ),
         (
             format!("kind: single, user: a, field: username, {exec}"),

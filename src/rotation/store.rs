@@ -121,6 +121,12 @@ impl Store {
 
     /// The newest version at `place`.
     pub(super) async fn read(&self, place: &Place) -> Result<Newest, Error> {
+        let newest = self.look(place).await?;
+        // It may have been written between the question for it and that for its metadata.
+        if newest.version > 0 && newest.fields.is_none() { self.look(place).await } else { Ok(newest) }
+    }
+
+    async fn look(&self, place: &Place) -> Result<Newest, Error> {
         #[derive(Deserialize)]
         struct Data<'a> {
             #[serde(borrow)]

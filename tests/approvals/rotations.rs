@@ -3,21 +3,15 @@
 use crate::{
     rig::{Agent, PROGRAM, Plan, output, printed, until},
     scene::Scene,
-    server::{Seen, say},
-    service::{Service, decided, digest, told},
 };
 use serde_json::{Value, json};
-use std::{process::Command, sync::Arc};
+use std::process::Command;
 
 const JOURNAL: &str = "secret/data/rotation/webhook";
 
 /// A rotation of `secret/webhook` that names the approval `two`; `changes` are made to it.
-fn plan(scene: &Scene, approval: Value, changes: Value) -> Plan {
-    rotating(scene, scene.plan(approval), changes)
-}
-
-/// The same with the approvals that `plan` has.
-fn rotating(scene: &Scene, mut plan: Plan, changes: Value) -> Plan {
+pub(crate) fn plan(scene: &Scene, approval: Value, changes: Value) -> Plan {
+    let mut plan = scene.plan(approval);
     let root = scene.vault.root();
     if root.get("secret/data/webhook").status != 200 {
         root.post("secret/data/webhook", &json!({"data": {"key": "first"}})).expect_success();
@@ -35,7 +29,7 @@ fn rotating(scene: &Scene, mut plan: Plan, changes: Value) -> Plan {
 }
 
 /// Due in some seconds, and asked for before that.
-fn soon() -> Value {
+pub(crate) fn soon() -> Value {
     json!({"schedule": {"every": "8s"}, "lead_time": "6s"})
 }
 
@@ -44,13 +38,13 @@ fn journal(scene: &Scene) -> Value {
     if found.status == 200 { found.expect_success()["data"]["data"]["journal"].clone() } else { Value::Null }
 }
 
-fn version(scene: &Scene) -> u64 {
+pub(crate) fn version(scene: &Scene) -> u64 {
     let found = scene.vault.root().get("secret/metadata/webhook").expect_success();
     found["data"]["current_version"].as_u64().unwrap()
 }
 
 /// The request for the rotation's next run, as soon as there is one.
-fn asked(scene: &Scene) -> String {
+pub(crate) fn asked(scene: &Scene) -> String {
     until("a request for a run", || {
         let asked = journal(scene)["approval"].clone();
         (asked["state"] == "pending").then(|| asked["id"].as_str().unwrap().to_owned())
@@ -60,26 +54,6 @@ fn asked(scene: &Scene) -> String {
 fn rotation(agent: &Agent, args: &[&str]) -> String {
     let config = agent.folder().join("claviger.yaml");
     printed(Command::new(PROGRAM).arg("rotation").args(args).arg("--config").arg(config))
-}
-
-#[test]
-fn a_service_is_told_of_a_run_and_its_yes_begins_it() {
-    let Some(scene) = Scene::start() else { return };
-    let service = Service::start();
-    let key = Arc::clone(&service.key);
-    service.server.obey(move |seen: &Seen| {
-        let yes = decided(&key, "approve", &digest(&told(seen)["data"]), "change 7");
-        say(200, &[], yes.to_string())
-    });
-    let agent = rotating(&scene, service.plan(&scene, service.settings(json!({}))), soon()).start();
-    let id = asked(&scene);
-    until("a rotation", || (version(&scene) >= 2).then_some(()));
-    let seen = service.server.seen().swap_remove(0);
-    assert_eq!(seen.header("webhook-id"), Some(format!("approval-{id}").as_str()));
-    let shown = told(&seen)["text"].as_str().unwrap().to_owned();
-    assert!(shown.starts_with("claviger wants to rotate webhook (generate, secret/webhook)"), "{shown}");
-    let granted = agent.event("approval.granted.v1", |event| event["approval"]["id"] == json!(id));
-    assert_eq!(granted["approval"]["by"], json!(["webhook"]));
 }
 
 #[test]
@@ -176,6 +150,24 @@ fn who_wants_a_run_now_is_told_which_yes_it_waits_for() {
     assert_eq!(started["rotation"]["asked"], "leaked in a log");
     assert_eq!(started["approval"]["by"], json!(["lead", "on-call"]));
     agent.event("rotation.promoted.v1", |event| event["rotation"]["id"] == started["rotation"]["id"]);
+}
+
+#[test]
+fn where_the_config_asks_for_more_persons_meanwhile_they_are_asked_anew() {
+    let Some(scene) = Scene::start() else { return };
+    let slow = json!({"schedule": {"every": "20s"}, "lead_time": "19s"});
+    let mut agent = plan(&scene, json!({}), slow).start();
+    let first = asked(&scene);
+    scene.approve(&scene.lead, &first);
+    agent.change(|config| config["approvals"]["two"]["quorum"] = json!(2));
+    let second = until("a request of the new config", || Some(asked(&scene)).filter(|id| *id != first));
+    scene.approve(&scene.on_call, &second);
+    scene.approve(&scene.lead, &second);
+    let started = agent.event("rotation.started.v1", |_| true);
+    assert_eq!(
+        (&started["approval"]["id"], &started["approval"]["by"]),
+        (&json!(second), &json!(["lead", "on-call"]))
+    );
 }
 
 /// The journal as it is when a replica died after it took the lease to spend a yes on the run `ours`; the yes was used by `by`.
