@@ -116,9 +116,15 @@ impl Access {
         let (mut result, mode) = (event.clone(), event.clone());
         (result.kind, result.outcome, result.reason) =
             (Type::VaultResult, Outcome::Error, Some(Reason::Undelivered));
-        let recorded = self.record(mode, Some(peer)).await;
-        recorded.map_err(|unaudited| Refusal::from(Why::Unrecorded(unaudited)))?;
-        Ok(Pending { access, event: Some(result) })
+        // Owed from here on: the intent is on record even if its client hangs up before we hear of it.
+        let pending = Pending { access, event: Some(result) };
+        match self.record(mode, Some(peer)).await {
+            Ok(_) => Ok(pending),
+            Err(unaudited) => {
+                pending.settle();
+                Err(Why::Unrecorded(unaudited).into())
+            }
+        }
     }
 }
 
