@@ -194,7 +194,14 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         Act::Orphaned(why) => rotations.failed(name, fact.phase.word(), why.word()),
         Act::Drifted => rotations.drifted(name),
         Act::Passed(took) => rotations.passed(name, fact.phase.word(), took),
-        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked | Act::Repaired | Act::RolledBack => {}
+        Act::Started
+        | Act::Set
+        | Act::GraceEnded
+        | Act::Revoked
+        | Act::Repaired
+        | Act::Quarantined
+        | Act::Reenabled
+        | Act::RolledBack => {}
     }
 }
 
@@ -204,6 +211,8 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
         Act::Passed(_) => return None,
         Act::Drifted => (Type::RotationDrift, Some(Reason::Refused)),
         Act::Repaired => (Type::RotationRepaired, None),
+        Act::Quarantined => (Type::RotationQuarantined, None),
+        Act::Reenabled => (Type::RotationReenabled, None),
         Act::Started => (Type::RotationStarted, None),
         Act::TakenOver => (Type::RotationTakenOver, None),
         Act::Set => (Type::RotationSet, None),

@@ -7,9 +7,10 @@ use super::{
     State, Status,
     desk::Inner,
     entry::{EVERY, Entry},
-    fact::{Act, Call},
+    fact::{Act, Call, Fact},
     hook::{Fault, Hook},
     request::{Id, Look},
+    told::{Teller, somebody},
     webhook::{Answered, Brought, Message},
 };
 use crate::{
@@ -36,6 +37,8 @@ struct Courier {
     hook: Arc<Hook>,
     turns: Arc<Semaphore>,
     failures: u32,
+    /// What we are called among those who may tell it.
+    us: String,
     /// What is in the store, so that it is brought there once.
     delivered: Vec<Brought>,
 }
@@ -50,7 +53,8 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
                 && sent.insert(status.id)
             {
                 let (inner, turns) = (Arc::clone(&inner), Arc::clone(&turns));
-                let courier = Courier { inner, entry, hook, turns, failures: 0, delivered: Vec::new() };
+                let courier =
+                    Courier { inner, entry, hook, turns, failures: 0, us: somebody(), delivered: Vec::new() };
                 couriers.spawn(courier.carry());
             }
         }
@@ -71,10 +75,22 @@ fn is_open(status: &Status) -> bool {
 impl Courier {
     async fn carry(mut self) {
         while self.is_needed() {
+            match self.inner.teller(&self.entry, &self.us).await {
+                Ok(Teller::Us) => {}
+                Ok(Teller::Done) => {
+                    self.entry.tell_heard();
+                    break;
+                }
+                Ok(Teller::Another) | Err(_) => {
+                    tokio::time::sleep(EVERY).await;
+                    continue;
+                }
+            }
             match self.tell().await {
                 Ok(answered) => {
                     self.entry.tell_heard();
                     self.deliver(answered).await;
+                    self.inner.told(&self.entry, &self.us).await;
                     break;
                 }
                 Err(fault) => self.later(Call::Tell, &fault).await,
@@ -158,6 +174,30 @@ impl Courier {
 }
 
 impl Inner {
+    /// All that somebody may still ask for, or use.
+    fn open(&self) -> Vec<(Arc<Entry>, Status)> {
+        self.waiting()
+            .into_iter()
+            .filter_map(|entry| Some((entry.status()?, entry)).map(|(s, e)| (e, s)))
+            .collect()
+    }
+
+    /// Whether anything is remembered of a request.
+    fn knows(&self, id: &Id) -> bool {
+        self.lock().known.contains_key(id)
+    }
+
+    /// Whether equal calls join this entry.
+    fn has(&self, entry: &Arc<Entry>) -> bool {
+        self.lock().open.get(&entry.fingerprint).is_some_and(|open| Arc::ptr_eq(open, entry))
+    }
+
+    fn note_call(&self, entry: &Entry, id: Id, act: Act) {
+        let (name, workload) = (entry.settings.name.clone(), Some(entry.workload.clone()));
+        let ticket = Arc::new(entry.ticket.clone());
+        self.tell(Fact { id, name, workload, digest: String::new(), ticket, act });
+    }
+
     /// Asks the service once more, before a use of what was granted is spent: one no ends it.
     ///
     /// # Errors
@@ -170,6 +210,26 @@ impl Inner {
         let answered = answered.inspect_err(|fault| self.called(entry, Call::Ask, fault.word))?;
         self.warn(entry, &answered);
         Ok(answered.votes)
+    }
+
+    async fn teller(&self, entry: &Entry, us: &str) -> Result<Teller, Error> {
+        let around = self.around(entry, &|_| {})?;
+        let turn = entry.request.lock().await;
+        match &*turn {
+            Some(request) => request.teller(&around, us).await,
+            None => Ok(Teller::Another),
+        }
+    }
+
+    async fn told(&self, entry: &Entry, us: &str) {
+        let Ok(around) = self.around(entry, &|_| {}) else { return };
+        let turn = entry.request.lock().await;
+        if let Some(request) = &*turn
+            && let Err(error) = request.told(&around, us).await
+        {
+            // Then another may tell it once more.
+            tracing::debug!(%error, "noting that a webhook was told");
+        }
     }
 
     /// Puts votes into the store, and looks what they make of the request.

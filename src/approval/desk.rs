@@ -5,7 +5,7 @@
 use super::{
     Approved, Ended, Grant, Id, Refusal, Settings, Spent, State, Status, courier,
     entry::{EVERY, Entry, Requests},
-    fact::{Act, Fact},
+    fact::Fact,
     hook::Hook,
     request::Around,
     store::{Entities, Identities, Store},
@@ -148,6 +148,11 @@ impl Approvals {
         self.inner.around_any(about, None, tell)
     }
 
+    /// The service that is told of requests by this approval.
+    pub(super) fn hook(&self, name: &ApprovalName) -> Option<Arc<Hook>> {
+        self.inner.hook(name)
+    }
+
     /// Puts on record what happened to such a request.
     pub fn tell(&self, facts: Vec<Fact>) {
         facts.into_iter().for_each(|fact| self.inner.tell(fact));
@@ -235,33 +240,9 @@ impl Inner {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All that somebody may still ask for, or use.
-    pub(super) fn open(&self) -> Vec<(Arc<Entry>, Status)> {
-        self.waiting()
-            .into_iter()
-            .filter_map(|entry| Some((entry.status()?, entry)).map(|(s, e)| (e, s)))
-            .collect()
-    }
-
-    /// Whether anything is remembered of a request.
-    pub(super) fn knows(&self, id: &Id) -> bool {
-        self.lock().known.contains_key(id)
-    }
-
-    /// Whether equal calls join this entry.
-    pub(super) fn has(&self, entry: &Arc<Entry>) -> bool {
-        self.lock().open.get(&entry.fingerprint).is_some_and(|open| Arc::ptr_eq(open, entry))
-    }
-
     /// The service that is told of requests by this approval.
     pub(super) fn hook(&self, name: &ApprovalName) -> Option<Arc<Hook>> {
         self.table.load().hooks.get(name).cloned()
-    }
-
-    pub(super) fn note_call(&self, entry: &Entry, id: Id, act: Act) {
-        let (name, workload) = (entry.settings.name.clone(), Some(entry.workload.clone()));
-        let ticket = Arc::new(entry.ticket.clone());
-        self.tell(Fact { id, name, workload, digest: String::new(), ticket, act });
     }
 
     pub(super) fn tell(&self, fact: Fact) {
@@ -271,7 +252,7 @@ impl Inner {
         }
     }
 
-    fn waiting(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn waiting(&self) -> Vec<Arc<Entry>> {
         let requests = self.lock();
         // Also what is granted: its time may be over.
         requests.open.values().filter(|entry| entry.status().is_some()).map(Arc::clone).collect()

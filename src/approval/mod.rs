@@ -4,6 +4,7 @@
 //! where both sides meet. Nobody who can write there can say yes: what counts is a signature of a key that the config names. What
 //! fails on the way is never a yes.
 
+mod bell;
 mod brought;
 mod courier;
 mod desk;
@@ -11,11 +12,13 @@ mod entry;
 pub mod fact;
 mod hook;
 mod request;
+mod shown;
 pub mod signed;
 pub mod slot;
 pub mod ssh;
 mod store;
 pub mod ticket;
+pub mod told;
 mod turn;
 mod want;
 pub mod webhook;

@@ -5,9 +5,10 @@
 use super::{
     Ended, Settings, Spent,
     fact::{Act, Fact, Joined, Said},
+    shown::shown,
     signed::{Approver, Found, judge},
     store::{Entities, Pointer, Store, Uses, Written, pointer},
-    ticket::{Decision, Shown, ShownApprover, Ticket, Vote, digest},
+    ticket::{Decision, Shown, Ticket, Vote, digest},
 };
 use crate::{
     clock::{self, Timestamp, rfc3339},
@@ -41,7 +42,7 @@ impl Id {
         &self.0
     }
 
-    fn new(now: Timestamp) -> Result<Self, Error> {
+    pub(super) fn new(now: Timestamp) -> Result<Self, Error> {
         let random = random::<6>().map_err(|_| unrandom())?;
         Ok(Self(format!("{:08x}-{}", now.as_second(), hex(&random)).into()))
     }
@@ -360,14 +361,19 @@ impl Request {
     }
 
     fn tell(&self, around: &Around<'_>, act: Act) {
-        (around.tell)(Fact {
+        (around.tell)(self.fact(around, act));
+    }
+
+    /// What happened to it.
+    pub(super) fn fact(&self, around: &Around<'_>, act: Act) -> Fact {
+        Fact {
             id: self.id.clone(),
             name: around.settings.name.clone(),
             workload: around.workload.cloned(),
             digest: hex(&self.digest),
             ticket: Arc::clone(&self.ticket),
             act,
-        });
+        }
     }
 
     /// When there is nothing more to be known of it.
@@ -379,25 +385,6 @@ impl Request {
 
 fn unrandom() -> Error {
     Error::new(Class::Credential, "asking for a person's yes", "the system gives no random bytes")
-}
-
-fn shown(settings: &Settings, text: &str) -> Shown {
-    Shown { ticket: text.to_owned(), approvers: approvers(settings), transit: settings.transit.clone() }
-}
-
-/// Who may say yes, for whoever asks them.
-pub(super) fn approvers(settings: &Settings) -> Vec<ShownApprover> {
-    use super::{signed::Key, ssh};
-    let approver = |approver: &Approver| ShownApprover {
-        name: approver.name.clone(),
-        slot: approver.slot().to_owned(),
-        entity_id: approver.entity().map(str::to_owned),
-        ssh_key: match &approver.key {
-            Key::Ssh(key) => Some(ssh::spell(key)),
-            Key::Entity { .. } | Key::Service(_) => None,
-        },
-    };
-    settings.approvers.iter().map(approver).collect()
 }
 
 #[cfg(test)]

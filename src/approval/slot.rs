@@ -4,14 +4,16 @@
 
 use super::{
     Approvals, Id, Settings, Spent, State,
+    bell::{self, Bell},
     fact::{Act, Fact, Joined},
+    hook::Fault,
     request::{Around, Look, Request},
     ticket::{Asker, Constraints, Resource, Ticket},
 };
 use crate::{
     clock::{self, Timestamp},
     name::{IdentityName, RotationName},
-    vault::error::Error,
+    vault::error::{Class, Error},
 };
 use std::{
     sync::{Mutex, PoisonError},
@@ -49,6 +51,7 @@ pub struct Asking {
     request: Request,
     settings: Settings,
     identity: IdentityName,
+    bell: Bell,
 }
 
 /// What happened meanwhile.
@@ -124,7 +127,7 @@ impl Asking {
         let is_new = |fact: &Fact| matches!(fact.act, Act::Requested { joined: Joined::New });
         let (now, later) = heard.take().into_iter().partition(is_new);
         approvals.tell(now);
-        Ok((Self { request, identity: wish.identity.clone(), settings }, later))
+        Ok((Self { request, identity: wish.identity.clone(), settings, bell: Bell::new() }, later))
     }
 
     /// What another replica, or an earlier start, asked; `None`: what stands in the store is something else.
@@ -135,7 +138,8 @@ impl Asking {
         let settings = wish.settings();
         let around = approvals.around((&settings, &wish.identity), &|_| {})?;
         let found = Request::find(&around, &wish.ticket(), id).await?;
-        Ok(found.map(|request| Self { request, identity: wish.identity.clone(), settings }))
+        let identity = wish.identity.clone();
+        Ok(found.map(|request| Self { request, identity, settings, bell: Bell::new() }))
     }
 
     /// Its id.
@@ -164,7 +168,11 @@ impl Asking {
         let heard = Heard::new();
         let tell = |fact| heard.hear(fact);
         let around = approvals.around((&self.settings, &self.identity), &tell)?;
-        self.request.look(&around, Look::All).await?;
+        if self.settings.webhook.is_some() && self.request.ended.is_none() {
+            self.bell.ring(approvals, &around, &mut self.request).await;
+        }
+        let notified = self.settings.webhook.as_ref().map(|_| self.bell.is_heard());
+        self.request.look(&Around { notified, ..around }, Look::All).await?;
         Ok((self.state(), heard.take()))
     }
 
@@ -175,6 +183,12 @@ impl Asking {
     pub async fn spend(&mut self, approvals: &Approvals, run: &str) -> Result<Option<Spent>, Error> {
         let tell = |fact| approvals.tell(vec![fact]);
         let around = approvals.around((&self.settings, &self.identity), &tell)?;
+        if let Some(hook) = approvals.hook(&self.settings.name) {
+            // A no that came since is one.
+            let away = |fault: Fault| Error::new(Class::Away, "asking whether a yes still stands", fault.why);
+            let votes = bell::ask(&hook, &around, &self.request).await.map_err(away)?;
+            self.request.bring(&around, &votes).await?;
+        }
         self.request.spend(&around, Some(run)).await
     }
 

@@ -5,7 +5,8 @@
 
 use super::{
     Settings,
-    request::{Id, Request, approvers},
+    request::{Id, Request},
+    shown::approvers,
     signed::Approver,
     ticket::{LONGEST_REASON, ShownApprover, Vote},
 };

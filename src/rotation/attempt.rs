@@ -213,7 +213,7 @@ impl Task {
             Phase::Set | Phase::Tested => self.hold(),
             Phase::Pending | Phase::Promoted => {}
             // Consumers read what Vault has, which may have come a moment ago.
-            Phase::Idle | Phase::Grace => self.settle(),
+            Phase::Idle | Phase::Grace | Phase::Quarantine => self.settle(),
             Phase::Orphaned => self.let_go(),
         }
     }

@@ -70,6 +70,9 @@ pub enum Error {
     /// Whoever works on it reads the journal as it is.
     #[error("{0} works on it: wait for the end of its run (claviger rotation status)")]
     Held(String),
+    /// There is nothing to have back.
+    #[error("the rotation is {0}, and not in quarantine: there is nothing to have back")]
+    NotInQuarantine(&'static str),
     /// There is nothing that waits for a person.
     #[error("the rotation is {0}, and not orphaned")]
     NotOrphaned(&'static str),
@@ -182,6 +185,21 @@ impl Desk {
             }
         }
         Err(Error::Busy)
+    }
+
+    /// Asks the agents to let the user in again whom consumers read before the last run; for another grace.
+    ///
+    /// # Errors
+    /// It is not in quarantine, or the journal could not be written.
+    pub async fn re_enable(&self) -> Result<(), Error> {
+        self.change(|document| {
+            if document.state.phase != Phase::Quarantine {
+                return Err(Error::NotInQuarantine(document.state.phase.word()));
+            }
+            document.aim.reenable = true;
+            Ok(())
+        })
+        .await
     }
 
     /// Consumers read again what they read before the last run, which is still valid: of two users, during the grace. The new

@@ -59,6 +59,12 @@ pub(super) struct Aim {
     /// The system is given once more what consumers read already: nothing is promoted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) repairs: bool,
+    /// A person wants back what is in quarantine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reenable: bool,
+    /// A person had it back: its grace ends by time alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reenabled: bool,
     /// Of kind `bootstrap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ids: Option<Ids>,

@@ -37,7 +37,9 @@ mod group;
 mod journal;
 #[cfg(test)]
 mod model_tests;
+mod notify;
 mod object;
+mod quarantine;
 mod rollback;
 mod run;
 mod work;

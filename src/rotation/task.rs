@@ -13,7 +13,7 @@ use super::{
     journal::{Entry, Error, Journal},
     kubernetes::{self, gate::Gate},
     lease::{Deadline, Watch},
-    phase::{Phase, State, Target},
+    phase::{Phase, State},
     run::Work,
     schedule::{self, Past, Skipped, Turn},
     standing::Board,
@@ -24,7 +24,7 @@ use crate::{
     approval::{Approvals, slot::Asking},
     clock::{self, Timestamp},
     crypto,
-    keeper::{Keeper, again::Change},
+    keeper::Keeper,
     vault::{self, Vault, backoff, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
@@ -77,7 +77,7 @@ pub struct Task {
     /// The last lease that we took.
     ours: Option<u64>,
     /// The last promotion that is known here.
-    promoted: Option<Timestamp>,
+    pub(super) promoted: Option<Timestamp>,
     /// The run that a person went back from, as far as it is known here.
     pub(super) rolled: Option<String>,
     pub(super) failures: u32,
@@ -208,8 +208,10 @@ impl Task {
         }
         match (entry.document.state.phase, entry.document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
-            (Phase::Grace, _) if self.settings.acks.is_some() => self.await_acks(entry, may_take, now).await,
-            (Phase::Grace, Some(until)) if until > now => {
+            (Phase::Grace, _) if self.waits_for_acks(&entry) => self.await_acks(entry, may_take, now).await,
+            (Phase::Grace | Phase::Quarantine, Some(until))
+                if until > now && !entry.document.aim.reenable =>
+            {
                 Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
             }
             _ if may_take => self.take_over(entry).await,
@@ -286,7 +288,7 @@ impl Task {
     /// Goes on with what another holder left, or with the end of a grace.
     pub(super) async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
         let Entry { document, version } = entry;
-        let from_grace = document.state.phase == Phase::Grace;
+        let from_grace = matches!(document.state.phase, Phase::Grace | Phase::Quarantine);
         let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok((None, BUSY_LOOK)) };
         match self.claim(document, version, epoch).await? {
             Some(work) => {
@@ -318,29 +320,6 @@ impl Task {
                 Ok(Some(Work::new(entry, deadline)))
             }
         }
-    }
-
-    /// Consumers read a new value, and the journal says so.
-    pub(super) fn promoted(&mut self, document: &Document, gap: Option<Duration>) {
-        self.report_with(document, Act::Promoted, gap);
-        self.promoted = Some(document.succeeded);
-    }
-
-    /// Another replica may have promoted.
-    fn notice(&mut self, document: &Document) {
-        if self.promoted.replace(document.succeeded).is_some_and(|known| known != document.succeeded) {
-            self.look_again(document, document.state.after);
-        }
-    }
-
-    /// Whoever keeps here what the run of `document` wrote looks at once, for version `after` of KV.
-    pub(super) fn look_again(&self, document: &Document, after: Option<u64>) {
-        let version = after.filter(|_| self.driver.target() != Target::Vault);
-        let by = document.run.as_ref().map(|run| Change { run: run.id.as_str().into(), version });
-        for name in &self.settings.serves {
-            self.keeper.look_again(name, by.clone());
-        }
-        self.free_place();
     }
 
     /// Whether a slot cannot be told for sure.

@@ -188,7 +188,7 @@ impl Scene {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        assert!(tokio::time::timeout(DAY, waiting).await.is_ok(), "never came: {what}");
+        tokio::time::timeout(DAY, waiting).await.map_err(|_| format!("never came: {what}")).unwrap();
     }
 
     /// The run is over.

@@ -149,6 +149,7 @@ fn credential(users: Users) -> Kind {
         propagation: Duration::ZERO,
         cycles: 3,
         probe: Duration::ZERO,
+        quarantine: Duration::ZERO,
         hold: Duration::ZERO,
     }))
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 const JOURNAL: &str = "secret/data/rotation/webhook";
 
 /// A rotation of `secret/webhook` that names the approval `two`; `changes` are made to it.
-fn plan(scene: &Scene, approval: Value, changes: Value) -> Plan {
+pub(crate) fn plan(scene: &Scene, approval: Value, changes: Value) -> Plan {
     let mut plan = scene.plan(approval);
     let root = scene.vault.root();
     if root.get("secret/data/webhook").status != 200 {
@@ -29,7 +29,7 @@ fn plan(scene: &Scene, approval: Value, changes: Value) -> Plan {
 }
 
 /// Due in some seconds, and asked for before that.
-fn soon() -> Value {
+pub(crate) fn soon() -> Value {
     json!({"schedule": {"every": "8s"}, "lead_time": "6s"})
 }
 
@@ -38,13 +38,13 @@ fn journal(scene: &Scene) -> Value {
     if found.status == 200 { found.expect_success()["data"]["data"]["journal"].clone() } else { Value::Null }
 }
 
-fn version(scene: &Scene) -> u64 {
+pub(crate) fn version(scene: &Scene) -> u64 {
     let found = scene.vault.root().get("secret/metadata/webhook").expect_success();
     found["data"]["current_version"].as_u64().unwrap()
 }
 
 /// The request for the rotation's next run, as soon as there is one.
-fn asked(scene: &Scene) -> String {
+pub(crate) fn asked(scene: &Scene) -> String {
     until("a request for a run", || {
         let asked = journal(scene)["approval"].clone();
         (asked["state"] == "pending").then(|| asked["id"].as_str().unwrap().to_owned())

@@ -2,6 +2,7 @@
 
 use crate::{
     rig::{Agent, until},
+    rotations,
     scene::{Scene, decided as ended, pending, stands},
     server::{Seen, Step, say},
     service::{Service, TOKEN, decided, digest, told},
@@ -221,4 +222,25 @@ fn a_request_that_the_service_never_took_ends_with_its_time_and_the_record_says_
     scene.approve(&scene.lead, &id);
     let given: Value = ended(&agent).json();
     assert_eq!(given["value"], "sk_live_1");
+}
+
+#[test]
+fn a_service_is_told_once_of_a_run_that_replicas_ask_for_and_its_yes_begins_it() {
+    let Some(scene) = Scene::start() else { return };
+    let service = Service::start();
+    let _agents =
+        [0, 1].map(|_| rotations::plan(&scene, service.asked(json!({})), rotations::soon()).start());
+    let id = rotations::asked(&scene);
+    let messages = || {
+        let told = service.server.seen().into_iter().filter(|seen| seen.method == "POST");
+        told.filter(|seen| seen.header("webhook-id") == Some(&*format!("approval-{id}"))).collect::<Vec<_>>()
+    };
+    let message = until("a message", || messages().pop());
+    let text = told(&message)["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("claviger wants to rotate webhook (generate, secret/webhook)"), "{text}");
+    assert_eq!(rotations::version(&scene), 1);
+    service.mind.say("approve", "go on");
+    until("a rotation", || (rotations::version(&scene) >= 2).then_some(()));
+    assert_eq!(messages().len(), 1);
+    assert_eq!(scene.stored(&format!("{id}/webhook"))["reason"], "go on");
 }

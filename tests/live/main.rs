@@ -25,6 +25,7 @@ mod logins;
 mod otlp;
 mod outages;
 mod own;
+mod quarantine;
 mod pem;
 mod record;
 mod rig;

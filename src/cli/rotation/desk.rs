@@ -105,6 +105,28 @@ pub(super) struct CoordinateArgs {
     source: Source,
 }
 
+/// Let in again whom the end of a grace shut out
+///
+/// Of kind two-slot with a `quarantine`: after the grace the user before is out of use, and until the quarantine is over an agent gives
+/// him his value again, within half a minute, and another grace. What consumers read stays; see `rollback` for that.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation reenable orders-db --config /etc/claviger/config.yaml    somebody still uses the old login
+
+Exit codes: 0 done, 1 not in quarantine, or failed, 2 wrong command line, 64 bad config")]
+pub(super) struct ReenableArgs {
+    /// Which rotation
+    #[arg(value_parser = name)]
+    name: RotationName,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn reenable(args: &ReenableArgs) -> Result<Exit, Failure> {
+    write(&args.source, &args.name, async |desk| desk.re_enable().await)
+}
+
 pub(super) fn coordinate(args: &CoordinateArgs) -> Result<Exit, Failure> {
     write(&args.source, &args.name, async |desk| desk.coordinate().await)
 }

@@ -35,6 +35,7 @@ Examples:
   claviger rotation now webhook --reason 'leaked in a log' --config config.yaml  an agent begins within half a minute
   claviger rotation unorphan webhook --config config.yaml                        a person has looked: go on
   claviger rotation rollback orders-db --config config.yaml                      the user before, while it is valid
+  claviger rotation reenable orders-db --config config.yaml                      the login that is in quarantine
   claviger rotation coordinate webhook --config config.yaml                      after the config says another coordination
   claviger rotation --once --config /etc/claviger/config.yaml                    in a CronJob: what is due, and no more
   claviger rotation --once --only webhook --wait 2m --json --config config.yaml  one of them, and what came of it
@@ -55,6 +56,7 @@ enum Command {
     Now(now::Args),
     Unorphan(desk::UnorphanArgs),
     Rollback(desk::RollbackArgs),
+    Reenable(desk::ReenableArgs),
     Coordinate(desk::CoordinateArgs),
 }
 
@@ -74,6 +76,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Command::Now(args) => now::run(args),
         Command::Unorphan(args) => desk::unorphan(args),
         Command::Rollback(args) => desk::rollback(args),
+        Command::Reenable(args) => desk::reenable(args),
         Command::Coordinate(args) => desk::coordinate(args),
     }
 }

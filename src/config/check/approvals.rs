@@ -8,7 +8,7 @@ use crate::{
     approval::{
         Folder, Settings,
         signed::{Approver, Key},
-        ssh,
+        ssh, told,
         webhook::{SERVICE, Webhook},
     },
     crypto::PublicKey,
@@ -18,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{collections::BTreeSet, time::Duration};
 
 /// Names in the store that are no approver's.
-const TAKEN: [&str; 3] = ["request", "uses", SERVICE];
+const TAKEN: [&str; 4] = ["request", "uses", told::SLOT, SERVICE];
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Vec<Settings>> {
     let entries = leaf.named(ApprovalName::new)?;

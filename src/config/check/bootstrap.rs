@@ -105,8 +105,8 @@ pub(super) fn read(
         acks: None,
         journal: Place { mount: String::new(), path: String::new() },
         consent: None,
-        coordination: Coordination::default(),
         group: None,
+        coordination: Coordination::default(),
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),
     };

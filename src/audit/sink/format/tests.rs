@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 48] = [
+const TYPES: [Type; 50] = [
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -51,6 +51,8 @@ const TYPES: [Type; 48] = [
     Type::RotationSkipped,
     Type::RotationFailed,
     Type::RotationOrphaned,
+    Type::RotationQuarantined,
+    Type::RotationReenabled,
     Type::RotationDrift,
     Type::RotationRepaired,
     Type::RotationRolledBack,

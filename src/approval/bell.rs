@@ -1,0 +1,130 @@
+//! A service that is told of a request which no caller waits for, a slot of a rotation: told and asked when that is looked at.
+//!
+//! Runs nothing by itself, and holds up whoever looks for some seconds at most.
+
+use super::{
+    Approvals,
+    fact::{Act, Call},
+    hook::{Fault, Hook},
+    request::{Around, Request},
+    told::{Teller, somebody},
+    webhook::{Answered, Brought, Message},
+};
+use crate::{
+    clock,
+    crypto::{chance, hex},
+};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// How long a look waits for the service.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The wait after the first failure, and the longest one.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What one replica knows of the service.
+#[derive(Debug)]
+pub(super) struct Bell {
+    us: String,
+    heard: bool,
+    failures: u32,
+    again: Option<Instant>,
+}
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        Self { us: somebody(), heard: false, failures: 0, again: None }
+    }
+
+    /// Whether it has been told, as far as we know.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Tells it, if it has not been; else asks it. What it says goes into the store; what it does not say is no fault of the request.
+    pub(super) async fn ring(&mut self, approvals: &Approvals, around: &Around<'_>, request: &mut Request) {
+        let Some(hook) = approvals.hook(&around.settings.name) else { return };
+        if self.again.is_some_and(|again| Instant::now() < again) {
+            return;
+        }
+        let call = if self.heard { Call::Ask } else { Call::Tell };
+        let rung = match self.answer(&hook, around, request).await {
+            Ok(None) => return,
+            Ok(Some((call, votes))) => {
+                approvals.tell(vec![request.fact(around, Act::Called { call, result: "ok" })]);
+                match request.bring(around, &votes).await {
+                    Ok(()) if call == Call::Tell => request.told(around, &self.us).await,
+                    brought => brought,
+                }
+            }
+            Err(fault) => {
+                self.failed(approvals, around, request, (call, &fault));
+                return;
+            }
+        };
+        self.failures = 0;
+        if let Err(error) = rung {
+            // Then it is told or asked again, and says the same.
+            self.heard = call == Call::Ask;
+            tracing::debug!(%error, "keeping what a webhook said");
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        hook: &Hook,
+        around: &Around<'_>,
+        request: &Request,
+    ) -> Result<Option<(Call, Vec<Brought>)>, Fault> {
+        if !self.heard {
+            match request.teller(around, &self.us).await {
+                Ok(Teller::Us) => {}
+                Ok(Teller::Done) => self.heard = true,
+                Ok(Teller::Another) | Err(_) => return Ok(None),
+            }
+            if !self.heard {
+                let body = Message::of(around.settings, request, clock::now()).body();
+                let digest = hex(request.digest());
+                let told = hook.tell((&request.id, &digest), &around.settings.approvers, body);
+                let answered = within(told).await?;
+                self.heard = true;
+                return Ok(Some((Call::Tell, answered.votes)));
+            }
+        }
+        if hook.settings().status_url.is_none() {
+            return Ok(None);
+        }
+        Ok(Some((Call::Ask, ask(hook, around, request).await?)))
+    }
+
+    fn failed(
+        &mut self,
+        approvals: &Approvals,
+        around: &Around<'_>,
+        request: &Request,
+        (call, fault): (Call, &Fault),
+    ) {
+        self.failures = self.failures.saturating_add(1);
+        let ceiling = FIRST.saturating_mul(1 << self.failures.saturating_sub(1).min(6)).min(LONGEST);
+        let wait = ceiling.mul_f64(chance().max(0.1)).max(fault.after.unwrap_or_default());
+        self.again = Some(Instant::now() + wait);
+        let (approval, why) = (&around.settings.name, &fault.why);
+        tracing::warn!(%approval, call = call.word(), why, "the webhook does not answer");
+        approvals.tell(vec![request.fact(around, Act::Called { call, result: fault.word })]);
+    }
+}
+
+/// What the service says at this moment.
+///
+/// # Errors
+/// It does not answer.
+pub(super) async fn ask(hook: &Hook, around: &Around<'_>, request: &Request) -> Result<Vec<Brought>, Fault> {
+    let digest = hex(request.digest());
+    within(hook.ask((&request.id, &digest), &around.settings.approvers)).await.map(|answered| answered.votes)
+}
+
+async fn within(call: impl Future<Output = Result<Answered, Fault>>) -> Result<Answered, Fault> {
+    let slow = || Fault { word: "timeout", why: format!("no answer within {PATIENCE:?}"), after: None };
+    timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(slow()))
+}
