@@ -50,6 +50,12 @@ impl Access {
             let answer = self.control(control, &call.body).map_err(|why| refuse(why.into()))?;
             return Ok(Done::Forwarded(grant, answer));
         }
+        let subject = grant.permit().subject();
+        if !subject.operation.changes() && subject.namespace.is_none() {
+            // What a rotation has changed, and has not written there yet, is of no use to anybody.
+            let turns = self.parts.keeper.wait_for_place(subject.path.as_str()).await;
+            self.cache.turned(turns.map_err(|error| refuse(Why::NoValue(Box::new(error))))?);
+        }
         let sending = forward.prepare(&grant, call);
         let key = sending.key();
         let way = match key {
@@ -110,9 +116,15 @@ impl Access {
         let (mut result, mode) = (event.clone(), event.clone());
         (result.kind, result.outcome, result.reason) =
             (Type::VaultResult, Outcome::Error, Some(Reason::Undelivered));
-        let recorded = self.record(mode, Some(peer)).await;
-        recorded.map_err(|unaudited| Refusal::from(Why::Unrecorded(unaudited)))?;
-        Ok(Pending { access, event: Some(result) })
+        // Owed from here on: the intent is on record even if its client hangs up before we hear of it.
+        let pending = Pending { access, event: Some(result) };
+        match self.record(mode, Some(peer)).await {
+            Ok(_) => Ok(pending),
+            Err(unaudited) => {
+                pending.settle();
+                Err(Why::Unrecorded(unaudited).into())
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     name::{IdentityName, SecretName},
     policy::{self, forward::Operation, rule::AuditMode},
     report::{
+        self,
         acl::Capability::{self, Create, Delete, List, Read, Update},
         subject::{Audit, Forward, Identity, Rotation, Rule, Secret, Subject, Want, Where, Workload},
     },
@@ -34,7 +35,7 @@ pub fn subject(config: &Config) -> Subject {
         workloads: config.workloads.iter().map(workload).collect(),
         identities: config.identities.iter().map(|login| identity(config, &login.name)).collect(),
         secrets: config.secrets.iter().map(secret).collect(),
-        rotations: config.rotations.iter().map(rotation).collect(),
+        rotations: config.rotations.iter().map(rotation).chain(config.local.iter().map(local)).collect(),
         audit: Audit {
             mode: config.audit.mode.word(),
             strict: config.audit.mode >= AuditMode::Strict,
@@ -110,7 +111,19 @@ fn rotation(settings: &rotation::Settings) -> Rotation {
         path: settings.kind.path().to_owned(),
         serves: settings.serves.iter().map(ToString::to_string).collect(),
         weak,
-        journal: format!("{mount}/{path}/{}", settings.name),
+        journal: Some(format!("{mount}/{path}/{}", settings.name)),
+    }
+}
+
+/// One that each agent does for itself.
+fn local(settings: &rotation::local::Settings) -> Rotation {
+    Rotation {
+        name: settings.name.to_string(),
+        path: settings.path.clone(),
+        // Each replica's lease is its own: there is no version that all should have left.
+        serves: Vec::new(),
+        weak: None,
+        journal: None,
     }
 }
 
@@ -156,6 +169,14 @@ fn identity(config: &Config, name: &IdentityName) -> Identity {
     for approval in config.approvals.iter().filter(|approval| asks(config, approval, name)) {
         of_approval(approval, &mut wants);
     }
+    let merge = config.report.as_ref().and_then(|report| report.merge.as_ref());
+    if let Some(report::Merge { mount, path, .. }) = merge.filter(|merge| merge.identity == *name) {
+        let why = "ledgers of use (report.merge)";
+        wants.push(api(format!("{mount}/data/{path}/*"), WRITE, why));
+        // Where another pattern reaches wider, Vault lists a folder only by its own name.
+        wants.push(api(format!("{mount}/metadata/{path}"), &[List], why));
+        wants.push(api(format!("{mount}/metadata/{path}/*"), &[Create, Read, Update, Delete], why));
+    }
     for handoff in config.audit.handoff.iter().filter(|handoff| handoff.identity == *name) {
         let Place { mount, path } = &handoff.place;
         wants.push(api(format!("{mount}/data/{path}/*"), WRITE, "handing events over"));
@@ -165,7 +186,7 @@ fn identity(config: &Config, name: &IdentityName) -> Identity {
 }
 
 /// Whether persons are asked with the token of `name`.
-fn asks(config: &Config, approval: &approval::Settings, name: &IdentityName) -> bool {
+pub(super) fn asks(config: &Config, approval: &approval::Settings, name: &IdentityName) -> bool {
     if let Some(own) = &approval.identity {
         return own == name;
     }
@@ -191,7 +212,8 @@ fn of_approval(settings: &approval::Settings, wants: &mut Vec<Want>) {
     let approval::Folder { mount, path } = &settings.store;
     let why = format!("the approval {}", settings.name);
     wants.push(api(format!("{mount}/data/{path}/*"), WRITE, &why));
-    wants.push(api(format!("{mount}/metadata/{path}/*"), &[Read, List], &why));
+    wants.push(api(format!("{mount}/metadata/{path}"), &[List], &why));
+    wants.push(api(format!("{mount}/metadata/{path}/*"), &[Read, List, Delete], &why));
     for key in settings.approvers.iter().filter_map(approval::signed::Approver::unpinned) {
         wants.push(api(format!("{}/keys/{key}", settings.transit), &[Read], &why));
     }

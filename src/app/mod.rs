@@ -9,12 +9,15 @@ pub mod grants;
 mod handoff;
 mod kept;
 pub mod keys;
+pub mod ledgers;
+pub mod once;
 mod record;
 mod reload;
 mod reports;
 mod rotations;
 mod sight;
 mod sinks;
+mod tidying;
 mod usage;
 mod workloads;
 
@@ -75,6 +78,8 @@ pub struct Before {
     pub programs: Programs,
     /// Where the process is.
     pub pod: Pod,
+    /// Rotations do what is due, and end.
+    pub once: Option<once::Limit>,
 }
 
 /// How the agent ended.
@@ -106,6 +111,7 @@ struct Agent {
     sinks: Sinks,
     ear: sinks::Ear,
     usage: usage::Usage,
+    tidying: tidying::Tidying,
     unfinished: TaskTracker,
     watch: Watch,
     clock: sight::Clock,
@@ -133,7 +139,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
-        let Before { inside, attestor, programs, pod } = before;
+        let Before { inside, attestor, programs, pod, once } = before;
         let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
@@ -150,7 +156,8 @@ impl Agent {
         let (broker, outside) = callers(&config, programs, &kept)?;
         let approvals = recorder.approvals(&vault, kept.identities(), place);
         let outside = (outside, approvals.clone(), pod.uid.as_deref());
-        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
+        let mut rotations = Rotations::new(&config, &kept, &vault, &mut recorder, outside)?;
+        rotations.start(&config, &kept, once);
         let signing = (&kept, &vault, &metrics);
         let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));
@@ -163,6 +170,7 @@ impl Agent {
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
             usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
+            tidying: tidying::Tidying::start(&config, (&kept, &vault)),
             watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),
             config,
@@ -306,7 +314,8 @@ impl Agent {
         let revocation = async {
             let head_start = tokio::time::timeout(HEAD_START, finished.cancelled());
             let rotations = tokio::time::timeout(HEAD_START, self.rotations.end());
-            let _ = tokio::join!(head_start, self.checkpoints.before_revocation(), rotations);
+            let ledger = self.usage.ledgers.last();
+            let _ = tokio::join!(head_start, self.checkpoints.before_revocation(), rotations, ledger);
             // What is revoked and flushed after it has its time within the grace too.
             let until = begun + self.config.shutdown.grace.saturating_sub(REVOKE_WITHIN + FLUSH_WITHIN);
             self.handoff.give(&self.config.audit, &self.kept, &self.sinks.lags(), until).await;

@@ -80,6 +80,7 @@ impl Agent {
         self.rotations.take_over(&self.config, &self.kept);
         self.workloads.take_over(&self.config);
         self.usage.take_over(&self.config);
+        self.tidying.take_over(&self.config);
         if !self.handoff.is_taking() {
             self.sinks.take_over(&self.config.audit.sinks);
         }

@@ -1,11 +1,12 @@
 //! Reports on keys and permissions on a schedule: by the agent's own journal and by what Vault says, as events and as numbers.
 //!
-//! Does not judge: `report` does. What other pods recorded is not in it: `claviger report keys` counts the records of many together.
+//! Does not judge: `report` does. What other pods used is in it where they leave their ledgers in Vault (`report.merge`).
 
 use super::{
     grants::Asker,
     kept::{Identities, Kept},
     keys::subject,
+    ledgers::Folder,
 };
 use crate::{
     audit::{
@@ -13,16 +14,16 @@ use crate::{
         event::{Event, Found, Outcome, ReportRef, Type},
         verify::{Input, export},
     },
-    clock,
+    clock::{self, Timestamp},
     config::Config,
     policy::rule::AuditMode,
     report::{
-        self, Report, Terms,
+        self, Merge, Report, Terms,
         finding::{Finding, Id, Severity},
         judge,
     },
     telemetry::{findings::FindingGauge, metrics::Metrics},
-    usage::{history::Record, reader::Reader},
+    usage::reader::Reader,
     vault::{Vault, session::State},
 };
 use arc_swap::ArcSwap;
@@ -94,13 +95,13 @@ impl Reports {
     pub(super) fn take_over(&mut self, config: &Config) {
         self.tasks.abort_all();
         while self.tasks.try_join_next().is_some() {}
-        let Some(settings) = config.report else { return self.shared.board.set(Vec::new()) };
+        let Some(settings) = config.report.clone() else { return self.shared.board.set(Vec::new()) };
         let (shared, config) = (self.shared.clone(), config.clone());
         self.tasks.spawn(async move {
             let mut turns = interval_at(Instant::now() + settings.every.min(FIRST), settings.every);
             loop {
                 turns.tick().await;
-                shared.report(&config, settings).await;
+                shared.report(&config, &settings).await;
             }
         });
     }
@@ -117,9 +118,16 @@ impl Reports {
 }
 
 impl Shared {
-    async fn report(&self, config: &Config, settings: report::Settings) {
+    async fn report(&self, config: &Config, settings: &report::Settings) {
         let dir = config.audit.journal.dir.clone();
-        let Ok(Some(record)) = spawn_blocking(move || record(&dir)).await else { return };
+        let Ok(Some(mut reader)) = spawn_blocking(move || record(&dir)).await else { return };
+        let terms = Terms { now: clock::now(), period: settings.since };
+        if let Some(merge) = &settings.merge
+            && !self.merge(merge, &mut reader, terms.since()).await
+        {
+            return;
+        }
+        let (record, _) = reader.finish();
         let subject = subject(config);
         let mut granted = Vec::new();
         for (name, identity) in self.identities.load_full().iter() {
@@ -129,11 +137,35 @@ impl Shared {
             };
             granted.push(Asker::new(&self.vault, &session).own(name, &subject, &record).await);
         }
-        let terms = Terms { now: clock::now(), period: settings.since };
         let judged = spawn_blocking(move || judge(&subject, &record, &granted, terms)).await;
         if let Ok(report) = judged {
             self.board.set(gauges(&report));
             self.tell(&report).await;
+        }
+    }
+
+    /// What other pods left in Vault; no, if it cannot be had: a report that takes what they use for unused would mislead.
+    async fn merge(&self, merge: &Merge, reader: &mut Reader, since: Timestamp) -> bool {
+        let identity = self.identities.load().get(&merge.identity).cloned();
+        let Some(State::Live(session)) = identity.map(|identity| identity.state.borrow().clone()) else {
+            return false;
+        };
+        let folder = Folder::new(&self.vault, &session, merge);
+        match folder.read(reader, since).await {
+            Ok(read) => {
+                if read.unread > 0 {
+                    tracing::warn!(
+                        unread = read.unread,
+                        "more ledgers of use are in Vault than a report reads"
+                    );
+                }
+                folder.tidy(read).await;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no report on keys and permissions: the ledgers of other pods");
+                false
+            }
         }
     }
 
@@ -154,10 +186,10 @@ impl Shared {
 }
 
 /// What the journal says; `None` where it cannot be read, which is what readiness tells.
-fn record(dir: &Path) -> Option<Record> {
+fn record(dir: &Path) -> Option<Reader> {
     let mut reader = Reader::default();
     match export(&[Input::Path(dir.to_owned())], &mut reader) {
-        Ok(_) => Some(reader.finish().0),
+        Ok(_) => Some(reader),
         Err(error) => {
             tracing::warn!(%error, "no report on keys and permissions");
             None

@@ -4,6 +4,7 @@
 
 use super::{
     kept::Kept,
+    once::Limit,
     record::{Recorder, outcome_of},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         fact::{Act, Fact, Failure, Yes},
         kubernetes::Trouble,
         local,
+        once::Done,
         phase::Orphaned,
         schedule::Why,
         standing::{Board, Standing},
@@ -38,11 +40,14 @@ pub(super) struct Rotations {
     running: BTreeMap<RotationName, (Settings, CancellationToken)>,
     local: BTreeMap<RotationName, (local::Settings, CancellationToken)>,
     tasks: JoinSet<()>,
+    /// Those that do what is due, and end.
+    once: JoinSet<Done>,
+    done: Vec<Done>,
 }
 
 impl Rotations {
-    /// Those of `config`; `kept` has its identities already.
-    pub(super) fn start(
+    /// None yet; `kept` has the identities of `config` already.
+    pub(super) fn new(
         config: &Config,
         kept: &Kept,
         vault: &Vault,
@@ -61,10 +66,41 @@ impl Rotations {
             replica: replica(config, pod).into(),
             approvals,
         };
-        let mut rotations =
-            Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
-        rotations.take_over(config, kept);
-        Ok(rotations)
+        Ok(Self {
+            shared,
+            running: BTreeMap::new(),
+            local: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            once: JoinSet::new(),
+            done: Vec::new(),
+        })
+    }
+
+    /// Those of `config`: for as long as the agent runs, or `once`.
+    pub(super) fn start(&mut self, config: &Config, kept: &Kept, once: Option<Limit>) {
+        let Some(Limit(limit)) = once else { return self.take_over(config, kept) };
+        for settings in &config.rotations {
+            let Some(identity) = kept.identity(&settings.identity) else { continue };
+            let stop = CancellationToken::new();
+            let task = Task::new(settings.clone(), identity, self.shared.clone());
+            self.once.spawn(task.once(stop.clone(), limit));
+            self.running.insert(settings.name.clone(), (settings.clone(), stop));
+        }
+    }
+
+    /// Waits until each has done once what was due.
+    pub(super) async fn finished(&mut self) {
+        while let Some(done) = self.once.join_next().await {
+            self.done.extend(done);
+        }
+    }
+
+    /// The same, with what is not over left to others; gives what came of each.
+    pub(super) async fn leave_off(&mut self) -> Vec<Done> {
+        self.running.values().for_each(|(_, stop)| stop.cancel());
+        self.finished().await;
+        self.done.sort_by(|one, other| one.name.cmp(&other.name));
+        std::mem::take(&mut self.done)
     }
 
     /// Makes what runs fit `config`; `kept` has its identities already.
@@ -164,7 +200,8 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         | Act::Revoked
         | Act::Repaired
         | Act::Quarantined
-        | Act::Reenabled => {}
+        | Act::Reenabled
+        | Act::RolledBack => {}
     }
 }
 
@@ -182,6 +219,7 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
         Act::Promoted => (Type::RotationPromoted, None),
         Act::GraceEnded => (Type::RotationGraceEnded, None),
         Act::Revoked => (Type::RotationRevoked, None),
+        Act::RolledBack => (Type::RotationRolledBack, None),
         Act::Skipped(why) => (Type::RotationSkipped, Some(skip_reason(why))),
         Act::Failed(failure) => (Type::RotationFailed, Some(reason_of(failure))),
         Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
@@ -212,7 +250,7 @@ fn about(yes: Yes) -> ApprovalRef {
     ApprovalRef { name, id, digest: None, by, said: Vec::new(), how }
 }
 
-fn reason_of(failure: Failure) -> Reason {
+pub(super) fn reason_of(failure: Failure) -> Reason {
     match failure {
         Failure::Vault(class) => class.into(),
         Failure::Conflict => Reason::Conflict,

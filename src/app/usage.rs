@@ -2,7 +2,7 @@
 //!
 //! Does not count: the journal does, as it records. Has the reports that are made of it, where the config asks for them.
 
-use super::{kept::Kept, reports::Reports};
+use super::{kept::Kept, ledgers::Ledgers, reports::Reports};
 use crate::{
     audit::{
         Audit,
@@ -28,6 +28,7 @@ const WHOLE: u32 = 144;
 /// The task that makes snapshots, and the one that makes reports.
 pub(super) struct Usage {
     pub(super) reports: Reports,
+    pub(super) ledgers: Ledgers,
     audit: Audit,
     metrics: Metrics,
     tasks: JoinSet<()>,
@@ -41,9 +42,10 @@ impl Usage {
         (kept, vault, metrics): (&Kept, &Vault, &Metrics),
     ) -> Self {
         let reports = Reports::start(config, audit, (kept, vault, metrics));
+        let ledgers = Ledgers::start(config, audit, (kept, vault));
         let (audit, metrics) = (audit.clone(), metrics.clone());
         let mut usage =
-            Self { reports, audit: audit.clone(), metrics: metrics.clone(), tasks: JoinSet::new() };
+            Self { reports, ledgers, audit: audit.clone(), metrics: metrics.clone(), tasks: JoinSet::new() };
         usage.grant(config);
         usage.tasks.spawn(async move {
             let mut turns = interval_at(Instant::now() + EVERY, EVERY);
@@ -62,6 +64,7 @@ impl Usage {
     pub(super) fn take_over(&mut self, config: &Config) {
         self.grant(config);
         self.reports.take_over(config);
+        self.ledgers.take_over(config);
     }
 
     /// Notes the rules: from now on they are there to be used.

@@ -18,6 +18,7 @@ pub mod slot;
 pub mod ssh;
 mod store;
 pub mod ticket;
+pub mod tidy;
 pub mod told;
 mod turn;
 mod want;

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::{self, Timestamp},
+    crypto::hex,
     name::{IdentityName, RotationName},
     vault::error::{Class, Error},
 };
@@ -72,6 +73,12 @@ impl Heard {
 }
 
 impl Wish {
+    /// The same for equal wishes, whoever has them.
+    #[must_use]
+    pub fn terms(&self) -> String {
+        hex(&self.ticket().fingerprint())
+    }
+
     fn ticket(&self) -> Ticket {
         Ticket {
             approval: self.settings.name.to_string(),

@@ -123,6 +123,12 @@ impl Store<'_> {
 
     /// The newest version of `name`.
     pub(super) async fn read(&self, name: &str) -> Result<Newest, Error> {
+        let newest = self.look(name).await?;
+        // It may have been written between the question for it and that for its metadata.
+        if newest.version > 0 && newest.data.is_none() { self.look(name).await } else { Ok(newest) }
+    }
+
+    async fn look(&self, name: &str) -> Result<Newest, Error> {
         #[derive(Deserialize)]
         struct Data {
             data: Option<Value>,

@@ -5,7 +5,10 @@
 use super::{canonical::Paths, event::Event, pen::Pen};
 use crate::{
     crypto::sha256,
-    usage::{Entry, Part, told::Told},
+    usage::{
+        Entry, Part,
+        told::{Rotated, Told},
+    },
 };
 
 /// What `event` tells of use: nothing is copied.
@@ -28,7 +31,20 @@ pub(super) fn told(event: &Event) -> Told<'_> {
         sort: text(|it| it.kind),
         level: event.actor.as_ref().map(|actor| actor.level.word()),
         count: event.agg.map(|agg| agg.count),
+        reason: event.reason.map(|reason| reason.word()),
+        identity: event.identity.as_ref().map(|name| name.as_str()),
+        rotation: event.rotation.as_ref().map(|run| Rotated {
+            name: run.name.as_str(),
+            from: run.from,
+            slot: run.slot.as_deref(),
+        }),
+        approval: event.approval.as_ref().and_then(|approval| approval.id.as_deref()),
+        exe: event.actor.as_ref().and_then(|actor| actor.exe_sha256.as_ref()).and_then(program),
     }
+}
+
+fn program(hash: &crate::crypto::Hash) -> Option<u64> {
+    hash.first_chunk().map(|first| u64::from_be_bytes(*first))
 }
 
 pub(super) fn write_usage(pen: &mut Pen<'_>, part: &Part, paths: Paths) {
@@ -43,6 +59,7 @@ fn write_entry(pen: &mut Pen<'_>, entry: &Entry, paths: Paths) {
     pen.number("allow", some(entry.allow));
     pen.quoted("capability", entry.capability.word());
     pen.number("deny", some(entry.deny));
+    pen.text("exe", entry.exe.map(|exe| format!("{exe:016x}")).as_deref());
     pen.text("field", entry.field.as_deref());
     pen.quoted("first", format_args!("{:.0}", entry.first));
     pen.text("fp", entry.fingerprint.as_deref());

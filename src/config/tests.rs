@@ -508,6 +508,10 @@ fn types_are_strict() {
         ),
         ("report: {every: 1s}\n", "report.every: line 1: 1s is out of range; write 5s to 365d"),
         (
+            "report: {merge: {mount: kv, path: usage}}\n",
+            "report.merge.identity: line 1: missing; write identity: the name of one of identities",
+        ),
+        (
             "report: {since: soon}\n",
             "report.since: line 1: \"soon\" is not a duration; write a number and a unit (ms, s, m, h, d), as in 10s, 5m or 1h30m",
         ),

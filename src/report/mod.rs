@@ -13,19 +13,32 @@ pub mod subject;
 #[cfg(test)]
 mod tests;
 
-use crate::{clock::Timestamp, usage::history::Record};
+use crate::{clock::Timestamp, name::IdentityName, usage::history::Record};
 use finding::{Finding, Id, Severity};
 use granted::Granted;
 use std::time::Duration;
 use subject::Subject;
 
 /// When the agent itself makes reports, and of which period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Between two of them.
     pub every: Duration,
     /// How far back use counts.
     pub since: Duration,
+    /// Where all pods leave their ledgers for one another, if they do.
+    pub merge: Option<Merge>,
+}
+
+/// A folder of KV 2 that agents share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// With whose token.
+    pub identity: IdentityName,
+    /// Where the engine is mounted.
+    pub mount: String,
+    /// The folder in it.
+    pub path: String,
 }
 
 /// What is judged by.
@@ -35,6 +48,14 @@ pub struct Terms {
     pub now: Timestamp,
     /// How far back use counts; grants that are younger are not judged.
     pub period: Duration,
+}
+
+impl Terms {
+    /// From when on use counts.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.now.checked_sub(self.period).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
 }
 
 /// One report.

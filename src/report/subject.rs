@@ -107,8 +107,8 @@ pub struct Rotation {
     pub serves: Vec<String>,
     /// Why the values that it makes are weak, if they are.
     pub weak: Option<String>,
-    /// Where its journal is.
-    pub journal: String,
+    /// Where its journal is; `None`: each agent follows Vault, or replaces a lease of its own, without one.
+    pub journal: Option<String>,
 }
 
 /// How events are kept.

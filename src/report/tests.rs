@@ -58,6 +58,7 @@ fn entry(workload: &str, rule: &str, secret: &str) -> Entry {
         last: ago(1),
         allow: 40,
         deny: 0,
+        exe: None,
         stale: 0,
         level: Some("process"),
     }
@@ -129,7 +130,7 @@ fn clean() -> World {
             path: "secret/mail".into(),
             serves: vec!["mail".into()],
             weak: None,
-            journal: "kv/rotation/hook".into(),
+            journal: Some("kv/rotation/hook".into()),
         }],
         audit: Audit { mode: "strict", strict: true, remote: true, signed: true },
     };
@@ -199,7 +200,10 @@ const FAULTS: &[Fault] = &[
     }),
     (Id::NO_EXPIRY, |world| world.granted.role = Some(Role { secret_id_ttl: 0, secret_id_uses: 5 })),
     (Id::OVER_AGE, |world| world.granted.values.get_mut("secret/stripe").unwrap().made = Some(ago(91))),
-    (Id::NOT_ROTATED, |world| world.record.marks.rotations.get_mut("hook").unwrap().skipped = 2),
+    (Id::NOT_ROTATED, |world| {
+        world.record.marks.rotations.get_mut("hook").unwrap().skips =
+            [("a".into(), ago(9)), ("b".into(), ago(2))].into();
+    }),
     (Id::SHARED, |world| {
         world.record.entries.push(Entry {
             workload: "other".into(),
@@ -274,6 +278,42 @@ fn each_fault_is_the_one_finding_that_it_is_and_all_together_are_all_of_them() {
         Id::ALL.iter().filter(|id| **id != Id::ADMIN_TOKEN).map(ToString::to_string).collect();
     assert_eq!(all.found(), expected);
     assert!(all.report().fails_on(Severity::Critical) && !clean().report().fails_on(Severity::Low));
+}
+
+#[test]
+fn a_rotation_without_a_journal_that_nobody_has_seen_happen_is_a_finding() {
+    let mut world = clean();
+    let followed =
+        Rotation { name: "static".into(), path: "database/static-creds/app".into(), ..Rotation::default() };
+    world.subject.rotations.push(followed);
+    assert_eq!(world.found(), [Id::NOT_ROTATED.to_string()]);
+    let finding = &world.report().findings[0];
+    assert_eq!(finding.evidence, ["no success on record"]);
+    assert!(finding.fix.code.as_ref().unwrap().1.starts_with("vault read database/static-creds/app"));
+    let promoted = RotationMarks { promoted: Some(ago(20)), ..RotationMarks::default() };
+    world.record.marks.rotations.insert("static".into(), promoted);
+    assert!(world.found().is_empty());
+}
+
+#[test]
+fn what_one_program_tries_again_and_again_is_told_from_what_many_try_once() {
+    let mut world = clean();
+    let denied = |exe, deny| Entry {
+        rule: None,
+        allow: 0,
+        deny,
+        exe,
+        first: ago(1),
+        fingerprint: None,
+        ..entry("job", "", "root-key")
+    };
+    world.record.entries.extend((1..=30).map(|exe| denied(Some(exe), 10)));
+    assert!(world.found().is_empty());
+    world.record.entries.push(denied(Some(0xab), 500));
+    let report = world.report();
+    let [finding] = report.findings.as_slice() else { panic!("{:#?}", report.findings) };
+    assert_eq!(finding.id, Id::RETRIED);
+    assert!(finding.evidence[0].ends_with("begins with 00000000000000ab"), "{:?}", finding.evidence);
 }
 
 #[test]

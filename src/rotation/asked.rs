@@ -27,6 +27,9 @@ pub struct Asked {
     pub slot_time: String,
     /// Until when persons may answer.
     pub until: Timestamp,
+    /// The hash of all that is asked, but for its end: of another config it is another.
+    #[serde(default)]
+    pub terms: String,
     /// Why a person asked for the run, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -216,6 +219,7 @@ mod tests {
             slot: at(slot),
             slot_time: slot.into(),
             until: at(slot),
+            terms: String::new(),
             reason: None,
             state,
             by: Vec::new(),

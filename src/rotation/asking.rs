@@ -27,12 +27,19 @@ use std::time::Duration;
 
 /// How often votes are looked for once a run could begin.
 const VOTES: Duration = Duration::from_secs(2);
+/// A rotation does not begin while the wall clocks differ by more.
+const SKEW: Duration = Duration::from_secs(60);
 /// A moment behind the end of a request it is over.
 const MOMENT: Duration = Duration::from_millis(20);
 
 type Turned = Result<(Option<Work>, Duration), Error>;
 
 impl Task {
+    /// Whether a slot cannot be told for sure.
+    pub(super) fn clock_is_off(&self) -> bool {
+        self.store.skew() > SKEW
+    }
+
     /// Persons who must say yes first, if there are any.
     pub(super) fn consent(&self) -> Option<Consent> {
         self.settings.consent.clone().filter(|consent| !consent.settings.observe)
@@ -100,9 +107,9 @@ impl Task {
         let slot_time = self.settings.schedule.spell(slot);
         let wish = self.wish(consent, (&slot_time, until), reason.as_deref());
         let (asking, told) = Asking::open(&self.approvals, &wish).await?;
-        let (id, until) = (asking.id().to_string(), asking.until());
+        let (id, until, terms) = (asking.id().to_string(), asking.until(), wish.terms());
         let (by, run, why, state) = (Vec::new(), None, None, Stand::Pending);
-        document.approval = Some(Asked { id, slot, slot_time, until, reason, state, by, run, why });
+        document.approval = Some(Asked { id, slot, slot_time, until, terms, reason, state, by, run, why });
         self.asking = Some(asking);
         if let Written::As(_) = self.journal.write(&document, version).await? {
             self.approvals.tell(told);
@@ -134,7 +141,13 @@ impl Task {
         (asked, due): (Asked, Due),
         turn: &Turn,
     ) -> Turned {
-        let Some(mut asking) = self.asking(consent, &asked).await? else {
+        let wish = self.wish(consent, (&asked.slot_time, asked.until), asked.reason.as_deref());
+        if asked.terms != wish.terms() && asked.state != Stand::Spending {
+            // The config changed: what was asked is not what is asked now.
+            self.asking = None;
+            return self.ask(entry, consent, (asked.slot, asked.until), asked.reason).await;
+        }
+        let Some(mut asking) = self.asking(&wish, &asked).await? else {
             return self.without(entry, "approval_changed", turn, Vec::new()).await;
         };
         let looked = asking.look(&self.approvals).await;
@@ -179,13 +192,12 @@ impl Task {
         }
     }
 
-    async fn asking(&mut self, consent: &Consent, asked: &Asked) -> Result<Option<Asking>, Error> {
+    async fn asking(&mut self, wish: &Wish, asked: &Asked) -> Result<Option<Asking>, Error> {
         if let Some(asking) = self.asking.take().filter(|asking| asking.id().as_str() == asked.id) {
             return Ok(Some(asking));
         }
         let Some(id) = Id::parse(&asked.id) else { return Ok(None) };
-        let wish = self.wish(consent, (&asked.slot_time, asked.until), asked.reason.as_deref());
-        Ok(Asking::find(&self.approvals, &wish, id).await?)
+        Ok(Asking::find(&self.approvals, wish, id).await?)
     }
 
     /// Writes how it stands; whoever did says what happened.
@@ -211,7 +223,7 @@ impl Task {
             self.report(&entry.document, Act::Failed(Failure::Clock));
             return Ok((None, self.idle_look()));
         }
-        if let Some(free) = group::claim(self.store(), &self.settings, asked.slot, now).await? {
+        if let Some(free) = group::claim(&self.store, &self.settings, asked.slot, now).await? {
             self.asking = Some(asking);
             return Ok((None, until_then(free, now).min(self.idle_look())));
         }

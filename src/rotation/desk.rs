@@ -8,6 +8,7 @@ use super::{
     document::Document,
     journal::{Error as JournalError, Journal},
     phase::{Phase, State},
+    rollback::Rolled,
     store::{Store, Written},
 };
 use crate::{
@@ -113,6 +114,7 @@ impl Desk {
                 orphaned,
                 aim,
                 own: _,
+                rolled: _,
                 values: _,
             } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();
@@ -205,7 +207,7 @@ impl Desk {
     ///
     /// # Errors
     /// It is not in its grace, somebody wrote since, or Vault could not be written.
-    pub async fn roll_back(&self) -> Result<(), Error> {
+    pub async fn roll_back(&self, reason: Option<&str>) -> Result<(), Error> {
         if self.kind.word() != "two-slot" {
             return Err(Error::NotInGrace(
                 "only of two users the one before is still valid: there is no way back",
@@ -225,8 +227,12 @@ impl Desk {
         if self.store.read(&place).await.map_err(vault)?.version != after {
             return Err(Error::NotInGrace("somebody wrote the secret since: it stays as it is"));
         }
-        // The journal first: from now on nobody takes the value before out of use.
-        document.settled = document.run.take().map_or(document.settled, |run| run.slot.max(document.settled));
+        // The journal first: from now on nobody takes the value before out of use. An agent has it put on record.
+        if let Some(super::document::Run { id, slot, spelled: slot_time, .. }) = document.run.take() {
+            document.settled = slot.max(document.settled);
+            let (reason, to) = (reason.map(str::to_owned), after.saturating_add(1));
+            document.rolled = Some(Rolled { id, slot, slot_time, reason, from: after, to, told: false });
+        }
         document.state = State::idle();
         document.values.clear();
         document.grace_until = None;

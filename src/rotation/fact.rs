@@ -84,6 +84,8 @@ pub enum Act {
     Repaired,
     /// The phase of the fact is over, after this time. It is measured, and not put on record.
     Passed(Duration),
+    /// A person went back to the value before.
+    RolledBack,
 }
 
 /// Why a step did not work.

@@ -27,5 +27,6 @@ impl Task {
         for name in &self.settings.serves {
             self.keeper.look_again(name, by.clone());
         }
+        self.free_place();
     }
 }

@@ -17,9 +17,6 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, time::Duration};
 
-/// As often is a place read that changes while it is.
-const READS: usize = 3;
-
 /// The way to Vault.
 #[derive(Clone)]
 pub(super) struct Store {
@@ -124,17 +121,12 @@ impl Store {
 
     /// The newest version at `place`.
     pub(super) async fn read(&self, place: &Place) -> Result<Newest, Error> {
-        for _ in 0..READS {
-            if let Some(newest) = self.read_once(place).await? {
-                return Ok(newest);
-            }
-        }
-        let doing = format!("reading {}/{}", place.mount, place.path);
-        Err(Error::new(Class::Away, doing, "it changes all the time"))
+        let newest = self.look(place).await?;
+        // It may have been written between the question for it and that for its metadata.
+        if newest.version > 0 && newest.fields.is_none() { self.look(place).await } else { Ok(newest) }
     }
 
-    /// `None`: between two questions the first version came, and it is to be read.
-    async fn read_once(&self, place: &Place) -> Result<Option<Newest>, Error> {
+    async fn look(&self, place: &Place) -> Result<Newest, Error> {
         #[derive(Deserialize)]
         struct Data<'a> {
             #[serde(borrow)]
@@ -144,15 +136,6 @@ impl Store {
         #[derive(Deserialize)]
         struct Versions {
             current_version: u64,
-            #[serde(default)]
-            versions: BTreeMap<String, Made>,
-        }
-        #[derive(Deserialize)]
-        struct Made {
-            #[serde(default)]
-            deletion_time: String,
-            #[serde(default)]
-            destroyed: bool,
         }
         match self.call(&Request::kv2(&place.mount, &place.path, None)?).await {
             Ok(answer) => {
@@ -163,21 +146,17 @@ impl Store {
                 let object = data.data.filter(|object| object.get() != "null");
                 let fields = object.map(endpoint::fields).transpose();
                 let fields = fields.map_err(|_| answer.nonsense("a value that is no object"))?;
-                Ok(Some(Newest { version: data.metadata.version, fields }))
+                Ok(Newest { version: data.metadata.version, fields })
             }
             // Deleted, or never there: the metadata tell.
             Err(error) if error.class() == Class::Missing => {
                 let metadata = self.call(&Request::kv2_metadata(&place.mount, &place.path)?).await;
                 match metadata {
                     Ok(answer) => {
-                        let Versions { current_version: version, versions } = data(&answer)?;
-                        let made = versions.get(&version.to_string());
-                        let is_there = made.is_some_and(|it| it.deletion_time.is_empty() && !it.destroyed);
-                        Ok((!is_there).then_some(Newest { version, fields: None }))
+                        let version = data::<Versions>(&answer)?.current_version;
+                        Ok(Newest { version, fields: None })
                     }
-                    Err(error) if error.class() == Class::Missing => {
-                        Ok(Some(Newest { version: 0, fields: None }))
-                    }
+                    Err(error) if error.class() == Class::Missing => Ok(Newest { version: 0, fields: None }),
                     Err(error) => Err(error),
                 }
             }

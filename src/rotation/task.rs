@@ -25,7 +25,7 @@ use crate::{
     clock::{self, Timestamp},
     crypto,
     keeper::Keeper,
-    vault::{self, Vault, backoff, error::Class, session::Identity},
+    vault::{self, Vault, backoff, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -38,8 +38,6 @@ use tokio_util::sync::CancellationToken;
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// How often the journal is read while another replica works.
 pub(super) const BUSY_LOOK: Duration = Duration::from_secs(1);
-/// A rotation does not begin while the wall clocks differ by more.
-const SKEW: Duration = Duration::from_secs(60);
 
 /// What all rotations share.
 #[derive(Clone)]
@@ -69,7 +67,7 @@ pub struct Task {
     pub(super) journal: Journal,
     pub(super) facts: mpsc::UnboundedSender<Fact>,
     pub(super) board: Board,
-    store: Store,
+    pub(super) store: Store,
     pub(super) keeper: Keeper,
     holder: Arc<str>,
     pub(super) gate: Gate,
@@ -78,7 +76,9 @@ pub struct Task {
     ours: Option<u64>,
     /// The last promotion that is known here.
     pub(super) promoted: Option<Timestamp>,
-    failures: u32,
+    /// The run that a person went back from, as far as it is known here.
+    pub(super) rolled: Option<String>,
+    pub(super) failures: u32,
     pub(super) acks: Acks,
     /// The run whose missing acks were told of.
     pub(super) told: Option<String>,
@@ -112,6 +112,7 @@ impl Task {
             watch: Watch::default(),
             ours: None,
             promoted: None,
+            rolled: None,
             failures: 0,
             probe_at: None,
         }
@@ -152,7 +153,7 @@ impl Task {
     }
 
     /// Looks at the journal, and does what is to be done; gives what is ours then, and how long to wait.
-    async fn look(&mut self) -> (Option<Work>, Duration) {
+    pub(super) async fn look(&mut self) -> (Option<Work>, Duration) {
         let turn = self.turn().await;
         // Nobody waits for the end of what is of no use now.
         if !matches!(&turn, Ok((work, wait)) if work.is_some() || wait.is_zero()) {
@@ -181,6 +182,9 @@ impl Task {
             return Ok((None, Duration::ZERO));
         };
         self.notice(&document);
+        if self.mind_rollback(&document, version).await? {
+            return Ok((None, Duration::ZERO));
+        }
         self.mind(&document.state);
         let lease = &document.lease;
         // What we wrote and had no answer to: no call of ours is under way.
@@ -267,7 +271,7 @@ impl Task {
         let fresh = || crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
         let id = asking::run_of(&document, slot).unwrap_or_else(fresh);
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
-        document.orphaned = None;
+        (document.orphaned, document.rolled) = (None, None);
         document.aim = Aim { user, ids, ..Aim::default() };
         match self.claim(document, version, epoch).await? {
             Some(work) => {
@@ -314,54 +318,6 @@ impl Task {
                 Ok(Some(Work::new(entry, deadline)))
             }
         }
-    }
-
-    pub(super) fn skipped(&self, document: &Document, skipped: &[Skipped]) {
-        for Skipped { slot, why } in skipped {
-            let run = Run {
-                id: String::new(),
-                slot: *slot,
-                spelled: self.settings.schedule.spell(*slot),
-                reason: None,
-            };
-            let of = Document { run: Some(run), state: State::idle(), ..document.clone() };
-            self.report(&of, Act::Skipped(*why));
-        }
-    }
-
-    /// Says that the journal could not be looked at, or a run not begun; gives how long to wait.
-    fn failed(&self, error: &Error) -> Duration {
-        let name = &self.settings.name;
-        let (failure, wait) = match error {
-            Error::Vault(error) => {
-                // The login is not over, or down: what is wrong is told there.
-                let wait = backoff::wait(error, self.failures, crypto::chance());
-                if error.class() == Class::Away {
-                    return wait.min(BUSY_LOOK);
-                }
-                tracing::warn!(rotation = %name, %error, "no rotation");
-                (Failure::Vault(error.class()), wait)
-            }
-            Error::Lease(error) => {
-                tracing::warn!(rotation = %name, %error, "no rotation");
-                (Failure::Lease(error.trouble()), lease_wait(error, self.failures))
-            }
-            Error::Unreadable(error) => {
-                tracing::error!(rotation = %name, %error, "no rotation: a person must look at its journal");
-                (Failure::Journal, self.idle_look())
-            }
-        };
-        self.report(&Document::new(clock::now()), Act::Failed(failure));
-        wait
-    }
-
-    /// Whether a slot cannot be told for sure.
-    pub(super) fn clock_is_off(&self) -> bool {
-        self.store.skew() > SKEW
-    }
-
-    pub(super) fn store(&self) -> &Store {
-        &self.store
     }
 
     pub(super) fn idle_look(&self) -> Duration {

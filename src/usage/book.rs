@@ -30,6 +30,7 @@ pub(super) struct Key {
     fingerprint: Id,
     capability: Capability,
     version: Option<u64>,
+    exe: Option<u64>,
 }
 
 /// What is known of it.
@@ -144,6 +145,7 @@ impl Book {
             fingerprint: find(one.fingerprint)?,
             capability: one.capability,
             version: one.version,
+            exe: one.exe,
         })
     }
 
@@ -165,7 +167,9 @@ impl Book {
 
     /// Takes over `entry`, whose counts are added to what is there.
     pub(super) fn join(&mut self, entry: &Entry) {
-        self.put(entry, u64::saturating_add);
+        if !self.put(entry, u64::saturating_add) {
+            self.overflow = self.overflow.saturating_add(entry.had().saturating_add(entry.deny));
+        }
     }
 
     /// Takes over `entry`, which counts from the beginning: the larger count is the newer one.
@@ -173,7 +177,7 @@ impl Book {
         self.put(entry, Ord::max);
     }
 
-    fn put(&mut self, entry: &Entry, sum: fn(u64, u64) -> u64) {
+    fn put(&mut self, entry: &Entry, sum: fn(u64, u64) -> u64) -> bool {
         let (first, last) = (entry.first.as_second(), entry.last.as_second());
         self.change(&entry.one(), first, |row| {
             (row.first, row.last) = (row.first.min(first), row.last.max(last));
@@ -182,7 +186,7 @@ impl Book {
             row.stale = sum(row.stale, entry.stale);
             row.level = entry.level_number().map_or(row.level, |level| row.level.min(level));
             row.changed = true;
-        });
+        })
     }
 
     /// How many rows there are.
@@ -238,6 +242,7 @@ impl Book {
             last: time(row.last),
             allow: row.allow,
             deny: row.deny,
+            exe: key.exe,
             stale: row.stale,
             level: LEVELS.get(usize::from(row.level)).copied(),
         }
@@ -264,6 +269,7 @@ impl Entry {
             capability: self.capability,
             end: if self.deny > 0 && self.allow == 0 && self.stale == 0 { End::Deny } else { End::Granted },
             level: None,
+            exe: self.exe,
             count: 0,
         }
     }

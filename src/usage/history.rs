@@ -3,14 +3,28 @@
 //! Sinks deliver at least once, and a journal and a copy of it may both be read: an event counts once. Within a chain the
 //! order of the record is assumed; where it is not kept, counts may differ by some, never first and last.
 
-use super::{Entry, book::Book, line::Line};
+use super::{
+    Entry,
+    book::Book,
+    line::Line,
+    shared::Shared,
+    told::{Rotated, Told},
+};
 use crate::clock::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Skipped slots of one rotation that are remembered, the newest.
+const SKIPS: usize = 32;
+/// Exposed values, and openings of break glass, that are remembered: somebody could make up as many as they like.
+const MARKS: usize = 1_000;
 
 /// Everything that was read so far.
 #[derive(Debug, Default)]
 pub struct History {
     chains: BTreeMap<String, Chain>,
+    /// Of starts whose record is not here: their rows, and which they are.
+    others: (Book, BTreeSet<String>),
     marks: Marks,
     sources: BTreeSet<String>,
     events: u64,
@@ -33,7 +47,8 @@ struct Chain {
 }
 
 /// What else the record says that a report judges.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Marks {
     /// Of each rotation, by its name.
     pub rotations: BTreeMap<String, RotationMarks>,
@@ -46,20 +61,23 @@ pub struct Marks {
 }
 
 /// What the record says of one rotation.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RotationMarks {
     /// The last promotion.
     pub promoted: Option<Timestamp>,
-    /// Slots that were skipped since.
-    pub skipped: u64,
-    /// Whether it waits for a person.
+    /// Which slots were skipped, and when; the newest.
+    pub skips: BTreeMap<String, Timestamp>,
+    /// When it last began to wait for a person.
     pub orphaned: Option<Timestamp>,
+    /// When a run last began, or was promoted.
+    pub moved: Option<Timestamp>,
     /// Ends of a grace: when, and which version it was that nobody should read since.
     pub ended: Option<(Timestamp, u64)>,
 }
 
 /// One approval by break glass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Glass {
     /// When.
     pub at: Timestamp,
@@ -111,15 +129,46 @@ impl History {
         self.events = self.events.saturating_add(1);
         let (time, span) = (line.time(), self.span);
         self.span = Some(span.map_or((time, time), |(first, last)| (first.min(time), last.max(time))));
-        self.marks.take(&line);
+        self.marks.take(&line.told(), time);
         true
+    }
+
+    /// Takes a part of the ledger of one start of an agent, as it left it in Vault: after the record was taken, of which that start may
+    /// be a part. Of the starts that are none there is but one book, however many they are.
+    pub fn join(&mut self, part: &Shared) {
+        match self.chains.get_mut(&part.chain) {
+            Some(chain) => {
+                chain.overflow = chain.overflow.max(part.overflow);
+                if part.upto > chain.upto {
+                    (chain.upto, chain.after) = (part.upto, Book::default());
+                }
+                part.entries().iter().for_each(|entry| chain.told.catch_up(entry));
+            }
+            None => {
+                let is_first = self.others.1.insert(part.chain.clone());
+                let (others, overflow) = (&mut self.others.0, if is_first { part.overflow } else { 0 });
+                others.overflow = others.overflow.saturating_add(overflow);
+                part.entries().iter().for_each(|entry| others.join(entry));
+            }
+        }
+        if let Some(marks) = &part.marks {
+            self.marks.join(marks);
+        }
+        self.sources.insert(part.source.clone());
+        let (at, span) = (part.at, self.span);
+        self.span = Some(span.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
     }
 
     /// All of it together.
     #[must_use]
     pub fn finish(self) -> Record {
         let (mut all, mut overflow) = (BTreeMap::new(), 0_u64);
-        let chains = self.chains.len();
+        let (others, names) = self.others;
+        let chains = self.chains.len().saturating_add(names.len());
+        overflow = overflow.saturating_add(others.overflow);
+        for entry in others.entries() {
+            all.insert(identity(&entry), entry);
+        }
         for chain in self.chains.into_values() {
             overflow = overflow.saturating_add(chain.overflow.max(chain.seen.overflow));
             for entry in chain.finish() {
@@ -143,12 +192,13 @@ impl History {
 
 type Identity = [Option<String>; 8];
 
-fn identity(entry: &Entry) -> (Identity, super::Capability, Option<u64>) {
+fn identity(entry: &Entry) -> (Identity, super::Capability, Option<u64>, Option<u64>) {
     let Entry { workload, rule, secret, upstream, path, field, fingerprint, .. } = entry.clone();
     (
         [Some(workload), rule, secret, upstream, path, field, fingerprint, None],
         entry.capability,
         entry.version,
+        entry.exe,
     )
 }
 
@@ -214,66 +264,108 @@ impl Chain {
 }
 
 impl Marks {
-    fn take(&mut self, line: &Line<'_>) {
-        let (kind, time) = (line.kind.trim_end_matches(".v1"), line.time());
-        match kind {
-            "auth.login" => {
-                if let Some(identity) = &line.identity {
-                    let first = self.logins.entry(identity.clone().into_owned()).or_insert(time);
-                    *first = time.min(*first);
-                }
-            }
-            "exposure.found" => {
-                self.exposed.insert(line.path().or(line.workload()).unwrap_or("unknown").to_owned());
+    /// Takes what an event tells, at `time`. In which order they come does not matter.
+    pub(super) fn take(&mut self, told: &Told<'_>, time: Timestamp) {
+        let kind = told.kind.trim_end_matches(".v1");
+        match (kind, told.identity) {
+            ("auth.login", Some(identity)) => match self.logins.get_mut(identity) {
+                Some(first) => *first = time.min(*first),
+                None => drop(self.logins.insert(identity.to_owned(), time)),
+            },
+            ("exposure.found", _) if self.exposed.len() < MARKS => {
+                self.exposed.insert(told.path.or(told.workload).unwrap_or("unknown").to_owned());
             }
             _ => {}
         }
-        if let Some(rotation) = line.rotation() {
-            self.rotations.entry(rotation.cred.clone().into_owned()).or_default().take(
-                kind,
-                rotation.from_v,
-                time,
-            );
+        if let Some(rotated) = told.rotation.filter(|_| kind.starts_with("rotation.")) {
+            self.rotations.entry(rotated.name.to_owned()).or_default().take(kind, &rotated, time);
         }
-        if let Some(approval) = line.approval() {
-            let (workload, rule) = (line.workload().map(str::to_owned), line.rule().map(str::to_owned));
-            match kind {
-                "approval.break_glass" => {
-                    let glass = Glass { at: time, workload, rule, ended: None };
-                    self.glass.insert(approval.id.clone().into_owned(), glass);
-                }
-                "approval.expired" | "approval.refused" => {
-                    if let Some(glass) = self.glass.get_mut(approval.id.as_ref()) {
-                        glass.ended = Some(time);
-                    }
-                }
-                _ => {}
+        let Some(approval) = told.approval else { return };
+        match kind {
+            "approval.break_glass" if self.glass.len() < MARKS => {
+                let (workload, rule) = (told.workload.map(str::to_owned), told.rule.map(str::to_owned));
+                self.glass.insert(approval.to_owned(), Glass { at: time, workload, rule, ended: None });
             }
+            "approval.expired" | "approval.refused" => {
+                if let Some(glass) = self.glass.get_mut(approval) {
+                    glass.ended = Some(time);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds what another ledger has.
+    fn join(&mut self, other: &Self) {
+        for (name, marks) in &other.rotations {
+            self.rotations.entry(name.clone()).or_default().join(marks);
+        }
+        for (id, glass) in &other.glass {
+            let known = self.glass.entry(id.clone()).or_insert_with(|| glass.clone());
+            known.ended = known.ended.max(glass.ended);
+        }
+        self.exposed.extend(other.exposed.iter().cloned());
+        for (identity, first) in &other.logins {
+            let known = self.logins.entry(identity.clone()).or_insert(*first);
+            *known = (*known).min(*first);
         }
     }
 }
 
 impl RotationMarks {
-    fn take(&mut self, kind: &str, from: Option<u64>, time: Timestamp) {
+    /// Slots that were skipped since the last success.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.skips.values().filter(|at| self.promoted.is_none_or(|promoted| promoted < **at)).count()
+    }
+
+    /// Since when it waits for a person, if nothing has moved since.
+    #[must_use]
+    pub fn waits(&self) -> Option<Timestamp> {
+        self.orphaned.filter(|orphaned| self.moved.is_none_or(|moved| moved < *orphaned))
+    }
+
+    fn take(&mut self, kind: &str, rotated: &Rotated<'_>, time: Timestamp) {
         match kind {
-            "rotation.promoted" if self.promoted.is_none_or(|promoted| promoted <= time) => {
-                (self.promoted, self.skipped, self.orphaned) = (Some(time), 0, None);
+            "rotation.promoted" => {
+                self.promoted = self.promoted.max(Some(time));
+                self.moved = self.moved.max(Some(time));
             }
-            "rotation.skipped" if self.promoted.is_none_or(|promoted| promoted < time) => {
-                self.skipped = self.skipped.saturating_add(1);
+            "rotation.started" => self.moved = self.moved.max(Some(time)),
+            "rotation.orphaned" => self.orphaned = self.orphaned.max(Some(time)),
+            "rotation.skipped" => {
+                let slot = rotated.slot.map_or_else(|| time.to_string(), str::to_owned);
+                self.skip(slot, time);
             }
-            "rotation.orphaned" if self.promoted.is_none_or(|promoted| promoted < time) => {
-                self.orphaned = Some(time)
-            }
-            "rotation.started" => self.orphaned = None,
             "rotation.grace_ended" | "rotation.revoked" => {
-                if let Some(from) = from
+                if let Some(from) = rotated.from
                     && self.ended.is_none_or(|(_, known)| known < from)
                 {
                     self.ended = Some((time, from));
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A slot counts once, however many replicas skipped it.
+    fn skip(&mut self, slot: String, time: Timestamp) {
+        self.skips.insert(slot, time);
+        while self.skips.len() > SKIPS {
+            let oldest = self.skips.iter().min_by_key(|(_, at)| **at).map(|(slot, _)| slot.clone());
+            oldest.and_then(|slot| self.skips.remove(&slot));
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.promoted = self.promoted.max(other.promoted);
+        self.moved = self.moved.max(other.moved);
+        self.orphaned = self.orphaned.max(other.orphaned);
+        other.skips.iter().for_each(|(slot, time)| self.skip(slot.clone(), *time));
+        if let Some((_, from)) = other.ended
+            && self.ended.is_none_or(|(_, known)| known < from)
+        {
+            self.ended = other.ended;
         }
     }
 }

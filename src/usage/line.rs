@@ -4,10 +4,10 @@
 
 use super::{
     Entry, Part,
-    told::{Capability, LEVELS, Told},
+    told::{Capability, LEVELS, Rotated, Told},
 };
 use crate::clock::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 type Text<'a> = Option<Cow<'a, str>>;
@@ -16,9 +16,8 @@ type Text<'a> = Option<Cow<'a, str>>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Line<'a> {
-    /// Its type.
     #[serde(borrow, rename = "type")]
-    pub kind: Cow<'a, str>,
+    kind: Cow<'a, str>,
     /// Which agent it is of.
     #[serde(borrow)]
     pub source: Text<'a>,
@@ -33,9 +32,8 @@ pub struct Line<'a> {
     chain: Chain<'a>,
     #[serde(borrow)]
     workload: Text<'a>,
-    /// Which login it is about.
     #[serde(borrow)]
-    pub identity: Text<'a>,
+    identity: Text<'a>,
     #[serde(borrow)]
     actor: Actor<'a>,
     #[serde(borrow)]
@@ -65,6 +63,8 @@ struct Chain<'a> {
 struct Actor<'a> {
     #[serde(borrow)]
     level: Text<'a>,
+    #[serde(borrow)]
+    exe_sha256: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,23 +106,20 @@ struct Agg {
     count: u64,
 }
 
-/// What an event says of a rotation.
 #[derive(Debug, Deserialize)]
-pub struct Rotation<'a> {
-    /// The key in `rotations`.
+struct Rotation<'a> {
     #[serde(borrow)]
-    pub cred: Cow<'a, str>,
-    /// The version that consumers read before.
-    pub from_v: Option<u64>,
+    cred: Cow<'a, str>,
+    from_v: Option<u64>,
+    #[serde(borrow, default)]
+    slot: Text<'a>,
 }
 
-/// What an event says of an approval.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Approval<'a> {
-    /// Which.
+struct Approval<'a> {
     #[serde(borrow)]
-    pub id: Cow<'a, str>,
+    id: Cow<'a, str>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,35 +132,38 @@ struct Usage<'a> {
     entries: Vec<Row<'a>>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Row<'a> {
-    #[serde(default)]
+/// One row of a ledger, as it is written and read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Row<'a> {
+    #[serde(default, skip_serializing_if = "is_none")]
     allow: u64,
     #[serde(borrow)]
     capability: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_none")]
     deny: u64,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    exe: Text<'a>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     field: Text<'a>,
     first: Timestamp,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     fp: Text<'a>,
     last: Timestamp,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     level: Text<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     mount: Text<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     path: Text<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     rule: Text<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     secret: Text<'a>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_none")]
     stale: u64,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     upstream: Text<'a>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
     #[serde(borrow)]
     workload: Cow<'a, str>,
@@ -208,6 +208,15 @@ impl<'a> Line<'a> {
             sort: self.resource.kind.as_deref(),
             level: self.actor.level.as_deref(),
             count: self.agg.as_ref().map(|agg| agg.count),
+            reason: self.reason.as_deref(),
+            identity: self.identity.as_deref(),
+            rotation: self.rotation.as_ref().map(|rotation| Rotated {
+                name: &rotation.cred,
+                from: rotation.from_v,
+                slot: rotation.slot.as_deref(),
+            }),
+            approval: self.approval.as_ref().map(|approval| &*approval.id),
+            exe: self.actor.exe_sha256.as_deref().and_then(program),
         }
     }
 
@@ -222,46 +231,45 @@ impl<'a> Line<'a> {
             entries: usage.entries.iter().filter_map(Row::entry).collect(),
         })
     }
+}
 
-    /// The rotation that it is about.
-    #[must_use]
-    pub fn rotation(&self) -> Option<&Rotation<'a>> {
-        self.rotation.as_ref()
-    }
+/// The first eight bytes of a hash.
+fn program(hash: &str) -> Option<u64> {
+    u64::from_str_radix(hash.get(..16)?, 16).ok()
+}
 
-    /// The approval that it is about.
-    #[must_use]
-    pub fn approval(&self) -> Option<&Approval<'a>> {
-        self.approval.as_ref()
-    }
-
-    /// Whose socket it came in by.
-    #[must_use]
-    pub fn workload(&self) -> Option<&str> {
-        self.workload.as_deref()
-    }
-
-    /// The rule that allowed it.
-    #[must_use]
-    pub fn rule(&self) -> Option<&str> {
-        self.rule.name.as_deref()
-    }
-
-    /// Where in Vault it is.
-    #[must_use]
-    pub fn path(&self) -> Option<&str> {
-        self.resource.path.as_deref()
-    }
-
-    /// Why not, if not.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Row<'_> {
-    fn entry(&self) -> Option<Entry> {
+    /// How `entry` is written.
+    pub(super) fn of(entry: &Entry) -> Row<'static> {
+        let text = |text: &Option<String>| text.clone().map(Cow::Owned);
+        Row {
+            allow: entry.allow,
+            capability: Cow::Borrowed(entry.capability.word()),
+            deny: entry.deny,
+            exe: entry.exe.map(|exe| Cow::Owned(format!("{exe:016x}"))),
+            field: text(&entry.field),
+            first: entry.first,
+            fp: text(&entry.fingerprint),
+            last: entry.last,
+            level: entry.level.map(Cow::Borrowed),
+            mount: text(&entry.mount),
+            path: text(&entry.path),
+            rule: text(&entry.rule),
+            secret: text(&entry.secret),
+            stale: entry.stale,
+            upstream: text(&entry.upstream),
+            version: entry.version,
+            workload: Cow::Owned(entry.workload.clone()),
+        }
+    }
+
+    /// What it says.
+    pub(super) fn entry(&self) -> Option<Entry> {
         let text = |text: &Text<'_>| text.as_deref().map(str::to_owned);
         Some(Entry {
             workload: self.workload.clone().into_owned(),
@@ -278,6 +286,7 @@ impl Row<'_> {
             last: self.last,
             allow: self.allow,
             deny: self.deny,
+            exe: self.exe.as_deref().and_then(program),
             stale: self.stale,
             level: LEVELS.iter().copied().find(|level| Some(*level) == self.level.as_deref()),
         })

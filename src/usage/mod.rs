@@ -7,11 +7,14 @@ pub mod history;
 pub mod line;
 mod pages;
 pub mod reader;
+pub mod shared;
 mod texts;
 pub mod told;
 
 use crate::clock::Timestamp;
 use book::Book;
+use history::Marks;
+use shared::Whole;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use told::{Capability, End, Told, Use};
 
@@ -49,6 +52,8 @@ pub struct Entry {
     pub allow: u64,
     /// How often it was refused.
     pub deny: u64,
+    /// The program that was refused, by the first eight bytes of its hash; `None` where none was, or it is not known.
+    pub exe: Option<u64>,
     /// How often an old value was given.
     pub stale: u64,
     /// The weakest level of a peer that was allowed.
@@ -81,6 +86,7 @@ pub struct Ledger(Mutex<Counting>);
 #[derive(Debug, Default)]
 struct Counting {
     book: Book,
+    marks: Marks,
     upto: u64,
 }
 
@@ -91,6 +97,20 @@ impl Ledger {
         counting.upto = counting.upto.max(seq);
         if let Some(one) = told.of_use() {
             counting.book.add(&one, at);
+        }
+        counting.marks.take(told, at);
+    }
+
+    /// All of it, as it is now.
+    #[must_use]
+    pub fn whole(&self) -> Whole {
+        let counting = self.lock();
+        let entries = counting.book.entries().collect();
+        Whole {
+            upto: counting.upto,
+            overflow: counting.book.overflow,
+            entries,
+            marks: counting.marks.clone(),
         }
     }
 
@@ -110,6 +130,7 @@ impl Ledger {
                 capability: Capability::Read,
                 end: End::Granted,
                 level: None,
+                exe: None,
                 count: 0,
             },
             at,

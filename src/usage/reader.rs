@@ -2,7 +2,10 @@
 //!
 //! Does not read: `audit` does, and writes here.
 
-use super::history::{History, Record};
+use super::{
+    history::{History, Record},
+    shared::Shared,
+};
 use std::io::{self, Write};
 
 /// Something to write the lines of the record to.
@@ -14,6 +17,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Takes a part of a ledger that an agent left in Vault: before the record is written here.
+    pub fn join(&mut self, part: &Shared) {
+        self.history.join(part);
+    }
+
     /// What the record says, and how many of its lines are no events.
     #[must_use]
     pub fn finish(mut self) -> (Record, u64) {

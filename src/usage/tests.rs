@@ -2,7 +2,8 @@
 
 use super::{
     history::{History, Record},
-    told::Told,
+    shared::{PARTS, Paths, Shared},
+    told::{Rotated, Told},
     *,
 };
 use serde_json::{Value, json};
@@ -164,6 +165,56 @@ fn a_rule_that_nobody_uses_is_known_since_it_stood_in_the_config() {
     let record = history([&snapshot("A", 1, &part, 9)]);
     let [entry] = record.entries.try_into().unwrap();
     assert_eq!((entry.rule.as_deref(), entry.first, entry.had()), (Some("spare"), at(1), 0));
+}
+
+/// What an agent leaves in Vault, as it is read there.
+fn left(ledger: &Ledger, chain: &str) -> Vec<Shared> {
+    let parts = Shared::parts(ledger.whole(), ("urn:claviger:a", chain), at(9), Paths::Clear);
+    parts.iter().map(|part| Shared::read(serde_json::to_value(part).unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn ledgers_that_pods_left_count_together_and_once_beside_their_own_record() {
+    let ledger = Ledger::default();
+    for seq in 1..=7 {
+        ledger.note(&read("secret/a"), seq, at(5));
+    }
+    let rotated = |slot| Some(Rotated { name: "hook", from: None, slot: Some(slot) });
+    let skipped = |slot| Told { kind: "rotation.skipped.v1", rotation: rotated(slot), ..Told::default() };
+    for slot in ["1", "2", "2"] {
+        ledger.note(&skipped(slot), 8, at(6));
+    }
+    let one = start("A");
+    let mut history = History::default();
+    for line in &one {
+        assert!(history.take(line.to_string().as_bytes()));
+    }
+    // Of the start whose record is here, and of two others.
+    for chain in ["A", "B", "C"] {
+        left(&ledger, chain).iter().for_each(|part| history.join(part));
+    }
+    let record = history.finish();
+    let count =
+        |path: &str| record.entries.iter().find(|one| one.path.as_deref() == Some(path)).unwrap().allow;
+    assert_eq!((count("secret/a"), count("secret/b"), record.chains), (21, 3, 3));
+    assert_eq!(record.marks.rotations["hook"].skipped(), 2);
+    assert!(record.sources.contains("urn:claviger:a"));
+}
+
+#[test]
+fn a_ledger_is_left_in_parts_that_vault_takes_and_says_what_it_has_no_room_for() {
+    let ledger = Ledger::default();
+    let texts: Vec<String> = (0..MOST).map(|n| format!("secret/{}/{n}", "x".repeat(500))).collect();
+    texts.iter().for_each(|path| ledger.note(&read(path), 1, at(1)));
+    let parts = left(&ledger, "A");
+    assert!(parts.len() <= PARTS && parts.iter().skip(1).all(|part| part.marks.is_none()));
+    let sizes = parts.iter().map(|part| serde_json::to_vec(part).unwrap().len());
+    assert!(sizes.max() < Some(300_000));
+    let rows: usize = parts.iter().map(|part| part.entries().len()).sum();
+    assert_eq!(rows as u64 + parts[0].overflow, MOST as u64);
+    assert!(Shared::read(serde_json::json!({"v": 2})).is_none());
+    // Nothing is written again that says the same.
+    assert_eq!(left(&ledger, "A")[0].content(), parts[0].content());
 }
 
 /// `cargo test --lib --release -- --ignored --nocapture ten_thousand` prints what it costs.

@@ -35,6 +35,27 @@ pub struct Told<'a> {
     pub level: Option<&'a str>,
     /// How many equal refusals it stands for; `None`: it is one.
     pub count: Option<u64>,
+    /// Why not, if not.
+    pub reason: Option<&'a str>,
+    /// Which login it is about.
+    pub identity: Option<&'a str>,
+    /// Which run of which rotation.
+    pub rotation: Option<Rotated<'a>>,
+    /// Which request for a person's yes.
+    pub approval: Option<&'a str>,
+    /// The first eight bytes of the hash of the program that asked, where that was proved.
+    pub exe: Option<u64>,
+}
+
+/// What an event says of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotated<'a> {
+    /// The key in `rotations`.
+    pub name: &'a str,
+    /// The version that consumers read before.
+    pub from: Option<u64>,
+    /// The slot, in local time with its offset.
+    pub slot: Option<&'a str>,
 }
 
 /// What was done with a permission.
@@ -92,6 +113,8 @@ pub struct Use<'a> {
     pub end: End,
     /// How surely the peer was known: 0 for `reach` to 4 for `program`.
     pub level: Option<u8>,
+    /// The program that was refused, by the first eight bytes of its hash; `None` of what was not, or where none was proved.
+    pub exe: Option<u64>,
     /// How often.
     pub count: u64,
 }
@@ -136,6 +159,10 @@ impl<'a> Told<'a> {
         if end != End::Deny && self.rule.is_none() {
             return None;
         }
+        // Who waits for a person's yes asks again and again, as it should.
+        if self.reason == Some("approval_pending") {
+            return None;
+        }
         let capability = match (self.operation, self.sort) {
             (Some(operation), _) => Capability::of(operation)?,
             (None, Some("token" | "certificate")) => Capability::Write,
@@ -155,6 +182,7 @@ impl<'a> Told<'a> {
             capability,
             end,
             level: self.level.and_then(level),
+            exe: self.exe.filter(|_| end == End::Deny),
             count: self.count.unwrap_or(1),
         })
     }

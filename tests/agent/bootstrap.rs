@@ -188,7 +188,7 @@ impl Scene {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(DAY, waiting).await.map_err(|_| format!("never came: {what}")).unwrap();
+        assert!(tokio::time::timeout(DAY, waiting).await.is_ok(), "never came: {what}");
     }
 
     /// The run is over.

@@ -17,6 +17,7 @@ mod refusals;
 mod rig;
 mod rotations;
 mod scene;
+mod tidy;
 #[expect(dead_code, reason = "the suite `broker` uses all of it")]
 #[path = "../broker/server.rs"]
 mod server;

@@ -90,6 +90,15 @@ fn nobody_says_yes_to_an_act_of_their_own() {
 }
 
 #[test]
+fn who_is_excluded_says_no_yes() {
+    let Some(scene) = Scene::start() else { return };
+    let agent = scene.plan(json!({"exclude": [scene.on_call.entity]})).start();
+    let id = pending(&agent);
+    scene.approve(&scene.on_call, &id);
+    refused(&agent, &id, "approval_self");
+}
+
+#[test]
 fn a_request_that_nobody_answers_ends_with_its_time() {
     let Some(scene) = Scene::start() else { return };
     let agent = scene.plan(json!({"ttl": "2s"})).start();

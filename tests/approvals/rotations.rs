@@ -152,6 +152,24 @@ fn who_wants_a_run_now_is_told_which_yes_it_waits_for() {
     agent.event("rotation.promoted.v1", |event| event["rotation"]["id"] == started["rotation"]["id"]);
 }
 
+#[test]
+fn where_the_config_asks_for_more_persons_meanwhile_they_are_asked_anew() {
+    let Some(scene) = Scene::start() else { return };
+    let slow = json!({"schedule": {"every": "20s"}, "lead_time": "19s"});
+    let mut agent = plan(&scene, json!({}), slow).start();
+    let first = asked(&scene);
+    scene.approve(&scene.lead, &first);
+    agent.change(|config| config["approvals"]["two"]["quorum"] = json!(2));
+    let second = until("a request of the new config", || Some(asked(&scene)).filter(|id| *id != first));
+    scene.approve(&scene.on_call, &second);
+    scene.approve(&scene.lead, &second);
+    let started = agent.event("rotation.started.v1", |_| true);
+    assert_eq!(
+        (&started["approval"]["id"], &started["approval"]["by"]),
+        (&json!(second), &json!(["lead", "on-call"]))
+    );
+}
+
 /// The journal as it is when a replica died after it took the lease to spend a yes on the run `ours`; the yes was used by `by`.
 fn died_spending(scene: &Scene, by: &str) -> String {
     drop(

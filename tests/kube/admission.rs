@@ -169,7 +169,7 @@ fn a_label_of_no_profile_is_refused_with_those_that_there_are() {
     let mut pod = asking();
     pod["metadata"]["labels"]["claviger.io/inject"] = json!("flase");
     let said = court.refused(&pod);
-    assert!(said.contains("there are only the profiles contained, edited, trio, true"), "{said}");
+    assert!(said.contains("there are only the profiles contained, edited, replicas, trio, true"), "{said}");
 }
 
 #[test]

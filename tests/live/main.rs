@@ -22,6 +22,7 @@ mod handoff;
 mod keys;
 mod load;
 mod local;
+mod merged;
 mod logins;
 mod otlp;
 mod outages;

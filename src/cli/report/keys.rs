@@ -1,6 +1,6 @@
 //! `report keys`: brings together the config, the record and Vault's word, and prints what is judged of them.
 
-use super::login;
+use super::{login, merged};
 use crate::{
     app::keys::subject,
     audit::verify::{Input, export},
@@ -27,6 +27,7 @@ use std::{path::PathBuf, time::Duration};
 Examples:
   claviger report keys --config /etc/claviger/config.yaml
   claviger report keys --config config.yaml --since 30d --login --format json | jq '.findings[].id'
+  claviger report keys --config config.yaml --merged --token-file ~/.vault-token
   kubectl logs -l app=reports -c claviger --tail=-1 | claviger report keys --config config.yaml -
   claviger report keys --config config.yaml --format hcl > reports.hcl
 
@@ -50,6 +51,9 @@ pub(in crate::cli) struct Args {
     /// Exit with 14 if there is a finding of this severity or worse: low, medium, high or critical
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     fail_on: Option<Severity>,
+    /// Count what other pods left in Vault, too (report.merge of the config)
+    #[arg(long)]
+    merged: bool,
     /// Ask Vault as the identities of the config
     #[arg(long)]
     login: bool,
@@ -63,32 +67,38 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };
-    let mut reader = Reader::default();
-    for fault in export(&inputs(&args.inputs, &config), &mut reader)? {
+    let (mut reader, terms) = (Reader::default(), Terms { now: clock::now(), period: args.since });
+    let by = login::By { own: args.login, token_file: args.token_file.as_deref() };
+    for fault in export(&inputs(args, &config), &mut reader)? {
         terminal::say(&format!("warning: {fault}\n"));
+    }
+    if args.merged {
+        merged::read(&config, &by, &mut reader, terms.since())?;
     }
     let (subject, (record, others)) = (subject(&config), reader.finish());
     if others > 0 {
         terminal::say(&format!("warning: {others} lines are no events\n"));
     }
     let granted = if args.login || args.token_file.is_some() {
-        let by = login::By { own: args.login, token_file: args.token_file.as_deref() };
         login::granted(&config, &subject, &record, &by)?
     } else {
         Vec::new()
     };
-    let report = judge(&subject, &record, &granted, Terms { now: clock::now(), period: args.since });
+    let report = judge(&subject, &record, &granted, terms);
     answer(args.format.render(&report).as_bytes())?;
     Ok(if args.fail_on.is_some_and(|least| report.fails_on(least)) { Exit::Findings } else { Exit::Done })
 }
 
-fn inputs(paths: &[PathBuf], config: &config::Config) -> Vec<Input> {
+fn inputs(args: &Args, config: &config::Config) -> Vec<Input> {
     let one = |path: &PathBuf| match path.as_os_str() {
         dash if dash == "-" => Input::Stdin,
         _ => Input::Path(path.clone()),
     };
-    match paths {
-        [] => vec![Input::Path(config.audit.journal.dir.clone())],
+    let own = &config.audit.journal.dir;
+    match args.inputs.as_slice() {
+        // A person elsewhere has the ledgers alone.
+        [] if args.merged && !own.exists() => Vec::new(),
+        [] => vec![Input::Path(own.clone())],
         paths => paths.iter().map(one).collect(),
     }
 }

@@ -79,19 +79,19 @@ async fn own(vault: &Vault, settings: &Settings, subject: &Subject, record: &Rec
 }
 
 /// A person's token is nobody's to revoke here.
-fn person(file: &Path) -> Result<Settings, Failure> {
+pub(super) fn person(file: &Path) -> Result<Settings, Failure> {
     let name = IdentityName::new("person").map_err(|error| Failure::of(Exit::Failed, &error))?;
     Ok(Settings { name, method: Method::TokenFile { token_file: file.to_owned() }, revoke_on_exit: false })
 }
 
-struct Login {
+pub(super) struct Login {
     identity: Identity,
     exit: CancellationToken,
     tasks: JoinSet<()>,
 }
 
 impl Login {
-    fn new(vault: &Vault, settings: Settings) -> Self {
+    pub(super) fn new(vault: &Vault, settings: Settings) -> Self {
         let terms = Terms::new(Duration::ZERO, settings.revoke_on_exit);
         let (facts, _heard) = mpsc::unbounded_channel();
         let (identity, keepalive) = keepalive::identity(settings, vault.clone(), terms, Start::Fresh, facts);
@@ -100,7 +100,7 @@ impl Login {
         Self { identity, exit, tasks }
     }
 
-    async fn session(&self) -> Result<Session, String> {
+    pub(super) async fn session(&self) -> Result<Session, String> {
         let mut state = self.identity.state.clone();
         let over = timeout(LOGIN, state.wait_for(|state| !matches!(state, State::Starting))).await;
         match over {
@@ -113,7 +113,7 @@ impl Login {
         }
     }
 
-    async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         self.exit.cancel();
         while self.tasks.join_next().await.is_some() {}
     }

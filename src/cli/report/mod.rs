@@ -4,6 +4,7 @@
 
 mod keys;
 mod login;
+mod merged;
 
 use super::exit::{Exit, Failure};
 use clap::Subcommand;

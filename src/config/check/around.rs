@@ -6,8 +6,9 @@ use super::super::{
     file::{Node, Raw},
     reader::{Leaf, under},
 };
-use super::{DAY, seconds};
+use super::{Context, DAY, mount, seconds};
 use crate::{
+    name::IdentityName,
     report,
     sandbox::Mode,
     shutdown,
@@ -48,12 +49,25 @@ pub(super) fn shutdown(leaf: &Leaf<'_>) -> Option<shutdown::Settings> {
     Some(shutdown::Settings { grace: grace? })
 }
 
-pub(super) fn report(leaf: &Leaf<'_>) -> Option<report::Settings> {
+pub(super) fn report(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<report::Settings> {
     let mut map = leaf.map()?;
     let every = map.or("every", Duration::from_secs(DAY), |leaf| leaf.duration(seconds(5, 365 * DAY)));
     let since = map.or("since", Duration::from_secs(90 * DAY), |leaf| leaf.duration(seconds(1, 3650 * DAY)));
+    let merge = map.given("merge", |leaf| merge(leaf, context));
     map.finish();
-    Some(report::Settings { every: every?, since: since? })
+    Some(report::Settings { every: every?, since: since?, merge: merge? })
+}
+
+/// `{identity, mount, path}`, in a KV 2 engine.
+fn merge(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<report::Merge> {
+    let mut map = leaf.map()?;
+    let identity = map.need("identity", "the name of one of identities", |leaf| {
+        leaf.refers(&context.identities, IdentityName::new)
+    });
+    let mounted = map.need("mount", "kv", mount);
+    let path = map.need("path", "usage", mount);
+    map.finish();
+    Some(report::Merge { identity: identity?, mount: mounted?, path: path? })
 }
 
 pub(super) fn log(leaf: &Leaf<'_>) -> Option<LogSettings> {

@@ -104,9 +104,10 @@ pub(super) fn read(
         grace: grace?,
         acks: None,
         journal: Place { mount: String::new(), path: String::new() },
-        coordination: Coordination::Vault,
         consent: None,
+        coordination: Coordination::Vault,
         group: None,
+        coordination: Coordination::default(),
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),
     };

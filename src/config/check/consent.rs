@@ -58,7 +58,10 @@ impl Given<'_> {
 
 /// Of what each agent does for itself there is nothing to ask.
 pub(super) fn none(map: &mut Map<'_>) -> Option<()> {
-    match map.find("approval") {
+    // It is no key that is known there: only where it stands it is asked for.
+    let is_there = map.leaf().map().is_some_and(|map| map.children().any(|(key, _)| key == "approval"));
+    let leaf = if is_there { map.find("approval") } else { None };
+    match leaf {
         None => Some(()),
         Some(leaf) => {
             leaf.problem(

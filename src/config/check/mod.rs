@@ -22,6 +22,7 @@ mod schedule;
 mod secrets;
 mod signing;
 mod sinks;
+mod systems;
 mod upstreams;
 mod vault;
 mod webhook;
@@ -161,7 +162,7 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
             rotations::read(leaf, context, of, approvals.as_deref().unwrap_or_default())
         })
         .unzip();
-    let report = root.given("report", around::report);
+    let report = root.given("report", |leaf| around::report(leaf, context));
     let mut audit = root.need("audit", "{mode: strict, journal: {dir: /var/lib/claviger/audit}}", |leaf| {
         audit::read(leaf, context)
     });
@@ -169,6 +170,11 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let mode = audit.as_ref().map_or(AuditMode::BestEffort, |audit| audit.mode);
     let upstreams =
         root.or("upstreams", Vec::new(), |leaf| upstreams::read(leaf, context, secrets.as_deref()));
+    systems::check(
+        &mut root,
+        rotations.as_deref().unwrap_or_default(),
+        upstreams.as_deref().unwrap_or_default(),
+    );
     let around = workloads::Around { mode, secrets: secrets.as_deref(), upstreams: upstreams.as_deref() };
     let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, &around));
     let health = root.or("health", around::default_health(), around::health);

@@ -56,7 +56,7 @@ impl<'a> Facts<'a> {
         granted: &'a [Granted],
         terms: Terms,
     ) -> Self {
-        let since = terms.now.checked_sub(terms.period).unwrap_or(Timestamp::UNIX_EPOCH);
+        let since = terms.since();
         let days = terms.period.as_secs() / (24 * 3600);
         Self { subject, record, granted, now: terms.now, since, days }
     }

@@ -59,9 +59,9 @@ fn retried(facts: &Facts<'_>, findings: &mut Findings) {
     };
     let by = grouped(denied, |entry| {
         let what = what(entry).unwrap_or_else(|| "a name that cannot be".to_owned());
-        Some((entry.workload.as_str(), what, entry.capability))
+        Some((entry.workload.as_str(), what, entry.capability, entry.exe))
     });
-    for ((workload, what, capability), entries) in by {
+    for ((workload, what, capability, exe), entries) in by {
         let count: u64 = entries.iter().map(|entry| entry.deny).fold(0, u64::saturating_add);
         let first = entries.iter().map(|entry| entry.first).min().unwrap_or(facts.now);
         let last = entries.iter().map(|entry| entry.last).max().unwrap_or(facts.now);
@@ -69,9 +69,11 @@ fn retried(facts: &Facts<'_>, findings: &mut Findings) {
         if count / days < RETRIED {
             continue;
         }
+        let by = exe.map(|exe| format!(", asked by the program whose SHA-256 begins with {exe:016x}"));
         let evidence = vec![format!(
-            "{} of {what} was refused {count} times from {first:.0} to {last:.0}",
-            capability.word()
+            "{} of {what} was refused {count} times from {first:.0} to {last:.0}{}",
+            capability.word(),
+            by.unwrap_or_default()
         )];
         let fix = Fix::text("If the workload needs it, write a rule; if nobody knows why it asks, find out.")
             .code(

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, time::Duration};
 /// How old a credential may be.
 const OLDEST: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Skipped slots in a row that are a finding.
-const SKIPPED: u64 = 2;
+const SKIPPED: usize = 2;
 /// Shown of a list.
 const SHOWN: usize = 12;
 
@@ -78,11 +78,12 @@ fn over_age(facts: &Facts<'_>, secret: &Secret, findings: &mut Findings) {
 fn not_rotated(facts: &Facts<'_>, rotation: &Rotation, marks: &RotationMarks, findings: &mut Findings) {
     let about = format!("rotations.{}", rotation.name);
     let mut evidence = Vec::new();
-    if let Some(orphaned) = marks.orphaned {
+    if let Some(orphaned) = marks.waits() {
         evidence.push(format!("it waits for a person since {orphaned:.0}"));
     }
-    if marks.skipped >= SKIPPED {
-        evidence.push(format!("{} slots were skipped since its last success", marks.skipped));
+    let skipped = marks.skipped();
+    if skipped >= SKIPPED {
+        evidence.push(format!("{skipped} slots were skipped since its last success"));
     }
     if marks.promoted.is_none() && evidence.is_empty() {
         if !facts.is_covered() {
@@ -96,14 +97,23 @@ fn not_rotated(facts: &Facts<'_>, rotation: &Rotation, marks: &RotationMarks, fi
     if evidence.is_empty() {
         return;
     }
-    evidence.push(format!("its journal: {}", rotation.journal));
-    let fix = Fix::text("See what holds it up, and let it run.").code(
-        "sh",
-        format!(
-            "claviger rotation status {0} --config CONFIG\nclaviger rotation unorphan {0} --config CONFIG",
-            rotation.name
+    let fix = Fix::text("See what holds it up, and let it run.");
+    let fix = match &rotation.journal {
+        Some(journal) => {
+            evidence.push(format!("its journal: {journal}"));
+            fix.code(
+                "sh",
+                format!(
+                    "claviger rotation status {0} --config CONFIG\nclaviger rotation unorphan {0} --config CONFIG",
+                    rotation.name
+                ),
+            )
+        }
+        None => fix.code(
+            "sh",
+            format!("vault read {}\n# and what the agent's log says of {}", rotation.path, rotation.name),
         ),
-    );
+    };
     findings.add(Finding { last: marks.promoted, ..Finding::new(Id::NOT_ROTATED, about, evidence, fix) });
 }
 
