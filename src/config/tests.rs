@@ -1572,8 +1572,8 @@ fn a_credential_of_another_system_says_whose_and_how() {
             ".driver.vault.set.data: line 3: a { without a }; write {user}, {value}, {id}, {rotation} or {basic}",
         ),
         (
-            format!("kind: single, user: a, quarantine: 1h, {exec}"),
-            ".quarantine: line 3: not built yet: quarantine; remove it",
+            format!("kind: single, user: a, wrap: transit, {exec}"),
+            ".wrap: line 3: not built yet: wrap; remove it",
         ),
     ] {
         let mut expected = vec![format!("rotations.r{expected}")];
