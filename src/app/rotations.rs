@@ -3,6 +3,7 @@
 //! Does not rotate anything itself: `rotation::task` does.
 
 use super::{
+    glass::Emergencies,
     kept::Kept,
     record::{Recorder, outcome_of},
 };
@@ -38,6 +39,7 @@ pub(super) struct Rotations {
     running: BTreeMap<RotationName, (Settings, CancellationToken)>,
     local: BTreeMap<RotationName, (local::Settings, CancellationToken)>,
     tasks: JoinSet<()>,
+    pub(super) emergencies: Emergencies,
 }
 
 impl Rotations {
@@ -61,8 +63,8 @@ impl Rotations {
             replica: replica(config, pod).into(),
             approvals,
         };
-        let mut rotations =
-            Self { shared, running: BTreeMap::new(), local: BTreeMap::new(), tasks: JoinSet::new() };
+        let (running, local, tasks) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        let mut rotations = Self { shared, running, local, tasks, emergencies: Emergencies::new() };
         rotations.take_over(config, kept);
         Ok(rotations)
     }
@@ -112,6 +114,19 @@ impl Rotations {
             self.tasks.spawn(task.run(stop.clone()));
             self.local.insert(settings.name.clone(), (settings.clone(), stop));
         }
+    }
+
+    /// Those that change what agents share.
+    pub(super) fn settings(&self) -> impl Iterator<Item = &Settings> {
+        self.running.values().map(|(settings, _)| settings)
+    }
+
+    pub(super) fn approvals(&self) -> &Approvals {
+        &self.shared.approvals
+    }
+
+    pub(super) fn vault(&self) -> Vault {
+        self.shared.vault.clone()
     }
 
     /// How they stand, for metrics.
@@ -201,7 +216,7 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
 fn about(yes: Yes) -> ApprovalRef {
     let Yes { name, id, by } = yes;
     let how = id.is_none().then_some("observed");
-    ApprovalRef { name, id, digest: None, by, said: Vec::new(), how }
+    ApprovalRef { name, id, digest: None, by, said: Vec::new(), how, ticket: None }
 }
 
 fn reason_of(failure: Failure) -> Reason {

@@ -67,8 +67,40 @@ pub struct Glass {
     pub workload: Option<String>,
     /// By which rule.
     pub rule: Option<String>,
+    /// Where it is written down.
+    pub ticket: Option<String>,
+    /// What was taken by it.
+    pub touched: BTreeMap<String, Touched>,
     /// Whether it is known to have ended.
     pub ended: Option<Timestamp>,
+}
+
+/// One secret that was taken in an emergency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// When last.
+    pub at: Timestamp,
+    /// The newest version of it that was.
+    pub version: Option<u64>,
+    /// Whether a newer one was seen since.
+    pub is_replaced: bool,
+}
+
+impl Glass {
+    fn touch(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
+        let touched =
+            self.touched.entry(secret.to_owned()).or_insert(Touched { at, version, is_replaced: false });
+        touched.at = touched.at.max(at);
+        touched.version = touched.version.max(version);
+        touched.is_replaced = false;
+    }
+
+    /// A newer version was seen than those that were taken.
+    fn replace(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
+        if let Some(touched) = self.touched.get_mut(secret) {
+            touched.is_replaced |= at > touched.at && touched.version.is_some() && version > touched.version;
+        }
+    }
 }
 
 /// What the record says, once all of it was read.
@@ -238,8 +270,11 @@ impl Marks {
         if let Some(approval) = line.approval() {
             let (workload, rule) = (line.workload().map(str::to_owned), line.rule().map(str::to_owned));
             match kind {
-                "approval.break_glass" => {
-                    let glass = Glass { at: time, workload, rule, ended: None };
+                // One that was refused has no id.
+                "approval.break_glass" if !approval.id.is_empty() => {
+                    let ticket = approval.ticket.as_deref().map(str::to_owned);
+                    let touched = BTreeMap::new();
+                    let glass = Glass { at: time, workload, rule, ticket, touched, ended: None };
                     self.glass.insert(approval.id.clone().into_owned(), glass);
                 }
                 "approval.expired" | "approval.refused" => {
@@ -249,6 +284,11 @@ impl Marks {
                 }
                 _ => {}
             }
+        }
+        let Some((secret, version)) = line.secret().filter(|_| !self.glass.is_empty()) else { return };
+        let by = line.approval().map(|approval| approval.id.as_ref()).unwrap_or_default();
+        for (id, glass) in &mut self.glass {
+            if id == by { glass.touch(secret, version, time) } else { glass.replace(secret, version, time) }
         }
     }
 }

@@ -123,6 +123,9 @@ pub struct Approval<'a> {
     /// Which.
     #[serde(borrow)]
     pub id: Cow<'a, str>,
+    /// Where an emergency is written down.
+    #[serde(borrow)]
+    pub ticket: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -245,6 +248,12 @@ impl<'a> Line<'a> {
     #[must_use]
     pub fn rule(&self) -> Option<&str> {
         self.rule.name.as_deref()
+    }
+
+    /// The secret that it is about, and which version of it.
+    #[must_use]
+    pub fn secret(&self) -> Option<(&str, Option<u64>)> {
+        self.resource.secret.as_deref().map(|secret| (secret, self.resource.version))
     }
 
     /// Where in Vault it is.
