@@ -50,6 +50,12 @@ impl Access {
             let answer = self.control(control, &call.body).map_err(|why| refuse(why.into()))?;
             return Ok(Done::Forwarded(grant, answer));
         }
+        let subject = grant.permit().subject();
+        if !subject.operation.changes() && subject.namespace.is_none() {
+            // What a rotation has changed, and has not written there yet, is of no use to anybody.
+            let turns = self.parts.keeper.wait_for_place(subject.path.as_str()).await;
+            self.cache.turned(turns.map_err(|error| refuse(Why::NoValue(Box::new(error))))?);
+        }
         let sending = forward.prepare(&grant, call);
         let key = sending.key();
         let way = match key {

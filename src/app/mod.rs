@@ -10,6 +10,7 @@ pub mod grants;
 mod handoff;
 mod kept;
 pub mod keys;
+pub mod once;
 mod record;
 mod reload;
 mod reports;
@@ -76,6 +77,8 @@ pub struct Before {
     pub programs: Programs,
     /// Where the process is.
     pub pod: Pod,
+    /// Rotations do what is due, and end.
+    pub once: Option<once::Limit>,
 }
 
 /// How the agent ended.
@@ -134,7 +137,7 @@ pub async fn run(path: &Path, loaded: Loaded, log: Log, before: Before) -> anyho
 
 impl Agent {
     async fn start(path: &Path, config: Config, log: Log, before: Before) -> anyhow::Result<Self> {
-        let Before { inside, attestor, programs, pod } = before;
+        let Before { inside, attestor, programs, pod, once } = before;
         let (stop, metrics) = (Stop::new(), Metrics::new());
         let start = if has_run_before(&config.audit) { Start::Again } else { Start::Fresh };
         let planned = checkpoints::Planned::new(&config.audit, clock::now())?;
@@ -151,7 +154,8 @@ impl Agent {
         let (broker, outside) = callers(&config, programs, &kept)?;
         let approvals = recorder.approvals(&vault, kept.identities(), place);
         let outside = (outside, approvals.clone(), pod.uid.as_deref());
-        let rotations = Rotations::start(&config, &kept, &vault, &mut recorder, outside)?;
+        let mut rotations = Rotations::new(&config, &kept, &vault, &mut recorder, outside)?;
+        rotations.start(&config, &kept, once);
         let signing = (&kept, &vault, &metrics);
         let checkpoints = planned.start(&config.audit, &audit, signing, stop.token(Phase::Accept).clone())?;
         let handoff = handoff::Running::start(&config.audit, &audit, (&kept, &vault));

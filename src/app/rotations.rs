@@ -5,6 +5,7 @@
 use super::{
     glass::Emergencies,
     kept::Kept,
+    once::Limit,
     record::{Recorder, outcome_of},
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
         fact::{Act, Fact, Failure, Yes},
         kubernetes::Trouble,
         local,
+        once::Done,
         phase::Orphaned,
         schedule::Why,
         standing::{Board, Standing},
@@ -39,12 +41,15 @@ pub(super) struct Rotations {
     running: BTreeMap<RotationName, (Settings, CancellationToken)>,
     local: BTreeMap<RotationName, (local::Settings, CancellationToken)>,
     tasks: JoinSet<()>,
+    /// Those that do what is due, and end.
+    once: JoinSet<Done>,
+    done: Vec<Done>,
     pub(super) emergencies: Emergencies,
 }
 
 impl Rotations {
-    /// Those of `config`; `kept` has its identities already.
-    pub(super) fn start(
+    /// None yet; `kept` has the identities of `config` already.
+    pub(super) fn new(
         config: &Config,
         kept: &Kept,
         vault: &Vault,
@@ -63,10 +68,42 @@ impl Rotations {
             replica: replica(config, pod).into(),
             approvals,
         };
-        let (running, local, tasks) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
-        let mut rotations = Self { shared, running, local, tasks, emergencies: Emergencies::new() };
-        rotations.take_over(config, kept);
-        Ok(rotations)
+        Ok(Self {
+            shared,
+            running: BTreeMap::new(),
+            local: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            once: JoinSet::new(),
+            done: Vec::new(),
+            emergencies: Emergencies::new(),
+        })
+    }
+
+    /// Those of `config`: for as long as the agent runs, or `once`.
+    pub(super) fn start(&mut self, config: &Config, kept: &Kept, once: Option<Limit>) {
+        let Some(Limit(limit)) = once else { return self.take_over(config, kept) };
+        for settings in &config.rotations {
+            let Some(identity) = kept.identity(&settings.identity) else { continue };
+            let stop = CancellationToken::new();
+            let task = Task::new(settings.clone(), identity, self.shared.clone());
+            self.once.spawn(task.once(stop.clone(), limit));
+            self.running.insert(settings.name.clone(), (settings.clone(), stop));
+        }
+    }
+
+    /// Waits until each has done once what was due.
+    pub(super) async fn finished(&mut self) {
+        while let Some(done) = self.once.join_next().await {
+            self.done.extend(done);
+        }
+    }
+
+    /// The same, with what is not over left to others; gives what came of each.
+    pub(super) async fn leave_off(&mut self) -> Vec<Done> {
+        self.running.values().for_each(|(_, stop)| stop.cancel());
+        self.finished().await;
+        self.done.sort_by(|one, other| one.name.cmp(&other.name));
+        std::mem::take(&mut self.done)
     }
 
     /// Makes what runs fit `config`; `kept` has its identities already.
@@ -173,7 +210,14 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         Act::Orphaned(why) => rotations.failed(name, fact.phase.word(), why.word()),
         Act::Drifted => rotations.drifted(name),
         Act::Passed(took) => rotations.passed(name, fact.phase.word(), took),
-        Act::Started | Act::Set | Act::GraceEnded | Act::Revoked | Act::Repaired => {}
+        Act::Started
+        | Act::Set
+        | Act::GraceEnded
+        | Act::Revoked
+        | Act::Repaired
+        | Act::Quarantined
+        | Act::Reenabled
+        | Act::RolledBack => {}
     }
 }
 
@@ -183,12 +227,15 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
         Act::Passed(_) => return None,
         Act::Drifted => (Type::RotationDrift, Some(Reason::Refused)),
         Act::Repaired => (Type::RotationRepaired, None),
+        Act::Quarantined => (Type::RotationQuarantined, None),
+        Act::Reenabled => (Type::RotationReenabled, None),
         Act::Started => (Type::RotationStarted, None),
         Act::TakenOver => (Type::RotationTakenOver, None),
         Act::Set => (Type::RotationSet, None),
         Act::Promoted => (Type::RotationPromoted, None),
         Act::GraceEnded => (Type::RotationGraceEnded, None),
         Act::Revoked => (Type::RotationRevoked, None),
+        Act::RolledBack => (Type::RotationRolledBack, None),
         Act::Skipped(why) => (Type::RotationSkipped, Some(skip_reason(why))),
         Act::Failed(failure) => (Type::RotationFailed, Some(reason_of(failure))),
         Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
@@ -219,7 +266,7 @@ fn about(yes: Yes) -> ApprovalRef {
     ApprovalRef { name, id, digest: None, by, said: Vec::new(), how, ticket: None }
 }
 
-fn reason_of(failure: Failure) -> Reason {
+pub(super) fn reason_of(failure: Failure) -> Reason {
     match failure {
         Failure::Vault(class) => class.into(),
         Failure::Conflict => Reason::Conflict,

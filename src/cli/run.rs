@@ -6,7 +6,7 @@ use super::{
     terminal,
 };
 use crate::{
-    app,
+    app::{self, once::Limit},
     audit::{
         Audit,
         event::{Pod, visible},
@@ -16,10 +16,15 @@ use crate::{
     peer::attestor,
     rotation::{Settings, runner, system::outside::Programs},
     sandbox::{self, Need},
-    telemetry::log,
+    telemetry::log::{self, Log},
 };
 use anyhow::Context as _;
-use std::{io, os::unix::ffi::OsStrExt as _, panic, path::PathBuf};
+use std::{
+    io,
+    os::unix::ffi::OsStrExt as _,
+    panic,
+    path::{Path, PathBuf},
+};
 
 /// Run the agent
 ///
@@ -48,13 +53,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
             return Ok(Exit::BadConfig);
         }
     };
-    let log = log::init(loaded.config.log, terminal::colour())
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    log_panics();
-    crypto::install();
-    let before = match begin(args, &loaded.config) {
-        Ok(before) => before,
-        Err(error) => return Ok(failed(&error)),
+    let (log, before) = match set_up(&args.config, &loaded.config, None)? {
+        Ok(ready) => ready,
+        Err(exit) => return Ok(exit),
     };
     match block_on(app::run(&args.config, loaded, log, before))? {
         Ok(app::Ended::Stopped) => Ok(Exit::Done),
@@ -62,14 +63,26 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
 }
 
+/// What a process has once: a log, a TLS library, a sandbox for `config`, which was read from `file`. Where that fails, the log says why.
+pub(super) fn set_up(
+    file: &Path,
+    config: &Config,
+    once: Option<Limit>,
+) -> Result<Result<(Log, app::Before), Exit>, Failure> {
+    let log = log::init(config.log, terminal::colour()).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    log_panics();
+    crypto::install();
+    Ok(begin(file, config, once).map(|before| (log, before)).map_err(|error| failed(&error)))
+}
+
 /// Stderr is the log now: one line there instead of a complaint.
-fn failed(error: &anyhow::Error) -> Exit {
+pub(super) fn failed(error: &anyhow::Error) -> Exit {
     tracing::error!(error = format!("{error:#}"), "claviger failed");
     Exit::Failed
 }
 
 /// Gives up what the config does not need, while there is one thread.
-fn begin(args: &Args, config: &Config) -> anyhow::Result<app::Before> {
+fn begin(file: &Path, config: &Config, once: Option<Limit>) -> anyhow::Result<app::Before> {
     // Its parent is out of reach afterwards.
     Audit::prepare(&config.audit)?;
     // The sandbox is for good, and would blind it. It ends when its end of the connection closes, since a signal of ours no
@@ -77,11 +90,11 @@ fn begin(args: &Args, config: &Config) -> anyhow::Result<app::Before> {
     let attestor = if config.needs_attestor() { Some(attestor::Started::now()) } else { None };
     let attestor = attestor.transpose().context("starting the attestor")?;
     let programs = programs(config).context("starting the runner of a rotation")?;
-    let mut plan = config.plan(&args.config);
+    let mut plan = config.plan(file);
     plan.extend(trust_roots());
     let inside = sandbox::enter(config.sandbox, &plan).context("giving up what is not needed")?;
     inside.say();
-    Ok(app::Before { inside, attestor, programs, pod: pod() })
+    Ok(app::Before { inside, attestor, programs, pod: pod(), once })
 }
 
 /// One runner for each rotation that runs a program.

@@ -2,8 +2,6 @@
 //!
 //! No module imports this one except `app` and `cli`: each owns its `Settings`, and this module fills them.
 
-#[cfg(test)]
-mod bootstrap_tests;
 mod change;
 mod check;
 mod environment;
@@ -11,6 +9,8 @@ mod file;
 mod plan;
 mod problem;
 mod reader;
+#[cfg(test)]
+mod rotation_tests;
 #[cfg(test)]
 mod tests;
 mod unit;

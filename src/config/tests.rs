@@ -1519,6 +1519,18 @@ fn a_credential_of_another_system_says_whose_and_how() {
             ".grace: line 3: a grace of the one password of one user: the old one ends with the new one; remove it, or use kind: two-slot with two users",
         ),
         (
+            format!("kind: single, user: a, quarantine: 1h, {exec}"),
+            ".quarantine: line 3: a quarantine of the one password of one user: the old one ends with the new one; remove it, or use kind: two-slot with two users",
+        ),
+        (
+            format!("kind: two-slot, users: [a, b], probe: 2d, {exec}"),
+            ".probe: line 3: 2d is out of range; write 0s to 1d",
+        ),
+        (
+            format!("kind: two-slot, users: [a, b], quarantine: 30d, {exec}"),
+            ": line 3: a quarantine that is not over before the next slot; make grace and quarantine together shorter than the time between two slots",
+        ),
+        (
             format!("kind: single, user: a, field: username, {exec}"),
             ": line 3: one field for the user and the value; write another field or user_field",
         ),

@@ -43,6 +43,8 @@ struct State {
     uses: u64,
     /// Counts writes: what was read before one is not held after it.
     writes: u64,
+    /// How often what is read at some place had become another value.
+    turns: u64,
     counts: Counts,
 }
 
@@ -209,6 +211,14 @@ impl Cache {
                 && stored.place.namespace.as_deref() == namespace
                 && first(&stored.place.path) == mount
         });
+    }
+
+    /// Forgets everything, unless places had other values `turns` times before too.
+    pub fn turned(&self, turns: u64) {
+        if std::mem::replace(&mut self.lock().turns, turns) != turns {
+            self.lock().writes += 1;
+            self.clear();
+        }
     }
 
     /// Forgets what is below a path, in a namespace.

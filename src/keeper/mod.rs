@@ -17,6 +17,7 @@ pub mod kv;
 mod lease;
 pub mod notice;
 pub mod own;
+mod place;
 mod shown;
 mod source;
 mod token;
@@ -154,6 +155,7 @@ pub struct Keeper {
     /// Counts how often they were replaced.
     replaced: Arc<watch::Sender<u64>>,
     acks: acks::Acks,
+    places: place::Places,
 }
 
 /// How a secret is held.

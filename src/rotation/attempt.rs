@@ -3,6 +3,7 @@
 //! Does not decide which step comes next (`phase` does), and does not speak to the system itself: a driver does.
 
 use super::{
+    Kind,
     document::Document,
     fact::{Act as Did, Failure},
     phase::{Applied, Orphaned, Phase, Probe, State, Works},
@@ -10,7 +11,7 @@ use super::{
     system::{Act, Order, Said, Unknown},
     task::Task,
 };
-use crate::{clock, crypto, secret::SecretValue};
+use crate::{clock, crypto, name::SecretName, secret::SecretValue};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -212,7 +213,7 @@ impl Task {
             Phase::Set | Phase::Tested => self.hold(),
             Phase::Pending | Phase::Promoted => {}
             // Consumers read what Vault has, which may have come a moment ago.
-            Phase::Idle | Phase::Grace => self.settle(),
+            Phase::Idle | Phase::Grace | Phase::Quarantine => self.settle(),
             Phase::Orphaned => self.let_go(),
         }
     }
@@ -221,6 +222,25 @@ impl Task {
     pub(super) fn hold(&self) {
         if let Some((field, limit)) = self.single().or(self.driver.held()) {
             self.settings.serves.iter().for_each(|name| self.keeper.hold(name, field, limit));
+            if let (Some(place), Ok(name)) = (self.place(), SecretName::new(self.settings.name.as_str())) {
+                self.keeper.hold_place(place, &name, limit);
+            }
+        }
+    }
+
+    /// Where what is dead for a while is read in Vault's own API.
+    fn place(&self) -> Option<&str> {
+        match &self.settings.kind {
+            Kind::Credential(credential) => Some(&credential.consumer.path),
+            Kind::Trigger(trigger) => trigger.evidence.as_ref().map(|evidence| evidence.path.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Vault has what is alive.
+    pub(super) fn free_place(&self) {
+        if let Some(place) = self.place() {
+            self.keeper.free_place(place);
         }
     }
 
@@ -228,6 +248,7 @@ impl Task {
     pub(super) fn settle(&self) {
         if self.single().or(self.driver.held()).is_some() {
             self.settings.serves.iter().for_each(|name| self.keeper.settle(name));
+            self.free_place();
         }
     }
 
@@ -235,6 +256,7 @@ impl Task {
     pub(super) fn let_go(&self) {
         if self.single().or(self.driver.held()).is_some() {
             self.settings.serves.iter().for_each(|name| self.keeper.let_go(name));
+            self.free_place();
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Credential {
     pub propagation: Duration,
     /// As many values are tried, and as often is a value that was taken and then refused given again.
     pub cycles: usize,
+    /// How long after its grace the user before can be had back; zero: not.
+    pub quarantine: Duration,
     /// How often the system is asked, between runs, whether it accepts what consumers read; zero: never.
     pub probe: Duration,
     /// As long does a read wait while the old value of a single user is dead and the new one not yet promoted.

@@ -8,6 +8,7 @@ use super::{
     document::Document,
     journal::{Error as JournalError, Journal},
     phase::{Phase, State},
+    rollback::Rolled,
     store::{Store, Written},
 };
 use crate::{
@@ -69,6 +70,9 @@ pub enum Error {
     /// Whoever works on it reads the journal as it is.
     #[error("{0} works on it: wait for the end of its run (claviger rotation status)")]
     Held(String),
+    /// There is nothing to have back.
+    #[error("the rotation is {0}, and not in quarantine: there is nothing to have back")]
+    NotInQuarantine(&'static str),
     /// There is nothing that waits for a person.
     #[error("the rotation is {0}, and not orphaned")]
     NotOrphaned(&'static str),
@@ -110,6 +114,7 @@ impl Desk {
                 orphaned,
                 aim,
                 own: _,
+                rolled: _,
                 values: _,
             } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();
@@ -182,12 +187,27 @@ impl Desk {
         Err(Error::Busy)
     }
 
+    /// Asks the agents to let the user in again whom consumers read before the last run; for another grace.
+    ///
+    /// # Errors
+    /// It is not in quarantine, or the journal could not be written.
+    pub async fn re_enable(&self) -> Result<(), Error> {
+        self.change(|document| {
+            if document.state.phase != Phase::Quarantine {
+                return Err(Error::NotInQuarantine(document.state.phase.word()));
+            }
+            document.aim.reenable = true;
+            Ok(())
+        })
+        .await
+    }
+
     /// Consumers read again what they read before the last run, which is still valid: of two users, during the grace. The new
     /// value stays valid too, and the next run replaces it.
     ///
     /// # Errors
     /// It is not in its grace, somebody wrote since, or Vault could not be written.
-    pub async fn roll_back(&self) -> Result<(), Error> {
+    pub async fn roll_back(&self, reason: Option<&str>) -> Result<(), Error> {
         if self.kind.word() != "two-slot" {
             return Err(Error::NotInGrace(
                 "only of two users the one before is still valid: there is no way back",
@@ -207,8 +227,12 @@ impl Desk {
         if self.store.read(&place).await.map_err(vault)?.version != after {
             return Err(Error::NotInGrace("somebody wrote the secret since: it stays as it is"));
         }
-        // The journal first: from now on nobody takes the value before out of use.
-        document.settled = document.run.take().map_or(document.settled, |run| run.slot.max(document.settled));
+        // The journal first: from now on nobody takes the value before out of use. An agent has it put on record.
+        if let Some(super::document::Run { id, slot, spelled: slot_time, .. }) = document.run.take() {
+            document.settled = slot.max(document.settled);
+            let (reason, to) = (reason.map(str::to_owned), after.saturating_add(1));
+            document.rolled = Some(Rolled { id, slot, slot_time, reason, from: after, to, told: false });
+        }
         document.state = State::idle();
         document.values.clear();
         document.grace_until = None;

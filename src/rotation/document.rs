@@ -6,6 +6,7 @@ use super::{
     asked::Asked,
     coordination::{self, Coordination},
     phase::{Candidate, Phase, State},
+    rollback::Rolled,
 };
 use crate::{clock::Timestamp, secret::SecretValue};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub(super) struct Document {
     pub(super) aim: Aim,
     /// Our own secret id between runs.
     pub(super) own: Option<Known>,
+    /// A person went back to the value before, and no run began since.
+    pub(super) rolled: Option<Rolled>,
 }
 
 /// What a run changes in another system; nothing between runs.
@@ -56,6 +59,12 @@ pub(super) struct Aim {
     /// The system is given once more what consumers read already: nothing is promoted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) repairs: bool,
+    /// A person wants back what is in quarantine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reenable: bool,
+    /// A person had it back: its grace ends by time alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reenabled: bool,
     /// Of kind `bootstrap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ids: Option<Ids>,
@@ -165,6 +174,8 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     own: Option<Known>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    rolled: Option<Rolled>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     approval: Option<Asked>,
 }
 
@@ -191,6 +202,7 @@ impl Document {
             orphaned: None,
             aim: Aim::default(),
             own: None,
+            rolled: None,
         }
     }
 
@@ -232,6 +244,7 @@ impl Document {
             orphaned: self.orphaned.clone(),
             aim: self.aim.clone(),
             own: self.own.clone(),
+            rolled: self.rolled.clone(),
             approval: self.approval.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
@@ -287,6 +300,7 @@ impl Document {
             orphaned: written.orphaned,
             aim: written.aim,
             own: written.own,
+            rolled: written.rolled,
             approval: written.approval,
         })
     }

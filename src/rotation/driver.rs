@@ -138,6 +138,11 @@ impl Driver {
         }
     }
 
+    /// How long what consumers read before can be had back after its grace, if it can.
+    pub(super) fn quarantine(&self) -> Option<Duration> {
+        self.credential().map(|credential| credential.quarantine).filter(|quarantine| !quarantine.is_zero())
+    }
+
     /// How often the system is asked whether it accepts what consumers read, if it is asked.
     pub(super) fn probe(&self) -> Option<Duration> {
         let probe = match &self.kind {

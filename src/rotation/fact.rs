@@ -66,6 +66,10 @@ pub enum Act {
     Promoted,
     /// The time of both values is over.
     GraceEnded,
+    /// The old value is out of use, and a person can have it back.
+    Quarantined,
+    /// A person had it back.
+    Reenabled,
     /// The old value can no longer be had.
     Revoked,
     /// A slot is over without a run.
@@ -80,6 +84,8 @@ pub enum Act {
     Repaired,
     /// The phase of the fact is over, after this time. It is measured, and not put on record.
     Passed(Duration),
+    /// A person went back to the value before.
+    RolledBack,
 }
 
 /// Why a step did not work.

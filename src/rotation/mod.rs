@@ -17,6 +17,7 @@ pub mod issue;
 pub mod kubernetes;
 pub mod lease;
 pub mod local;
+pub mod once;
 pub mod phase;
 pub mod runner;
 pub mod schedule;
@@ -24,6 +25,7 @@ pub mod standing;
 pub mod store;
 pub mod system;
 pub mod task;
+mod told;
 pub mod trigger;
 mod asking;
 mod attempt;
@@ -35,7 +37,10 @@ mod group;
 mod journal;
 #[cfg(test)]
 mod model_tests;
+mod notify;
 mod object;
+mod quarantine;
+mod rollback;
 mod run;
 mod work;
 

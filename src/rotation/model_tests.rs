@@ -5,7 +5,9 @@
 //! call that changes something; a successor comes only when no call that was begun before can still arrive. Not modelled:
 //! clocks themselves, and a call that a target delays for longer than it may take.
 
-use super::phase::{Applied, Candidate, Facts, Over, Phase, Place, Probe, State, Step, Target, Works, next};
+use super::phase::{
+    Applied, Candidate, Facts, Over, Phase, Place, Probe, Revoked, State, Step, Target, Works, next,
+};
 use std::collections::{HashSet, VecDeque};
 
 /// The number of a value; `START` is the one from before.
@@ -235,7 +237,11 @@ impl Setting {
             Step::Look => keep(Facts { place: Some(self.look(world, me.state)), ..me.facts }),
             Step::Apply(number) => call(Call::Apply(me.side, number)),
             Step::Promote(number) => call(Call::Promote(me.state.before, me.side, number)),
-            Step::Revoke => keep(Facts { revoked: Some(()), ..me.facts }),
+            Step::Revoke => {
+                // Each may come: nothing of it depends on which.
+                let after = if me.side == 0 { Revoked::ForGood } else { Revoked::ForNow };
+                keep(Facts { revoked: Some(after), ..me.facts })
+            }
             Step::Rest => keep(Facts { grace: Some(Over::Yes), ..me.facts }),
             Step::Record(state) => self.record(world, me, state),
             Step::Regenerate => self.regenerate(world, me),

@@ -2,7 +2,7 @@
 //! Pure.
 //!
 //! ```text
-//! idle -> pending -> set -> tested -> promoted -> grace -> idle
+//! idle -> pending -> set -> tested -> promoted -> grace -> [quarantine ->] idle
 //!                 a value is in the journal before anything else changes
 //! ```
 //!
@@ -25,14 +25,24 @@ pub enum Phase {
     Promoted,
     /// The one before it is still valid.
     Grace,
+    /// The one before it is out of use, and a person can have it back.
+    Quarantine,
     /// What is true cannot be known: a person must look.
     Orphaned,
 }
 
 impl Phase {
     /// All of them, in order.
-    pub const ALL: [Self; 7] =
-        [Self::Idle, Self::Pending, Self::Set, Self::Tested, Self::Promoted, Self::Grace, Self::Orphaned];
+    pub const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Pending,
+        Self::Set,
+        Self::Tested,
+        Self::Promoted,
+        Self::Grace,
+        Self::Quarantine,
+        Self::Orphaned,
+    ];
 
     /// The word of the journal, the events and the metrics.
     #[must_use]
@@ -44,6 +54,7 @@ impl Phase {
             Self::Tested => "tested",
             Self::Promoted => "promoted",
             Self::Grace => "grace",
+            Self::Quarantine => "quarantine",
             Self::Orphaned => "orphaned",
         }
     }
@@ -100,7 +111,16 @@ pub struct Facts {
     /// Whether the grace is over.
     pub grace: Option<Over>,
     /// The old value is no longer to be had.
-    pub revoked: Option<()>,
+    pub revoked: Option<Revoked>,
+}
+
+/// Whether the old value can be had back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Revoked {
+    /// By a person, for a while.
+    ForNow,
+    /// By nobody.
+    ForGood,
 }
 
 /// Which candidate the target accepts.
@@ -258,7 +278,13 @@ pub fn next(target: Target, state: &State, facts: &Facts) -> Step {
         Phase::Tested => test(state, facts, |number| promote(target, state, facts, Some(number))),
         Phase::Promoted => Step::Record(state.at(Phase::Grace)),
         Phase::Grace => match (facts.grace, facts.revoked) {
-            (Some(Over::Yes), Some(())) => Step::Record(State::idle()),
+            (Some(Over::Yes), Some(Revoked::ForNow)) => Step::Record(state.at(Phase::Quarantine)),
+            (Some(Over::Yes), Some(Revoked::ForGood)) => Step::Record(State::idle()),
+            (Some(Over::Yes), None) => Step::Revoke,
+            _ => Step::Rest,
+        },
+        Phase::Quarantine => match (facts.grace, facts.revoked) {
+            (Some(Over::Yes), Some(_)) => Step::Record(State::idle()),
             (Some(Over::Yes), None) => Step::Revoke,
             _ => Step::Rest,
         },
@@ -359,8 +385,14 @@ mod tests {
         check(credential, &promoted.at(Phase::Grace), facts, &Step::Rest);
         let over = Facts { grace: Some(Over::Yes), ..facts };
         check(credential, &promoted.at(Phase::Grace), over, &Step::Revoke);
-        let revoked = Facts { revoked: Some(()), ..over };
+        let revoked = Facts { revoked: Some(Revoked::ForGood), ..over };
         check(credential, &promoted.at(Phase::Grace), revoked, &Step::Record(State::idle()));
+        let (disabled, quarantine) =
+            (Facts { revoked: Some(Revoked::ForNow), ..over }, promoted.at(Phase::Quarantine));
+        check(credential, &promoted.at(Phase::Grace), disabled, &Step::Record(quarantine.clone()));
+        check(credential, &quarantine, facts, &Step::Rest);
+        check(credential, &quarantine, over, &Step::Revoke);
+        check(credential, &quarantine, revoked, &Step::Record(State::idle()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     fact::{Act, Fact, Failure},
     journal::Entry,
     lease::Deadline,
-    phase::{self, Applied, Facts, Over, Phase, Place, State, Step, Target},
+    phase::{self, Applied, Facts, Over, Phase, Place, Revoked, State, Step, Target},
     schedule::plus,
     store::Written,
     task::{Task, lease_wait},
@@ -85,6 +85,7 @@ impl Task {
 
     async fn take(&mut self, work: &mut Work, step: Step) -> Result<Next, Broken> {
         match step {
+            _ if Self::is_wanted_back(work) => return self.give_back(work).await,
             step if Self::is_repaired(work, &step) => return self.end_repair(work, &step).await,
             Step::Look => work.facts.place = Some(self.driver.look(&work.entry.document).await?),
             Step::Apply(number) if self.driver.target() == Target::Credential => {
@@ -179,10 +180,17 @@ impl Task {
 
     async fn revoke(&mut self, work: &mut Work) -> Result<(), Broken> {
         self.fence(work).await?;
-        if !std::mem::replace(&mut work.told_end, true) {
-            self.report(&work.entry.document, Act::GraceEnded);
+        if work.entry.document.state.phase == Phase::Grace {
+            if !std::mem::replace(&mut work.told_end, true) {
+                self.report(&work.entry.document, Act::GraceEnded);
+            }
+            self.retire(work).await?;
+            if self.driver.quarantine().is_some() {
+                self.report(&work.entry.document, Act::Quarantined);
+                work.facts.revoked = Some(Revoked::ForNow);
+                return Ok(());
+            }
         }
-        self.retire(work).await?;
         match self.driver.revoke(&work.entry.document).await {
             Ok(()) => self.report(&work.entry.document, Act::Revoked),
             // It will be refused again, and must not hold up the next run.
@@ -192,7 +200,7 @@ impl Task {
             }
             Err(error) => return Err(error.into()),
         }
-        work.facts.revoked = Some(());
+        work.facts.revoked = Some(Revoked::ForGood);
         Ok(())
     }
 
@@ -232,6 +240,10 @@ impl Task {
                     self.look_again(&work.entry.document, work.entry.document.state.after);
                 }
                 self.promoted(&work.entry.document, gap.filter(|_| self.is_single()));
+            }
+            Phase::Quarantine => {
+                document.grace_until = self.driver.quarantine().map(|quarantine| plus(now, quarantine));
+                self.write(work, document).await?;
             }
             Phase::Idle => {
                 end(&mut document);

@@ -13,7 +13,7 @@ use super::{
     journal::{Entry, Error, Journal},
     kubernetes::{self, gate::Gate},
     lease::{Deadline, Watch},
-    phase::{Phase, State, Target},
+    phase::{Phase, State},
     run::Work,
     schedule::{self, Past, Skipped, Turn},
     standing::Board,
@@ -24,8 +24,8 @@ use crate::{
     approval::{Approvals, slot::Asking},
     clock::{self, Timestamp},
     crypto,
-    keeper::{Keeper, again::Change},
-    vault::{self, Vault, backoff, error::Class, session::Identity},
+    keeper::Keeper,
+    vault::{self, Vault, backoff, session::Identity},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -69,7 +69,7 @@ pub struct Task {
     pub(super) journal: Journal,
     pub(super) facts: mpsc::UnboundedSender<Fact>,
     pub(super) board: Board,
-    store: Store,
+    pub(super) store: Store,
     pub(super) keeper: Keeper,
     holder: Arc<str>,
     pub(super) gate: Gate,
@@ -77,8 +77,10 @@ pub struct Task {
     /// The last lease that we took.
     ours: Option<u64>,
     /// The last promotion that is known here.
-    promoted: Option<Timestamp>,
-    failures: u32,
+    pub(super) promoted: Option<Timestamp>,
+    /// The run that a person went back from, as far as it is known here.
+    pub(super) rolled: Option<String>,
+    pub(super) failures: u32,
     pub(super) acks: Acks,
     /// The run whose missing acks were told of.
     pub(super) told: Option<String>,
@@ -112,6 +114,7 @@ impl Task {
             watch: Watch::default(),
             ours: None,
             promoted: None,
+            rolled: None,
             failures: 0,
             probe_at: None,
         }
@@ -152,7 +155,7 @@ impl Task {
     }
 
     /// Looks at the journal, and does what is to be done; gives what is ours then, and how long to wait.
-    async fn look(&mut self) -> (Option<Work>, Duration) {
+    pub(super) async fn look(&mut self) -> (Option<Work>, Duration) {
         let turn = self.turn().await;
         // Nobody waits for the end of what is of no use now.
         if !matches!(&turn, Ok((work, wait)) if work.is_some() || wait.is_zero()) {
@@ -181,6 +184,9 @@ impl Task {
             return Ok((None, Duration::ZERO));
         };
         self.notice(&document);
+        if self.mind_rollback(&document, version).await? {
+            return Ok((None, Duration::ZERO));
+        }
         self.mind(&document.state);
         let lease = &document.lease;
         // What we wrote and had no answer to: no call of ours is under way.
@@ -202,8 +208,10 @@ impl Task {
         }
         match (entry.document.state.phase, entry.document.grace_until) {
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
-            (Phase::Grace, _) if self.settings.acks.is_some() => self.await_acks(entry, may_take, now).await,
-            (Phase::Grace, Some(until)) if until > now => {
+            (Phase::Grace, _) if self.waits_for_acks(&entry) => self.await_acks(entry, may_take, now).await,
+            (Phase::Grace | Phase::Quarantine, Some(until))
+                if until > now && !entry.document.aim.reenable =>
+            {
                 Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
             }
             _ if may_take => self.take_over(entry).await,
@@ -265,7 +273,7 @@ impl Task {
         let fresh = || crypto::random::<8>().map(|bytes| crypto::hex(&bytes)).unwrap_or_default();
         let id = asking::run_of(&document, slot).unwrap_or_else(fresh);
         document.run = Some(Run { id, slot, spelled, reason: document.asked.take() });
-        document.orphaned = None;
+        (document.orphaned, document.rolled) = (None, None);
         document.aim = Aim { user, ids, ..Aim::default() };
         match self.claim(document, version, epoch).await? {
             Some(work) => {
@@ -280,7 +288,7 @@ impl Task {
     /// Goes on with what another holder left, or with the end of a grace.
     pub(super) async fn take_over(&mut self, entry: Entry) -> Result<(Option<Work>, Duration), Error> {
         let Entry { document, version } = entry;
-        let from_grace = document.state.phase == Phase::Grace;
+        let from_grace = matches!(document.state.phase, Phase::Grace | Phase::Quarantine);
         let Some(epoch) = self.gate.pass(document.lease.epoch).await? else { return Ok((None, BUSY_LOOK)) };
         match self.claim(document, version, epoch).await? {
             Some(work) => {
@@ -312,67 +320,6 @@ impl Task {
                 Ok(Some(Work::new(entry, deadline)))
             }
         }
-    }
-
-    /// Consumers read a new value, and the journal says so.
-    pub(super) fn promoted(&mut self, document: &Document, gap: Option<Duration>) {
-        self.report_with(document, Act::Promoted, gap);
-        self.promoted = Some(document.succeeded);
-    }
-
-    /// Another replica may have promoted.
-    fn notice(&mut self, document: &Document) {
-        if self.promoted.replace(document.succeeded).is_some_and(|known| known != document.succeeded) {
-            self.look_again(document, document.state.after);
-        }
-    }
-
-    /// Whoever keeps here what the run of `document` wrote looks at once, for version `after` of KV.
-    pub(super) fn look_again(&self, document: &Document, after: Option<u64>) {
-        let version = after.filter(|_| self.driver.target() != Target::Vault);
-        let by = document.run.as_ref().map(|run| Change { run: run.id.as_str().into(), version });
-        for name in &self.settings.serves {
-            self.keeper.look_again(name, by.clone());
-        }
-    }
-
-    pub(super) fn skipped(&self, document: &Document, skipped: &[Skipped]) {
-        for Skipped { slot, why } in skipped {
-            let run = Run {
-                id: String::new(),
-                slot: *slot,
-                spelled: self.settings.schedule.spell(*slot),
-                reason: None,
-            };
-            let of = Document { run: Some(run), state: State::idle(), ..document.clone() };
-            self.report(&of, Act::Skipped(*why));
-        }
-    }
-
-    /// Says that the journal could not be looked at, or a run not begun; gives how long to wait.
-    fn failed(&self, error: &Error) -> Duration {
-        let name = &self.settings.name;
-        let (failure, wait) = match error {
-            Error::Vault(error) => {
-                // The login is not over, or down: what is wrong is told there.
-                let wait = backoff::wait(error, self.failures, crypto::chance());
-                if error.class() == Class::Away {
-                    return wait.min(BUSY_LOOK);
-                }
-                tracing::warn!(rotation = %name, %error, "no rotation");
-                (Failure::Vault(error.class()), wait)
-            }
-            Error::Lease(error) => {
-                tracing::warn!(rotation = %name, %error, "no rotation");
-                (Failure::Lease(error.trouble()), lease_wait(error, self.failures))
-            }
-            Error::Unreadable(error) => {
-                tracing::error!(rotation = %name, %error, "no rotation: a person must look at its journal");
-                (Failure::Journal, self.idle_look())
-            }
-        };
-        self.report(&Document::new(clock::now()), Act::Failed(failure));
-        wait
     }
 
     /// Whether a slot cannot be told for sure.

@@ -96,6 +96,8 @@ impl Task {
     /// Says how long the phase of `left` lasted, which is over.
     pub(super) fn pass(&self, work: &mut Work, left: &Document) {
         let took = match left.state.phase {
+            // As long as the config says.
+            Phase::Quarantine => return,
             // Others may have had the lease, or nobody.
             Phase::Grace => {
                 Duration::try_from(clock::now().duration_since(left.succeeded)).unwrap_or_default()

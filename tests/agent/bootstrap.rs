@@ -188,7 +188,7 @@ impl Scene {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(DAY, waiting).await.unwrap_or_else(|_| panic!("never came: {what}"));
+        assert!(tokio::time::timeout(DAY, waiting).await.is_ok(), "never came: {what}");
     }
 
     /// The run is over.

@@ -2,19 +2,22 @@
 #![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
 
 use crate::rotation::Scene;
-use claviger::rotation::{
-    Kind,
-    credential::{Credential, Users},
-    fact::{Act as Did, Failure},
-    generate::{Generate, Source},
-    phase::Orphaned,
-    system::{
-        Act, Answered, Ask, Order, Provided, Said, System, Unknown,
-        exec::Exec,
-        provider::{Call, Provider},
+use claviger::{
+    clock,
+    rotation::{
+        Kind,
+        credential::{Credential, Users},
+        fact::{Act as Did, Failure},
+        generate::{Generate, Source},
+        phase::Orphaned,
+        system::{
+            Act, Answered, Ask, Order, Provided, Said, System, Unknown,
+            exec::Exec,
+            provider::{Call, Provider},
+        },
     },
 };
-use devvault::Fault;
+use devvault::{Fault, Matcher, Times};
 use std::{
     collections::BTreeMap,
     future,
@@ -42,6 +45,7 @@ pub(crate) enum Mishap {
 pub(crate) struct Directory {
     inner: Mutex<Inner>,
     pub(crate) hit: Notify,
+    go: Notify,
 }
 
 #[derive(Default)]
@@ -56,6 +60,8 @@ pub(crate) struct Inner {
     told: Vec<String>,
     /// It takes values and lets nobody in.
     is_deaf: bool,
+    /// This call waits for a word of the test, and until so much of the machine's time is over.
+    gate: Option<(usize, Duration)>,
 }
 
 impl Directory {
@@ -100,6 +106,15 @@ impl Directory {
 impl Ask for Directory {
     fn ask<'a>(&'a self, _: &'a System, order: Order<'a>) -> Answered<'a> {
         Box::pin(async move {
+            let gate = self.with(|inner| inner.gate.take_if(|(at, _)| *at == inner.calls));
+            if let Some((_, wait)) = gate {
+                let until = clock::since_boot() + wait;
+                self.hit.notify_one();
+                self.go.notified().await;
+                while clock::since_boot() < until {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
             let (said, mishap) = self.with(|inner| {
                 let mishap = inner.mishap.filter(|(at, _)| *at == inner.calls).map(|(_, mishap)| mishap);
                 inner.calls += 1;
@@ -134,6 +149,7 @@ fn credential(users: Users) -> Kind {
         propagation: Duration::ZERO,
         cycles: 3,
         probe: Duration::ZERO,
+        quarantine: Duration::ZERO,
         hold: Duration::ZERO,
     }))
 }
@@ -254,6 +270,49 @@ async fn of_one_user_a_process_that_dies_anywhere_leaves_a_value_that_is_recorde
 #[tokio::test(start_paused = true)]
 async fn of_one_user_processes_that_die_twice_anywhere_leave_a_value_that_is_recorded() {
     survives_everywhere(single(), 2).await;
+}
+
+/// The holder is cut off from Vault at its call `at` of the system, which takes `wait` of the lease's 40 ms; `set` says whether the
+/// system was changed by then.
+async fn is_cut_off(at: usize, wait: Duration, set: usize) {
+    let system = Directory::new();
+    system.with(|inner| inner.gate = Some((at, wait)));
+    let mut scene = Scene::new(two_slot(), Arc::<Directory>::clone(&system)).await;
+    let mut holder = scene.start("holder");
+    system.hit.notified().await;
+    let accessor = scene.accessor();
+    let is_its = move |call: &devvault::Call| call.accessor.as_deref() == Some(accessor.as_str());
+    scene.dev.script(Matcher::any().when(is_its), Fault::Drop, Times::Always);
+    system.go.notify_one();
+    let mut acts = Vec::new();
+    while !acts.iter().any(|act| matches!(act, Did::Failed(_))) {
+        sleep(Duration::from_millis(1)).await;
+        acts.extend(scene.facts());
+    }
+    assert_eq!(system.with(|inner| inner.told.len()), set, "{acts:?}");
+    scene.log_in_apart().await;
+    let mut successor = scene.start("successor");
+    scene.rested().await;
+    assert_eq!((scene.version().await, system.with(|inner| inner.told.len())), (2, 1));
+    // Back again, it finds that the run is over.
+    scene.dev.clear_scripts();
+    sleep(Duration::from_secs(300)).await;
+    holder.shutdown().await;
+    successor.shutdown().await;
+    acts.extend(scene.facts());
+    assert_eq!((scene.version().await, system.with(|inner| inner.told.len())), (2, 1), "{acts:?}");
+    assert_eq!(acts.iter().filter(|act| **act == Did::Promoted).count(), 1, "{acts:?}");
+    assert!(acts.contains(&Did::TakenOver), "{acts:?}");
+    let (user, value) = consumer(&scene).await;
+    assert!(system.accepts(&user, &value));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_cut_off_from_vault_stops_in_time_and_its_successor_promotes_once() {
+    // While it asks: its lease is over when it would change the system.
+    is_cut_off(0, Duration::from_millis(60), 0).await;
+    // While it changes the system: nobody but its journal knows.
+    is_cut_off(1, Duration::ZERO, 1).await;
 }
 
 #[tokio::test(start_paused = true)]

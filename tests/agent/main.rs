@@ -11,6 +11,7 @@ mod issue;
 mod keeper;
 mod kubernetes;
 mod own;
+mod quarantine;
 mod credential;
 mod drift;
 mod rotation;

@@ -149,6 +149,21 @@ impl Scene {
         Desk::new(&settings, self.bench.vault.clone(), self.identity.clone())
     }
 
+    /// What names the login of all replicas so far, in the calls that Vault has seen.
+    pub(crate) fn accessor(&self) -> String {
+        let calls = self.dev.calls();
+        let ours = calls.iter().rev().filter(|call| call.role.as_deref() == Some("reports"));
+        ours.filter_map(|call| call.accessor.clone()).next().unwrap()
+    }
+
+    /// Replicas that start from now on have another login.
+    pub(crate) async fn log_in_apart(&mut self) {
+        let ids = self.dev.approle("approle", "reports", RoleSettings::policies(&["reports"]).ttl(DAY));
+        let login = self.bench.approle(&ids);
+        self.identity = self.bench.identity(login);
+        drop(until(&mut self.identity, |state| matches!(state, State::Live(_))).await);
+    }
+
     /// A replica at work.
     pub(crate) fn start(&self, holder: &str) -> JoinSet<()> {
         self.start_with(holder, self.settings.coordination.clone())

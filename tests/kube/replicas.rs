@@ -9,7 +9,11 @@ use crate::{
     rig::until,
 };
 use serde_json::{Value, json};
-use std::{net::IpAddr, sync::OnceLock};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 /// Deployment, service account, role and profile.
 const NAME: &str = "replicas";
@@ -40,7 +44,7 @@ pub(crate) fn config(proxy: &str) -> Value {
         "workloads": {"app": {"rules": [{"name": "keys", "secrets": ["orders"]}]}},
         "rotations": {"orders": {
             "kind": "two-slot", "identity": NAME, "path": "secret/orders", "users": ["orders_a", "orders_b"],
-            "schedule": {"every": "4s"}, "min_interval": "4s", "holder_ttl": "3s", "grace": "1s",
+            "schedule": {"every": "8s"}, "min_interval": "8s", "holder_ttl": "6s", "grace": "1s",
             "journal": {"mount": "secret", "path": "rotation"},
             "coordination": {"kubernetes": {"namespace": NAMESPACE}},
             "driver": {"vault": {
@@ -50,10 +54,12 @@ pub(crate) fn config(proxy: &str) -> Value {
     })
 }
 
-/// The replicas at work, made once.
-fn replicas() -> Option<&'static Bench> {
+/// The replicas at work, made once, for one test at a time.
+fn replicas() -> Option<(&'static Bench, MutexGuard<'static, ()>)> {
     static REPLICAS: OnceLock<Option<&'static Bench>> = OnceLock::new();
-    *REPLICAS.get_or_init(|| bench().inspect(|bench| start(bench)))
+    static ALONE: Mutex<()> = Mutex::new(());
+    let bench = *REPLICAS.get_or_init(|| bench().inspect(|bench| start(bench)));
+    Some((bench?, ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn start(bench: &Bench) {
@@ -103,11 +109,13 @@ fn assert_works(bench: &Bench, why: &str) {
 /// Kills the replica that works on the rotation right after it wrote that its run is in `phase`.
 fn kill_in(bench: &Bench, phase: &'static str) {
     bench.proxy.hold(JOURNAL, phase);
-    let (pod, id) = sidecar(bench, bench.proxy.held());
+    let at = bench.proxy.held();
+    // At once: another goes on when its lease is over.
     let cut = journal(bench);
+    let lease = bench.kubectl(&["get", "lease", "rot-orders", "-o", "json"]).json();
+    let (pod, id) = sidecar(bench, at);
     assert_eq!(cut["phase"], phase, "{cut}");
     let run = cut["rotation_id"].as_str().unwrap();
-    let lease = bench.kubectl(&["get", "lease", "rot-orders", "-o", "json"]).json();
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap();
     assert!(holder.contains(&pod), "{pod}: {lease:#}");
     assert_eq!(Some(holder), cut["holder"].as_str());
@@ -132,21 +140,21 @@ fn assert_once_each(bench: &Bench) {
         let writes = bench.proxy.written(CONSUMER);
         (journal(bench)["phase"] == "idle" && runs == bench.proxy.promoted()).then_some((runs, writes))
     });
-    let slots: std::collections::BTreeSet<&String> = runs.iter().map(|(_, slot)| slot).collect();
+    let slots: BTreeSet<&String> = runs.iter().map(|(_, slot)| slot).collect();
     assert_eq!((slots.len(), writes as usize), (runs.len(), runs.len()), "{runs:?}");
 }
 
 #[test]
 fn a_replica_that_is_killed_with_the_lease_leaves_its_run_to_another() {
-    let Some(bench) = replicas() else { return };
+    let Some((bench, _alone)) = replicas() else { return };
     kill_in(bench, "tested");
     assert_once_each(bench);
 }
 
 #[test]
-#[ignore = "a minute of kills; `tests/run long` runs it"]
+#[ignore = "two minutes of kills; `tests/run long` runs it"]
 fn a_replica_that_is_killed_in_any_phase_leaves_one_rotation_for_each_slot() {
-    let Some(bench) = replicas() else { return };
+    let Some((bench, _alone)) = replicas() else { return };
     for phase in ["pending", "set", "tested", "promoted", "grace"] {
         kill_in(bench, phase);
         assert_once_each(bench);

@@ -203,12 +203,21 @@ fn a_person_goes_back_to_the_user_before_while_it_is_valid() {
     let now = ["now", "orders", "--reason", "a test"];
     until("a run that is asked for", || rotation(&now).status.success().then_some(()));
     agent.generation("orders", 2);
-    until("the grace", || rotation(&["rollback", "orders"]).status.success().then_some(()));
+    let back = ["rollback", "orders", "--reason", "nobody can log in"];
+    until("the grace", || rotation(&back).status.success().then_some(()));
     let newest = vault.root().get("secret/data/orders").expect_success();
     assert_eq!(
         (&newest["data"]["data"], &newest["data"]["metadata"]["version"]),
         (&first["data"], &json!(3))
     );
+    let told = agent.event("rotation.rolled_back.v1", |_| true)["rotation"].clone();
+    assert_eq!(
+        (&told["from_v"], &told["to_v"], &told["asked"]),
+        (&json!(2), &json!(3), &json!("nobody can log in"))
+    );
+    let promoted = agent.event("rotation.promoted.v1", |event| event["rotation"]["id"] == told["id"]);
+    assert_eq!(promoted["rotation"]["to_v"], 2, "it is the run that was gone back from");
+    assert_eq!(agent.generation("orders", 3)["data"], first["data"], "and whoever asks gets it at once");
     let again = rotation(&["rollback", "orders"]);
     assert_eq!(again.status.code(), Some(1), "there is nothing more to go back to");
     let login = vault.root().post("auth/userpass/login/orders_a", &json!({"password": "first"}));
@@ -250,12 +259,22 @@ fn while_vault_is_sealed_between_the_change_and_the_promotion_reads_get_what_wor
     fs::write(&password, "first").unwrap();
     let rotation = json!({
         "kind": "single", "user": "orders_a", "holder_ttl": "6s", "min_interval": "8s", "schedule": {"every": "8s"},
+        "hold_max": "300ms",
         "driver": {"exec": {"command": [program]}},
     });
-    let agent = plan(&vault, rotation).start();
+    let mut plan = plan(&vault, rotation);
+    let forward =
+        json!({"name": "own-api", "vault": {"identity": "reports", "paths": ["secret/data/orders"]}});
+    plan.config["workloads"]["job"]["rules"].as_array_mut().unwrap().push(forward);
+    let agent = plan.start();
     assert_eq!(agent.value("orders")["data"]["password"], "first");
+    let own_api = || agent.ask("/v1/secret/data/orders");
+    assert_eq!(own_api().json()["data"]["data"]["password"], "first");
     let now = || fs::read_to_string(&password).unwrap();
     until("the change", || (now() != "first").then_some(()));
+    // Vault itself would hand it out.
+    let dead = own_api();
+    assert_eq!((dead.status, dead.header("retry-after").is_some()), (503, true), "{}", dead.text);
     vault.seal();
     fs::write(folder.path().join("go"), "").unwrap();
     let held = until("what works", || {
@@ -267,6 +286,8 @@ fn while_vault_is_sealed_between_the_change_and_the_promotion_reads_get_what_wor
     agent.event("rotation.promoted.v1", |event| event["rotation"]["to_v"] == 2);
     let newest = vault.root().get("secret/data/orders?version=2").expect_success();
     assert_eq!(newest["data"]["data"], held["data"], "what was handed out before is what was promoted");
+    until("the same by Vault's own API", || (own_api().status == 200).then_some(()));
+    assert_eq!(own_api().json()["data"]["data"], held["data"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@
 
 mod bootstrap;
 mod load;
+mod once;
 mod scene;
 
 use claviger::rotation::fact::Act;

@@ -126,6 +126,7 @@ impl Scene {
                 propagation: Duration::ZERO,
                 cycles: 3,
                 probe: Duration::ZERO,
+                quarantine: Duration::ZERO,
                 hold: Duration::from_secs(2),
             })),
             schedule: Schedule {

@@ -11,7 +11,7 @@ use crate::{
     crypto,
     name::RotationName,
     rotation::{
-        Settings,
+        Kind, Settings,
         asked::{Asked, Stand},
         desk::{Desk, Status},
     },
@@ -73,12 +73,16 @@ pub(super) struct UnorphanArgs {
 #[command(after_long_help = "\
 Examples:
   claviger rotation rollback orders-db --config /etc/claviger/config.yaml
+  claviger rotation rollback orders-db --reason 'the report job cannot log in' --config /etc/claviger/config.yaml
 
 Exit codes: 0 done, 1 not in its grace, or failed, 2 wrong command line, 64 bad config")]
 pub(super) struct RollbackArgs {
     /// Which rotation
     #[arg(value_parser = name)]
     name: RotationName,
+    /// Why, for the record
+    #[arg(long, value_parser = super::now::reason)]
+    reason: Option<String>,
     #[command(flatten)]
     source: Source,
 }
@@ -101,12 +105,34 @@ pub(super) struct CoordinateArgs {
     source: Source,
 }
 
+/// Let in again whom the end of a grace shut out
+///
+/// Of kind two-slot with a `quarantine`: after the grace the user before is out of use, and until the quarantine is over an agent gives
+/// him his value again, within half a minute, and another grace. What consumers read stays; see `rollback` for that.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  claviger rotation reenable orders-db --config /etc/claviger/config.yaml    somebody still uses the old login
+
+Exit codes: 0 done, 1 not in quarantine, or failed, 2 wrong command line, 64 bad config")]
+pub(super) struct ReenableArgs {
+    /// Which rotation
+    #[arg(value_parser = name)]
+    name: RotationName,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn reenable(args: &ReenableArgs) -> Result<Exit, Failure> {
+    write(&args.source, &args.name, async |desk| desk.re_enable().await)
+}
+
 pub(super) fn coordinate(args: &CoordinateArgs) -> Result<Exit, Failure> {
     write(&args.source, &args.name, async |desk| desk.coordinate().await)
 }
 
 pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit, Failure> {
-    write(&args.source, &args.name, async |desk| desk.roll_back().await)
+    write(&args.source, &args.name, async |desk| desk.roll_back(args.reason.as_deref()).await)
 }
 
 pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
@@ -163,6 +189,10 @@ pub(super) fn at_desk<T>(
         let terms = Terms::new(Duration::ZERO, login.revoke_on_exit);
         let (facts, _heard) = mpsc::unbounded_channel();
         let (identity, keepalive) = keepalive::identity(login, vault.clone(), terms, Start::Fresh, facts);
+        if matches!(settings.kind, Kind::Bootstrap(_)) {
+            // Its journal is a file; and a login might use up what the agent needs.
+            return act(Desk::new(settings, vault, identity)).await.map_err(|error| failed(&error));
+        }
         let (exit, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(keepalive.run(exit.clone()));
         let done = match live(&identity).await {

@@ -1,10 +1,11 @@
 //! `rotation`: when rotations are due, how they stand, and what a person may ask of them.
 //!
 //! `plan` needs the config alone; the others log in to Vault as the rotation's identity does, and out again. None of them
-//! rotates anything: a running agent does.
+//! rotates anything: a running agent does, or `--once`, which is one for a moment.
 
 mod desk;
 mod now;
+mod once;
 mod plan;
 
 use super::{
@@ -19,11 +20,14 @@ use crate::{
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 
-/// Plan, watch and ask for rotations
+/// Plan, watch and ask for rotations, or do what is due
 ///
 /// Reads the config that the agents run with. Shows no value.
+///
+/// With --once it is an agent that serves nobody: it begins what is due now, ends what was begun, waits for that, and ends: for a
+/// CronJob, or for a pipeline. It goes by the same journals, leases and audit as agents that run all the time, and may run beside them.
 #[derive(Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(arg_required_else_help = true, args_conflicts_with_subcommands = true)]
 #[command(after_long_help = "\
 Examples:
   claviger rotation plan --config /etc/claviger/config.yaml                      when is what due?
@@ -31,12 +35,18 @@ Examples:
   claviger rotation now webhook --reason 'leaked in a log' --config config.yaml  an agent begins within half a minute
   claviger rotation unorphan webhook --config config.yaml                        a person has looked: go on
   claviger rotation rollback orders-db --config config.yaml                      the user before, while it is valid
+  claviger rotation reenable orders-db --config config.yaml                      the login that is in quarantine
   claviger rotation coordinate webhook --config config.yaml                      after the config says another coordination
+  claviger rotation --once --config /etc/claviger/config.yaml                    in a CronJob: what is due, and no more
+  claviger rotation --once --only webhook --wait 2m --json --config config.yaml  one of them, and what came of it
 
-Exit codes: 0 done, 1 failed, 2 wrong command line, 64 bad config")]
+Exit codes: 0 done, or with --once nothing was due; 1 failed; 2 wrong command line; 4 with --once, not over in time: the next one
+goes on; 64 bad config")]
 pub(super) struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    once: once::Once,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +56,7 @@ enum Command {
     Now(now::Args),
     Unorphan(desk::UnorphanArgs),
     Rollback(desk::RollbackArgs),
+    Reenable(desk::ReenableArgs),
     Coordinate(desk::CoordinateArgs),
 }
 
@@ -58,12 +69,14 @@ struct Source {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    match &args.command {
+    let Some(command) = &args.command else { return once::run(&args.once) };
+    match command {
         Command::Plan(args) => plan::run(args),
         Command::Status(args) => desk::status(args),
         Command::Now(args) => now::run(args),
         Command::Unorphan(args) => desk::unorphan(args),
         Command::Rollback(args) => desk::rollback(args),
+        Command::Reenable(args) => desk::reenable(args),
         Command::Coordinate(args) => desk::coordinate(args),
     }
 }

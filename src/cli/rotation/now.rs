@@ -109,7 +109,7 @@ fn text(args: &Args, said: &Said) -> String {
     }
 }
 
-fn reason(text: &str) -> Result<String, String> {
+pub(super) fn reason(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
         return Err("write up to 200 characters on one line".to_owned());
     }

@@ -3,7 +3,7 @@
 //! Pure. That a program is there is the environment's word; whether the system does what it is told is found out when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, milliseconds, rotations, seconds};
+use super::{Context, milliseconds, rotations, schedule::nearest, seconds};
 use crate::{
     name::UpstreamName,
     rotation::{
@@ -11,6 +11,7 @@ use crate::{
         credential::{Credential, Users},
         generate::Generate,
         lease::Terms,
+        schedule::Schedule,
         system::{
             System,
             exec::Exec,
@@ -61,7 +62,8 @@ pub(super) fn read(
     let propagation = map.or("propagation_wait", Duration::ZERO, |leaf| leaf.duration(seconds(0, 600)));
     let cycles = map.or("max_retry_cycles", 3, |leaf| leaf.whole::<u32>(1..=3));
     let probe = probe(map);
-    for key in ["quarantine", "grace_min", "lead_time", "wrap"] {
+    let quarantine = quarantine(map, slots);
+    for key in ["grace_min", "wrap"] {
         if let Some(leaf) = map.find(key) {
             leaf.not_built(key);
         }
@@ -82,8 +84,41 @@ pub(super) fn read(
         propagation: propagation?,
         cycles: usize::try_from(cycles?).unwrap_or(1),
         probe: probe?,
+        quarantine: quarantine?,
         hold: hold?,
     })))
+}
+
+/// How long the user before can be had back after his grace.
+fn quarantine(map: &mut Map<'_>, slots: Slots) -> Option<Duration> {
+    map.or("quarantine", Duration::ZERO, |leaf| {
+        let quarantine = leaf.duration(seconds(0, 30 * 86_400))?;
+        if slots == Slots::One {
+            leaf.problem(
+                "a quarantine of the one password of one user: the old one ends with the new one",
+                "remove it, or use kind: two-slot with two users",
+            );
+            return None;
+        }
+        Some(quarantine)
+    })
+}
+
+/// Grace and quarantine must be over before the next slot.
+pub(super) fn room(
+    leaf: &Leaf<'_>,
+    kind: Option<&Kind>,
+    grace: Option<Duration>,
+    schedule: Option<&Schedule>,
+) {
+    let Some(Kind::Credential(credential)) = kind else { return };
+    let both = grace.unwrap_or_default().saturating_add(credential.quarantine);
+    if !credential.quarantine.is_zero() && schedule.and_then(nearest).is_some_and(|nearest| both >= nearest) {
+        leaf.problem(
+            "a quarantine that is not over before the next slot",
+            "make grace and quarantine together shorter than the time between two slots",
+        );
+    }
 }
 
 /// How often the system is asked between runs; `0s`: never.

@@ -23,6 +23,7 @@ mod schedule;
 mod secrets;
 mod signing;
 mod sinks;
+mod systems;
 mod upstreams;
 mod vault;
 mod webhook;
@@ -170,6 +171,11 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
     let mode = audit.as_ref().map_or(AuditMode::BestEffort, |audit| audit.mode);
     let upstreams =
         root.or("upstreams", Vec::new(), |leaf| upstreams::read(leaf, context, secrets.as_deref()));
+    systems::check(
+        &mut root,
+        rotations.as_deref().unwrap_or_default(),
+        upstreams.as_deref().unwrap_or_default(),
+    );
     let around = workloads::Around { mode, secrets: secrets.as_deref(), upstreams: upstreams.as_deref() };
     let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, &around));
     let health = root.or("health", around::default_health(), around::health);

@@ -127,6 +127,7 @@ fn rotation(
             Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
         });
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
+    credentials::room(map.leaf(), kind.as_ref(), grace, schedule.as_ref());
     apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());
     spacing(map.leaf(), schedule.as_ref());
     map.finish();

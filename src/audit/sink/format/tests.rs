@@ -13,7 +13,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const TYPES: [Type; 47] = [
+const TYPES: &[Type] = &[
     Type::AgentStarted,
     Type::AgentStopped,
     Type::AgentClockJump,
@@ -51,8 +51,11 @@ const TYPES: [Type; 47] = [
     Type::RotationSkipped,
     Type::RotationFailed,
     Type::RotationOrphaned,
+    Type::RotationQuarantined,
+    Type::RotationReenabled,
     Type::RotationDrift,
     Type::RotationRepaired,
+    Type::RotationRolledBack,
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,
@@ -67,7 +70,7 @@ const TYPES: [Type; 47] = [
 fn events() -> Vec<Item> {
     let time = Timestamp::from_microsecond(1_700_000_000_123_456).unwrap();
     let mut events = Vec::new();
-    for kind in TYPES {
+    for kind in TYPES.iter().copied() {
         for outcome in [Outcome::Allow, Outcome::Deny, Outcome::Error] {
             let bare = Event::new(kind, outcome, time);
             let reason = (outcome != Outcome::Allow).then_some(Reason::NoRule);

@@ -1,4 +1,4 @@
-//! Which rotations of kind `bootstrap` are taken, and which refused.
+//! Which rotations of kind `bootstrap`, and which upstreams of the driver `http`, are taken, and which refused.
 
 use super::{
     Environment, parse,
@@ -75,4 +75,26 @@ fn a_secret_id_that_cannot_be_replaced_is_not_rotated() {
     let twice = bootstrap("", right).replace("{b:", &format!("{{a: {{kind: bootstrap, {right}}}, b:"));
     let rejected = parse(&document(&twice), &environment()).unwrap_err().to_string();
     assert!(rejected.contains("it rotates what rotations.a rotates"), "{twice}: {rejected}");
+}
+
+#[test]
+fn an_upstream_that_takes_its_key_in_a_form_serves_no_driver_that_sends_json() {
+    let with = |slot: &str| {
+        format!(
+            "secrets: {{admin: {{identity: reports, kind: kv, path: kv/admin, field: key}}}}\n\
+             upstreams: {{users: {{url: \"https://users\", inject: {{secret: admin, {slot}}}}}}}\n\
+             rotations: {{orders: {{kind: single, user: orders, identity: reports, path: secret/orders, schedule: {{every: 12h}}, \
+             journal: {{mount: kv, path: r}}, driver: {{http: {{upstream: users, \
+             set: {{method: PUT, path: \"/users/{{user}}\", body: {{password: \"{{value}}\"}}}}, test: {{path: /me}}}}}}}}}}\n\
+             workloads: {{}}\n"
+        )
+    };
+    check(&with("header: Authorization, format: \"Bearer {}\""), &[]);
+    check(
+        &with("body: {form: key}"),
+        &[
+            "rotations.orders: line 3: the driver http sends JSON, and upstreams.users takes its key in a form; name an upstream that \
+           takes it in a header, in the query or in JSON, or use the driver exec",
+        ],
+    );
 }
