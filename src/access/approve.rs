@@ -6,6 +6,7 @@ use super::{Access, Call, Reason, Refusal, Why};
 use crate::{
     approval::{
         self, Approved, Asked, Grant, Id, Status, Want,
+        glass::Broken,
         ticket::{Body, Resource},
     },
     audit::event::{ApprovalRef, Event},
@@ -16,6 +17,9 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use std::{collections::BTreeMap, time::Duration};
+
+/// What an emergency is called where other events name an approval.
+pub(super) const GLASS: &str = "break-glass";
 
 impl Access {
     /// How a request of this peer's workload stands; `None`: it has none of that id.
@@ -101,6 +105,10 @@ impl Access {
         patience: Option<Duration>,
     ) -> Result<Grant, Refusal> {
         let approvals = &self.parts.approvals;
+        if permit.break_glass().is_some() {
+            let whole = |permit: Permit| self.refuse(&permit, Why::GlassWhole(permit.rule().clone()));
+            return approvals.by_glass(permit, peer.uid()).map_err(whole);
+        }
         let asked = |permit: &Permit| {
             let (op, resource) = what(permit);
             asked(peer, op, resource, approvals.identity_of(permit.secret()))
@@ -136,6 +144,7 @@ pub(super) fn reason_of(refusal: &approval::Refusal) -> Reason {
 pub(super) fn approved<T>(event: &mut Event, grant: &Grant<T>) {
     let about = match grant.approved() {
         Approved::Unneeded => return,
+        Approved::Broken(broken) => return event.approval = about_glass(broken, "break_glass"),
         Approved::Observed(name) => ApprovalRef { how: Some("observed"), ..about(name, None) },
         Approved::Spent(spent) => ApprovalRef {
             by: spent.by.clone(),
@@ -165,5 +174,19 @@ fn about(name: &crate::name::ApprovalName, id: Option<&Id>) -> ApprovalRef {
         by: Vec::new(),
         said: Vec::new(),
         how: None,
+        ticket: None,
     }
+}
+
+/// The glass that was broken.
+pub(super) fn about_glass(broken: &Broken, how: &'static str) -> Option<Box<ApprovalRef>> {
+    let name = crate::name::ApprovalName::new(GLASS).ok()?;
+    let Broken { id, reason, ticket, .. } = broken;
+    let about = about(&name, Some(id));
+    Some(Box::new(ApprovalRef {
+        said: vec![reason.clone()],
+        how: Some(how),
+        ticket: Some(ticket.clone()),
+        ..about
+    }))
 }

@@ -152,7 +152,8 @@ impl Access {
             path: &call.path,
             query: call.query.as_deref(),
         };
-        let (permit, per_day) = policy::decide_call(&rules.policy, peer, &target)?;
+        let decide = |policy: &policy::Policy| policy::decide_call(policy, peer, &target);
+        let (permit, per_day) = self.by_rules(&rules, peer, decide, |(permit, _)| permit)?;
         self.await_turn(&permit, peer).await?;
         if let Some(per_day) = per_day {
             self.within_day(&permit, per_day)?;

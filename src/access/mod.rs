@@ -7,6 +7,7 @@ mod approve;
 mod call;
 mod control;
 mod forward;
+mod glass;
 mod held;
 mod leases;
 mod limits;
@@ -41,6 +42,7 @@ use tokio::{net::UnixStream, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::Wanted;
+pub use glass::{Emergency, Glass};
 pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
 pub use room::roomed;
 pub use watch::{Cut, Push, Watch, Watched, Watching};
@@ -301,7 +303,7 @@ impl Access {
     async fn decide(&self, peer: &Peer, name: Option<&SecretName>, since: Since) -> Result<Permit, Refusal> {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, since).await?;
-        Ok(policy::decide(&rules.policy, peer, name)?)
+        self.by_rules(&rules, peer, |policy| policy::decide(policy, peer, name), |permit| permit)
     }
 
     fn within_rate<T>(&self, permit: &Permit<T>) -> Result<(), Refusal> {
@@ -366,7 +368,7 @@ impl Access {
             let shelf = self.parts.keeper.describe(permit.secret(), permit.process());
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))
         };
-        Ok(policy::permits(&rules.policy, peer).map(held).collect())
+        Ok(policy::permits(&self.in_force(&rules, peer), peer).map(held).collect())
     }
 
     /// Revokes what the peer's process has of its own, whose connection is cut for `cause`.

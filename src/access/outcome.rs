@@ -66,6 +66,9 @@ pub enum Why {
     /// A request was not sent on, or its answer may not come back.
     #[error("there is no answer of Vault")]
     NotForwarded(#[source] Box<forward::Error>),
+    /// A rule for emergencies allows it, and nobody broke its glass.
+    #[error("the glass of the rule {0} is whole")]
+    GlassWhole(RuleName),
     /// A person must say yes first.
     #[error(transparent)]
     Unapproved(Box<approval::Refusal>),
@@ -255,6 +258,7 @@ impl Why {
                 forward::Error::Child(_) => Reason::TokenTerms,
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
+            Self::GlassWhole(_) => Reason::GlassWhole,
             Self::Unapproved(refusal) => super::approve::reason_of(refusal),
             Self::Unrecorded(_) => Reason::AuditUnavailable,
         }

@@ -5,6 +5,7 @@
 mod answer;
 mod approval;
 mod bad;
+mod glass;
 mod content;
 mod native;
 mod passed;
@@ -105,6 +106,7 @@ pub async fn serve(
                 answer::refused(peer.workload(), &why, None).into()
             }
         },
+        Ok(Asked::BreakGlass(wanted)) => glass::serve(access, peer, wanted, arrival).await?.into(),
         Ok(Asked::Challenge) => {
             let nonce = peer.challenge().ask();
             access.observe_other(peer, nonce.as_ref().err().map(|_| Reason::Internal));

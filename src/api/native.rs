@@ -4,11 +4,12 @@
 
 use super::{
     bad::Bad,
+    glass,
     request::{self, Route},
     vault, watch,
 };
 use crate::{
-    access::{Act, Room, Watch, Wish, roomed},
+    access::{Act, Emergency, Room, Watch, Wish, roomed},
     name::SecretName,
 };
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub(super) enum Asked {
     WhoAmI,
     /// How a request for a person's yes stands; discloses nothing of others.
     Approval(String),
+    /// To have a rule for emergencies for a while.
+    BreakGlass(Emergency),
     /// A nonce for this connection; discloses nothing.
     Challenge,
 }
@@ -82,6 +85,11 @@ where
             request::no_query(&head.uri)?;
             Ok(Asked::Approval(id))
         }
+        Route::BreakGlass(rule) if head.method == Method::POST => {
+            request::no_query(&head.uri)?;
+            glass::read(&rule, body, bound).await.map(Asked::BreakGlass)
+        }
+        Route::BreakGlass(_) => Err(Bad::Method("POST")),
         Route::Secret(name) => {
             reads(&head.method)?;
             let read = request::read(&head.uri, &head.headers)?;

@@ -31,6 +31,8 @@ pub(super) enum Route {
     Challenge,
     /// `/approvals/ID`
     Approval(String),
+    /// `/break-glass/RULE`
+    BreakGlass(String),
 }
 
 /// Which route the path is.
@@ -53,6 +55,9 @@ pub(super) fn route(uri: &Uri) -> Result<Route, Bad> {
         (Some("whoami"), None, ..) => Ok(Route::WhoAmI),
         (Some("challenge"), None, ..) => Ok(Route::Challenge),
         (Some("approvals"), Some(id), None, _) if !id.is_empty() => Ok(Route::Approval(id.to_owned())),
+        (Some("break-glass"), Some(rule), None, _) if !rule.is_empty() => {
+            Ok(Route::BreakGlass(rule.to_owned()))
+        }
         (Some("secrets"), Some(name), None, _) if !name.is_empty() => {
             Ok(Route::Secret(SecretName::new(name).ok()))
         }
@@ -216,6 +221,7 @@ mod tests {
         check("/secrets/stripe", Ok(Route::Secret(name("stripe"))));
         check("/secrets/str%69pe", Ok(Route::Secret(name("stripe"))));
         check("http://elsewhere/secrets/stripe?wait=1s", Ok(Route::Secret(name("stripe"))));
+        check("/break-glass/emergency", Ok(Route::BreakGlass("emergency".into())));
         check("/secrets/orders-db/ack", Ok(Route::Ack(name("orders-db"))));
     }
 

@@ -90,6 +90,7 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
             by: said.iter().map(|said| said.by.clone()).collect(),
             said: said.into_iter().map(|said| said.reason).collect(),
             how,
+            ticket: None,
         })),
         ..Event::new(kind, outcome, clock::now())
     })

@@ -51,6 +51,7 @@ fn workload(workload: &crate::config::Workload) -> Workload {
         name: rule.name.to_string(),
         secrets: rule.secrets.iter().map(ToString::to_string).collect(),
         forward: None,
+        is_for_emergencies: rule.break_glass.is_some(),
     });
     let forwards = forwards.iter().map(|forward| Rule {
         name: forward.rule.name.to_string(),
@@ -60,11 +61,13 @@ fn workload(workload: &crate::config::Workload) -> Workload {
             paths: forward.paths.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
             operations: forward.operations.iter().map(|operation| done(*operation)).collect(),
         }),
+        is_for_emergencies: forward.rule.break_glass.is_some(),
     });
     let calls = calls.iter().map(|call| Rule {
         name: call.rule.name.to_string(),
         secrets: vec![call.secret.to_string()],
         forward: None,
+        is_for_emergencies: call.rule.break_glass.is_some(),
     });
     Workload {
         name: workload.policy.workload.to_string(),

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod checkpoints;
+mod glass;
 pub mod grants;
 mod handoff;
 mod kept;
@@ -270,6 +271,7 @@ impl Agent {
             self.recorder.record(jump);
         }
         self.kept.turn();
+        self.rotations.mend(&self.recorder, (&self.config, &self.kept));
         self.workloads.sweep();
         self.ear.turn();
         self.look();

@@ -3,6 +3,7 @@
 //! Does not rotate anything itself: `rotation::task` does.
 
 use super::{
+    glass::Emergencies,
     kept::Kept,
     once::Limit,
     record::{Recorder, outcome_of},
@@ -43,6 +44,7 @@ pub(super) struct Rotations {
     /// Those that do what is due, and end.
     once: JoinSet<Done>,
     done: Vec<Done>,
+    pub(super) emergencies: Emergencies,
 }
 
 impl Rotations {
@@ -73,6 +75,7 @@ impl Rotations {
             tasks: JoinSet::new(),
             once: JoinSet::new(),
             done: Vec::new(),
+            emergencies: Emergencies::new(),
         })
     }
 
@@ -148,6 +151,19 @@ impl Rotations {
             self.tasks.spawn(task.run(stop.clone()));
             self.local.insert(settings.name.clone(), (settings.clone(), stop));
         }
+    }
+
+    /// Those that change what agents share.
+    pub(super) fn settings(&self) -> impl Iterator<Item = &Settings> {
+        self.running.values().map(|(settings, _)| settings)
+    }
+
+    pub(super) fn approvals(&self) -> &Approvals {
+        &self.shared.approvals
+    }
+
+    pub(super) fn vault(&self) -> Vault {
+        self.shared.vault.clone()
     }
 
     /// How they stand, for metrics.
@@ -247,7 +263,7 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
 fn about(yes: Yes) -> ApprovalRef {
     let Yes { name, id, by } = yes;
     let how = id.is_none().then_some("observed");
-    ApprovalRef { name, id, digest: None, by, said: Vec::new(), how }
+    ApprovalRef { name, id, digest: None, by, said: Vec::new(), how, ticket: None }
 }
 
 pub(super) fn reason_of(failure: Failure) -> Reason {

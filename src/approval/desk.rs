@@ -6,6 +6,7 @@ use super::{
     Approved, Ended, Grant, Id, Refusal, Settings, Spent, State, Status, courier,
     entry::{EVERY, Entry, Requests},
     fact::Fact,
+    glass::Glasses,
     hook::Hook,
     request::Around,
     store::{Entities, Identities, Store},
@@ -77,6 +78,7 @@ pub(super) struct Inner {
     facts: Mutex<Option<mpsc::UnboundedSender<Fact>>>,
     /// A request is there that was not before.
     pub(super) opened: Notify,
+    pub(super) glasses: Glasses,
 }
 
 #[derive(Default)]
@@ -113,8 +115,13 @@ impl Approvals {
     ) -> Self {
         let facts = Mutex::new(Some(facts));
         let (table, requests, entities) = (ArcSwap::default(), Mutex::default(), Entities::default());
-        let opened = Notify::new();
-        Self { inner: Arc::new(Inner { vault, identities, place, table, requests, entities, facts, opened }) }
+        let (opened, glasses) = (Notify::new(), Glasses::default());
+        let inner = Inner { vault, identities, place, table, requests, entities, facts, opened, glasses };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Tells nothing any more: whoever listens may end.
@@ -169,6 +176,10 @@ impl Approvals {
         asked: impl FnOnce(&Permit<T>) -> Asked,
         patience: Option<Duration>,
     ) -> Result<Grant<T>, (Permit<T>, Refusal)> {
+        if permit.break_glass().is_some() {
+            // That is granted by its glass alone.
+            return Err((permit, Refusal::Missing));
+        }
         let Some(name) = permit.approval() else {
             return Ok(Grant { permit, approved: Approved::Unneeded });
         };

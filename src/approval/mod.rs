@@ -10,6 +10,7 @@ mod courier;
 mod desk;
 mod entry;
 pub mod fact;
+pub mod glass;
 mod hook;
 mod request;
 mod shown;
@@ -88,6 +89,8 @@ pub enum Approved {
     Observed(ApprovalName),
     /// Persons said yes, and one use of that is spent.
     Spent(Arc<Spent>),
+    /// It is an emergency, and somebody broke the rule's glass.
+    Broken(Arc<glass::Broken>),
 }
 
 /// One use of a yes.
@@ -186,7 +189,11 @@ impl<T: PartialEq> Grant<T> {
 /// # Errors
 /// The permit, if its rule names one.
 pub fn unneeded<T>(permit: Permit<T>) -> Result<Grant<T>, Permit<T>> {
-    if permit.approval().is_some() { Err(permit) } else { Ok(waive(permit)) }
+    if permit.approval().is_some() || permit.break_glass().is_some() {
+        Err(permit)
+    } else {
+        Ok(waive(permit))
+    }
 }
 
 /// A grant for what neither gives nor changes anything, whatever the rule names: an acknowledgement, or a question that is answered

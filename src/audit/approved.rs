@@ -20,14 +20,17 @@ pub struct ApprovalRef {
     pub said: Vec<String>,
     /// Why nobody was asked, that an earlier start had asked already, or that the webhook never was told: `observed`, `joined`, `undelivered`.
     pub how: Option<&'static str>,
+    /// Where an emergency is written down.
+    pub ticket: Option<String>,
 }
 
 pub(super) fn write_approval(pen: &mut Pen<'_>, approval: &ApprovalRef) {
-    let ApprovalRef { name, id, digest, by, said, how } = approval;
+    let ApprovalRef { name, id, digest, by, said, how, ticket } = approval;
     pen.list("by", by);
     pen.text("digest", digest.as_deref());
     pen.text("how", *how);
     pen.text("id", id.as_deref());
     pen.quoted("name", name);
     pen.list("said", said);
+    pen.text("ticket", ticket.as_deref());
 }

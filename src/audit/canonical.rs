@@ -142,10 +142,14 @@ fn write_chain(pen: &mut Pen<'_>, chain: &Chain) {
     pen.quoted("uid", chain.last.chain);
 }
 
-/// OpenTelemetry's severity numbers: INFO, WARN, ERROR.
+/// OpenTelemetry's severity numbers: INFO, WARN, ERROR, FATAL.
 fn severity(event: &Event) -> u64 {
     if let Some(severity) = event.report.as_ref().and_then(|report| report.severity()) {
         return severity;
+    }
+    if event.kind == Type::ApprovalBreakGlass {
+        // FATAL: somebody is to look now.
+        return 21;
     }
     match event.outcome {
         Outcome::Allow => 9,

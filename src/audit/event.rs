@@ -104,8 +104,8 @@ impl Event {
         }
     }
 
-    /// Whether a secret leaves once this event is on disk, to the peer or to an upstream. Such events may not use the room held back for the
-    /// agent's own events and for refusals.
+    /// Whether a secret leaves, or may, once this event is on disk, to the peer or to an upstream. Such events may not use the room held
+    /// back for the agent's own events and for refusals.
     #[must_use]
     pub fn discloses(&self) -> bool {
         self.outcome == Outcome::Allow
@@ -116,6 +116,7 @@ impl Event {
                     | Type::VaultCalled
                     | Type::VaultResult
                     | Type::UpstreamIntent
+                    | Type::ApprovalBreakGlass
             )
     }
 }

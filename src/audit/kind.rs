@@ -60,6 +60,7 @@ pub enum Type {
     ApprovalRefused,
     ApprovalExpired,
     ApprovalUsed,
+    ApprovalBreakGlass,
 }
 
 impl Type {
@@ -122,6 +123,7 @@ impl Type {
             Self::ApprovalRefused => "approval.refused.v1",
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
+            Self::ApprovalBreakGlass => "approval.break_glass.v1",
         }
     }
 }

@@ -174,6 +174,8 @@ pub enum Reason {
     Group,
     /// A person must say yes first.
     Approval(Want),
+    /// A rule for emergencies allows it, and nobody broke its glass.
+    GlassWhole,
     /// A call of another API was not made, or did not end well.
     Upstream(Fault),
     /// Something of ours is broken.
@@ -269,6 +271,7 @@ impl Reason {
             Self::MinInterval => "min_interval",
             Self::Group => "group",
             Self::Approval(want) => want.word(),
+            Self::GlassWhole => "glass_whole",
             Self::Upstream(fault) => fault.word(),
             Self::Internal => "internal",
         }
@@ -319,6 +322,7 @@ impl Reason {
             | Self::Connections
             | Self::TooManyProcesses
             | Self::RateLimited
+            | Self::GlassWhole
             | Self::Approval(Want::Pending | Want::Crowded | Want::Ended(_)) => Outcome::Deny,
             _ => Outcome::Error,
         }

@@ -5,8 +5,8 @@
 
 use super::exit::{Exit, Failure};
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -98,6 +98,20 @@ impl Client {
         if reply.status == StatusCode::OK { Ok(reply) } else { Err(reply.into_error()) }
     }
 
+    /// Posts JSON to `target`, and takes nothing but 200 for an answer.
+    pub(super) async fn post(&self, target: &str, body: String, limit: Duration) -> Result<Reply, Error> {
+        let at = || self.socket.display().to_string();
+        let asked = async {
+            let (stream, found) = self.reach().await?;
+            let mut request = request(target, body.into());
+            *request.method_mut() = Method::POST;
+            let reply = send(stream, &at(), request).await?;
+            Ok(Reply { server_uid: Some(found), ..reply })
+        };
+        let reply = within(limit, at, asked).await?;
+        if reply.status == StatusCode::OK { Ok(reply) } else { Err(reply.into_error()) }
+    }
+
     /// A connection to whom we expect.
     pub(super) async fn connect(&self) -> Result<UnixStream, Error> {
         self.reach().await.map(|(stream, _)| stream)
@@ -140,13 +154,24 @@ pub(super) async fn exchange<S>(stream: S, at: &str, target: &str) -> Result<Rep
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let talk = |source| Error::Talk { at: at.to_owned(), source };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(talk)?;
-    let mut request = Request::new(Empty::<Bytes>::new());
+    send(stream, at, request(target, Bytes::new())).await
+}
+
+fn request(target: &str, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
     *request.uri_mut() = target.parse().unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(header::HOST, header::HeaderValue::from_static("claviger"));
     headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
+    request
+}
+
+async fn send<S>(stream: S, at: &str, request: Request<Full<Bytes>>) -> Result<Reply, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let talk = |source| Error::Talk { at: at.to_owned(), source };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(talk)?;
     let answer = async move {
         let response = sender.send_request(request).await.map_err(talk)?;
         let (head, body) = response.into_parts();

@@ -12,6 +12,7 @@ mod cluster;
 mod exec;
 mod exit;
 mod get;
+mod glass;
 mod probe;
 mod reading;
 mod report;
@@ -75,6 +76,7 @@ enum Command {
     Approvals(approvals::ListArgs),
     Approve(approvals::ApproveArgs),
     Refuse(approvals::RefuseArgs),
+    BreakGlass(glass::Args),
     Version(version::Args),
     #[command(hide = true)]
     Attestor(attestor::Args),
@@ -134,6 +136,7 @@ impl Command {
             Self::Approvals(args) => approvals::list(&args),
             Self::Approve(args) => approvals::approve(&args),
             Self::Refuse(args) => approvals::refuse(&args),
+            Self::BreakGlass(args) => glass::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Attestor(args) => attestor::run(&args),
             Self::Runner(args) => runner::run(&args),

@@ -1628,6 +1628,31 @@ fn a_program_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn a_rule_for_emergencies_is_on_record_elsewhere_and_holds_half_an_hour_at_most() {
+    let config = |rule: &str, sink: &str| {
+        format!(
+            "audit: {{journal: {{dir: /a}}, sinks: {{siem: {{kind: http, url: \"https://siem/x\"{sink}}}}}}}\nworkloads: {{job: {{socket: {{path: /s}}, \
+             peer: {{uid: 1}}, rules: [{{name: a, secrets: [stripe]{rule}}}]}}}}\n"
+        )
+    };
+    const REMOTE: &str = ", required: true";
+    let at = |rest: &str| format!("workloads.job.rules[0].break_glass{rest}");
+    check(&config(", audit: strict-remote, break_glass: {window: 30m}", REMOTE), &[]);
+    check(&config(", audit: strict-remote, break_glass: {}", REMOTE), &[]);
+    check(
+        &config(", audit: strict-remote, break_glass: {window: 31m}", REMOTE),
+        &[&at(".window: line 2: 31m is out of range; write 1s to 30m")],
+    );
+    check(
+        &config(", break_glass: {}", REMOTE),
+        &[&at(
+            ": line 2: break_glass without audit: strict-remote; write audit: strict-remote beside it, and a required sink that is on another \
+             machine in audit.sinks",
+        )],
+    );
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "a table: one row a slip")]
 fn a_webhook_says_where_it_is_and_by_whose_key_it_decides() {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIwInJM6rG1gez7uecQ3PaRPpxGXOXW/IhK6IpEuUmdq";

@@ -274,6 +274,7 @@ mod tests {
             secrets: Vec::new(),
             audit: None,
             requests_per_second: None,
+            break_glass: None,
             approval: None,
         };
         ForwardRule {

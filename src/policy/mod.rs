@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod forward;
+mod glass;
 pub mod pattern;
 pub mod rate;
 pub mod rule;
@@ -67,6 +68,8 @@ pub struct Policy {
     by_secret: BTreeMap<SecretName, Arc<Rule>>,
     forwards: Vec<(Arc<Rule>, ForwardRule)>,
     calls: Vec<Call>,
+    /// Rules for emergencies, which are in none of these.
+    glass: Option<glass::Glass>,
 }
 
 /// A rule that allows calls, its part that permits hold shared.
@@ -216,9 +219,8 @@ impl Settings {
 }
 
 impl Policy {
-    /// Arranges `settings`. Where two rules name one secret, the first in the order of the config is the one.
-    #[must_use]
-    pub fn of(settings: &Settings) -> Self {
+    /// All of these rules hold.
+    fn plain(settings: &Settings) -> Self {
         let Settings { workload, rules, forwards, calls, bridge, revision } = settings;
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         let mut by_secret = BTreeMap::new();
@@ -231,7 +233,7 @@ impl Policy {
         let call = |of: &CallRule| Call { rule: Arc::new(of.rule.clone()), of: of.clone() };
         let calls = calls.iter().map(call).collect();
         let (workload, revision, bridge) = (workload.clone(), revision.as_str().into(), *bridge);
-        Self { workload, revision, bridge, rules, by_secret, forwards, calls }
+        Self { workload, revision, bridge, rules, by_secret, forwards, calls, glass: None }
     }
 
     /// Whether its workload may have a bridge.
@@ -309,6 +311,12 @@ impl<T> Permit<T> {
         self.rule.approval.as_ref()
     }
 
+    /// Whether its rule is for emergencies, and for how long it holds then.
+    #[must_use]
+    pub fn break_glass(&self) -> Option<std::time::Duration> {
+        self.rule.break_glass
+    }
+
     /// The rule's own rate, if it has one.
     #[must_use]
     pub fn requests_per_second(&self) -> Option<u32> {
@@ -326,6 +334,7 @@ mod tests {
             secrets: secrets.iter().map(|secret| SecretName::new(secret).unwrap()).collect(),
             audit: None,
             requests_per_second: None,
+            break_glass: None,
             approval: None,
         }
     }

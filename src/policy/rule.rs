@@ -1,6 +1,7 @@
 //! One rule. Pure.
 
 use crate::name::{ApprovalName, RuleName, SecretName};
+use std::time::Duration;
 
 /// One rule of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Rule {
     pub requests_per_second: Option<u32>,
     /// Who must say yes before anything is given or done by it.
     pub approval: Option<ApprovalName>,
+    /// It is for emergencies: it holds for so long once somebody broke its glass, and not before.
+    pub break_glass: Option<Duration>,
 }
 
 /// When a read may be answered, from weakest to strongest.

@@ -295,6 +295,7 @@ mod tests {
                 secrets: Vec::new(),
                 audit: None,
                 requests_per_second: None,
+                break_glass: None,
                 approval: None,
             },
             upstream: UpstreamName::new("stripe").unwrap(),

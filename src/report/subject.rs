@@ -39,6 +39,8 @@ pub struct Rule {
     pub secrets: Vec<String>,
     /// The part of Vault's API that it allows.
     pub forward: Option<Forward>,
+    /// It is behind glass: nobody is meant to use it.
+    pub is_for_emergencies: bool,
 }
 
 /// A part of Vault's API.

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::usage::{
     Entry,
-    history::{Glass, RotationMarks},
+    history::{Glass, RotationMarks, Touched},
     told,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const NOW: i64 = 1_795_000_000;
 
@@ -80,6 +80,7 @@ fn rule(name: &str, secrets: &[&str]) -> Rule {
         name: name.into(),
         secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
         forward: None,
+        ..Rule::default()
     }
 }
 
@@ -113,7 +114,7 @@ fn clean() -> World {
         paths: vec!["secret/data/reports/a".into()],
         operations: vec![told::Capability::Read, told::Capability::List],
     };
-    let tree = Rule { name: "tree".into(), secrets: Vec::new(), forward: Some(tree) };
+    let tree = Rule { name: "tree".into(), secrets: Vec::new(), forward: Some(tree), ..Rule::default() };
     let subject = Subject {
         revision: "sha256:77ab".into(),
         workloads: vec![
@@ -236,8 +237,14 @@ const FAULTS: &[Fault] = &[
     }),
     (Id::UNATTRIBUTED, |world| world.subject.workloads[0].uids = Vec::new()),
     (Id::GLASS, |world| {
-        let glass =
-            Glass { at: ago(3), workload: Some("job".into()), rule: Some("keys".into()), ended: None };
+        let glass = Glass {
+            at: ago(3),
+            workload: Some("job".into()),
+            rule: Some("keys".into()),
+            ticket: None,
+            touched: BTreeMap::new(),
+            ended: None,
+        };
         world.record.marks.glass.insert("a1".into(), glass);
     }),
     (Id::BEYOND_RULES, |world| {
@@ -314,6 +321,35 @@ fn what_one_program_tries_again_and_again_is_told_from_what_many_try_once() {
     let [finding] = report.findings.as_slice() else { panic!("{:#?}", report.findings) };
     assert_eq!(finding.id, Id::RETRIED);
     assert!(finding.evidence[0].ends_with("begins with 00000000000000ab"), "{:?}", finding.evidence);
+}
+
+#[test]
+fn what_was_taken_in_an_emergency_is_a_finding_until_it_is_rotated() {
+    let world = |rotated: i64, is_replaced: bool| {
+        let mut world = clean();
+        let touched = Touched { at: ago(3), version: Some(1), is_replaced };
+        let glass = Glass {
+            at: ago(3),
+            workload: Some("job".into()),
+            rule: Some("keys".into()),
+            ticket: Some("INC-1".into()),
+            touched: BTreeMap::from([("stripe".to_owned(), touched)]),
+            ended: Some(ago(3)),
+        };
+        world.record.marks.glass.insert("a1".into(), glass);
+        world.subject.rotations[0].serves = vec!["stripe".into()];
+        let name = world.subject.rotations[0].name.clone();
+        world.record.marks.rotations.entry(name).or_default().promoted = Some(ago(rotated));
+        world
+    };
+    let found = |world: &World| world.found().contains(&Id::GLASS.to_string());
+    let open = world(4, false);
+    assert!(found(&open));
+    let report = open.report();
+    let finding = report.findings.iter().find(|finding| finding.id == Id::GLASS).unwrap();
+    assert!(finding.evidence[0].contains("ticket INC-1") && finding.evidence[0].contains("stripe"));
+    assert!(!found(&world(2, false)), "rotated since");
+    assert!(!found(&world(4, true)), "a newer version was seen since");
 }
 
 #[test]

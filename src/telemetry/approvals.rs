@@ -6,7 +6,7 @@ use super::metrics::{Metrics, add};
 use crate::name::ApprovalName;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -15,6 +15,7 @@ use prometheus_client::{
 pub struct Approvals {
     states: Family<State, Counter>,
     calls: Family<Call, Counter>,
+    glasses: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +44,11 @@ impl Metrics {
         self.counted.approvals.states.get_or_create(&labels).inc();
     }
 
+    /// How many rules for emergencies hold.
+    pub fn glasses(&self, count: u64) {
+        self.counted.approvals.glasses.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Counts one `notify` or `poll` of an approval's webhook: `ok`, or what went wrong.
     pub fn approval_call(&self, approval: &ApprovalName, call: &'static str, result: &'static str) {
         let labels = Call { approval: approval.clone(), call, result };
@@ -53,6 +59,11 @@ impl Metrics {
 impl Approvals {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("claviger_approvals", "Requests for a person's yes", self.states.clone());
+        registry.register(
+            "claviger_break_glass_open",
+            "Rules for emergencies that hold",
+            self.glasses.clone(),
+        );
         registry.register("claviger_approval_calls", "Calls of approvals' webhooks", self.calls.clone());
     }
 }

@@ -85,8 +85,53 @@ pub struct Glass {
     pub workload: Option<String>,
     /// By which rule.
     pub rule: Option<String>,
+    /// Where it is written down.
+    #[serde(default)]
+    pub ticket: Option<String>,
+    /// What was taken by it.
+    #[serde(default)]
+    pub touched: BTreeMap<String, Touched>,
     /// Whether it is known to have ended.
     pub ended: Option<Timestamp>,
+}
+
+/// One secret that was taken in an emergency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    /// When last.
+    pub at: Timestamp,
+    /// The newest version of it that was.
+    pub version: Option<u64>,
+    /// Whether a newer one was seen since.
+    pub is_replaced: bool,
+}
+
+impl Glass {
+    fn touch(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
+        let touched =
+            self.touched.entry(secret.to_owned()).or_insert(Touched { at, version, is_replaced: false });
+        touched.at = touched.at.max(at);
+        touched.version = touched.version.max(version);
+        touched.is_replaced = false;
+    }
+
+    /// Adds what another ledger says of it.
+    fn join(&mut self, other: &Self) {
+        self.ended = self.ended.max(other.ended);
+        for (secret, touched) in &other.touched {
+            let known = self.touched.entry(secret.clone()).or_insert(*touched);
+            known.is_replaced |= touched.is_replaced;
+            known.at = known.at.max(touched.at);
+            known.version = known.version.max(touched.version);
+        }
+    }
+
+    /// A newer version was seen than those that were taken.
+    fn replace(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
+        if let Some(touched) = self.touched.get_mut(secret) {
+            touched.is_replaced |= at > touched.at && touched.version.is_some() && version > touched.version;
+        }
+    }
 }
 
 /// What the record says, once all of it was read.
@@ -280,18 +325,28 @@ impl Marks {
         if let Some(rotated) = told.rotation.filter(|_| kind.starts_with("rotation.")) {
             self.rotations.entry(rotated.name.to_owned()).or_default().take(kind, &rotated, time);
         }
-        let Some(approval) = told.approval else { return };
-        match kind {
-            "approval.break_glass" if self.glass.len() < MARKS => {
-                let (workload, rule) = (told.workload.map(str::to_owned), told.rule.map(str::to_owned));
-                self.glass.insert(approval.to_owned(), Glass { at: time, workload, rule, ended: None });
+        match (kind, told.approval) {
+            ("approval.break_glass", Some(id)) if self.glass.len() < MARKS => {
+                let text = |text: Option<&str>| text.map(str::to_owned);
+                let (workload, rule, ticket) = (text(told.workload), text(told.rule), text(told.ticket));
+                let touched = BTreeMap::new();
+                let glass = Glass { at: time, workload, rule, ticket, touched, ended: None };
+                self.glass.insert(id.to_owned(), glass);
             }
-            "approval.expired" | "approval.refused" => {
-                if let Some(glass) = self.glass.get_mut(approval) {
+            ("approval.expired" | "approval.refused", Some(id)) => {
+                if let Some(glass) = self.glass.get_mut(id) {
                     glass.ended = Some(time);
                 }
             }
             _ => {}
+        }
+        let Some(secret) = told.secret.filter(|_| !self.glass.is_empty()) else { return };
+        for (id, glass) in &mut self.glass {
+            if told.approval == Some(id) {
+                glass.touch(secret, told.version, time);
+            } else {
+                glass.replace(secret, told.version, time);
+            }
         }
     }
 
@@ -302,7 +357,7 @@ impl Marks {
         }
         for (id, glass) in &other.glass {
             let known = self.glass.entry(id.clone()).or_insert_with(|| glass.clone());
-            known.ended = known.ended.max(glass.ended);
+            known.join(glass);
         }
         self.exposed.extend(other.exposed.iter().cloned());
         for (identity, first) in &other.logins {

@@ -120,6 +120,9 @@ struct Rotation<'a> {
 struct Approval<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
+    /// Where an emergency is written down.
+    #[serde(borrow)]
+    ticket: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -215,7 +218,9 @@ impl<'a> Line<'a> {
                 from: rotation.from_v,
                 slot: rotation.slot.as_deref(),
             }),
-            approval: self.approval.as_ref().map(|approval| &*approval.id),
+            // A request that was refused before it was one has no id.
+            approval: self.approval.as_ref().map(|approval| &*approval.id).filter(|id| !id.is_empty()),
+            ticket: self.approval.as_ref().and_then(|approval| approval.ticket.as_deref()),
             exe: self.actor.exe_sha256.as_deref().and_then(program),
         }
     }

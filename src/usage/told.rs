@@ -43,6 +43,8 @@ pub struct Told<'a> {
     pub rotation: Option<Rotated<'a>>,
     /// Which request for a person's yes.
     pub approval: Option<&'a str>,
+    /// Where an emergency is written down.
+    pub ticket: Option<&'a str>,
     /// The first eight bytes of the hash of the program that asked, where that was proved.
     pub exe: Option<u64>,
 }

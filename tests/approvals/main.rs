@@ -10,6 +10,7 @@
 
 mod calls;
 mod faults;
+mod glass;
 mod persons;
 mod refusals;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]

@@ -238,6 +238,7 @@ pub(crate) fn grant_to(ours: &tokio::net::UnixStream, level: Level, secret: &str
         secrets: vec![name(secret)],
         audit: None,
         requests_per_second: None,
+        break_glass: None,
         approval: None,
     };
     let policy = Policy::of(&policy::Settings {

@@ -12,6 +12,7 @@ mod consent;
 mod coordination;
 mod credentials;
 mod forwards;
+mod glass;
 mod identities;
 mod issue;
 mod program;

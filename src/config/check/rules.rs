@@ -6,7 +6,7 @@ use super::super::reader::{Leaf, Map};
 use super::{
     Context, audit,
     calls::{self, Calls},
-    forwards,
+    forwards, glass,
 };
 use crate::{
     broker,
@@ -118,7 +118,8 @@ fn gives<'a>(
 fn bypassed(leaf: &Leaf<'_>, (rules, forwards): (&[Rule], &[ForwardRule]), around: &Around<'_>) {
     for rule in rules.iter().filter(|rule| rule.approval.is_some()) {
         for secret in &rule.secrets {
-            if let Some(other) = gives(secret, (rules, forwards), around, |other| other.approval.is_none()) {
+            let passes = |other: &Rule| other.approval.is_none() && other.break_glass.is_none();
+            if let Some(other) = gives(secret, (rules, forwards), around, passes) {
                 leaf.problem(
                     format!(
                         "{secret} needs a person's yes by the rule {}, and none by the rule {}",
@@ -184,6 +185,7 @@ fn rule(
         Some(rate)
     });
     let approval = map.given("approval", |leaf| leaf.refers(&context.approvals, ApprovalName::new));
+    let glass = glass::read(&mut map);
     map.finish();
     let rule = Rule {
         name: name?,
@@ -191,8 +193,14 @@ fn rule(
         audit: audit?,
         requests_per_second: rate?,
         approval: approval?,
+        break_glass: None,
     };
-    Some((rule, subject?))
+    let subject = subject?;
+    let rule = match glass? {
+        Some(glass) => glass.before(rule, mode, matches!(subject, Subject::Vault(_)))?,
+        None => rule,
+    };
+    Some((rule, subject))
 }
 
 /// What the rule is about: one of `secrets`, `vault` and `upstream`.

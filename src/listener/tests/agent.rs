@@ -93,6 +93,7 @@ pub(super) fn rule(name: &str, secrets: &[&str]) -> Rule {
         secrets: secrets.iter().map(|name| SecretName::new(name).unwrap()).collect(),
         audit: None,
         requests_per_second: None,
+        break_glass: None,
         approval: None,
     }
 }

@@ -7,7 +7,7 @@ use crate::{
         finding::{Finding, Fix, Id},
         subject::Workload,
     },
-    usage::Entry,
+    usage::{Entry, history::Glass},
 };
 
 /// Refusals of one thing in a day that are a finding.
@@ -121,13 +121,46 @@ fn unattributed(facts: &Facts<'_>, workload: &Workload, findings: &mut Findings)
     findings.add(Finding::new(Id::UNATTRIBUTED, format!("workloads.{}", workload.name), evidence, fix));
 }
 
+/// What was taken in an emergency, and is what it was.
+fn unrotated(facts: &Facts<'_>, glass: &Glass) -> Vec<String> {
+    let rotations = &facts.record.marks.rotations;
+    let is_rotated = |secret: &String, at: Timestamp| {
+        let serving = facts.subject.rotations.iter().filter(|rotation| rotation.serves.contains(secret));
+        let promoted = serving.filter_map(|rotation| rotations.get(&rotation.name)?.promoted);
+        promoted.max().is_some_and(|promoted| promoted > at)
+    };
+    let left = glass
+        .touched
+        .iter()
+        .filter(|(secret, touched)| !touched.is_replaced && !is_rotated(secret, touched.at));
+    left.map(|(secret, _)| secret.clone()).collect()
+}
+
 fn glass(facts: &Facts<'_>, findings: &mut Findings) {
-    for (id, glass) in facts.record.marks.glass.iter().filter(|(_, glass)| glass.ended.is_none()) {
+    for (id, glass) in &facts.record.marks.glass {
+        let left = unrotated(facts, glass);
+        if glass.ended.is_some() && left.is_empty() {
+            continue;
+        }
         let rule = glass.rule.as_deref().unwrap_or("unknown");
         let workload = glass.workload.as_deref().unwrap_or("unknown");
-        let evidence =
-            vec![format!("opened {:.0} under the rule {rule}, and no event says that it ended", glass.at)];
-        let fix = Fix::text("Look at what was read since, rotate it, and end the approval.");
+        let mut evidence = Vec::new();
+        if glass.ended.is_none() {
+            evidence.push(format!(
+                "opened {:.0} under the rule {rule}, and no event says that it ended",
+                glass.at
+            ));
+        }
+        if !left.is_empty() {
+            let ticket = glass.ticket.as_deref().unwrap_or("none");
+            let left = some(left, SHOWN).join(", ");
+            evidence.push(format!(
+                "taken {:.0} by the rule {rule} (ticket {ticket}) and not rotated since: {left}",
+                glass.at
+            ));
+        }
+        let fix =
+            Fix::text("Look at what was read since, and rotate it: claviger rotation now NAME --reason …");
         let finding = Finding::new(Id::GLASS, format!("workloads.{workload}: approval {id}"), evidence, fix);
         findings.add(Finding { last: Some(glass.at), ..finding });
     }

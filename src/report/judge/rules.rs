@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 const FEW: usize = 10;
 
 pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
-    for (workload, rule) in each_rule(facts) {
+    for (workload, rule) in each_rule(facts).filter(|(_, rule)| !rule.is_for_emergencies) {
         let about = format!("workloads.{workload}.rules.{}", rule.name);
         if !facts.is_old(workload, &rule.name) {
             let known = facts.known(workload, &rule.name);
