@@ -1567,10 +1567,6 @@ fn a_credential_of_another_system_says_whose_and_how() {
             format!("kind: single, user: a, {}", vault.replace("{value}", "{value")),
             ".driver.vault.set.data: line 3: a { without a }; write {user}, {value}, {id}, {rotation} or {basic}",
         ),
-        (
-            format!("kind: single, user: a, quarantine: 1h, {exec}"),
-            ".quarantine: line 3: not built yet: quarantine; remove it",
-        ),
     ] {
         let mut expected = vec![format!("rotations.r{expected}")];
         if rotation.contains("{value\"") {
