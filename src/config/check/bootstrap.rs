@@ -107,7 +107,6 @@ pub(super) fn read(
         consent: None,
         coordination: Coordination::Vault,
         group: None,
-        coordination: Coordination::default(),
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),
     };
