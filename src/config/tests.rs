@@ -1362,7 +1362,7 @@ fn what_each_replica_does_for_itself_needs_no_journal() {
         (
             format!("{follow}, path: database/static-creds/app, journal: {{mount: kv, path: r}}"),
             Some(
-                ".journal: line 3: unknown key \"journal\"; known here: kind, approval, identity, path, evidence, schedule",
+                ".journal: line 3: unknown key \"journal\"; known here: kind, identity, path, evidence, schedule",
             ),
         ),
         (
