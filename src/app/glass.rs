@@ -19,7 +19,7 @@ use crate::{
     name::{ApprovalName, RuleName, SecretName, WorkloadName},
     policy::rule::AuditMode,
     rotation::{Settings, desk::Desk},
-    usage::history::{Glass, History},
+    usage::{glass::Glass, history::History},
     vault::{Vault, session::Identity},
 };
 use std::{path::Path, sync::Arc, time::Duration};

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::usage::{
     Entry,
-    history::{Glass, RotationMarks, Touched},
+    glass::{Glass, Touched},
+    history::RotationMarks,
     told,
 };
 use std::collections::{BTreeMap, BTreeSet};

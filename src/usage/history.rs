@@ -6,6 +6,7 @@
 use super::{
     Entry,
     book::Book,
+    glass::Glass,
     line::Line,
     shared::Shared,
     told::{Rotated, Told},
@@ -74,64 +75,6 @@ pub struct RotationMarks {
     pub moved: Option<Timestamp>,
     /// Ends of a grace: when, and which version it was that nobody should read since.
     pub ended: Option<(Timestamp, u64)>,
-}
-
-/// One approval by break glass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Glass {
-    /// When.
-    pub at: Timestamp,
-    /// Whose request it was.
-    pub workload: Option<String>,
-    /// By which rule.
-    pub rule: Option<String>,
-    /// Where it is written down.
-    #[serde(default)]
-    pub ticket: Option<String>,
-    /// What was taken by it.
-    #[serde(default)]
-    pub touched: BTreeMap<String, Touched>,
-    /// Whether it is known to have ended.
-    pub ended: Option<Timestamp>,
-}
-
-/// One secret that was taken in an emergency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Touched {
-    /// When last.
-    pub at: Timestamp,
-    /// The newest version of it that was.
-    pub version: Option<u64>,
-    /// Whether a newer one was seen since.
-    pub is_replaced: bool,
-}
-
-impl Glass {
-    fn touch(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
-        let touched =
-            self.touched.entry(secret.to_owned()).or_insert(Touched { at, version, is_replaced: false });
-        touched.at = touched.at.max(at);
-        touched.version = touched.version.max(version);
-        touched.is_replaced = false;
-    }
-
-    /// Adds what another ledger says of it.
-    fn join(&mut self, other: &Self) {
-        self.ended = self.ended.max(other.ended);
-        for (secret, touched) in &other.touched {
-            let known = self.touched.entry(secret.clone()).or_insert(*touched);
-            known.is_replaced |= touched.is_replaced;
-            known.at = known.at.max(touched.at);
-            known.version = known.version.max(touched.version);
-        }
-    }
-
-    /// A newer version was seen than those that were taken.
-    fn replace(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
-        if let Some(touched) = self.touched.get_mut(secret) {
-            touched.is_replaced |= at > touched.at && touched.version.is_some() && version > touched.version;
-        }
-    }
 }
 
 /// What the record says, once all of it was read.

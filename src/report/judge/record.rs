@@ -7,7 +7,7 @@ use crate::{
         finding::{Finding, Fix, Id},
         subject::Workload,
     },
-    usage::{Entry, history::Glass},
+    usage::{Entry, glass::Glass},
 };
 
 /// Refusals of one thing in a day that are a finding.

@@ -1,0 +1,66 @@
+//! What the record says of an emergency: which secrets were taken, and whether they have been replaced since. Pure.
+//!
+//! Does not know of rotations: the report does.
+
+use crate::clock::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One approval by break glass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Glass {
+    /// When.
+    pub at: Timestamp,
+    /// Whose request it was.
+    pub workload: Option<String>,
+    /// By which rule.
+    pub rule: Option<String>,
+    /// Where it is written down.
+    #[serde(default)]
+    pub ticket: Option<String>,
+    /// What was taken by it.
+    #[serde(default)]
+    pub touched: BTreeMap<String, Touched>,
+    /// Whether it is known to have ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// One secret that was taken in an emergency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    /// When last.
+    pub at: Timestamp,
+    /// The newest version of it that was.
+    pub version: Option<u64>,
+    /// Whether a newer one was seen since.
+    pub is_replaced: bool,
+}
+
+impl Glass {
+    /// Takes what was given by it.
+    pub(super) fn touch(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
+        let touched =
+            self.touched.entry(secret.to_owned()).or_insert(Touched { at, version, is_replaced: false });
+        touched.at = touched.at.max(at);
+        touched.version = touched.version.max(version);
+        touched.is_replaced = false;
+    }
+
+    /// Adds what another ledger says of it.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.ended = self.ended.max(other.ended);
+        for (secret, touched) in &other.touched {
+            let known = self.touched.entry(secret.clone()).or_insert(*touched);
+            known.is_replaced |= touched.is_replaced;
+            known.at = known.at.max(touched.at);
+            known.version = known.version.max(touched.version);
+        }
+    }
+
+    /// Takes a sight of `version`: whether it is newer than those that were taken.
+    pub(super) fn replace(&mut self, secret: &str, version: Option<u64>, at: Timestamp) {
+        if let Some(touched) = self.touched.get_mut(secret) {
+            touched.is_replaced |= at > touched.at && touched.version.is_some() && version > touched.version;
+        }
+    }
+}
