@@ -3,12 +3,7 @@
 //! Pure. Does not know whether the role is the identity's: Vault says that when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{
-    Context, DAY,
-    rotations::{self, ALPHABET},
-    schedule::{self, Missed, nearest},
-    seconds,
-};
+use super::{Context, DAY, local, rotations::ALPHABET, schedule::nearest, seconds};
 use crate::{
     name::{IdentityName, RotationName},
     rotation::{
@@ -20,7 +15,6 @@ use crate::{
         coordination::Coordination,
         generate::{Generate, Source},
         lease::Terms,
-        schedule::{Schedule, When},
         store::Place,
     },
     vault::{
@@ -84,7 +78,7 @@ pub(super) fn read(
     });
     let role = map.given("role", Leaf::text);
     let kind = kind(&mut map, own, role);
-    let schedule = when(&mut map);
+    let schedule = local::when(&mut map);
     let grace = map.or("grace", Duration::from_secs(60), |leaf| leaf.duration(seconds(0, 30 * DAY)));
     if let (Some(schedule), Some(grace)) = (&schedule, grace)
         && nearest(schedule).is_some_and(|nearest| grace >= nearest)
@@ -111,25 +105,6 @@ pub(super) fn read(
         serves: Vec::new(),
     };
     whole.then_some(settings)
-}
-
-fn when(map: &mut Map<'_>) -> Option<Schedule> {
-    let when = map.need("schedule", "{every: 12h}", schedule::read);
-    let cron = when.as_ref().map(|when| matches!(when.when, When::Cron { .. }));
-    let missed = map.or("missed", Missed::default(), |leaf| schedule::missed(leaf, cron));
-    let rest = map.or("min_interval", Duration::from_secs(60), |leaf| leaf.duration(seconds(1, 365 * DAY)));
-    let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
-    let Missed { policy, max_lateness, max_age } = missed?;
-    let schedule = Schedule {
-        missed: policy,
-        max_lateness,
-        max_age,
-        min_interval: rest?,
-        blackouts: blackouts?,
-        ..when?
-    };
-    rotations::spacing(map.leaf(), Some(&schedule));
-    Some(schedule)
 }
 
 fn own(leaf: &Leaf<'_>, context: &Context<'_>, identity: &login::Settings) -> Option<Own> {

@@ -13,7 +13,7 @@ use crate::{
     name::{IdentityName, RotationName, SecretName},
     rotation::{
         local::{Kind, Settings},
-        schedule::Schedule,
+        schedule::{Schedule, When},
         trigger::Evidence,
     },
 };
@@ -114,8 +114,21 @@ fn lease(
         }
         Some(found)
     });
+    let schedule = when(map);
+    let (secret, schedule) = (secret?, schedule?);
+    Some(Settings {
+        name,
+        identity: secret.identity.clone(),
+        kind: Kind::Lease(Box::new(schedule)),
+        path: of(secret).cloned().unwrap_or_default(),
+        serves: vec![secret.name.clone()],
+    })
+}
+
+/// When it is done, where no group and no window is shared with other replicas.
+pub(super) fn when(map: &mut Map<'_>) -> Option<Schedule> {
     let when = map.need("schedule", "{every: 12h}", schedule::read);
-    let cron = when.as_ref().map(|when| matches!(when.when, crate::rotation::schedule::When::Cron { .. }));
+    let cron = when.as_ref().map(|when| matches!(when.when, When::Cron { .. }));
     let missed = map.or("missed", Missed::default(), |leaf| schedule::missed(leaf, cron));
     let rest = map.or("min_interval", Duration::from_secs(60), |leaf| leaf.duration(seconds(1, 365 * DAY)));
     let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
@@ -128,13 +141,6 @@ fn lease(
         blackouts: blackouts?,
         ..when?
     };
-    let secret = secret?;
     super::rotations::spacing(map.leaf(), Some(&schedule));
-    Some(Settings {
-        name,
-        identity: secret.identity.clone(),
-        kind: Kind::Lease(Box::new(schedule)),
-        path: of(secret).cloned().unwrap_or_default(),
-        serves: vec![secret.name.clone()],
-    })
+    Some(schedule)
 }
