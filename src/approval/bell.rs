@@ -5,23 +5,13 @@
 use super::{
     Approvals,
     fact::{Act, Call},
-    hook::{Fault, Hook},
+    hook::{Fault, Hook, in_time},
     request::{Around, Request},
     told::{Teller, somebody},
-    webhook::{Answered, Brought, Message},
+    webhook::{Brought, Message},
 };
-use crate::{
-    clock,
-    crypto::{chance, hex},
-};
-use std::time::Duration;
-use tokio::time::{Instant, timeout};
-
-/// How long a look waits for the service.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The wait after the first failure, and the longest one.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+use crate::{clock, crypto::hex};
+use tokio::time::Instant;
 
 /// What one replica knows of the service.
 #[derive(Debug)]
@@ -87,7 +77,7 @@ impl Bell {
                 let body = Message::of(around.settings, request, clock::now()).body();
                 let digest = hex(request.digest());
                 let told = hook.tell((&request.id, &digest), &around.settings.approvers, body);
-                let answered = within(told).await?;
+                let answered = in_time(told).await?;
                 self.heard = true;
                 return Ok(Some((Call::Tell, answered.votes)));
             }
@@ -106,9 +96,7 @@ impl Bell {
         (call, fault): (Call, &Fault),
     ) {
         self.failures = self.failures.saturating_add(1);
-        let ceiling = FIRST.saturating_mul(1 << self.failures.saturating_sub(1).min(6)).min(LONGEST);
-        let wait = ceiling.mul_f64(chance().max(0.1)).max(fault.after.unwrap_or_default());
-        self.again = Some(Instant::now() + wait);
+        self.again = Some(Instant::now() + fault.wait(self.failures));
         let (approval, why) = (&around.settings.name, &fault.why);
         tracing::warn!(%approval, call = call.word(), why, "the webhook does not answer");
         approvals.tell(vec![request.fact(around, Act::Called { call, result: fault.word })]);
@@ -121,10 +109,5 @@ impl Bell {
 /// It does not answer.
 pub(super) async fn ask(hook: &Hook, around: &Around<'_>, request: &Request) -> Result<Vec<Brought>, Fault> {
     let digest = hex(request.digest());
-    within(hook.ask((&request.id, &digest), &around.settings.approvers)).await.map(|answered| answered.votes)
-}
-
-async fn within(call: impl Future<Output = Result<Answered, Fault>>) -> Result<Answered, Fault> {
-    let slow = || Fault { word: "timeout", why: format!("no answer within {PATIENCE:?}"), after: None };
-    timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(slow()))
+    in_time(hook.ask((&request.id, &digest), &around.settings.approvers)).await.map(|answered| answered.votes)
 }

@@ -8,27 +8,22 @@ use super::{
     desk::Inner,
     entry::{EVERY, Entry},
     fact::{Act, Call, Fact},
-    hook::{Fault, Hook},
+    hook::{Fault, Hook, in_time},
     request::{Id, Look},
     told::{Teller, somebody},
     webhook::{Answered, Brought, Message},
 };
 use crate::{
     clock,
-    crypto::{chance, hex},
+    crypto::hex,
     vault::{backoff::ms, error::Error},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// How many may be on their way to a service at once.
 const AT_ONCE: usize = 8;
-/// The wait after the first failure, and the longest one.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
-/// How long a caller who is about to use a yes waits for the service.
-const BEFORE_USE: Duration = Duration::from_secs(5);
 
 /// One request on its way.
 struct Courier {
@@ -165,8 +160,7 @@ impl Courier {
     async fn later(&mut self, call: Call, fault: &Fault) {
         self.failures = self.failures.saturating_add(1);
         self.inner.called(&self.entry, call, fault.word);
-        let ceiling = FIRST.saturating_mul(1 << self.failures.saturating_sub(1).min(6)).min(LONGEST);
-        let wait = ceiling.mul_f64(chance().max(0.1)).max(fault.after.unwrap_or_default());
+        let wait = fault.wait(self.failures);
         let (approval, why) = (&self.entry.settings.name, &fault.why);
         tracing::warn!(%approval, call = call.word(), why, again_in_ms = ms(wait), "the webhook does not answer");
         tokio::time::sleep(wait).await;
@@ -204,9 +198,7 @@ impl Inner {
     /// It does not answer; then nothing is spent.
     pub(super) async fn ask_before_use(&self, entry: &Entry, of: (&Id, &str)) -> Result<Vec<Brought>, Fault> {
         let Some(hook) = self.hook(&entry.settings.name) else { return Ok(Vec::new()) };
-        let asked = hook.ask(of, &entry.settings.approvers);
-        let slow = || Fault { word: "timeout", why: format!("no answer within {BEFORE_USE:?}"), after: None };
-        let answered = tokio::time::timeout(BEFORE_USE, asked).await.unwrap_or_else(|_| Err(slow()));
+        let answered = in_time(hook.ask(of, &entry.settings.approvers)).await;
         let answered = answered.inspect_err(|fault| self.called(entry, Call::Ask, fault.word))?;
         self.warn(entry, &answered);
         Ok(answered.votes)

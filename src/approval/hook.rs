@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock,
+    crypto::chance,
     receiver::{Answer, Client, Credential, LARGEST_ANSWER, Lost, text},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -17,9 +18,15 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::timeout;
 
 /// The longest that a service may ask us to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// The wait after the first failure, and the longest one.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// How long somebody who needs its answer at this moment waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One service.
 pub(super) struct Hook {
@@ -36,6 +43,23 @@ pub(super) struct Fault {
     pub(super) why: String,
     /// When it wants to be asked again.
     pub(super) after: Option<Duration>,
+}
+
+impl Fault {
+    /// The wait before the next try, after so many failures in a row; some of it is chance.
+    pub(super) fn wait(&self, failures: u32) -> Duration {
+        let ceiling = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST);
+        ceiling.mul_f64(chance().max(0.1)).max(self.after.unwrap_or_default())
+    }
+}
+
+/// What `call` gives, for somebody who does not wait long.
+///
+/// # Errors
+/// That of `call`, or `timeout` after five seconds.
+pub(super) async fn in_time(call: impl Future<Output = Result<Answered, Fault>>) -> Result<Answered, Fault> {
+    let slow = || Fault { word: "timeout", why: format!("no answer within {PATIENCE:?}"), after: None };
+    timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(slow()))
 }
 
 impl Hook {
