@@ -3,17 +3,13 @@
 //! Pure. Does not know whether Vault has what is named.
 
 use super::super::reader::{Leaf, Map};
-use super::{
-    Context, DAY,
-    schedule::{self, Missed},
-    seconds, vault_path,
-};
+use super::{Context, DAY, schedule, seconds, vault_path};
 use crate::{
     keeper,
     name::{IdentityName, RotationName, SecretName},
     rotation::{
         local::{Kind, Settings},
-        schedule::{Schedule, When},
+        schedule::Schedule,
         trigger::Evidence,
     },
 };
@@ -127,20 +123,8 @@ fn lease(
 
 /// When it is done, where no group and no window is shared with other replicas.
 pub(super) fn when(map: &mut Map<'_>) -> Option<Schedule> {
-    let when = map.need("schedule", "{every: 12h}", schedule::read);
-    let cron = when.as_ref().map(|when| matches!(when.when, When::Cron { .. }));
-    let missed = map.or("missed", Missed::default(), |leaf| schedule::missed(leaf, cron));
-    let rest = map.or("min_interval", Duration::from_secs(60), |leaf| leaf.duration(seconds(1, 365 * DAY)));
-    let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
-    let Missed { policy, max_lateness, max_age } = missed?;
-    let schedule = Schedule {
-        missed: policy,
-        max_lateness,
-        max_age,
-        min_interval: rest?,
-        blackouts: blackouts?,
-        ..when?
-    };
+    let rest = (Duration::from_secs(60), seconds(1, 365 * DAY));
+    let schedule = schedule::whole(map, "{every: 12h}", rest)?;
     super::rotations::spacing(map.leaf(), Some(&schedule));
     Some(schedule)
 }

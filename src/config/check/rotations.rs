@@ -7,7 +7,7 @@ use super::{
     Context, DAY, consent, coordination,
     credentials::{self, Slots},
     issue, mount,
-    schedule::{self, Missed, nearest},
+    schedule::{self, nearest},
     seconds, vault_path,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         generate::{Generate, Source},
         lease::Terms,
         local,
-        schedule::{Schedule, When},
+        schedule::Schedule,
         store::Place,
         trigger::{Evidence, Trigger},
     },
@@ -101,14 +101,9 @@ fn rotation(
     });
     let lease = map.or("holder_ttl", Duration::from_secs(30), |leaf| leaf.duration(seconds(3, 600)));
     let lease = lease.map(Terms::of);
-    let when = map.need("schedule", "{cron: \"0 3 * * SUN\", tz: Europe/Berlin}", schedule::read);
-    let cron = when.as_ref().map(|when| matches!(when.when, When::Cron { .. }));
-    let missed = map.or("missed", Missed::default(), |leaf| schedule::missed(leaf, cron));
-    let rest = map.or("min_interval", Duration::from_secs(300), |leaf| {
-        let least = lease.map_or(Duration::ZERO, |lease| lease.takeover());
-        leaf.duration(least..=Duration::from_secs(365 * DAY))
-    });
-    let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(schedule::blackout));
+    let least = lease.map_or(Duration::ZERO, |lease| lease.takeover());
+    let rest = (Duration::from_secs(300), least..=Duration::from_secs(365 * DAY));
+    let schedule = schedule::whole(&mut map, "{cron: \"0 3 * * SUN\", tz: Europe/Berlin}", rest);
     let group = map.given("group", group);
     let journal = map.need("journal", "{mount: kv, path: rotation}", place);
     let when_revoked = workload_keys(&mut map);
@@ -121,11 +116,6 @@ fn rotation(
         Word::Credential(slots) => credentials::read(&mut map, slots, context, lease),
         Word::Local => None,
     };
-    let schedule =
-        when.zip(missed).zip(rest).zip(blackouts).map(|(((when, missed), min_interval), blackouts)| {
-            let Missed { policy, max_lateness, max_age } = missed;
-            Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when }
-        });
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
     credentials::room(map.leaf(), kind.as_ref(), grace, schedule.as_ref());
     apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());

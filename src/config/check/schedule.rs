@@ -2,16 +2,36 @@
 //!
 //! Pure.
 
-use super::{super::reader::Leaf, DAY, seconds};
+use super::{
+    super::reader::{Leaf, Map},
+    DAY, seconds,
+};
 use crate::{
     name::RotationName,
     rotation::schedule::{Past, Policy, Schedule, When, Zone, blackout::Blackout, cron::Cron},
 };
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// As many slots are looked at to find the two that are nearest to each other: more than a week of hourly ones.
 const SLOTS: usize = 200;
+
+/// All that says when a rotation is done: `schedule`, `missed`, `min_interval` and `blackout`; `rest` is what `min_interval` is without
+/// a word, and what it may be.
+pub(super) fn whole(
+    map: &mut Map<'_>,
+    example: &str,
+    (rest, allowed): (Duration, RangeInclusive<Duration>),
+) -> Option<Schedule> {
+    let when = map.need("schedule", example, read);
+    let cron = when.as_ref().map(|when| matches!(when.when, When::Cron { .. }));
+    let missed = map.or("missed", Missed::default(), |leaf| missed(leaf, cron));
+    let rest = map.or("min_interval", rest, |leaf| leaf.duration(allowed));
+    let blackouts = map.or("blackout", Vec::new(), |leaf| leaf.each(blackout));
+    let Missed { policy, max_lateness, max_age } = missed?;
+    let (min_interval, blackouts) = (rest?, blackouts?);
+    Some(Schedule { missed: policy, max_lateness, max_age, min_interval, blackouts, ..when? })
+}
 
 /// A schedule without what other keys say of it.
 pub(super) fn read(leaf: &Leaf<'_>) -> Option<Schedule> {
@@ -71,7 +91,7 @@ pub(super) fn read(leaf: &Leaf<'_>) -> Option<Schedule> {
 
 /// What becomes of missed slots.
 #[derive(Clone, Copy)]
-pub(super) struct Missed {
+struct Missed {
     pub(super) policy: Policy,
     pub(super) max_lateness: Option<Duration>,
     pub(super) max_age: Option<Duration>,
@@ -83,7 +103,7 @@ impl Default for Missed {
     }
 }
 
-pub(super) fn missed(leaf: &Leaf<'_>, is_cron: Option<bool>) -> Option<Missed> {
+fn missed(leaf: &Leaf<'_>, is_cron: Option<bool>) -> Option<Missed> {
     let mut map = leaf.map()?;
     let policy = map.or("policy", Policy::OnceInWindow, |leaf| {
         if is_cron == Some(false) {
@@ -107,7 +127,7 @@ pub(super) fn missed(leaf: &Leaf<'_>, is_cron: Option<bool>) -> Option<Missed> {
     Some(Missed { policy: policy?, max_lateness: max_lateness?, max_age: max_age? })
 }
 
-pub(super) fn blackout(leaf: &Leaf<'_>) -> Option<Blackout> {
+fn blackout(leaf: &Leaf<'_>) -> Option<Blackout> {
     let blackout = Blackout::parse(&leaf.text()?);
     if blackout.is_none() {
         leaf.problem(
