@@ -22,7 +22,7 @@ use crate::{
     },
 };
 use arc_swap::ArcSwap;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -91,7 +91,7 @@ impl<'a> Folder<'a> {
     /// Vault refused, or did not answer: what was read until then is taken.
     pub async fn read(&self, reader: &mut Reader, since: Timestamp) -> Result<Read, Error> {
         let mut names = match self.call(&Request::kv2_list(&self.merge.mount, &self.merge.path)?).await {
-            Ok(answer) => data::<Keys>(&answer)?.keys,
+            Ok(answer) => answer.data::<Keys>()?.keys,
             Err(error) if error.class() == Class::Missing => Vec::new(),
             Err(error) => return Err(error),
         };
@@ -111,7 +111,7 @@ impl<'a> Folder<'a> {
     async fn part(&self, name: &str) -> Result<Option<(Shared, u64)>, Error> {
         match self.call(&Request::kv2(&self.merge.mount, &self.at(name), None)?).await {
             Ok(answer) => {
-                let Data { data, metadata } = data(&answer)?;
+                let Data { data, metadata } = answer.data()?;
                 Ok(data.and_then(Shared::read).map(|part| (part, metadata.version)))
             }
             Err(error) if error.class() == Class::Missing => Ok(None),
@@ -155,7 +155,7 @@ impl Written {
             }
             let request = Request::kv2_write(mount, &folder.at(&name), &value, before)?;
             let version = match folder.call(&request).await {
-                Ok(answer) => data::<Version>(&answer)?.version,
+                Ok(answer) => answer.data::<Version>()?.version,
                 // An answer of ours was lost, or somebody wrote there: it is written over next time.
                 Err(error)
                     if error.class() == Class::Invalid && error.to_string().contains("check-and-set") =>
@@ -268,10 +268,4 @@ impl Leaving {
             tracing::warn!(%error, "the ledger of use is not in Vault; it is written again");
         }
     }
-}
-
-fn data<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
-    let envelope = answer.envelope()?;
-    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
-    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -145,14 +145,14 @@ impl Store<'_> {
         let path = self.at(name);
         match self.call(&Request::kv2(&self.folder.mount, &path, None)?).await {
             Ok(answer) => {
-                let Data { data, metadata } = data(&answer)?;
+                let Data { data, metadata } = answer.data()?;
                 Ok(Newest { version: metadata.version, data })
             }
             // Deleted, or never there: the metadata tell.
             Err(error) if error.class() == Class::Missing => {
                 let metadata = self.call(&Request::kv2_metadata(&self.folder.mount, &path)?).await;
                 let version = match metadata {
-                    Ok(answer) => data::<Versions>(&answer)?.current_version,
+                    Ok(answer) => answer.data::<Versions>()?.current_version,
                     Err(error) if error.class() == Class::Missing => 0,
                     Err(error) => return Err(error),
                 };
@@ -189,7 +189,7 @@ impl Store<'_> {
             keys: Vec<String>,
         }
         match self.call(&Request::kv2_list(&self.folder.mount, &self.at(id))?).await {
-            Ok(answer) => Ok(data::<Keys>(&answer)?.keys),
+            Ok(answer) => Ok(answer.data::<Keys>()?.keys),
             Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -218,7 +218,7 @@ impl Store<'_> {
             public_key: String,
         }
         let answer = self.call(&Request::transit_key(mount, key)?).await?;
-        let key: Key = data(&answer)?;
+        let key: Key = answer.data()?;
         let keys = key.keys.into_iter().filter_map(|(version, key)| {
             let bytes = STANDARD.decode(key.public_key).ok()?;
             Some((version.parse().ok()?, bytes.try_into().ok()?))
@@ -235,7 +235,7 @@ impl Store<'_> {
         }
         let (identity, session) = self.session(identity)?;
         let answer = self.call_as((&identity, &session), &Request::lookup_self()?).await?;
-        Ok((session.number(), data::<Token>(&answer)?.entity_id))
+        Ok((session.number(), answer.data::<Token>()?.entity_id))
     }
 
     /// Which login of `identity` is in use.
@@ -266,11 +266,4 @@ impl Entities {
 /// Where equal calls find their request.
 pub(super) fn pointer(fingerprint: &[u8]) -> String {
     format!("open/{}", hex(fingerprint))
-}
-
-/// The `data` of an answer.
-pub(super) fn data<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
-    let envelope = answer.envelope()?;
-    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
-    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
 }

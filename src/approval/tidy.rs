@@ -108,7 +108,7 @@ impl Tidy<'_> {
         }
         let request = Request::kv2_list(&self.folder.mount, self.at(folder).trim_end_matches('/'))?;
         match self.call(&request).await {
-            Ok(answer) => Ok(data::<Keys>(&answer)?.keys),
+            Ok(answer) => Ok(answer.data::<Keys>()?.keys),
             Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -122,7 +122,7 @@ impl Tidy<'_> {
         }
         match self.call(&Request::kv2(&self.folder.mount, &self.at(name), None)?).await {
             Ok(answer) => {
-                Ok(data::<Data>(&answer)?.data.and_then(|value| serde_json::from_value(value).ok()))
+                Ok(answer.data::<Data>()?.data.and_then(|value| serde_json::from_value(value).ok()))
             }
             Err(error) if error.class() == Class::Missing => Ok(None),
             Err(error) => Err(error),
@@ -138,10 +138,4 @@ impl Tidy<'_> {
 fn dated(id: Id) -> Option<(Id, Timestamp)> {
     let seconds = i64::from_str_radix(id.as_str().get(..8)?, 16).ok()?;
     Some((id, Timestamp::from_second(seconds).ok()?))
-}
-
-fn data<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
-    let envelope = answer.envelope()?;
-    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
-    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
 }

@@ -10,7 +10,7 @@ use super::{
     journal::{self, Entry},
     run::Work,
     schedule::plus,
-    store::{Place, Store, Written, data},
+    store::{Place, Store, Written},
     task::{Task, until_then},
 };
 use crate::{
@@ -178,7 +178,7 @@ impl Acks {
         }
         let path = format!("{}/metadata/{}", self.folder.mount, self.folder.path);
         match self.store.call(&Request::list(&path)).await {
-            Ok(answer) => Ok(data::<Keys>(&answer)?.keys),
+            Ok(answer) => Ok(answer.data::<Keys>()?.keys),
             // Nobody has written yet.
             Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
             Err(error) => Err(error),

@@ -6,7 +6,7 @@ use super::{
     document::Document,
     object::{self, Field},
     phase,
-    store::{Place, Store, Written, data},
+    store::{Place, Store, Written},
 };
 use crate::{
     crypto,
@@ -54,7 +54,7 @@ impl Generate {
                     password: Zeroizing<String>,
                 }
                 let answer = store.call(&Request::password(policy)).await?;
-                let mut made: Data = data(&answer)?;
+                let mut made: Data = answer.data()?;
                 Ok(SecretValue::new(std::mem::take(&mut *made.password)))
             }
             Source::Characters { length, alphabet } => draw(alphabet.as_bytes(), *length).ok_or_else(|| {

@@ -13,7 +13,7 @@ use crate::vault::{
     limiter::Account,
     session::{Identity, Session, State},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -153,7 +153,7 @@ impl Store {
                 let metadata = self.call(&Request::kv2_metadata(&place.mount, &place.path)?).await;
                 match metadata {
                     Ok(answer) => {
-                        let version = data::<Versions>(&answer)?.current_version;
+                        let version = answer.data::<Versions>()?.current_version;
                         Ok(Newest { version, fields: None })
                     }
                     Err(error) if error.class() == Class::Missing => Ok(Newest { version: 0, fields: None }),
@@ -185,7 +185,7 @@ impl Store {
     /// Writes `object` if `version` is the newest.
     pub(super) async fn write(&self, place: &Place, object: &[u8], version: u64) -> Result<Written, Error> {
         match self.call(&Request::kv2_replace(&place.mount, &place.path, object, version)).await {
-            Ok(answer) => Ok(Written::As(data::<Version>(&answer)?.version)),
+            Ok(answer) => Ok(Written::As(answer.data::<Version>()?.version)),
             // Vault 1.21.1 says so with status 400, as it says everything that is wrong with a request.
             Err(error) if error.class() == Class::Invalid && error.to_string().contains("check-and-set") => {
                 Ok(Written::Overtaken)
@@ -211,7 +211,7 @@ impl Store {
             options: Option<BTreeMap<String, String>>,
         }
         let answer = self.call(&Request::mount_of(path)).await?;
-        let mount: Mount = data(&answer)?;
+        let mount: Mount = answer.data()?;
         let version = mount.options.as_ref().and_then(|options| options.get("version"));
         let inside = path.strip_prefix(&mount.path);
         match inside {
@@ -224,11 +224,4 @@ impl Store {
             }
         }
     }
-}
-
-/// The `data` of an answer.
-pub(super) fn data<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
-    let envelope = answer.envelope()?;
-    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
-    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
 }

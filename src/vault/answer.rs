@@ -49,6 +49,15 @@ impl Answer {
         serde_json::from_slice(body).map_err(|error| self.nonsense(&error.to_string()))
     }
 
+    /// What its `data` say.
+    ///
+    /// # Errors
+    /// [`Class::Nonsense`] when there are none, or they are something else.
+    pub fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        let data = self.envelope()?.data.ok_or_else(|| self.nonsense("an answer without data"))?;
+        serde_json::from_str(data.get()).map_err(|error| self.nonsense(&error.to_string()))
+    }
+
     /// The error for an answer that lacks what it must have.
     #[must_use]
     pub fn nonsense(&self, said: &str) -> Error {

@@ -46,7 +46,7 @@ impl Remote {
         }
         let request = Request::transit_sign(&key.mount, &key.name, STANDARD.encode(text))?;
         let answer = self.call(&request).await?;
-        let data: Data = data(&answer)?;
+        let data: Data = answer.data()?;
         let parsed = parse_signature(&data.signature);
         let (version, signature) =
             parsed.ok_or_else(|| answer.nonsense("a signature that is not vault:vN:BASE64"))?;
@@ -71,7 +71,7 @@ impl Remote {
             public_key: String,
         }
         let answer = self.call(&Request::transit_key(&key.mount, &key.name)?).await?;
-        let data: Data = data(&answer)?;
+        let data: Data = answer.data()?;
         let known = data.keys.iter().filter_map(|(version, found)| {
             Some((version.parse().ok()?, super::text::public_key(&found.public_key)?))
         });
@@ -100,13 +100,13 @@ impl Remote {
         }
         match self.call(&Request::kv2(mount, path, None)?).await {
             Ok(answer) => {
-                let Data { data, metadata } = data(&answer)?;
+                let Data { data, metadata } = answer.data()?;
                 Ok((data, metadata.version))
             }
             // Deleted, or never there: the metadata tell.
             Err(error) if error.class() == Class::Missing => {
                 match self.call(&Request::kv2_metadata(mount, path)?).await {
-                    Ok(answer) => Ok((None, data::<Versions>(&answer)?.current_version)),
+                    Ok(answer) => Ok((None, answer.data::<Versions>()?.current_version)),
                     Err(error) if error.class() == Class::Missing => Ok((None, 0)),
                     Err(error) => Err(error),
                 }
@@ -128,7 +128,7 @@ impl Remote {
             version: u64,
         }
         let answer = self.call(&Request::kv2_write(mount, path, value, version)?).await?;
-        Ok(data::<Data>(&answer)?.version)
+        Ok(answer.data::<Data>()?.version)
     }
 
     /// The keys in the folder `path`; a folder's ends in a slash. None where there is no folder.
@@ -138,7 +138,7 @@ impl Remote {
             keys: Vec<String>,
         }
         match self.call(&Request::kv2_list(mount, path)?).await {
-            Ok(answer) => Ok(data::<Data>(&answer)?.keys),
+            Ok(answer) => Ok(answer.data::<Data>()?.keys),
             Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -167,12 +167,6 @@ impl Remote {
             State::Down(error) => Err(error.clone()),
         }
     }
-}
-
-fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
-    let envelope = answer.envelope()?;
-    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
-    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
 }
 
 /// `vault:v1:BASE64`.

@@ -14,11 +14,7 @@ use crate::{
     },
     clock::{self, Timestamp},
     crypto::hex,
-    vault::{
-        answer::Answer,
-        endpoint::Request,
-        error::{Class, Error},
-    },
+    vault::{endpoint::Request, error::Class},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
@@ -73,7 +69,7 @@ impl Desk {
         }
         let place = place.trim_matches('/');
         let answer = person.call(&Request::mount_of(place)).await.map_err(|error| failed(&error))?;
-        let mount: Mount = data(&answer).map_err(|error| failed(&error))?;
+        let mount: Mount = answer.data().map_err(|error| failed(&error))?;
         let path = place.strip_prefix(&mount.path).filter(|path| !path.is_empty());
         let path = path.ok_or_else(|| {
             Failure::new(Exit::Usage, format!("{place} is no folder of an engine")).remedy("write MOUNT/PATH")
@@ -168,7 +164,7 @@ impl Desk {
         }
         let look = Request::lookup_self().map_err(|error| failed(&error))?;
         let answer = self.person.call(&look).await.map_err(|error| failed(&error))?;
-        let Token { entity_id } = data(&answer).map_err(|error| failed(&error))?;
+        let Token { entity_id } = answer.data().map_err(|error| failed(&error))?;
         let is_mine = |approver: &&ShownApprover| approver.entity_id.as_deref() == Some(&*entity_id);
         let me = request.shown.approvers.iter().find(is_mine).filter(|_| !entity_id.is_empty()).cloned();
         me.ok_or_else(|| {
@@ -189,7 +185,7 @@ impl Desk {
         let sign = Request::transit_sign(transit, &key, STANDARD.encode(text));
         let sign = sign.map_err(|error| failed(&error))?;
         let answer = self.person.call(&sign).await.map_err(|error| failed(&error))?;
-        Ok(data::<Signed>(&answer).map_err(|error| failed(&error))?.signature)
+        Ok(answer.data::<Signed>().map_err(|error| failed(&error))?.signature)
     }
 
     async fn names(&self, folder: &str) -> Result<Vec<String>, Failure> {
@@ -201,7 +197,7 @@ impl Desk {
         let list = Request::kv2_list(&self.mount, path.trim_end_matches('/'));
         let list = list.map_err(|error| failed(&error))?;
         match self.person.call(&list).await {
-            Ok(answer) => Ok(data::<Keys>(&answer).map_err(|error| failed(&error))?.keys),
+            Ok(answer) => Ok(answer.data::<Keys>().map_err(|error| failed(&error))?.keys),
             Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
             Err(error) => Err(failed(&error)),
         }
@@ -221,7 +217,7 @@ impl Desk {
         let read = read.map_err(|error| failed(&error))?;
         match self.person.call(&read).await {
             Ok(answer) => {
-                let Data { data, metadata } = data(&answer).map_err(|error| failed(&error))?;
+                let Data { data, metadata } = answer.data().map_err(|error| failed(&error))?;
                 let value = data.and_then(|data| serde_json::from_value(data).ok());
                 Ok(value.map(|value| (value, metadata.version)))
             }
@@ -229,10 +225,4 @@ impl Desk {
             Err(error) => Err(failed(&error)),
         }
     }
-}
-
-fn data<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
-    let envelope = answer.envelope()?;
-    let data = envelope.data.ok_or_else(|| answer.nonsense("an answer without data"))?;
-    serde_json::from_str(data.get()).map_err(|error| answer.nonsense(&error.to_string()))
 }

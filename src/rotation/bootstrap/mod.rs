@@ -202,7 +202,7 @@ impl Bootstrap {
             keys: Vec<String>,
         }
         let all = match store.call(&Request::list_secret_ids(&self.role)).await {
-            Ok(answer) => super::store::data::<Keys>(&answer)?.keys,
+            Ok(answer) => answer.data::<Keys>()?.keys,
             Err(error) if error.class() == Class::Missing => Vec::new(),
             Err(error) => return Err(error),
         };
