@@ -85,7 +85,8 @@ impl Access {
         };
         event.rule = Some(RuleRef { name: broken.rule.clone(), revision, mode: AuditMode::StrictRemote });
         event.approval = super::approve::about_glass(&broken, "opened");
-        let undone = Event { kind: Type::ApprovalRefused, ..event.clone() };
+        let mut undone = event.clone();
+        undone.kind = Type::ApprovalRefused;
         let recorded = self.record(event, Some(peer)).await;
         recorded.inspect_err(|unaudited| self.unbroken(undone, unaudited))?;
         self.observe(Some(peer), Some(&broken.rule), None, Some(arrival.at.elapsed()));
@@ -94,7 +95,7 @@ impl Access {
     }
 
     /// What is on record here and not elsewhere did not happen: that is on record too.
-    fn unbroken(&self, mut event: Event, unaudited: &Unaudited) {
+    fn unbroken(&self, mut event: Box<Event>, unaudited: &Unaudited) {
         let Ok(runtime) = Handle::try_current() else { return };
         if unaudited.is_on_record() {
             (event.outcome, event.reason) = (Outcome::Error, Some(Reason::AuditUnavailable));
