@@ -4,7 +4,6 @@
 
 use crate::{
     approval,
-    audit::checkpoint::Place,
     config::Config,
     keeper::{self, Kind, LeaseRequest},
     name::{IdentityName, SecretName},
@@ -20,6 +19,7 @@ use crate::{
         system::System,
     },
     usage::told,
+    vault::kv2::Place,
 };
 
 const WRITE: &[Capability] = &[Create, Read, Update];

@@ -139,7 +139,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// [`Class::Invalid`] when what is mounted there is another engine.
-    pub async fn place(&self, path: &str) -> Result<Place, Error> {
+    pub async fn place(self, path: &str) -> Result<Place, Error> {
         #[derive(Deserialize)]
         struct Mount {
             path: String,
@@ -165,7 +165,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// The call failed for another reason than that there is none.
-    pub async fn read(&self, place: &Place) -> Result<Option<Versioned>, Error> {
+    pub async fn read(self, place: &Place) -> Result<Option<Versioned>, Error> {
         self.versioned(Request::kv2(&place.mount, &place.path, None)?).await
     }
 
@@ -173,11 +173,11 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// As for [`Kv2::read`].
-    pub async fn version(&self, place: &Place, version: u64) -> Result<Option<Versioned>, Error> {
+    pub async fn version(self, place: &Place, version: u64) -> Result<Option<Versioned>, Error> {
         self.versioned(Request::kv2(&place.mount, &place.path, Some(version))?).await
     }
 
-    async fn versioned(&self, request: Request) -> Result<Option<Versioned>, Error> {
+    async fn versioned(self, request: Request) -> Result<Option<Versioned>, Error> {
         unless_missing(self.caller.call(&request).await)?.map_or(Ok(None), Versioned::of)
     }
 
@@ -185,13 +185,13 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// As for [`Kv2::read`].
-    pub async fn newest(&self, place: &Place) -> Result<Newest, Error> {
+    pub async fn newest(self, place: &Place) -> Result<Newest, Error> {
         let newest = self.look(place).await?;
         // It may have been written between the question for it and that for its metadata.
         if newest.version > 0 && newest.found.is_none() { self.look(place).await } else { Ok(newest) }
     }
 
-    async fn look(&self, place: &Place) -> Result<Newest, Error> {
+    async fn look(self, place: &Place) -> Result<Newest, Error> {
         #[derive(Deserialize)]
         struct Versions {
             current_version: u64,
@@ -211,7 +211,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// The call failed for another reason than that somebody was faster, or `value` is no JSON.
-    pub async fn write(&self, place: &Place, value: &impl Serialize, version: u64) -> Result<Written, Error> {
+    pub async fn write(self, place: &Place, value: &impl Serialize, version: u64) -> Result<Written, Error> {
         let object = serde_json::to_vec(value).map(Zeroizing::new);
         let object = object.map_err(|_| Error::new(Class::Invalid, doing_write(place), "it is no JSON"))?;
         self.write_object(place, &object, version).await
@@ -221,7 +221,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// As for [`Kv2::write`].
-    pub async fn write_object(&self, place: &Place, object: &[u8], version: u64) -> Result<Written, Error> {
+    pub async fn write_object(self, place: &Place, object: &[u8], version: u64) -> Result<Written, Error> {
         match self.caller.call(&behind(place, object, version)).await {
             Ok(answer) => Ok(Written::As(answer.data::<Version>()?.version)),
             // Vault 1.21.1 says so with status 400, as it says everything that is wrong with a request.
@@ -236,7 +236,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// As for [`Kv2::read`].
-    pub async fn list(&self, place: &Place) -> Result<Vec<String>, Error> {
+    pub async fn list(self, place: &Place) -> Result<Vec<String>, Error> {
         #[derive(Deserialize)]
         struct Keys {
             keys: Vec<String>,
@@ -257,7 +257,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn keep(&self, place: &Place, versions: u32) -> Result<(), Error> {
+    pub async fn keep(self, place: &Place, versions: u32) -> Result<(), Error> {
         let path = format!("{}/metadata/{}", place.mount, place.path);
         let settings = json!({"max_versions": versions, "cas_required": true});
         self.caller.call(&Request::write(&path, &settings)).await.map(drop)
@@ -267,7 +267,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// The call failed; where there is nothing, Vault says that it worked.
-    pub async fn delete(&self, place: &Place) -> Result<(), Error> {
+    pub async fn delete(self, place: &Place) -> Result<(), Error> {
         let Place { mount, path } = place;
         let request = Request::typed(
             DeleteSecretMetadataRequest::builder().mount(mount).path(path).build(),
@@ -280,7 +280,7 @@ impl<'a> Kv2<'a> {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn delete_version(&self, place: &Place, version: u64) -> Result<(), Error> {
+    pub async fn delete_version(self, place: &Place, version: u64) -> Result<(), Error> {
         let path = format!("{}/delete/{}", place.mount, place.path);
         self.caller.call(&Request::write(&path, &json!({"versions": [version]}))).await.map(drop)
     }
