@@ -13,6 +13,7 @@ pub mod event;
 mod flood;
 pub mod handoff;
 pub mod journal;
+mod exposed;
 mod kind;
 mod loose;
 pub mod note;

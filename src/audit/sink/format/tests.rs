@@ -59,6 +59,8 @@ const TYPES: &[Type] = &[
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,
+    Type::ExposureFound,
+    Type::ExposureLooked,
     Type::ApprovalRequested,
     Type::ApprovalGranted,
     Type::ApprovalRefused,
