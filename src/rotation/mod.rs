@@ -23,6 +23,7 @@ pub mod runner;
 pub mod schedule;
 pub mod standing;
 pub mod store;
+pub mod suspend;
 pub mod system;
 pub mod task;
 mod told;

@@ -32,6 +32,7 @@ mod pem;
 mod record;
 mod rig;
 mod rotation;
+mod suspend;
 mod syslog;
 mod tls;
 mod told;
