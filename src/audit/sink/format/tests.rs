@@ -56,6 +56,8 @@ const TYPES: &[Type] = &[
     Type::RotationDrift,
     Type::RotationRepaired,
     Type::RotationRolledBack,
+    Type::RotationSuspended,
+    Type::RotationResumed,
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,
