@@ -84,7 +84,8 @@ impl Access {
             return Err(Denial::Wrapped.into());
         }
         let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
-        let permit = policy::decide_forward(&rules.policy, peer, target, &call.body)?;
+        let decide = |policy: &policy::Policy| policy::decide_forward(policy, peer, target, &call.body);
+        let permit = self.by_rules(&rules, peer, decide, |permit| permit)?;
         let is_its_own = match permit.subject().own {
             Some(Own::Lease) => lease::named(&call.body).is_some_and(|hash| self.leases.has(&hash)),
             Some(Own::Child) => {

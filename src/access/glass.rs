@@ -9,7 +9,7 @@ use crate::{
     clock::{self, Timestamp},
     name::RuleName,
     peer::{Peer, Since},
-    policy::{self, Denial, Policy, rule::AuditMode},
+    policy::{Denial, Permit, Policy, rule::AuditMode},
 };
 use std::{ops::Deref, time::Duration};
 use tokio::runtime::Handle;
@@ -136,12 +136,12 @@ impl Access {
     }
 
     /// What the rules that hold say. Where only a rule behind glass allows it, the refusal names that one.
-    pub(super) fn by_rules<T>(
+    pub(super) fn by_rules<T, S>(
         &self,
         rules: &Rules,
         peer: &Peer,
         ask: impl Fn(&Policy) -> Result<T, Denial>,
-        permit: impl Fn(&T) -> &policy::Permit,
+        permit: impl Fn(&T) -> &Permit<S>,
     ) -> Result<T, Refusal> {
         match ask(&self.in_force(rules, peer)) {
             Err(Denial::NoRule) => {

@@ -132,6 +132,7 @@ fn clean() -> World {
             name: "hook".into(),
             path: "secret/mail".into(),
             serves: vec!["mail".into()],
+            places: vec!["secret/mail".into(), "secret/data/mail".into()],
             weak: None,
             journal: Some("kv/rotation/hook".into()),
         }],
@@ -371,6 +372,16 @@ fn what_was_taken_in_an_emergency_is_a_finding_until_it_is_rotated() {
     assert!(finding.evidence[0].contains("ticket INC-1") && finding.evidence[0].contains("stripe"));
     assert!(!found(&world(2, false)), "rotated since");
     assert!(!found(&world(4, true)), "a newer version was seen since");
+    // The same of what was read in Vault's own API.
+    let by_path = |rotated: i64| {
+        let mut world = world(rotated, false);
+        let glass = world.record.marks.glass.get_mut("a1").unwrap();
+        let touched = glass.touched.remove("stripe").unwrap();
+        glass.touched.insert("secret/data/mail".into(), touched);
+        world
+    };
+    assert!(found(&by_path(4)));
+    assert!(!found(&by_path(2)), "rotated since");
 }
 
 #[test]

@@ -40,6 +40,7 @@ mod journal;
 mod model_tests;
 mod notify;
 mod object;
+mod places;
 mod quarantine;
 mod rollback;
 mod run;

@@ -10,7 +10,7 @@ use super::{
     glass::Glass,
     line::Line,
     shared::Shared,
-    told::{Rotated, Told},
+    told::{Capability, Rotated, Told},
 };
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -285,12 +285,21 @@ impl Marks {
             }
             _ => {}
         }
-        let Some(secret) = told.secret.filter(|_| !self.glass.is_empty()) else { return };
+        if !self.glass.is_empty() {
+            self.look_at_glasses(told, time);
+        }
+    }
+
+    /// What was taken in emergencies, and what was replaced since.
+    fn look_at_glasses(&mut self, told: &Told<'_>, time: Timestamp) {
         for (id, glass) in &mut self.glass {
-            if told.approval == Some(id) {
-                glass.touch(secret, told.version, time);
-            } else {
-                glass.replace(secret, told.version, time);
+            let is_by_it = told.approval == Some(id);
+            match (told.secret, told.path_in_vault()) {
+                (Some(secret), _) if is_by_it => glass.touch(secret, told.version, time),
+                (Some(secret), _) => glass.replace(secret, told.version, time),
+                (None, Some((path, _))) if is_by_it => glass.touch(path, None, time),
+                (None, Some((path, Capability::Write | Capability::Patch))) => glass.rewrite(path, time),
+                (None, _) => {}
             }
         }
     }
