@@ -113,6 +113,7 @@ fn rotation(settings: &rotation::Settings) -> Rotation {
         name: settings.name.to_string(),
         path: settings.kind.path().to_owned(),
         serves: settings.serves.iter().map(ToString::to_string).collect(),
+        places: settings.kind.places(),
         weak,
         journal: Some(format!("{mount}/{path}/{}", settings.name)),
     }
@@ -125,6 +126,7 @@ fn local(settings: &rotation::local::Settings) -> Rotation {
         path: settings.path.clone(),
         // Each replica's lease is its own: there is no version that all should have left.
         serves: Vec::new(),
+        places: Vec::new(),
         weak: None,
         journal: None,
     }

@@ -276,7 +276,6 @@ impl Inner {
         asked: Asked,
         until: Instant,
     ) -> Result<Spent, Refusal> {
-        let vault = self.vault.as_ref().ok_or(Refusal::Missing)?;
         let identity = asked.identity.clone().ok_or(Refusal::Missing)?;
         let ticket = self.ticket(settings, permit, asked, &identity);
         let mut is_new_here = true;
@@ -287,8 +286,7 @@ impl Inner {
                 let (status, spent) = match entry.fresh() {
                     Some(status) => (status, None),
                     None => {
-                        let charged = vault.charge(permit.workload(), "asking for a person's yes");
-                        charged.map_err(Refusal::Vault)?;
+                        self.charge(&entry)?;
                         self.step(&entry).await?
                     }
                 };

@@ -18,4 +18,5 @@ mod quarantine;
 mod credential;
 mod drift;
 mod rotation;
+mod suspend;
 mod budget;

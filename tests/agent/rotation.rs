@@ -228,6 +228,18 @@ impl Scene {
         json["data"].clone()
     }
 
+    /// Writes the journal anew, as root.
+    pub(crate) async fn rewrite(&self, change: impl FnOnce(&mut serde_json::Value)) {
+        let path = "secret/data/rotation/webhook";
+        let mut read = self.read(path).await;
+        change(&mut read["data"]["journal"]);
+        let body = serde_json::json!({"options": {"cas": read["metadata"]["version"]}, "data": read["data"]});
+        let request =
+            http::Request::post(format!("/v1/{path}")).header("x-vault-token", self.dev.root_token());
+        let answer = self.dev.answer(request.body(body.to_string().into()).unwrap()).await;
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+
     /// The next thing that a replica tells for which `wanted` holds.
     pub(crate) async fn told(&mut self, wanted: impl Fn(&Act) -> bool) -> Act {
         loop {

@@ -36,6 +36,7 @@ mod pem;
 mod record;
 mod rig;
 mod rotation;
+mod suspend;
 mod syslog;
 mod tls;
 mod told;

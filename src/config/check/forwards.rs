@@ -37,6 +37,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// How long the child tokens may live that it allows, if it allows any.
+    pub(super) fn child_ttl(&self) -> Option<Duration> {
+        self.tokens.as_ref().map(|terms| terms.ttl)
+    }
+
     /// The whole of it. An identity that is not named is the only one of the config, or of the secrets that the workload may read.
     pub(super) fn of(
         self,
