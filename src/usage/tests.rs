@@ -54,6 +54,20 @@ fn what_is_used_again_is_one_row_with_its_first_and_last_time() {
 }
 
 #[test]
+fn a_persons_yes_is_counted_beside_what_was_had_without_one() {
+    let ledger = Ledger::default();
+    ledger.note(&read("secret/a"), 1, at(3));
+    ledger.note(&Told { approval: Some("a1"), ..read("secret/a") }, 2, at(5));
+    ledger.note(&Told { approval: Some("a2"), ..read("secret/a") }, 3, at(7));
+    let denied = Told { kind: "secret.denied.v1", outcome: "deny", approval: Some("a3"), ..read("secret/a") };
+    ledger.note(&denied, 4, at(9));
+    let whole = left(&ledger, "A");
+    let [entry] = whole[0].entries() else { panic!("{whole:?}") };
+    assert_eq!((entry.allow, entry.approved, entry.deny), (3, 2, 1));
+    assert_eq!((entry.asked, entry.unasked), (Some(at(5)), Some(at(3))));
+}
+
+#[test]
 fn a_full_ledger_counts_what_it_does_not_tell_and_refusals_take_a_quarter_of_it_at_most() {
     let ledger = Ledger::default();
     let denied = |ledger: &Ledger, path: &str| {
@@ -226,7 +240,8 @@ fn looks(chain: &str, second: i64, version: u64) -> [Value; 2] {
             "resource": {"secret": "stripe", "path": "secret/stripe", "kind": "kv", "version": version, "field": "key"},
         })
     };
-    let found = json!({"place": "environment", "exe": "/usr/bin/job", "pid": 7, "name": "KEY", "form": "base64"});
+    let found =
+        json!({"place": "environment", "exe": "/usr/bin/job", "pid": 7, "name": "KEY", "form": "base64"});
     let looked = json!({"processes": 3, "files": 2, "unseen": ["the file /x: permission denied"]});
     [event(1, "exposure.found.v1", found), event(2, "exposure.looked.v1", looked)]
 }
@@ -255,7 +270,8 @@ fn what_was_seen_outside_is_one_place_however_often_and_the_newest_look_is_the_o
         files: 2,
         unseen: &unseen,
     };
-    let told = Told { kind: "exposure.looked.v1", outcome: "allow", exposure: Some(exposure), ..Told::default() };
+    let told =
+        Told { kind: "exposure.looked.v1", outcome: "allow", exposure: Some(exposure), ..Told::default() };
     ledger.note(&told, 1, at(4));
     let seen = exposed::Told { place: Some("file"), name: Some("/x"), number: Some(2), ..exposure };
     let told = Told { kind: "exposure.found.v1", secret: Some("stripe"), exposure: Some(seen), ..told };
@@ -264,7 +280,8 @@ fn what_was_seen_outside_is_one_place_however_often_and_the_newest_look_is_the_o
     left(&ledger, "D").iter().for_each(|part| history.join(part));
     let exposures = history.finish().marks.exposures;
     assert_eq!(exposures.looked.keys().collect::<Vec<_>>(), ["urn:claviger:a"]);
-    let found: Vec<_> = exposures.found.values().map(|one| (one.source.as_str(), one.place.as_str())).collect();
+    let found: Vec<_> =
+        exposures.found.values().map(|one| (one.source.as_str(), one.place.as_str())).collect();
     assert_eq!(found, [("urn:claviger:a", "the file /x: line 2")]);
 }
 
