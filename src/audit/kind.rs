@@ -61,6 +61,9 @@ pub enum Type {
     ApprovalExpired,
     ApprovalUsed,
     ApprovalBreakGlass,
+    ApprovalDrill,
+    ApprovalDisabled,
+    ApprovalEnabled,
 }
 
 impl Type {
@@ -124,6 +127,9 @@ impl Type {
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
             Self::ApprovalBreakGlass => "approval.break_glass.v1",
+            Self::ApprovalDrill => "approval.drill.v1",
+            Self::ApprovalDisabled => "approval.disabled.v1",
+            Self::ApprovalEnabled => "approval.enabled.v1",
         }
     }
 }
