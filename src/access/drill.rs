@@ -8,7 +8,7 @@ use crate::{
         self,
         review::{Drilled, Reviewed},
     },
-    audit::event::{ApprovalRef, Event, RuleRef, Type},
+    audit::event::{ApprovalRef, RuleRef, Type},
     name::{ApprovalName, RuleName, SecretName},
     peer::{Peer, Since},
     policy::{Denial, rule::AuditMode},
@@ -63,7 +63,7 @@ impl Access {
     /// # Errors
     /// [`Unaudited`]: that cannot be put on record here.
     pub async fn drill(&self, peer: &Peer, wanted: Emergency, arrival: Arrival) -> Result<Glass, Unaudited> {
-        let event = self.emergency(Type::ApprovalDrill, peer, arrival);
+        let mut event = self.emergency(Type::ApprovalDrill, peer, arrival);
         let (mut drill, revision) = match self.try_all(peer, wanted.rule).await {
             Ok(tried) => tried,
             Err(refusal) => return self.whole(peer, event, refusal).await,
@@ -88,7 +88,7 @@ impl Access {
         });
         let rule = RuleRef { name: drill.rule.clone(), revision, mode: AuditMode::StrictRemote };
         let outcome = if reason.is_some() { Outcome::Error } else { Outcome::Allow };
-        let event = Event { outcome, reason, rule: Some(rule), approval, ..event };
+        (event.outcome, event.reason, event.rule, event.approval) = (outcome, reason, Some(rule), approval);
         match self.record(event.clone(), Some(peer)).await {
             Ok(receipt) => {
                 drill.id = Some(receipt.id().to_string());

@@ -94,7 +94,8 @@ impl Access {
         };
         event.rule = Some(RuleRef { name: broken.rule.clone(), revision, mode: AuditMode::StrictRemote });
         event.approval = super::approve::about_glass(&broken, "opened");
-        let undone = Event { kind: Type::ApprovalRefused, ..event.clone() };
+        let mut undone = event.clone();
+        undone.kind = Type::ApprovalRefused;
         let recorded = self.record(event, Some(peer)).await;
         recorded.inspect_err(|unaudited| self.unbroken(undone.clone(), unaudited))?;
         if let Some(review) = review {
@@ -134,7 +135,7 @@ impl Access {
         }
     }
 
-    pub(super) fn emergency(&self, kind: Type, peer: &Peer, arrival: Arrival) -> Event {
+    pub(super) fn emergency(&self, kind: Type, peer: &Peer, arrival: Arrival) -> Box<Event> {
         let mut event = self.blank(kind, Some(peer));
         (event.latency, event.trace) = (Some(arrival.at.elapsed()), arrival.trace);
         event
@@ -144,7 +145,7 @@ impl Access {
     pub(super) async fn whole(
         &self,
         peer: &Peer,
-        mut event: Event,
+        mut event: Box<Event>,
         Refusal { why, rule }: Refusal,
     ) -> Result<Glass, Unaudited> {
         if let Why::Rejected(cause) = &why {
@@ -160,7 +161,7 @@ impl Access {
     }
 
     /// What is on record here and not elsewhere did not happen: that is on record too.
-    pub(super) fn unbroken(&self, mut event: Event, unaudited: &Unaudited) {
+    pub(super) fn unbroken(&self, mut event: Box<Event>, unaudited: &Unaudited) {
         let Ok(runtime) = Handle::try_current() else { return };
         if unaudited.is_on_record() {
             (event.outcome, event.reason) = (Outcome::Error, Some(Reason::AuditUnavailable));

@@ -42,6 +42,8 @@ pub(super) fn told(event: &Event) -> Told<'_> {
         approval: event.approval.as_ref().and_then(|approval| approval.id.as_deref()),
         ticket: event.approval.as_ref().and_then(|approval| approval.ticket.as_deref()),
         exe: event.actor.as_ref().and_then(|actor| actor.exe_sha256.as_ref()).and_then(program),
+        source: None,
+        exposure: event.exposure.as_deref().map(super::exposed::told),
     }
 }
 

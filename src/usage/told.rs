@@ -49,6 +49,10 @@ pub struct Told<'a> {
     pub ticket: Option<&'a str>,
     /// The first eight bytes of the hash of the program that asked, where that was proved.
     pub exe: Option<u64>,
+    /// Which agent says so; `None` in the agent itself.
+    pub source: Option<&'a str>,
+    /// Where a value was seen that must not be there, or what was looked at.
+    pub exposure: Option<super::exposed::Told<'a>>,
 }
 
 /// What an event says of a rotation.
