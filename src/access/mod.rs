@@ -6,7 +6,6 @@
 mod approve;
 mod call;
 mod control;
-mod drill;
 mod forward;
 mod glass;
 mod held;

@@ -2,7 +2,10 @@
 //!
 //! Opens nothing, gives nothing, asks nobody. What it finds out is on record where an emergency would be.
 
-use super::{Access, Arrival, Emergency, Glass, Outcome, Reason, Refusal, Rules, Unaudited, Want};
+use super::{
+    super::{Access, Arrival, Outcome, Reason, Refusal, Rules, Unaudited, Want, approve},
+    Emergency, Glass,
+};
 use crate::{
     approval::{
         self,
@@ -71,7 +74,7 @@ impl Access {
         let wrong: Vec<&Check> = drill.checks.iter().filter(|check| check.wrong.is_some()).collect();
         let reason = wrong.first().and_then(|check| check.wrong);
         let said = wrong.iter().map(|check| format!("{}: {}", check.name, check.said));
-        let approval = ApprovalName::new(super::approve::GLASS).ok().map(|name| {
+        let approval = ApprovalName::new(approve::GLASS).ok().map(|name| {
             Box::new(ApprovalRef {
                 name,
                 id: None,

@@ -3,7 +3,9 @@
 //! Nothing holds before a receiver elsewhere has the event that says who did it and why, and before persons are asked for the review that the rule
 //! may want. Does not rotate what was taken: `app` sees to that.
 
-pub use super::drill::Drill;
+mod drill;
+
+pub use drill::Drill;
 // The words of an answer.
 pub use crate::approval::review::Opened as Review;
 
@@ -135,14 +137,14 @@ impl Access {
         }
     }
 
-    pub(super) fn emergency(&self, kind: Type, peer: &Peer, arrival: Arrival) -> Box<Event> {
+    fn emergency(&self, kind: Type, peer: &Peer, arrival: Arrival) -> Box<Event> {
         let mut event = self.blank(kind, Some(peer));
         (event.latency, event.trace) = (Some(arrival.at.elapsed()), arrival.trace);
         event
     }
 
     /// Puts on record why nothing holds.
-    pub(super) async fn whole(
+    async fn whole(
         &self,
         peer: &Peer,
         mut event: Box<Event>,
@@ -161,7 +163,7 @@ impl Access {
     }
 
     /// What is on record here and not elsewhere did not happen: that is on record too.
-    pub(super) fn unbroken(&self, mut event: Box<Event>, unaudited: &Unaudited) {
+    fn unbroken(&self, mut event: Box<Event>, unaudited: &Unaudited) {
         let Ok(runtime) = Handle::try_current() else { return };
         if unaudited.is_on_record() {
             (event.outcome, event.reason) = (Outcome::Error, Some(Reason::AuditUnavailable));
@@ -196,7 +198,7 @@ impl Access {
     }
 
     /// How the rule is reviewed, if it is.
-    pub(super) fn review_of(
+    fn review_of(
         &self,
         rules: &Rules,
         peer: &Peer,
