@@ -42,7 +42,7 @@ use tokio::{net::UnixStream, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::Wanted;
-pub use glass::{Emergency, Glass};
+pub use glass::{Drill, Emergency, Glass, Review};
 pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
 pub use room::roomed;
 pub use watch::{Cut, Push, Watch, Watched, Watching};

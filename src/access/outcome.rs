@@ -69,6 +69,12 @@ pub enum Why {
     /// A rule for emergencies allows it, and nobody broke its glass.
     #[error("the glass of the rule {0} is whole")]
     GlassWhole(RuleName),
+    /// A rule for emergencies does not hold any more, since one of them was not reviewed.
+    #[error("the rule {0} has disabled itself")]
+    GlassDisabled(RuleName),
+    /// A rule for emergencies holds, and was to be had again.
+    #[error("the rule {0} is not disabled")]
+    GlassSound(RuleName),
     /// A person must say yes first.
     #[error(transparent)]
     Unapproved(Box<approval::Refusal>),
@@ -252,13 +258,14 @@ impl Why {
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
             Self::Call(fault) => Reason::Upstream(*fault),
-            Self::NotOneField(_) | Self::OtherGeneration(_) => Reason::BadRequest,
+            Self::NotOneField(_) | Self::OtherGeneration(_) | Self::GlassSound(_) => Reason::BadRequest,
             Self::NotForwarded(error) => match &**error {
                 forward::Error::Tainted => Reason::OwnToken,
                 forward::Error::Child(_) => Reason::TokenTerms,
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
             Self::GlassWhole(_) => Reason::GlassWhole,
+            Self::GlassDisabled(_) => Reason::Approval(approval::Want::Disabled),
             Self::Unapproved(refusal) => super::approve::reason_of(refusal),
             Self::Unrecorded(_) => Reason::AuditUnavailable,
         }

@@ -2,7 +2,7 @@
 //!
 //! Public text only: what failed inside goes to the log and the audit, not to the socket.
 
-use super::{Content, approval, passed, upstream, value};
+use super::{Content, approval, glass, passed, upstream, value};
 use crate::{
     access::{
         Act, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason, TurnedAway,
@@ -140,12 +140,9 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
             error @ NotForwarded::Child(_) => (format!("{error}; it has been revoked"), None),
             error => (not_forwarded(why.reason()).to_owned(), Some(error.retry_after())),
         },
-        Why::GlassWhole(rule) => {
-            let text = format!(
-                "only the rule {rule} allows this, which is for emergencies: claviger break-glass {rule} --reason … --ticket …"
-            );
-            (text, None)
-        }
+        Why::GlassWhole(rule) => (glass::whole(rule), None),
+        Why::GlassDisabled(rule) => (glass::disabled(rule), None),
+        Why::GlassSound(rule) => (glass::sound(rule), None),
         Why::Unapproved(none) => return approval::unapproved(none, status(why.reason()), why.reason(), id),
         Why::Unrecorded(unaudited) => (NOT_ON_RECORD.to_owned(), Some(unaudited.retry_after)),
         Why::Denied(denial @ (Denial::Ambiguous | Denial::Terms(_))) => (denial.to_string(), None),

@@ -107,7 +107,9 @@ pub async fn serve(
                 answer::refused(peer.workload(), &why, None).into()
             }
         },
-        Ok(Asked::BreakGlass(wanted)) => Box::pin(glass::serve(access, peer, wanted, arrival)).await?.into(),
+        Ok(Asked::BreakGlass(act, wanted)) => {
+            Box::pin(glass::serve(access, peer, (act, wanted), arrival)).await?.into()
+        }
         Ok(Asked::Challenge) => {
             let nonce = peer.challenge().ask();
             access.observe_other(peer, nonce.as_ref().err().map(|_| Reason::Internal));

@@ -33,7 +33,7 @@ pub(super) enum Asked {
     /// How a request for a person's yes stands; discloses nothing of others.
     Approval(String),
     /// To have a rule for emergencies for a while.
-    BreakGlass(Emergency),
+    BreakGlass(glass::Act, Emergency),
     /// A nonce for this connection; discloses nothing.
     Challenge,
 }
@@ -87,7 +87,7 @@ where
         }
         Route::BreakGlass(rule) if head.method == Method::POST => {
             request::no_query(&head.uri)?;
-            glass::read(&rule, body, bound).await.map(Asked::BreakGlass)
+            glass::read(&rule, body, bound).await.map(|(act, wanted)| Asked::BreakGlass(act, wanted))
         }
         Route::BreakGlass(_) => Err(Bad::Method("POST")),
         Route::Secret(name) => {

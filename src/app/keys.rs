@@ -203,7 +203,11 @@ pub(super) fn asks(config: &Config, approval: &approval::Settings, name: &Identi
     if let Some(own) = &approval.identity {
         return own == name;
     }
-    let is_its = |rule: &policy::rule::Rule| rule.approval.as_ref() == Some(&approval.name);
+    let is_its = |rule: &policy::rule::Rule| {
+        let review = rule.break_glass.as_ref().and_then(|behind| behind.review.as_ref());
+        rule.approval.as_ref() == Some(&approval.name)
+            || review.is_some_and(|review| review.approval == approval.name)
+    };
     let identity_of =
         |secret: &SecretName| config.secrets.iter().find(|one| one.name == *secret).map(|one| &one.identity);
     let consents = config.rotations.iter().filter(|rotation| {

@@ -314,7 +314,7 @@ impl<T> Permit<T> {
     /// Whether its rule is for emergencies, and for how long it holds then.
     #[must_use]
     pub fn break_glass(&self) -> Option<std::time::Duration> {
-        self.rule.break_glass
+        self.rule.break_glass.as_ref().map(|behind| behind.window)
     }
 
     /// The rule's own rate, if it has one.

@@ -340,3 +340,20 @@ fn what_was_read_of_vault_in_an_emergency_is_replaced_by_whoever_writes_there_la
     assert_eq!(marks(&[read, ("vault.result.v1", "write", Some("g1"), 9)]), Some((at(9), false)));
     assert_eq!(marks(&[("vault.called.v1", "list", Some("g1"), 5)]), None);
 }
+
+#[test]
+fn a_rule_for_emergencies_stands_as_the_newest_event_says_in_whatever_order_they_are_read() {
+    let stands = |events: &[(&str, i64)]| {
+        let mut marks = super::history::Marks::default();
+        for (kind, second) in events {
+            let told = Told { kind, workload: Some("job"), rule: Some("fire"), ..Told::default() };
+            marks.take(&told, at(*second));
+        }
+        marks.behind_glass.get("job/fire").unwrap().is_disabled_since()
+    };
+    let (off, on) = (("approval.disabled.v1", 5), ("approval.enabled.v1", 9));
+    assert_eq!(stands(&[off]), Some(at(5)));
+    assert_eq!(stands(&[off, on]), None);
+    assert_eq!(stands(&[on, off]), None);
+    assert_eq!(stands(&[on, off, ("approval.disabled.v1", 12)]), Some(at(12)));
+}
