@@ -44,7 +44,7 @@ struct Opened<'a> {
 /// Reads the body: `{"reason": "…", "ticket": "…"}`, both with something in them.
 pub(super) async fn read<B>(rule: &str, body: B, bound: Bound) -> Result<Emergency, Bad>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let bytes = whole(body, bound).await?;
