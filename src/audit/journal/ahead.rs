@@ -56,7 +56,10 @@ mod tests {
 
     const SIZE: u64 = 1024 * 1024;
 
-    fn check(writes: &[(Range<u64>, Option<(u64, usize)>)]) {
+    /// What is written, and what is filled before it: from where, and how much.
+    type Write = (Range<u64>, Option<(u64, usize)>);
+
+    fn check(writes: &[Write]) {
         let mut ahead = Ahead::default();
         for (bytes, expected) in writes {
             let fill = ahead.next(bytes.clone(), SIZE).map(|fill| (fill.start, fill.zeros().len()));
