@@ -2,7 +2,7 @@
 //!
 //! What may change something in Vault is on record before it is sent, and what came of it after, whether its client stays or not.
 
-use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why, held::Way};
+use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why, guarded::Guarded, held::Way};
 use crate::{
     approval::Grant,
     audit::event::{Cache, Event, Outcome, Resource, VaultRef},
@@ -24,9 +24,9 @@ const SHOWN: usize = 512;
 const FULL: Duration = Duration::from_secs(1);
 
 /// The result of something that is on record as intended. Dropped before there is one, that is on record.
-struct Pending {
-    access: Arc<Access>,
-    event: Option<Event>,
+pub(super) struct Pending {
+    pub(super) access: Arc<Access>,
+    pub(super) event: Option<Event>,
 }
 
 impl Access {
@@ -38,7 +38,11 @@ impl Access {
     ) -> Result<Done, Refusal> {
         let permit = self.decide_forward(peer, call).await?;
         self.within_rate(&permit)?;
-        let grant = self.obtain_forward(peer, permit, call).await?;
+        let grant = match self.obtain_guarded(peer, permit, call, arrival).await? {
+            Guarded::Granted(grant) => grant,
+            Guarded::Answered(grant, answer) => return Ok(Done::Forwarded(grant, *answer)),
+            Guarded::NotOfGroup(permit) => self.obtain_forward(peer, permit, call).await?,
+        };
         let refuse = |why: Why| self.refuse(grant.permit(), why);
         let Some(forward) = &self.parts.forward else {
             return Err(refuse(Why::NotForwarded(crate::forward::Error::NoToken(None).into())));
@@ -129,7 +133,7 @@ impl Access {
 }
 
 impl Pending {
-    fn settle(mut self) {
+    pub(super) fn settle(mut self) {
         self.event = None;
     }
 }

@@ -8,6 +8,7 @@ mod call;
 mod control;
 mod forward;
 mod glass;
+mod guarded;
 mod held;
 mod leases;
 mod limits;

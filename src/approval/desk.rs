@@ -7,6 +7,7 @@ use super::{
     entry::{EVERY, Entry, Requests},
     fact::Fact,
     glass::Glasses,
+    group::Door,
     hook::Hook,
     request::Around,
     store::{Entities, Identities, Store},
@@ -60,6 +61,8 @@ pub struct Asked {
     pub uid: u32,
     /// Its executable, if that was proved.
     pub exe_sha256: Option<Hash>,
+    /// The way to ask, where Vault itself asks persons.
+    pub door: Option<Arc<dyn Door>>,
 }
 
 /// Keeps what was asked. Cheap to clone.
@@ -223,6 +226,7 @@ impl Approvals {
     /// Looks for votes, and has services told and asked, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(courier::run(Arc::clone(&self.inner), stop.clone()), self.look(stop));
+        self.inner.let_go().await;
     }
 
     async fn look(&self, stop: CancellationToken) {
@@ -249,6 +253,15 @@ impl Approvals {
 impl Inner {
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn vault(&self) -> Option<&Vault> {
+        self.vault.as_ref()
+    }
+
+    /// Whether Vault itself asks by this approval.
+    pub(super) fn is_of_group(&self, name: &ApprovalName) -> bool {
+        self.table.load().settings.get(name).is_some_and(|settings| settings.group.is_some())
     }
 
     /// The service that is told of requests by this approval.
@@ -278,6 +291,7 @@ impl Inner {
     ) -> Result<Spent, Refusal> {
         let vault = self.vault.as_ref().ok_or(Refusal::Missing)?;
         let identity = asked.identity.clone().ok_or(Refusal::Missing)?;
+        let door = asked.door.clone();
         let ticket = self.ticket(settings, permit, asked, &identity);
         let mut is_new_here = true;
         loop {
@@ -289,7 +303,7 @@ impl Inner {
                     None => {
                         let charged = vault.charge(permit.workload(), "asking for a person's yes");
                         charged.map_err(Refusal::Vault)?;
-                        self.step(&entry).await?
+                        self.step(&entry, door.as_deref()).await?
                     }
                 };
                 if let Some(spent) = spent {
@@ -322,7 +336,7 @@ impl Inner {
         asked: Asked,
         identity: &IdentityName,
     ) -> Ticket {
-        let Asked { op, resource, identity: _, uid, exe_sha256 } = asked;
+        let Asked { op, resource, identity: _, uid, exe_sha256, door: _ } = asked;
         Ticket {
             approval: settings.name.to_string(),
             constraints: Constraints {

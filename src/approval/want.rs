@@ -21,6 +21,9 @@ pub enum Ended {
     /// What was asked is not what stands in the store.
     #[error("what is asked was changed in the store")]
     Changed,
+    /// Somebody else has had done what waited in Vault, or ended it.
+    #[error("somebody else has unwrapped or ended it in Vault")]
+    Taken,
     /// It was used as often as it may be.
     #[error("it is used up")]
     Used,
@@ -37,13 +40,14 @@ impl Ended {
             Self::Forged => "approval_forged",
             Self::OwnApproval => "approval_self",
             Self::Changed => "approval_changed",
+            Self::Taken => "approval_taken",
             Self::Used => "approval_used",
         }
     }
 
     /// Whether the same may be asked for again at once. A no stands until its request's time is over.
     pub(super) fn may_ask_again(self) -> bool {
-        matches!(self, Self::Expired | Self::Used)
+        matches!(self, Self::Expired | Self::Used | Self::Taken)
     }
 }
 
@@ -58,6 +62,8 @@ pub enum Want {
     Crowded,
     /// The service's word that the yes still stands.
     Unreachable,
+    /// Vault's own question: it did what was asked for at once.
+    Unguarded,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -71,6 +77,7 @@ impl Want {
             Self::Pending => "approval_pending",
             Self::Crowded => "approval_crowded",
             Self::Unreachable => "approval_unreachable",
+            Self::Unguarded => "approval_unguarded",
             Self::Ended(why) => why.word(),
         }
     }

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod endpoint;
 mod engine;
 pub mod error;
+pub mod group;
 pub mod keepalive;
 pub mod limiter;
 mod listing;

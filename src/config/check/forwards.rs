@@ -37,6 +37,16 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Whether its answers may be given again.
+    pub(super) fn is_cached(&self) -> bool {
+        self.cache != Cache::Off
+    }
+
+    /// Whether child tokens may be asked for.
+    pub(super) fn makes_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// The whole of it. An identity that is not named is the only one of the config, or of the secrets that the workload may read.
     pub(super) fn of(
         self,
