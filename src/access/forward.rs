@@ -26,7 +26,7 @@ const FULL: Duration = Duration::from_secs(1);
 /// The result of something that is on record as intended. Dropped before there is one, that is on record.
 pub(super) struct Pending {
     pub(super) access: Arc<Access>,
-    pub(super) event: Option<Event>,
+    pub(super) event: Option<Box<Event>>,
 }
 
 impl Access {
@@ -88,7 +88,8 @@ impl Access {
             return Err(Denial::Wrapped.into());
         }
         let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
-        let permit = policy::decide_forward(&rules.policy, peer, target, &call.body)?;
+        let decide = |policy: &policy::Policy| policy::decide_forward(policy, peer, target, &call.body);
+        let permit = self.by_rules(&rules, peer, decide, |permit| permit)?;
         let is_its_own = match permit.subject().own {
             Some(Own::Lease) => lease::named(&call.body).is_some_and(|hash| self.leases.has(&hash)),
             Some(Own::Child) => {
@@ -117,12 +118,12 @@ impl Access {
         event.rule = Some(self.rule_ref(grant.permit()));
         super::approve::approved(&mut event, grant);
         describe(&mut event, call, Some(subject));
-        let (mut result, mode) = (event.clone(), event.clone());
+        let mut result = event.clone();
         (result.kind, result.outcome, result.reason) =
             (Type::VaultResult, Outcome::Error, Some(Reason::Undelivered));
         // Owed from here on: the intent is on record even if its client hangs up before we hear of it.
         let pending = Pending { access, event: Some(result) };
-        match self.record(mode, Some(peer)).await {
+        match self.record(event, Some(peer)).await {
             Ok(_) => Ok(pending),
             Err(unaudited) => {
                 pending.settle();
@@ -140,8 +141,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            let event = Event { time: crate::clock::now(), ..event };
+        if let Some(mut event) = self.event.take() {
+            event.time = crate::clock::now();
             let access = Arc::clone(&self.access);
             if let Ok(runtime) = Handle::try_current() {
                 // That there is no room for it is what the journal itself reports.

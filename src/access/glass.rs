@@ -9,7 +9,7 @@ use crate::{
     clock::{self, Timestamp},
     name::RuleName,
     peer::{Peer, Since},
-    policy::{self, Denial, Policy, rule::AuditMode},
+    policy::{Denial, Permit, Policy, rule::AuditMode},
 };
 use std::{ops::Deref, time::Duration};
 use tokio::runtime::Handle;
@@ -85,7 +85,8 @@ impl Access {
         };
         event.rule = Some(RuleRef { name: broken.rule.clone(), revision, mode: AuditMode::StrictRemote });
         event.approval = super::approve::about_glass(&broken, "opened");
-        let undone = Event { kind: Type::ApprovalRefused, ..event.clone() };
+        let mut undone = event.clone();
+        undone.kind = Type::ApprovalRefused;
         let recorded = self.record(event, Some(peer)).await;
         recorded.inspect_err(|unaudited| self.unbroken(undone, unaudited))?;
         self.observe(Some(peer), Some(&broken.rule), None, Some(arrival.at.elapsed()));
@@ -94,7 +95,7 @@ impl Access {
     }
 
     /// What is on record here and not elsewhere did not happen: that is on record too.
-    fn unbroken(&self, mut event: Event, unaudited: &Unaudited) {
+    fn unbroken(&self, mut event: Box<Event>, unaudited: &Unaudited) {
         let Ok(runtime) = Handle::try_current() else { return };
         if unaudited.is_on_record() {
             (event.outcome, event.reason) = (Outcome::Error, Some(Reason::AuditUnavailable));
@@ -135,12 +136,12 @@ impl Access {
     }
 
     /// What the rules that hold say. Where only a rule behind glass allows it, the refusal names that one.
-    pub(super) fn by_rules<T>(
+    pub(super) fn by_rules<T, S>(
         &self,
         rules: &Rules,
         peer: &Peer,
         ask: impl Fn(&Policy) -> Result<T, Denial>,
-        permit: impl Fn(&T) -> &policy::Permit,
+        permit: impl Fn(&T) -> &Permit<S>,
     ) -> Result<T, Refusal> {
         match ask(&self.in_force(rules, peer)) {
             Err(Denial::NoRule) => {

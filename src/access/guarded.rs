@@ -38,7 +38,7 @@ struct Knock {
     access: Arc<Access>,
     asking: Asking,
     /// The intent, of what may change something.
-    intent: Option<Event>,
+    intent: Option<Box<Event>>,
     heard: Mutex<Option<Heard>>,
 }
 
@@ -104,7 +104,7 @@ impl Access {
         Err(self.refuse(&permit, why))
     }
 
-    fn intent(&self, peer: &Peer, call: &Call, permit: &Permit<Forwarding>, arrival: Arrival) -> Event {
+    fn intent(&self, peer: &Peer, call: &Call, permit: &Permit<Forwarding>, arrival: Arrival) -> Box<Event> {
         let mut event = self.blank(Type::VaultIntent, Some(peer));
         event.trace = arrival.trace;
         event.rule = Some(self.rule_ref(permit));
@@ -122,13 +122,12 @@ impl Knock {
     async fn ask(&self) -> Result<group::Wrapped, Heard> {
         let mut owed = Pending { access: Arc::clone(&self.access), event: None };
         if let Some(intent) = &self.intent {
-            let event = Event { time: crate::clock::now(), ..intent.clone() };
-            owed.event = Some(Event {
-                kind: Type::VaultResult,
-                outcome: Outcome::Error,
-                reason: Some(Reason::Undelivered),
-                ..event.clone()
-            });
+            let mut event = intent.clone();
+            event.time = crate::clock::now();
+            let mut result = event.clone();
+            (result.kind, result.outcome, result.reason) =
+                (Type::VaultResult, Outcome::Error, Some(Reason::Undelivered));
+            owed.event = Some(result);
             // Of what cannot be put on record nothing is sent.
             if let Err(unaudited) = self.access.record(event, None).await {
                 owed.settle();

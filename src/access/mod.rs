@@ -272,7 +272,8 @@ impl Access {
     async fn attempt(self: &Arc<Self>, peer: &Peer, wish: &Wish, arrival: Arrival) -> Result<Done, Refusal> {
         let (name, act) = match wish {
             Wish::List => return Ok(Done::Listed(self.list(peer).await?)),
-            Wish::Vault(call) => return self.forward(peer, call, arrival).await,
+            // In a box: it holds much more than the others do while they wait.
+            Wish::Vault(call) => return Box::pin(self.forward(peer, call, arrival)).await,
             Wish::Secret { name, act } => (name, act),
         };
         let permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
@@ -377,10 +378,6 @@ impl Access {
         if let Some(process) = peer.process().filter(|_| is_held_against_it(cause)) {
             self.parts.keeper.disown(process);
         }
-    }
-
-    fn refuse<T>(&self, permit: &Permit<T>, why: Why) -> Refusal {
-        Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
 }
 

@@ -100,7 +100,7 @@ impl Access {
         self.parts.observe.seen(&Seen { workload: &self.workload, peer, rule, outcome, reason, took });
     }
 
-    pub(super) async fn record(&self, event: Event, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
+    pub(super) async fn record(&self, event: Box<Event>, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
         let (mode, kind, outcome) = (self.mode(&event), event.kind, event.outcome);
         // Committed from the first poll on, whether the client stays or not: see `Audit::record`.
         let error = match self.parts.audit.record(event, mode).await {
@@ -119,7 +119,8 @@ impl Access {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
-    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
+    /// An event of this workload; in a box, since it is handed from future to future.
+    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Box<Event> {
         let actor = |peer: &Peer| Actor {
             uid: peer.uid(),
             gid: peer.gid(),
@@ -130,11 +131,11 @@ impl Access {
             exe_sha256: peer.exe_sha256().copied(),
             container: peer.container().map(container_ref),
         };
-        Event {
+        Box::new(Event {
             workload: Some(self.workload.clone()),
             actor: peer.map(actor),
             ..Event::new(kind, Outcome::Allow, clock::now())
-        }
+        })
     }
 
     /// The one event of a request, whichever way it went.
@@ -144,7 +145,7 @@ impl Access {
         wish: &Wish,
         outcome: &Result<Done, Refusal>,
         arrival: Arrival,
-    ) -> Event {
+    ) -> Box<Event> {
         let mut event = self.blank(Type::SecretRead, Some(peer));
         event.latency = Some(arrival.at.elapsed());
         event.trace = arrival.trace;
@@ -192,6 +193,10 @@ impl Access {
             }
         }
         event
+    }
+
+    pub(super) fn refuse<T>(&self, permit: &Permit<T>, why: Why) -> Refusal {
+        Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
 
     pub(super) fn rule_ref<T>(&self, permit: &Permit<T>) -> RuleRef {

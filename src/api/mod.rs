@@ -39,7 +39,7 @@ pub struct Reply {
     /// To be sent as it is.
     pub response: Response<Content>,
     /// There if the body holds a value: to be told when the body is written, or dropped when it cannot be.
-    pub owed: Option<Answered>,
+    pub owed: Option<Box<Answered>>,
 }
 
 /// Nothing is to be said: whoever is at the other end by now may be somebody else than the peer. The connection must be closed.
@@ -69,7 +69,8 @@ pub async fn serve(
         peer.challenge().hear(echo.as_bytes());
     }
     if let Some(meant) = upstream::meant(root, request.uri().path()) {
-        return upstream::serve(access, peer, meant, request, arrival).await;
+        // What most requests do not need is in a box, here and below: a request holds its future for as long as it waits.
+        return Box::pin(upstream::serve(access, peer, meant, request, arrival)).await;
     }
     Ok(match native::read(request, native::Bound { limit, room: access.room() }).await {
         Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrival).await {
@@ -79,7 +80,7 @@ pub async fn serve(
             Ok(answered) => reply(peer, answered, only_head),
             Err(unaudited) => answer::unaudited(&unaudited).into(),
         },
-        Ok(Asked::Watch(wanted)) => watch::serve(access, peer, wanted, arrival).await?,
+        Ok(Asked::Watch(wanted)) => Box::pin(watch::serve(access, peer, wanted, arrival)).await?,
         Ok(Asked::WhoAmI) => match access.rules_of(peer).await {
             Ok((rules, required, bridge)) => {
                 access.observe_other(peer, None);
@@ -106,7 +107,7 @@ pub async fn serve(
                 answer::refused(peer.workload(), &why, None).into()
             }
         },
-        Ok(Asked::BreakGlass(wanted)) => glass::serve(access, peer, wanted, arrival).await?.into(),
+        Ok(Asked::BreakGlass(wanted)) => Box::pin(glass::serve(access, peer, wanted, arrival)).await?.into(),
         Ok(Asked::Challenge) => {
             let nonce = peer.challenge().ask();
             access.observe_other(peer, nonce.as_ref().err().map(|_| Reason::Internal));
@@ -145,6 +146,7 @@ fn reply(peer: &Peer, answered: Answered, only_head: bool) -> Reply {
         answered.delivered();
         return response.into();
     }
-    let owed = matches!(answered.outcome(), Ok(Done::Read(..) | Done::Forwarded(..))).then_some(answered);
+    let owed =
+        matches!(answered.outcome(), Ok(Done::Read(..) | Done::Forwarded(..))).then(|| Box::new(answered));
     Reply { response, owed }
 }

@@ -107,6 +107,7 @@ fn rotation(ticket: &Ticket) -> Option<Box<RotationRef>> {
         phase: "idle",
         id: None,
         asked: reason.clone(),
+        by: None,
         slot: slot.clone(),
         from: None,
         to: None,

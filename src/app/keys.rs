@@ -4,7 +4,6 @@
 
 use crate::{
     approval,
-    audit::checkpoint::Place,
     config::Config,
     keeper::{self, Kind, LeaseRequest},
     name::{IdentityName, SecretName},
@@ -20,6 +19,7 @@ use crate::{
         system::System,
     },
     usage::told,
+    vault::kv2::Place,
 };
 
 const WRITE: &[Capability] = &[Create, Read, Update];
@@ -108,11 +108,12 @@ fn rotation(settings: &rotation::Settings) -> Rotation {
         }
         Source::Characters { .. } | Source::Policy(_) => None,
     });
-    let rotation::store::Place { mount, path } = &settings.journal;
+    let Place { mount, path } = &settings.journal;
     Rotation {
         name: settings.name.to_string(),
         path: settings.kind.path().to_owned(),
         serves: settings.serves.iter().map(ToString::to_string).collect(),
+        places: settings.kind.places(),
         weak,
         journal: Some(format!("{mount}/{path}/{}", settings.name)),
     }
@@ -125,6 +126,7 @@ fn local(settings: &rotation::local::Settings) -> Rotation {
         path: settings.path.clone(),
         // Each replica's lease is its own: there is no version that all should have left.
         serves: Vec::new(),
+        places: Vec::new(),
         weak: None,
         journal: None,
     }
@@ -285,7 +287,7 @@ fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
         }
         wants.push(api("auth/token/revoke-accessor", &[Update], "ending the logins of rotations' tests"));
     }
-    let rotation::store::Place { mount, path } = &settings.journal;
+    let Place { mount, path } = &settings.journal;
     let mut journals = vec![format!("{path}/{}", settings.name)];
     journals.extend(settings.group.as_ref().map(|group| format!("{path}/groups/{}", group.name)));
     for journal in journals {

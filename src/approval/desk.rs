@@ -289,7 +289,6 @@ impl Inner {
         asked: Asked,
         until: Instant,
     ) -> Result<Spent, Refusal> {
-        let vault = self.vault.as_ref().ok_or(Refusal::Missing)?;
         let identity = asked.identity.clone().ok_or(Refusal::Missing)?;
         let door = asked.door.clone();
         let ticket = self.ticket(settings, permit, asked, &identity);
@@ -301,8 +300,7 @@ impl Inner {
                 let (status, spent) = match entry.fresh() {
                     Some(status) => (status, None),
                     None => {
-                        let charged = vault.charge(permit.workload(), "asking for a person's yes");
-                        charged.map_err(Refusal::Vault)?;
+                        self.charge(&entry)?;
                         self.step(&entry, door.as_deref()).await?
                     }
                 };

@@ -40,19 +40,28 @@ pub struct Broken {
     pub until: Timestamp,
 }
 
+/// One thing that was taken by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Taken {
+    /// The key in `secrets`.
+    Secret(SecretName),
+    /// Where Vault's own API was asked for it.
+    Path(String),
+}
+
 /// One whose time is over.
 #[derive(Debug)]
 pub struct Mended {
     /// Which.
     pub broken: Arc<Broken>,
     /// What was taken by it.
-    pub touched: BTreeSet<SecretName>,
+    pub touched: BTreeSet<Taken>,
 }
 
 struct Window {
     broken: Arc<Broken>,
     end: Instant,
-    touched: BTreeSet<SecretName>,
+    touched: BTreeSet<Taken>,
 }
 
 /// All of them.
@@ -96,11 +105,16 @@ impl Approvals {
         glasses.iter().filter(is_its).map(|one| one.broken.rule.clone()).collect()
     }
 
-    /// A grant of a permit by a rule whose glass is broken; its secret is known from now on as taken.
+    /// A grant of a permit by a rule whose glass is broken; what is `taken` is known from now on as that.
     ///
     /// # Errors
     /// The permit: the glass is whole.
-    pub fn by_glass(&self, permit: Permit, uid: u32) -> Result<Grant, Permit> {
+    pub fn by_glass<T>(
+        &self,
+        permit: Permit<T>,
+        uid: u32,
+        taken: Option<Taken>,
+    ) -> Result<Grant<T>, Permit<T>> {
         let now = Instant::now();
         let mut glasses = self.inner().glasses.lock();
         let is_its = |one: &&mut Window| {
@@ -109,7 +123,7 @@ impl Approvals {
         };
         // The newest says why.
         let Some(window) = glasses.iter_mut().rev().find(is_its) else { return Err(permit) };
-        window.touched.insert(permit.secret().clone());
+        window.touched.extend(taken);
         let approved = Approved::Broken(Arc::clone(&window.broken));
         Ok(Grant { permit, approved })
     }

@@ -10,6 +10,7 @@ use super::{
         Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
         Trace, Type, UpstreamRef, VaultRef,
     },
+    exposed::write_exposure,
     pen::{Caps, Pen, whole},
     reported::write_report,
     rotated::write_rotation,
@@ -90,6 +91,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         rotation,
         usage: _,
         report,
+        exposure,
         approval,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
@@ -102,6 +104,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
     pen.object("chain", Some(frame.chain), write_chain);
+    pen.object("exposure", exposure.as_deref(), write_exposure);
     pen.quoted("id", format_args!("{uid}-{seq:020}"));
     pen.text("identity", identity.as_ref().map(|name| name.as_str()));
     pen.object("k8s", frame.pod, write_pod);
@@ -147,7 +150,7 @@ fn severity(event: &Event) -> u64 {
     if let Some(severity) = event.report.as_ref().and_then(|report| report.severity()) {
         return severity;
     }
-    if event.kind == Type::ApprovalBreakGlass {
+    if matches!(event.kind, Type::ApprovalBreakGlass | Type::ExposureFound) {
         // FATAL: somebody is to look now.
         return 21;
     }

@@ -5,6 +5,7 @@
 pub use super::{
     approved::ApprovalRef,
     call::UpstreamRef,
+    exposed::ExposureRef,
     flood::Agg,
     kind::Type,
     pod::Pod,
@@ -70,6 +71,8 @@ pub struct Event {
     pub usage: Option<Box<usage::Part>>,
     /// A report on keys and permissions, or a finding of it.
     pub report: Option<Box<ReportRef>>,
+    /// Where a value was seen that must not be there, or what was looked at.
+    pub exposure: Option<Box<ExposureRef>>,
     /// Which person's yes it is about, or was done by.
     pub approval: Option<Box<ApprovalRef>>,
 }
@@ -100,6 +103,7 @@ impl Event {
             rotation: None,
             usage: None,
             report: None,
+            exposure: None,
             approval: None,
         }
     }

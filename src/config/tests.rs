@@ -1646,6 +1646,19 @@ fn a_rule_for_emergencies_is_on_record_elsewhere_and_holds_half_an_hour_at_most(
              machine in audit.sinks",
         )],
     );
+    let vault = |rest: &str| {
+        let secrets = "secrets: [stripe], audit: strict-remote, break_glass: {window: 10m}";
+        let of_vault = format!("vault: {{{rest}}}, audit: strict-remote, break_glass: {{window: 10m}}");
+        config(", audit: strict-remote, break_glass: {window: 10m}", REMOTE).replace(secrets, &of_vault)
+    };
+    check(&vault("paths: [\"secret/data/a\"]"), &[]);
+    check(&vault("tokens: {policies: [ci], ttl: 10m}"), &[]);
+    check(
+        &vault("tokens: {policies: [ci], ttl: 11m}"),
+        &[&at(
+            ": line 2: child tokens that outlive the emergency; write a ttl in its vault.tokens that is no longer than the window",
+        )],
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::{
         session::Session,
     },
 };
+use http::Method;
 use tokio::time::Instant;
 
 /// What Vault said to a request that persons should be asked about.
@@ -33,6 +34,10 @@ impl Forward {
         let forwarding = permit.subject().clone();
         let mut passage = passage(&forwarding, call);
         passage.size = Size::Whole;
+        if passage.method == Method::HEAD {
+            // What waits is in the body.
+            passage.method = Method::GET;
+        }
         Asking(Sending { forward: self.clone(), forwarding, passage, key: None, unwraps: None })
     }
 }

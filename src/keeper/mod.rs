@@ -21,6 +21,7 @@ mod place;
 mod shown;
 mod source;
 mod token;
+pub mod worth;
 
 use crate::{
     approval::Grant,

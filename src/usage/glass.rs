@@ -18,7 +18,7 @@ pub struct Glass {
     /// Where it is written down.
     #[serde(default)]
     pub ticket: Option<String>,
-    /// What was taken by it.
+    /// What was taken by it: the names of secrets, and paths of Vault's own API, which alone have a slash.
     #[serde(default)]
     pub touched: BTreeMap<String, Touched>,
     /// Whether it is known to have ended.
@@ -54,6 +54,13 @@ impl Glass {
             known.is_replaced |= touched.is_replaced;
             known.at = known.at.max(touched.at);
             known.version = known.version.max(touched.version);
+        }
+    }
+
+    /// Takes that somebody wrote at a path of Vault's own API.
+    pub(super) fn rewrite(&mut self, path: &str, at: Timestamp) {
+        if let Some(touched) = self.touched.get_mut(path) {
+            touched.is_replaced |= at > touched.at;
         }
     }
 

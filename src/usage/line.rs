@@ -3,7 +3,7 @@
 //! Does not check it: `audit verify` does. A line that is no event is none.
 
 use super::{
-    Entry, Part,
+    Entry, Part, exposed,
     told::{Capability, LEVELS, Rotated, Told},
 };
 use crate::clock::Timestamp;
@@ -49,6 +49,27 @@ pub struct Line<'a> {
     approval: Option<Approval<'a>>,
     #[serde(borrow)]
     usage: Option<Usage<'a>>,
+    #[serde(borrow)]
+    exposure: Option<Exposure<'a>>,
+}
+
+/// A look for values where they must not be.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Exposure<'a> {
+    #[serde(borrow)]
+    place: Text<'a>,
+    #[serde(borrow)]
+    exe: Text<'a>,
+    pid: Option<u64>,
+    #[serde(borrow)]
+    name: Text<'a>,
+    number: Option<u64>,
+    #[serde(borrow)]
+    form: Text<'a>,
+    processes: u64,
+    files: u64,
+    unseen: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +120,8 @@ struct Resource<'a> {
     version: Option<u64>,
     #[serde(borrow)]
     fp: Text<'a>,
+    #[serde(borrow)]
+    lease_id_hash: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,6 +233,7 @@ impl<'a> Line<'a> {
             operation: self.resource.operation.as_deref(),
             sort: self.resource.kind.as_deref(),
             level: self.actor.level.as_deref(),
+            lease: self.resource.lease_id_hash.as_deref(),
             count: self.agg.as_ref().map(|agg| agg.count),
             reason: self.reason.as_deref(),
             identity: self.identity.as_deref(),
@@ -222,6 +246,18 @@ impl<'a> Line<'a> {
             approval: self.approval.as_ref().map(|approval| &*approval.id).filter(|id| !id.is_empty()),
             ticket: self.approval.as_ref().and_then(|approval| approval.ticket.as_deref()),
             exe: self.actor.exe_sha256.as_deref().and_then(program),
+            source: self.source.as_deref(),
+            exposure: self.exposure.as_ref().map(|seen| exposed::Told {
+                place: seen.place.as_deref(),
+                exe: seen.exe.as_deref(),
+                pid: seen.pid,
+                name: seen.name.as_deref(),
+                number: seen.number,
+                form: seen.form.as_deref(),
+                processes: seen.processes,
+                files: seen.files,
+                unseen: &seen.unseen,
+            }),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Counts beside the audit, and is no part of it: what it knows it says in `usage.snapshot` events. Does not judge: `report` does.
 
 mod book;
+pub mod exposed;
 pub mod glass;
 pub mod history;
 pub mod line;

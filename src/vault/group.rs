@@ -124,9 +124,11 @@ impl Request {
     #[must_use]
     pub fn transit_encrypt(key: &TransitKey, secret: &[u8], about: &[u8]) -> Self {
         let TransitKey { mount, name } = key;
-        let plain = Zeroizing::new(BASE64_STANDARD.encode(secret));
-        let body = json!({"plaintext": *plain, "associated_data": BASE64_STANDARD.encode(about)});
-        let request = Self::write(&format!("{mount}/encrypt/{name}"), &body);
+        let (plain, about) = (Zeroizing::new(BASE64_STANDARD.encode(secret)), BASE64_STANDARD.encode(about));
+        // Base64 stands in JSON as it is.
+        let body = format!(r#"{{"plaintext":"{}","associated_data":"{about}"}}"#, *plain);
+        let body = Zeroizing::new(body.into_bytes());
+        let request = Self::write_bytes(&format!("{mount}/encrypt/{name}"), body);
         Self { doing: format!("encrypting by {key}"), ..request }
     }
 

@@ -23,6 +23,7 @@ mod control_group;
 mod run;
 mod kill;
 mod disk;
+mod exposure;
 mod modes;
 mod reload;
 mod report;

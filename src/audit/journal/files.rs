@@ -4,6 +4,7 @@
 //! segment, and only the agent's own events and refusals may use it. Does not know events.
 
 use super::{
+    ahead::Ahead,
     disk::{self, Disk, Unfit},
     recovery::{self, Kept},
     segment::{self, Name},
@@ -53,6 +54,7 @@ struct Active {
     size: u64,
     begun: Timestamp,
     standing: Standing,
+    ahead: Ahead,
 }
 
 /// A file of whole records that is no segment yet; a start removes it.
@@ -139,16 +141,21 @@ impl Files {
         }
         let end = segment::HEADER as u64;
         let (begun, standing) = (clock::now(), Standing::Named);
-        self.active = Some(Active { file, path, first: name.first, end, size, begun, standing });
+        let (first, ahead) = (name.first, Ahead::default());
+        self.active = Some(Active { file, path, first, end, size, begun, standing, ahead });
         self.restock();
         self.count();
         Ok(())
     }
 
-    /// Writes `bytes` at `offset` behind what is on disk.
-    pub(super) fn write(&self, bytes: &[u8], offset: usize) -> io::Result<()> {
-        let active = self.active.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        self.disk.write(&active.file, bytes, active.end.saturating_add(offset as u64))
+    /// Writes `bytes` at `offset` behind what is on disk, and zeros behind them once in a while.
+    pub(super) fn write(&mut self, bytes: &[u8], offset: usize) -> io::Result<()> {
+        let active = self.active.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let start = active.end.saturating_add(offset as u64);
+        self.disk.write(&active.file, bytes, start)?;
+        let written = start..start.saturating_add(bytes.len() as u64);
+        let Some(fill) = active.ahead.next(written, active.size) else { return Ok(()) };
+        self.disk.write(&active.file, fill.zeros(), fill.start)
     }
 
     /// Waits until `bytes` behind the last commit are on disk, in a file that is still there.

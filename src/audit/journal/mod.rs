@@ -4,6 +4,7 @@
 //! file that failed is given up, and what waits is written again to a new one. One owner, no thread, no queue.
 
 mod adopt;
+mod ahead;
 mod crc32c;
 pub(super) mod disk;
 mod files;

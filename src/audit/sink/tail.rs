@@ -1,6 +1,6 @@
 //! How far the journal is on disk: what sinks wait for.
 //!
-//! Sinks wait on threads of their own, so a commit costs one lock unless a sink sleeps.
+//! Sinks wait on threads of their own, so a commit costs one lock unless it has what a sleeping sink waits for.
 
 use crate::audit::{
     chain::{ChainId, Position},
@@ -20,10 +20,30 @@ pub(in crate::audit) struct Tail {
 
 struct State {
     synced: u64,
-    sleepers: usize,
+    /// The first event that a sleeper waits for, if any sleeps: nothing before it wakes them.
+    awaited: Option<u64>,
     journal: Journal,
     /// Each ends every wait that began with fewer.
     nudges: u64,
+}
+
+impl State {
+    /// Everything up to `seq` is on disk. Whether that wakes anybody.
+    fn sync(&mut self, seq: u64) -> bool {
+        self.synced = seq.max(self.synced);
+        self.awaited.is_some_and(|awaited| awaited <= self.synced)
+    }
+
+    /// Somebody goes to sleep until there is an event after `seen`.
+    fn sleep(&mut self, seen: u64) {
+        let first = seen.saturating_add(1);
+        self.awaited = Some(self.awaited.map_or(first, |awaited| awaited.min(first)));
+    }
+
+    /// All are woken; who has not seen enough goes to sleep again.
+    fn wake(&mut self) {
+        self.awaited = None;
+    }
 }
 
 /// What a sink saw of the journal's end.
@@ -45,24 +65,20 @@ pub(in crate::audit) enum Journal {
 
 impl Tail {
     pub(in crate::audit) fn new(chain: ChainId) -> Self {
-        let state = State { synced: 0, sleepers: 0, journal: Journal::Open, nudges: 0 };
+        let state = State { synced: 0, awaited: None, journal: Journal::Open, nudges: 0 };
         Self { chain, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Says that everything up to `seq` is on disk.
     pub(in crate::audit) fn publish(&self, seq: u64) {
-        self.change(|state| {
-            let more = seq > state.synced;
-            state.synced = seq.max(state.synced);
-            more
-        });
+        self.change(|state| state.sync(seq));
     }
 
     /// Says that nothing more will come.
     pub(in crate::audit) fn close(&self) {
         self.change(|state| {
             state.journal = Journal::Closed;
-            true
+            state.awaited.is_some()
         });
     }
 
@@ -70,7 +86,7 @@ impl Tail {
     pub(in crate::audit) fn nudge(&self) {
         self.change(|state| {
             state.nudges = state.nudges.wrapping_add(1);
-            true
+            state.awaited.is_some()
         });
     }
 
@@ -94,14 +110,13 @@ impl Tail {
             if left == Some(Duration::ZERO) {
                 return;
             }
-            state.sleepers = state.sleepers.saturating_add(1);
+            state.sleep(seen.position.seq);
             state = match left {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) => {
                     self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            state.sleepers = state.sleepers.saturating_sub(1);
         }
     }
 
@@ -112,11 +127,46 @@ impl Tail {
         self.wait(Seen { position, ..seen }, Some(pause));
     }
 
+    /// Makes a change, after which all are woken if it says so.
     fn change(&self, change: impl FnOnce(&mut State) -> bool) {
         let mut state = lock(&self.state);
-        if change(&mut state) && state.sleepers > 0 {
+        if change(&mut state) {
+            state.wake();
             drop(state);
             self.changed.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sleepers: &[u64], commits: &[(u64, bool)]) {
+        let mut state = State { synced: 10, awaited: None, journal: Journal::Open, nudges: 0 };
+        sleepers.iter().for_each(|seen| state.sleep(*seen));
+        for (seq, wakes) in commits {
+            assert_eq!(state.sync(*seq), *wakes, "sleepers {sleepers:?}, commit {seq}");
+        }
+    }
+
+    #[test]
+    fn a_sink_that_lets_events_gather_is_woken_by_the_last_of_them_only() {
+        check(&[], &[(11, false), (12, false)]);
+        check(&[10], &[(10, false), (11, true)]);
+        check(&[510], &[(11, false), (200, false), (510, false), (511, true)]);
+        check(&[510, 12], &[(11, false), (12, false), (13, true)]);
+        check(&[12, 510], &[(11, false), (13, true)]);
+    }
+
+    #[test]
+    fn a_wait_that_timed_out_costs_the_others_no_more_than_one_wake() {
+        let mut state = State { synced: 10, awaited: None, journal: Journal::Open, nudges: 0 };
+        state.sleep(10);
+        state.sleep(510);
+        assert!(state.sync(11), "the first one has what it waits for");
+        state.wake();
+        state.sleep(510);
+        assert!(!state.sync(12), "the other one went on sleeping");
     }
 }

@@ -5,10 +5,10 @@
 use super::super::reader::Leaf;
 use super::{Context, DAY, mount, seconds};
 use crate::{
-    audit::{Journal, Settings, checkpoint::Place, handoff},
+    audit::{Journal, Settings, handoff},
     name::IdentityName,
     policy::rule::AuditMode,
-    vault::endpoint::TransitKey,
+    vault::{endpoint::TransitKey, kv2::Place},
 };
 use std::time::Duration;
 

@@ -42,9 +42,9 @@ impl Part {
         self.cache != Cache::Off
     }
 
-    /// Whether child tokens may be asked for.
-    pub(super) fn makes_tokens(&self) -> bool {
-        self.tokens.is_some()
+    /// How long the child tokens may live that it allows, if it allows any.
+    pub(super) fn child_ttl(&self) -> Option<Duration> {
+        self.tokens.as_ref().map(|terms| terms.ttl)
     }
 
     /// The whole of it. An identity that is not named is the only one of the config, or of the secrets that the workload may read.

@@ -26,8 +26,8 @@ pub(super) fn read<'a>(map: &mut Map<'a>) -> Option<Option<Given<'a>>> {
 }
 
 impl Given<'_> {
-    /// The rule behind that glass, if it is one that may be.
-    pub(super) fn before(self, rule: Rule, mode: AuditMode, is_vault: bool) -> Option<Rule> {
+    /// The rule behind that glass, if it is one that may be; `child`: how long the child tokens live that it allows.
+    pub(super) fn before(self, rule: Rule, mode: AuditMode, child: Option<Duration>) -> Option<Rule> {
         let Self { leaf, window } = self;
         if rule.approval.is_some() {
             leaf.problem(
@@ -43,8 +43,11 @@ impl Given<'_> {
             );
             return None;
         }
-        if is_vault {
-            leaf.not_built("break_glass in a rule with `vault`");
+        if child.is_some_and(|ttl| ttl > window) {
+            leaf.problem(
+                "child tokens that outlive the emergency",
+                "write a ttl in its vault.tokens that is no longer than the window",
+            );
             return None;
         }
         Some(Rule { break_glass: Some(window), ..rule })

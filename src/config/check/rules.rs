@@ -199,7 +199,13 @@ fn rule(
     let part = if let Subject::Vault(part) = &subject { Some(part) } else { None };
     group::fits(leaf, &rule, part, context)?;
     let rule = match glass? {
-        Some(glass) => glass.before(rule, mode, matches!(subject, Subject::Vault(_)))?,
+        Some(glass) => {
+            let child = match &subject {
+                Subject::Vault(part) => part.child_ttl(),
+                Subject::Secrets(_) | Subject::Calls(_) => None,
+            };
+            glass.before(rule, mode, child)?
+        }
         None => rule,
     };
     Some((rule, subject))

@@ -5,7 +5,7 @@ use crate::{
     clock::Timestamp,
     report::{
         finding::{Finding, Fix, Id},
-        subject::Workload,
+        subject::{Rotation, Workload},
     },
     usage::{Entry, glass::Glass},
 };
@@ -124,8 +124,10 @@ fn unattributed(facts: &Facts<'_>, workload: &Workload, findings: &mut Findings)
 /// What was taken in an emergency, and is what it was.
 fn unrotated(facts: &Facts<'_>, glass: &Glass) -> Vec<String> {
     let rotations = &facts.record.marks.rotations;
-    let is_rotated = |secret: &String, at: Timestamp| {
-        let serving = facts.subject.rotations.iter().filter(|rotation| rotation.serves.contains(secret));
+    let is_rotated = |taken: &String, at: Timestamp| {
+        let changes =
+            |rotation: &&Rotation| rotation.serves.contains(taken) || rotation.places.contains(taken);
+        let serving = facts.subject.rotations.iter().filter(changes);
         let promoted = serving.filter_map(|rotation| rotations.get(&rotation.name)?.promoted);
         promoted.max().is_some_and(|promoted| promoted > at)
     };

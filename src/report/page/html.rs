@@ -145,17 +145,21 @@ fn tables(page: &mut String, report: &Report) {
 
 /// `text` where it can be nothing but text.
 pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c if c.is_control() && c != '\n' => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
+    let is_special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (c.is_control() && c != '\n');
+    let (mut escaped, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, c)) = rest.find(is_special).and_then(|at| rest.split_at_checked(at)) {
+        escaped.push_str(before);
+        let mut after = c.chars();
+        escaped.push_str(match after.next() {
+            Some('&') => "&amp;",
+            Some('<') => "&lt;",
+            Some('>') => "&gt;",
+            Some('"') => "&quot;",
+            Some('\'') => "&#39;",
+            _ => "\u{fffd}",
+        });
+        rest = after.as_str();
     }
+    escaped.push_str(rest);
     escaped
 }
