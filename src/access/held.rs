@@ -4,11 +4,11 @@
 //! last of them ends.
 
 use super::{Access, Answer, NotForwarded, Peer};
-use crate::peer::roster::Roster;
 use crate::forward::{
     Found, Sending,
     cache::{Counts, Entered, Flight, Key, Landed, Stored},
 };
+use crate::peer::roster::Roster;
 use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 

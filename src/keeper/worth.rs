@@ -115,7 +115,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_in_hand_is_looked_for_as_it_would_stand_somewhere_and_what_can_be_guessed_is_named() {
         let one = |text: &str, version| held(Value::for_test("key", version, Content::One(secret(text))));
-        let fields = [("username", "v-approle-orders-0123456789"), ("password", "a-long-enough-password"), ("pin", "1234")];
+        let fields = [
+            ("username", "v-approle-orders-0123456789"),
+            ("password", "a-long-enough-password"),
+            ("pin", "1234"),
+        ];
         let fields = fields.map(|(name, text)| (name.to_owned(), secret(text)));
         let user = held(Value::for_test("user", 1, Content::Fields(fields.into())));
         let shelf = |current, previous| watch::channel(Shelf { current, previous, problem: None }).1;
@@ -139,6 +143,9 @@ mod tests {
             ("user", 1, "a-long-enough-password"),
         ];
         assert_eq!(all, expected.map(|(name, version, text)| (name.to_owned(), version, text.to_owned())));
-        assert_eq!((short.as_slice(), missing.as_slice()), (&["user.pin".to_owned()][..], &["gone".to_owned()][..]));
+        assert_eq!(
+            (short.as_slice(), missing.as_slice()),
+            (&["user.pin".to_owned()][..], &["gone".to_owned()][..])
+        );
     }
 }

@@ -129,8 +129,7 @@ impl Exposures {
         let own: Vec<String> = self.found.keys().filter(|key| key.starts_with(' ')).cloned().collect();
         for key in own {
             if let Some(exposed) = self.found.remove(&key) {
-                self.found
-                    .insert(format!("{source}{key}"), Exposed { source: source.to_owned(), ..exposed });
+                self.found.insert(format!("{source}{key}"), Exposed { source: source.to_owned(), ..exposed });
             }
         }
     }
@@ -160,7 +159,8 @@ impl Told<'_> {
         let mut words = match self.place {
             Some("file") => format!("the file {}", self.name.unwrap_or("unknown")),
             place => {
-                let mut words = format!("the {} of {}", place.unwrap_or("place"), self.exe.unwrap_or("a process"));
+                let mut words =
+                    format!("the {} of {}", place.unwrap_or("place"), self.exe.unwrap_or("a process"));
                 if let Some(pid) = self.pid {
                     let _ = write!(words, " (pid {pid})");
                 }

@@ -226,7 +226,8 @@ fn looks(chain: &str, second: i64, version: u64) -> [Value; 2] {
             "resource": {"secret": "stripe", "path": "secret/stripe", "kind": "kv", "version": version, "field": "key"},
         })
     };
-    let found = json!({"place": "environment", "exe": "/usr/bin/job", "pid": 7, "name": "KEY", "form": "base64"});
+    let found =
+        json!({"place": "environment", "exe": "/usr/bin/job", "pid": 7, "name": "KEY", "form": "base64"});
     let looked = json!({"processes": 3, "files": 2, "unseen": ["the file /x: permission denied"]});
     [event(1, "exposure.found.v1", found), event(2, "exposure.looked.v1", looked)]
 }
@@ -255,7 +256,8 @@ fn what_was_seen_outside_is_one_place_however_often_and_the_newest_look_is_the_o
         files: 2,
         unseen: &unseen,
     };
-    let told = Told { kind: "exposure.looked.v1", outcome: "allow", exposure: Some(exposure), ..Told::default() };
+    let told =
+        Told { kind: "exposure.looked.v1", outcome: "allow", exposure: Some(exposure), ..Told::default() };
     ledger.note(&told, 1, at(4));
     let seen = exposed::Told { place: Some("file"), name: Some("/x"), number: Some(2), ..exposure };
     let told = Told { kind: "exposure.found.v1", secret: Some("stripe"), exposure: Some(seen), ..told };
@@ -264,7 +266,8 @@ fn what_was_seen_outside_is_one_place_however_often_and_the_newest_look_is_the_o
     left(&ledger, "D").iter().for_each(|part| history.join(part));
     let exposures = history.finish().marks.exposures;
     assert_eq!(exposures.looked.keys().collect::<Vec<_>>(), ["urn:claviger:a"]);
-    let found: Vec<_> = exposures.found.values().map(|one| (one.source.as_str(), one.place.as_str())).collect();
+    let found: Vec<_> =
+        exposures.found.values().map(|one| (one.source.as_str(), one.place.as_str())).collect();
     assert_eq!(found, [("urn:claviger:a", "the file /x: line 2")]);
 }
 

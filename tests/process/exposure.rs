@@ -66,7 +66,10 @@ async fn a_value_in_a_permitted_processs_environment_and_in_a_watched_file_is_fo
 
     let seen = event(&agent, "exposure.found.v1", |event| event["exposure"]["place"] == "environment").await;
     let place = &seen["exposure"];
-    assert_eq!((&place["name"], &place["pid"], &place["form"]), (&json!("API_KEY"), &json!(pid), &json!("raw")));
+    assert_eq!(
+        (&place["name"], &place["pid"], &place["form"]),
+        (&json!("API_KEY"), &json!(pid), &json!("raw"))
+    );
     assert!(place["exe"].as_str().unwrap().starts_with('/'), "{seen:#}");
     let resource = &seen["resource"];
     assert_eq!((&resource["secret"], &resource["version"]), (&json!("stripe"), &json!(1)));
@@ -74,7 +77,10 @@ async fn a_value_in_a_permitted_processs_environment_and_in_a_watched_file_is_fo
     let seen = event(&agent, "exposure.found.v1", |event| event["exposure"]["place"] == "file").await;
     let file = scene.path("watched/app.env").display().to_string();
     let place = &seen["exposure"];
-    assert_eq!((&place["name"], &place["number"], &place["form"]), (&json!(file), &json!(2), &json!("base64")));
+    assert_eq!(
+        (&place["name"], &place["number"], &place["form"]),
+        (&json!(file), &json!(2), &json!("base64"))
+    );
 
     let whole = event(&agent, "exposure.looked.v1", |event| event["exposure"]["processes"] == 1).await;
     let looked = &whole["exposure"];
@@ -85,7 +91,10 @@ async fn a_value_in_a_permitted_processs_environment_and_in_a_watched_file_is_fo
 
     let finding = event(&agent, "report.finding.v1", |event| event["report"]["id"] == "KA011").await;
     let evidence = all(&finding["report"]["evidence"]);
-    assert!(evidence.contains("variable API_KEY") && evidence.contains("app.env: line 2, as base64"), "{evidence}");
+    assert!(
+        evidence.contains("variable API_KEY") && evidence.contains("app.env: line 2, as base64"),
+        "{evidence}"
+    );
     assert!(!evidence.contains("clean.env"), "{evidence}");
     let page = agent.page("/metrics").await;
     assert!(page.body.contains("key_findings{id=\"KA011\",severity=\"critical\"} 1"), "{}", page.body);
@@ -96,7 +105,10 @@ async fn a_value_in_a_permitted_processs_environment_and_in_a_watched_file_is_fo
     let ran = scene.claviger(&["report", "keys", "--config", &file, "--fail-on", "critical"]).await;
     let text = String::from_utf8(ran.stdout).unwrap();
     assert_eq!(ran.status.code(), Some(14), "{text}");
-    assert!(text.contains("KA011") && text.contains("variable API") && text.contains("not looked at by"), "{text}");
+    assert!(
+        text.contains("KA011") && text.contains("variable API") && text.contains("not looked at by"),
+        "{text}"
+    );
     // Nothing that was written anywhere has the value, or the spelling in which it stood there.
     for said in [agent.stdout(), agent.stderr(), text] {
         assert!(!said.contains(VALUE) && !said.contains(&encoded));
@@ -113,7 +125,9 @@ async fn a_process_that_may_not_be_looked_into_is_named_and_not_clean() {
     let scene = Scene::new().await;
     // An agent with less rights than its workload may not read what that holds.
     let mut command = Command::new("setpriv");
-    command.args(["--bounding-set=-sys_ptrace,-perfmon,-sys_admin", BINARY, "run", "--config"]).arg(scene.write(&config(&scene).text()));
+    command
+        .args(["--bounding-set=-sys_ptrace,-perfmon,-sys_admin", BINARY, "run", "--config"])
+        .arg(scene.write(&config(&scene).text()));
     let mut agent = Agent::spawn(command).await;
     agent.until_ready().await;
     let job = careless(&scene);
@@ -126,7 +140,10 @@ async fn a_process_that_may_not_be_looked_into_is_named_and_not_clean() {
     assert_eq!(looked["processes"], json!(0), "{whole:#}");
     let unseen = all(&looked["unseen"]);
     let pid = job.id().unwrap();
-    assert!(unseen.contains(&format!("the environment of process {pid} of workload job: we may not")), "{unseen}");
+    assert!(
+        unseen.contains(&format!("the environment of process {pid} of workload job: we may not")),
+        "{unseen}"
+    );
     let report = event(&agent, "report.generated.v1", |_| true).await;
     assert!(report["report"]["unjudged"].to_string().contains("KA011"), "{report:#}");
     assert_eq!(agent.stop().await, Some(0));
@@ -138,7 +155,8 @@ async fn a_look_into_processes_comes_with_a_restart_and_one_at_nothing_is_no_con
     let mut agent = scene.start(&scene.config()).await;
     scene.write(&config(&scene).text());
     agent.signal(nix::sys::signal::Signal::SIGHUP);
-    let line = agent.err_line("the refusal", |line| line.to_string().contains("report.exposure.processes")).await;
+    let line =
+        agent.err_line("the refusal", |line| line.to_string().contains("report.exposure.processes")).await;
     assert!(line.to_string().contains("restart"), "{line}");
     assert_eq!(agent.stop().await, Some(0));
     let nothing = Config { rest: "report: {exposure: {processes: false}}\n".into(), ..scene.config() };

@@ -11,7 +11,10 @@ use crate::{
     audit::event::{Event, ExposureRef, Outcome, Resource, Type},
     broker::scrub::Masks,
     clock,
-    keeper::{Keeper, worth::{Worth, Worths}},
+    keeper::{
+        Keeper,
+        worth::{Worth, Worths},
+    },
     name::WorkloadName,
     peer::{attestor::Attestor, program::Refusal, roster::Admitted},
     report::exposure::Settings,
@@ -75,7 +78,9 @@ impl Looker {
     pub(super) async fn look(&self, settings: &Settings) -> Vec<Event> {
         let Worths { all, short, missing } = self.0.keeper.worths();
         let mut seen = Seen::default();
-        seen.unseen.extend(short.iter().map(|name| format!("secrets.{name}: shorter than 16 bytes, so found anywhere")));
+        seen.unseen.extend(
+            short.iter().map(|name| format!("secrets.{name}: shorter than 16 bytes, so found anywhere")),
+        );
         seen.unseen.extend(missing.iter().map(|name| format!("secrets.{name}: no value is in hand")));
         let processes =
             if settings.has_processes { self.processes(&mut seen.unseen).await } else { Vec::new() };
@@ -117,7 +122,8 @@ impl Looker {
                     // There is nothing of it any more.
                     Err(Refusal::PeerExited) => {}
                     Err(refusal) => {
-                        let which = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+                        let which =
+                            pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
                         unseen.push(format!("{which} of workload {workload}: {}", why(refusal)));
                     }
                 }
@@ -128,7 +134,12 @@ impl Looker {
 }
 
 impl Inner {
-    async fn search(&self, needles: Vec<Needle>, processes: Vec<Process>, settings: Settings) -> Option<Seen> {
+    async fn search(
+        &self,
+        needles: Vec<Needle>,
+        processes: Vec<Process>,
+        settings: Settings,
+    ) -> Option<Seen> {
         if self.is_busy.swap(true, Ordering::Relaxed) {
             return None;
         }
@@ -150,7 +161,9 @@ impl Inner {
 
 fn why(refusal: Refusal) -> &'static str {
     match refusal {
-        Refusal::PidNotVisible => "its PID namespace hides it: share it (shareProcessNamespace) or look from beside it",
+        Refusal::PidNotVisible => {
+            "its PID namespace hides it: share it (shareProcessNamespace) or look from beside it"
+        }
         Refusal::Timeout => "it could not be looked into within 250 ms",
         _ => "the attestor could not look into it",
     }
@@ -171,7 +184,8 @@ fn events(seen: Seen) -> Vec<Event> {
         unseen.truncate(UNSEEN);
         unseen.push(format!("and {more} more"));
     }
-    let whole = ExposureRef { processes: Some(processes), files: Some(files), unseen, ..ExposureRef::default() };
+    let whole =
+        ExposureRef { processes: Some(processes), files: Some(files), unseen, ..ExposureRef::default() };
     let whole = Event {
         exposure: Some(Box::new(whole)),
         ..Event::new(Type::ExposureLooked, Outcome::Allow, clock::now())

@@ -95,7 +95,8 @@ impl Search<'_> {
     fn process(&mut self, process: Process) {
         let Process { workload, pid, opened } = process;
         let Opened { exe, arguments, environment } = opened;
-        let exe = exe.as_ref().and_then(|exe| fs::read_link(format!("/proc/self/fd/{}", exe.as_raw_fd())).ok());
+        let exe =
+            exe.as_ref().and_then(|exe| fs::read_link(format!("/proc/self/fd/{}", exe.as_raw_fd())).ok());
         let exe = exe.map(|exe| self.shown(exe.as_os_str().as_bytes()));
         let whose = format!(
             "{} of workload {workload}",
@@ -184,7 +185,9 @@ impl Search<'_> {
     fn file(&mut self, path: &Path, most: u64) {
         // Whatever was put there in the meantime is not waited for.
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-        let file = opened.and_then(|file| if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) });
+        let file = opened.and_then(|file| {
+            if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        });
         let rest = file.and_then(|file| read(&file, most, &mut self.room));
         match rest {
             Ok(rest) => {

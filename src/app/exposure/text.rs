@@ -27,7 +27,8 @@ pub(super) fn in_environment(text: &[u8], masks: &Masks) -> Vec<Spot> {
         let (form, found) = masks.find(variable)?;
         let name = variable.iter().position(|byte| *byte == b'=').and_then(|at| variable.get(..at));
         let name = name.filter(|name| name.len() <= found.start && !name.is_empty());
-        let name = name.map_or_else(|| "without a name".to_owned(), |name| shown(name, std::iter::once(masks)));
+        let name =
+            name.map_or_else(|| "without a name".to_owned(), |name| shown(name, std::iter::once(masks)));
         Some(Spot { name: Some(name), number: None, form })
     });
     variables.collect()
@@ -80,8 +81,9 @@ mod tests {
     fn a_value_is_found_by_the_name_of_what_has_it_and_never_told() {
         let masks = Masks::of(&[VALUE.as_bytes()]);
         let base64 = BASE64_STANDARD.encode(format!("user:{VALUE}"));
-        let environment =
-            format!("PATH=/bin\0KEY={VALUE}\0URL=https://x/?k={VALUE}&z\0AUTH=Basic {base64}\0HOME=/\0{VALUE}\0{VALUE}=x\0");
+        let environment = format!(
+            "PATH=/bin\0KEY={VALUE}\0URL=https://x/?k={VALUE}&z\0AUTH=Basic {base64}\0HOME=/\0{VALUE}\0{VALUE}=x\0"
+        );
         check(
             &in_environment(environment.as_bytes(), &masks),
             &[

@@ -65,7 +65,9 @@ fn finding(facts: &Facts<'_>, about: String, seen: &[&Exposed]) -> Finding {
     let last = seen.iter().map(|exposed| exposed.last).max();
     let secret = seen.iter().find_map(|exposed| exposed.secret.as_ref());
     let serves = |secret: &String| facts.subject.rotations.iter().find(|one| one.serves.contains(secret));
-    let fix = Fix::text("Take it away there, let its consumer read it from the socket, and change it now: whoever saw it has it.");
+    let fix = Fix::text(
+        "Take it away there, let its consumer read it from the socket, and change it now: whoever saw it has it.",
+    );
     let settings = secret.and_then(|secret| facts.subject.secrets.iter().find(|one| one.name == *secret));
     let fix = match (secret.and_then(serves), settings) {
         (Some(rotation), _) => {

@@ -144,11 +144,7 @@ fn unused(facts: &Facts<'_>, granted: &Granted, about: &str, findings: &mut Find
         let spare: BTreeSet<Capability> = may.into_iter().filter(is_spare).collect();
         if !spare.is_empty() && !path.starts_with("auth/token/") {
             count = count.saturating_add(spare.len());
-            evidence.push(format!(
-                "{path}: {} granted, {} needed",
-                need::words(&spare),
-                need::words(needed)
-            ));
+            evidence.push(format!("{path}: {} granted, {} needed", need::words(&spare), need::words(needed)));
         }
     }
     if evidence.is_empty() {
