@@ -135,3 +135,26 @@ impl Type {
         }
     }
 }
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// It was permitted and done.
+    Allow,
+    /// It was refused.
+    Deny,
+    /// It was permitted and failed.
+    Error,
+}
+
+impl Outcome {
+    /// The word of the events and the metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
+        }
+    }
+}
