@@ -65,11 +65,15 @@ pub enum Type {
     ApprovalExpired,
     ApprovalUsed,
     ApprovalBreakGlass,
+    ApprovalDrill,
+    ApprovalDisabled,
+    ApprovalEnabled,
 }
 
 impl Type {
     /// The event's `type`: dotted, and ending in its version.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list: one line a word")]
     pub fn word(self) -> &'static str {
         match self {
             Self::AgentStarted => "agent.started.v1",
@@ -132,6 +136,9 @@ impl Type {
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
             Self::ApprovalBreakGlass => "approval.break_glass.v1",
+            Self::ApprovalDrill => "approval.drill.v1",
+            Self::ApprovalDisabled => "approval.disabled.v1",
+            Self::ApprovalEnabled => "approval.enabled.v1",
         }
     }
 }
