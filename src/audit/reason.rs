@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use super::event::Outcome;
+use super::kind::Outcome;
 use crate::{approval::Want, broker::fault::Fault};
 
 /// Why something was refused or failed: a closed set, the same words in answers (`reason`), events and metrics.
