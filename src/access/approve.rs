@@ -87,8 +87,16 @@ impl Access {
             return self.by_glass(peer, permit, taken);
         }
         let asked = |permit: &Permit<Forwarding>| {
-            let Forwarding { identity, namespace, operation, path, own: _, child: _, cache: _ } =
-                permit.subject();
+            let Forwarding {
+                identity,
+                namespace,
+                operation,
+                path,
+                own: _,
+                child: _,
+                cache: _,
+                max_request: _,
+            } = permit.subject();
             let resource = Resource {
                 body: Body::of(&call.body),
                 headers: media(&call.headers),

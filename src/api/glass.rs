@@ -88,7 +88,7 @@ struct Check<'a> {
 /// Reads the body: `{"reason": "…", "ticket": "…"}`, both with something in them; or with `"act": "drill"`, which needs neither, or `"enable"`.
 pub(super) async fn read<B>(rule: &str, body: B, bound: Bound) -> Result<(Act, Emergency), Bad>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let bytes = whole_body(body, bound).await?;

@@ -264,6 +264,8 @@ pub struct VaultRef {
     pub ttl: Option<u64>,
     /// HTTP status, if it was not a success.
     pub status: Option<u16>,
+    /// How many bytes of a request's body were handed to the connection, where it was sent on piece by piece: no more reached Vault.
+    pub sent: Option<u64>,
 }
 
 /// Whether the value was in hand.

@@ -374,6 +374,8 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ),
         ("{paths: [a], cache: kv, cache_for: 5m}", vec![]),
         ("{paths: [a], cache: leases}", vec![]),
+        ("{paths: [sys/storage/raft/snapshot], methods: [GET, POST], max_request: 4GiB}", vec![]),
+        ("{paths: [a], max_request: 0B}", vec![at(".max_request", "0B is out of range; write 1B to 64GiB")]),
         ("{control: [cache-clear, metrics]}", vec![]),
         (
             "{control: [quit]}",

@@ -142,8 +142,9 @@ pub fn decide_forward(
     }
     let permit = |(rule, of): &(Arc<Rule>, ForwardRule), path, own| {
         let (identity, namespace) = (of.identity.clone(), of.namespace.clone());
-        let (operation, cache) = (target.operation, of.cache);
-        let subject = Forwarding { identity, namespace, operation, path, own, child: None, cache };
+        let (operation, cache, max_request) = (target.operation, of.cache, of.max_request);
+        let subject =
+            Forwarding { identity, namespace, operation, path, own, child: None, cache, max_request };
         policy.permit(peer.process(), subject, rule)
     };
     if let Some(control) = target.control {

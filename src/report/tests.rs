@@ -59,6 +59,9 @@ fn entry(workload: &str, rule: &str, secret: &str) -> Entry {
         first: ago(200),
         last: ago(1),
         allow: 40,
+        approved: 0,
+        asked: None,
+        unasked: Some(ago(1)),
         deny: 0,
         exe: None,
         stale: 0,
@@ -454,6 +457,21 @@ fn where_nobody_could_look_is_named_and_never_clean() {
     assert!(unjudged(&world).0.starts_with("nobody looked"));
     world.record.marks.exposures.looked.clear();
     assert!(unjudged(&world).0.starts_with("nobody looked"));
+}
+
+#[test]
+fn what_was_had_without_a_yes_after_the_rule_had_asked_for_one_is_a_finding() {
+    let found = |asked: Option<i64>, is_asked: bool| {
+        let mut world = clean();
+        let rule = &mut world.subject.workloads[1].rules[0];
+        rule.is_asked = is_asked;
+        let entry = world.record.entries.iter_mut().find(|entry| entry.workload == "other").unwrap();
+        (entry.approved, entry.asked) = (u64::from(asked.is_some()), asked.map(ago));
+        world.found().contains(&Id::GLASS.to_string())
+    };
+    assert!(found(Some(9), true));
+    // Before it asked; while it only observes; and where nothing says since when it asks.
+    assert!(!found(Some(1), true) && !found(Some(9), false) && !found(None, true));
 }
 
 #[test]

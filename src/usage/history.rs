@@ -200,6 +200,9 @@ fn join(one: &mut Entry, other: &Entry) {
     one.allow = one.allow.saturating_add(other.allow);
     one.deny = one.deny.saturating_add(other.deny);
     one.stale = one.stale.saturating_add(other.stale);
+    one.approved = one.approved.saturating_add(other.approved);
+    one.asked = one.asked.into_iter().chain(other.asked).min();
+    one.unasked = one.unasked.max(other.unasked);
     one.mount = one.mount.take().or_else(|| other.mount.clone());
     let place = |level: Option<&str>| super::told::LEVELS.iter().position(|one| Some(*one) == level);
     one.level = match (place(one.level), place(other.level)) {

@@ -54,6 +54,20 @@ fn what_is_used_again_is_one_row_with_its_first_and_last_time() {
 }
 
 #[test]
+fn a_persons_yes_is_counted_beside_what_was_had_without_one() {
+    let ledger = Ledger::default();
+    ledger.note(&read("secret/a"), 1, at(3));
+    ledger.note(&Told { approval: Some("a1"), ..read("secret/a") }, 2, at(5));
+    ledger.note(&Told { approval: Some("a2"), ..read("secret/a") }, 3, at(7));
+    let denied = Told { kind: "secret.denied.v1", outcome: "deny", approval: Some("a3"), ..read("secret/a") };
+    ledger.note(&denied, 4, at(9));
+    let whole = left(&ledger, "A");
+    let [entry] = whole[0].entries() else { panic!("{whole:?}") };
+    assert_eq!((entry.allow, entry.approved, entry.deny), (3, 2, 1));
+    assert_eq!((entry.asked, entry.unasked), (Some(at(5)), Some(at(3))));
+}
+
+#[test]
 fn a_full_ledger_counts_what_it_does_not_tell_and_refusals_take_a_quarter_of_it_at_most() {
     let ledger = Ledger::default();
     let denied = |ledger: &Ledger, path: &str| {
