@@ -107,10 +107,14 @@ impl Event {
         }
     }
 
-    /// Whether whoever asked waits for the receivers elsewhere, where the mode is `strict-remote`: before a secret leaves, and to try them.
+    /// Whether whoever asked waits for the receivers elsewhere, where the mode is `strict-remote`: before a secret leaves, before something is
+    /// changed in an emergency, and to try them.
     #[must_use]
     pub fn waits_elsewhere(&self) -> bool {
-        self.discloses() || self.kind == Type::ApprovalDrill
+        let is_emergency = || self.approval.as_ref().is_some_and(|about| about.how == Some("break_glass"));
+        self.discloses()
+            || self.kind == Type::ApprovalDrill
+            || (self.kind == Type::VaultIntent && is_emergency())
     }
 
     /// Whether a secret leaves, or may, once this event is on disk, to the peer or to an upstream. Such events may not use the room held
