@@ -6,7 +6,7 @@ pub use super::{
     approved::ApprovalRef,
     call::UpstreamRef,
     flood::Agg,
-    kind::Type,
+    kind::{Turn, Type},
     pod::Pod,
     reason::Reason,
     reported::{Found, ReportRef},

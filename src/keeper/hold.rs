@@ -57,7 +57,14 @@ impl Hold {
             None => Verdict::Dead(dead.limit),
             Some(pending) => {
                 let held = Held { value: Arc::clone(pending), confirmed: Instant::now(), ..held.clone() };
-                Verdict::Pending(Served { held, previous: None, stale: false, age: Duration::ZERO })
+                Verdict::Pending(Served {
+                    held,
+                    previous: None,
+                    stale: false,
+                    age: Duration::ZERO,
+                    soon: None,
+                    late: None,
+                })
             }
         }
     }
@@ -92,8 +99,8 @@ impl Slot {
         .await;
     }
 
-    /// What a read gets of what is in hand.
-    pub(super) fn served(&self, now: Instant) -> Option<Served> {
+    /// What a read gets of what is in hand; see [`Self::served`].
+    pub(super) fn unforeseen(&self, now: Instant) -> Option<Served> {
         let shelf = self.shelf.borrow();
         match self.hold.verdict(&shelf) {
             Verdict::Free => shelf.served(now),

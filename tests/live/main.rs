@@ -10,6 +10,7 @@
 )]
 
 mod acks;
+mod adopt;
 mod calls;
 mod checkpoints;
 mod credential;
@@ -31,6 +32,7 @@ mod quarantine;
 mod pem;
 mod record;
 mod rig;
+mod rehearsal;
 mod rotation;
 mod suspend;
 mod syslog;
@@ -39,3 +41,4 @@ mod told;
 mod upkeep;
 mod values;
 mod watch;
+mod wrap;

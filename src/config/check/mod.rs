@@ -17,6 +17,7 @@ mod identities;
 mod issue;
 mod program;
 mod local;
+mod notice;
 mod rotations;
 mod rules;
 mod schedule;
@@ -28,6 +29,7 @@ mod upstreams;
 mod vault;
 mod webhook;
 mod workloads;
+mod wrap;
 
 use super::{
     Config, Environment, Loaded, Workload,
