@@ -8,6 +8,7 @@ use crate::forward::{
     Found, Sending,
     cache::{Counts, Entered, Flight, Key, Landed, Stored},
 };
+use crate::peer::roster::Roster;
 use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 
@@ -20,6 +21,12 @@ pub(super) enum Way {
 }
 
 impl Access {
+    /// The processes that were admitted, where somebody wants to know.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.provers.roster
+    }
+
     /// Looks for the answer, and waits for it where it is on its way.
     pub(super) async fn way(&self, peer: &Peer, key: Key, sending: &Sending) -> Way {
         loop {

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod checkpoints;
+mod exposure;
 mod glass;
 pub mod grants;
 mod handoff;
@@ -15,6 +16,7 @@ pub mod once;
 mod record;
 mod reload;
 mod reports;
+mod reviews;
 mod rotations;
 mod sight;
 mod sinks;
@@ -170,7 +172,7 @@ impl Agent {
         let (ear, hearing) = (recorder.ear(), recorder.ear());
         let sinks = Sinks::new(&audit, move |fact| hearing.hear(fact));
         let mut agent = Self {
-            usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics)),
+            usage: usage::Usage::start(&config, &audit, (&kept, &vault, &metrics), workloads.looker()),
             tidying: tidying::Tidying::start(&config, (&kept, &vault)),
             watch: Watch::new(watched(path, &config)),
             path: path.to_owned(),

@@ -3,6 +3,7 @@
 //! Does not judge: `report` does. What other pods used is in it where they leave their ledgers in Vault (`report.merge`).
 
 use super::{
+    exposure::Looker,
     grants::Asker,
     kept::{Identities, Kept},
     keys::subject,
@@ -64,6 +65,7 @@ struct Shared {
     identities: Arc<ArcSwap<Identities>>,
     metrics: Metrics,
     board: Board,
+    looker: Looker,
 }
 
 /// The task that makes reports, if the config asks for it.
@@ -78,6 +80,7 @@ impl Reports {
         config: &Config,
         audit: &Audit,
         (kept, vault, metrics): (&Kept, &Vault, &Metrics),
+        looker: Looker,
     ) -> Self {
         let shared = Shared {
             audit: audit.clone(),
@@ -85,6 +88,7 @@ impl Reports {
             identities: kept.identities(),
             metrics: metrics.clone(),
             board: Board::default(),
+            looker,
         };
         let mut reports = Self { shared, tasks: JoinSet::new() };
         reports.take_over(config);
@@ -95,6 +99,7 @@ impl Reports {
     pub(super) fn take_over(&mut self, config: &Config) {
         self.tasks.abort_all();
         while self.tasks.try_join_next().is_some() {}
+        self.shared.looker.set(config.report.as_ref().and_then(|report| report.exposure.as_ref()));
         let Some(settings) = config.report.clone() else { return self.shared.board.set(Vec::new()) };
         let (shared, config) = (self.shared.clone(), config.clone());
         self.tasks.spawn(async move {
@@ -119,6 +124,13 @@ impl Reports {
 
 impl Shared {
     async fn report(&self, config: &Config, settings: &report::Settings) {
+        if let Some(exposure) = &settings.exposure {
+            for event in self.looker.look(exposure).await {
+                if !self.record(event).await {
+                    return;
+                }
+            }
+        }
         let dir = config.audit.journal.dir.clone();
         let Ok(Some(mut reader)) = spawn_blocking(move || record(&dir)).await else { return };
         let terms = Terms { now: clock::now(), period: settings.since };
@@ -169,16 +181,27 @@ impl Shared {
         }
     }
 
+    /// Whether it is on record.
+    async fn record(&self, event: Event) -> bool {
+        let (kind, outcome) = (event.kind.word(), event.outcome.word());
+        let mode = self.audit.mode().clamp(AuditMode::Buffered, AuditMode::Strict);
+        match self.audit.record(event, mode).await {
+            Ok(_) => {
+                self.metrics.audit_recorded(kind, outcome);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a report is not on record; the next one will be");
+                false
+            }
+        }
+    }
+
     async fn tell(&self, report: &Report) {
         let events = report.findings.iter().take(MOST).map(|finding| finding_event(report, finding));
         for event in events.chain([report_event(report)]) {
-            let (kind, outcome) = (event.kind.word(), event.outcome.word());
-            let mode = self.audit.mode().clamp(AuditMode::Buffered, AuditMode::Strict);
-            match self.audit.record(event, mode).await {
-                Ok(_) => self.metrics.audit_recorded(kind, outcome),
-                Err(error) => {
-                    return tracing::warn!(%error, "a report is not on record; the next one will be");
-                }
+            if !self.record(event).await {
+                return;
             }
         }
         tracing::info!(findings = report.findings.len(), "keys and permissions are reported on");

@@ -2,7 +2,7 @@
 //!
 //! Does not count: the journal does, as it records. Has the reports that are made of it, where the config asks for them.
 
-use super::{kept::Kept, ledgers::Ledgers, reports::Reports};
+use super::{exposure::Looker, kept::Kept, ledgers::Ledgers, reports::Reports};
 use crate::{
     audit::{
         Audit,
@@ -40,8 +40,9 @@ impl Usage {
         config: &Config,
         audit: &Audit,
         (kept, vault, metrics): (&Kept, &Vault, &Metrics),
+        looker: Looker,
     ) -> Self {
-        let reports = Reports::start(config, audit, (kept, vault, metrics));
+        let reports = Reports::start(config, audit, (kept, vault, metrics), looker);
         let ledgers = Ledgers::start(config, audit, (kept, vault));
         let (audit, metrics) = (audit.clone(), metrics.clone());
         let mut usage =

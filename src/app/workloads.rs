@@ -2,6 +2,7 @@
 //!
 //! Does not read requests: `listener` and `api` do.
 
+use super::exposure::Looker;
 use crate::{
     access::{Access, CallStep, Observe, Outcome, Parts, Reason, Rules, Seen, Type},
     api::Root,
@@ -77,6 +78,7 @@ impl Workloads {
         for workload in &config.workloads {
             let name = &workload.listener.workload;
             let access = Arc::new(Access::new(name.clone(), rules(workload), self.parts.clone()));
+            access.roster().set(config.looks_into_processes());
             let limits = Arc::new(ArcSwap::from_pointee(workload.listener.limits));
             let head = if workload.upstreams.is_empty() { HEAD } else { HEAD_OF_CALLS };
             let root = (Root::Workload, head);
@@ -115,11 +117,17 @@ impl Workloads {
         self.parts.broker.replace(&config.upstreams);
         let secrets = config.secrets.iter().map(|secret| (secret.name.clone(), secret.identity.clone()));
         self.parts.approvals.replace(&config.approvals, secrets);
+        self.parts.approvals.review(super::reviews::reviewed(config));
     }
 
     /// What asks persons.
     pub(super) fn approvals(&self) -> Approvals {
         self.parts.approvals.clone()
+    }
+
+    /// What looks for values where they must not be.
+    pub(super) fn looker(&self) -> Looker {
+        Looker::new(self.parts.keeper.clone(), self.parts.attestor.clone(), self.accesses())
     }
 
     /// Closes connections to upstreams that have waited too long.

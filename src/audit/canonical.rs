@@ -10,6 +10,7 @@ use super::{
         Actor, AgentFacts, Agg, Cache, ContainerRef, Event, Outcome, Pod, Resource, RuleRef, Signed, SinkRef,
         Trace, Type, UpstreamRef, VaultRef,
     },
+    exposed::write_exposure,
     pen::{Caps, Pen, whole},
     reported::write_report,
     rotated::write_rotation,
@@ -90,6 +91,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
         rotation,
         usage: _,
         report,
+        exposure,
         approval,
     } = event;
     let (uid, seq) = (frame.chain.last.chain, frame.chain.next());
@@ -102,6 +104,7 @@ fn write(out: &mut Vec<u8>, event: &Event, frame: &Frame<'_>, caps: Caps) -> usi
     pen.object("before", before.as_ref(), write_container);
     pen.object("cache", cache.as_ref(), write_cache);
     pen.object("chain", Some(frame.chain), write_chain);
+    pen.object("exposure", exposure.as_deref(), write_exposure);
     pen.quoted("id", format_args!("{uid}-{seq:020}"));
     pen.text("identity", identity.as_ref().map(|name| name.as_str()));
     pen.object("k8s", frame.pod, write_pod);
@@ -147,7 +150,7 @@ fn severity(event: &Event) -> u64 {
     if let Some(severity) = event.report.as_ref().and_then(|report| report.severity()) {
         return severity;
     }
-    if event.kind == Type::ApprovalBreakGlass {
+    if matches!(event.kind, Type::ApprovalBreakGlass | Type::ExposureFound) {
         // FATAL: somebody is to look now.
         return 21;
     }
@@ -326,12 +329,13 @@ fn write_upstream(pen: &mut Pen<'_>, call: &UpstreamRef, paths: Paths) {
 }
 
 fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
-    let VaultRef { address, namespace, request_id, entity_id, role, ttl, status } = vault;
+    let VaultRef { address, namespace, request_id, entity_id, role, ttl, status, sent } = vault;
     pen.text("addr", address.as_deref());
     pen.text("entity_id", entity_id.as_deref());
     pen.text("ns", namespace.as_deref());
     pen.text("request_id", request_id.as_deref());
     pen.text("role", role.as_deref());
+    pen.number("sent", *sent);
     pen.number("status", status.map(u64::from));
     pen.number("ttl", *ttl);
 }
@@ -528,6 +532,7 @@ mod tests {
                 role: some,
                 ttl: None,
                 status: None,
+                sent: None,
             });
             event.agent = Some(AgentFacts { keys: vec![long.clone(); 1_000], ..AgentFacts::default() });
             let text = line(&event, Paths::Clear);
@@ -574,6 +579,7 @@ mod tests {
         put(&mut vault, "role", source.role);
         put(&mut vault, "ttl", source.ttl);
         put(&mut vault, "status", source.status);
+        put(&mut vault, "sent", source.sent);
         let mut agent = Map::new();
         let source = event.agent.clone().unwrap();
         put(&mut agent, "version", source.version);
@@ -637,7 +643,7 @@ mod tests {
             event.resource = Some(Resource {
                 secret: None, kind: Some("kv"), mount: j, operation: Some("read"), path: a, field: b, version, lease_id_hash: c, fingerprint: k,
             });
-            event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
+            event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status, sent: version });
             event.agent = Some(AgentFacts {
                 version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,

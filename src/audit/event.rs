@@ -5,6 +5,7 @@
 pub use super::{
     approved::ApprovalRef,
     call::UpstreamRef,
+    exposed::ExposureRef,
     flood::Agg,
     kind::{Turn, Type},
     pod::Pod,
@@ -70,6 +71,8 @@ pub struct Event {
     pub usage: Option<Box<usage::Part>>,
     /// A report on keys and permissions, or a finding of it.
     pub report: Option<Box<ReportRef>>,
+    /// Where a value was seen that must not be there, or what was looked at.
+    pub exposure: Option<Box<ExposureRef>>,
     /// Which person's yes it is about, or was done by.
     pub approval: Option<Box<ApprovalRef>>,
 }
@@ -100,8 +103,15 @@ impl Event {
             rotation: None,
             usage: None,
             report: None,
+            exposure: None,
             approval: None,
         }
+    }
+
+    /// Whether whoever asked waits for the receivers elsewhere, where the mode is `strict-remote`: before a secret leaves, and to try them.
+    #[must_use]
+    pub fn waits_elsewhere(&self) -> bool {
+        self.discloses() || self.kind == Type::ApprovalDrill
     }
 
     /// Whether a secret leaves, or may, once this event is on disk, to the peer or to an upstream. Such events may not use the room held
@@ -250,6 +260,8 @@ pub struct VaultRef {
     pub ttl: Option<u64>,
     /// HTTP status, if it was not a success.
     pub status: Option<u16>,
+    /// How many bytes of a request's body were handed to the connection, where it was sent on piece by piece: no more reached Vault.
+    pub sent: Option<u64>,
 }
 
 /// Whether the value was in hand.

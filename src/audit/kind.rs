@@ -42,12 +42,17 @@ pub enum Type {
     UsageSnapshot,
     ReportGenerated,
     ReportFinding,
+    ExposureFound,
+    ExposureLooked,
     ApprovalRequested,
     ApprovalGranted,
     ApprovalRefused,
     ApprovalExpired,
     ApprovalUsed,
     ApprovalBreakGlass,
+    ApprovalDrill,
+    ApprovalDisabled,
+    ApprovalEnabled,
 }
 
 impl Type {
@@ -92,12 +97,17 @@ impl Type {
             Self::UsageSnapshot => "usage.snapshot.v1",
             Self::ReportGenerated => "report.generated.v1",
             Self::ReportFinding => "report.finding.v1",
+            Self::ExposureFound => "exposure.found.v1",
+            Self::ExposureLooked => "exposure.looked.v1",
             Self::ApprovalRequested => "approval.requested.v1",
             Self::ApprovalGranted => "approval.granted.v1",
             Self::ApprovalRefused => "approval.refused.v1",
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
             Self::ApprovalBreakGlass => "approval.break_glass.v1",
+            Self::ApprovalDrill => "approval.drill.v1",
+            Self::ApprovalDisabled => "approval.disabled.v1",
+            Self::ApprovalEnabled => "approval.enabled.v1",
         }
     }
 }

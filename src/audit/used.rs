@@ -31,6 +31,7 @@ pub(super) fn told(event: &Event) -> Told<'_> {
         sort: text(|it| it.kind),
         level: event.actor.as_ref().map(|actor| actor.level.word()),
         count: event.agg.map(|agg| agg.count),
+        lease: text(|it| it.lease_id_hash.as_deref()),
         reason: event.reason.map(|reason| reason.word()),
         identity: event.identity.as_ref().map(|name| name.as_str()),
         rotation: event.rotation.as_ref().map(|run| Rotated {
@@ -41,6 +42,8 @@ pub(super) fn told(event: &Event) -> Told<'_> {
         approval: event.approval.as_ref().and_then(|approval| approval.id.as_deref()),
         ticket: event.approval.as_ref().and_then(|approval| approval.ticket.as_deref()),
         exe: event.actor.as_ref().and_then(|actor| actor.exe_sha256.as_ref()).and_then(program),
+        source: None,
+        exposure: event.exposure.as_deref().map(super::exposed::told),
     }
 }
 
@@ -58,6 +61,10 @@ pub(super) fn write_usage(pen: &mut Pen<'_>, part: &Part, paths: Paths) {
 fn write_entry(pen: &mut Pen<'_>, entry: &Entry, paths: Paths) {
     let some = |count: u64| Some(count).filter(|count| *count > 0);
     pen.number("allow", some(entry.allow));
+    pen.number("approved", some(entry.approved));
+    if let Some(asked) = entry.asked {
+        pen.quoted("asked", format_args!("{asked:.0}"));
+    }
     pen.quoted("capability", entry.capability.word());
     pen.number("deny", some(entry.deny));
     pen.text("exe", entry.exe.map(|exe| format!("{exe:016x}")).as_deref());
@@ -74,6 +81,9 @@ fn write_entry(pen: &mut Pen<'_>, entry: &Entry, paths: Paths) {
     pen.text("rule", entry.rule.as_deref());
     pen.text("secret", entry.secret.as_deref());
     pen.number("stale", some(entry.stale));
+    if let Some(unasked) = entry.unasked {
+        pen.quoted("unasked", format_args!("{unasked:.0}"));
+    }
     pen.text("upstream", entry.upstream.as_deref());
     pen.number("version", entry.version);
     pen.text("workload", Some(&entry.workload));

@@ -99,6 +99,9 @@ pub fn change(old: &Config, new: &Config, plan: Option<&Plan>) -> Result<Live, N
     }
     named(&mut changes, "rotations", (&old.local, local), |rotation| rotation.name.clone());
     changes.live("report", &old.report, report);
+    if new.looks_into_processes() && !old.needs_attestor() {
+        changes.restart.push("report.exposure.processes".to_owned());
+    }
     record(&mut changes, &old.audit, audit);
     changes.restart("health.listen", &old.health.listen, &health.listen);
     changes.restart("health.names", &old.health.names, &health.names);

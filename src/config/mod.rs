@@ -93,10 +93,19 @@ pub struct Loaded {
 }
 
 impl Config {
-    /// Whether the attestor is needed: at level `program`, and at level `container` for peers whose PIDs are hidden.
+    /// Whether the attestor is needed: at level `program`, at level `container` for peers whose PIDs are hidden, and to look into processes
+    /// for values that must not be there.
     #[must_use]
     pub fn needs_attestor(&self) -> bool {
-        self.workloads.iter().any(|workload| workload.peer.level >= peer::level::Level::Container)
+        self.looks_into_processes()
+            || self.workloads.iter().any(|workload| workload.peer.level >= peer::level::Level::Container)
+    }
+
+    /// Whether reports look into permitted processes for values that must not be there.
+    #[must_use]
+    pub fn looks_into_processes(&self) -> bool {
+        let exposure = self.report.as_ref().and_then(|report| report.exposure.as_ref());
+        exposure.is_some_and(|exposure| exposure.has_processes)
     }
 
     /// Whether a process with this uid may be a peer of some workload.

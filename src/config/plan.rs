@@ -84,6 +84,12 @@ impl Config {
                 add(&format_args!("rotations.{}.coordination", rotation.name), need);
             }
         }
+        for path in self.report.iter().filter_map(|report| report.exposure.as_ref()).flat_map(|it| &it.files)
+        {
+            // A file in its folder, or the files of a folder.
+            add(&"report.exposure.files", Need::Read(path.clone()));
+            add(&"report.exposure.files", Need::Read(path.join("*")));
+        }
         add(&"health.listen", Need::Bind(self.health.listen.port()));
         needs
     }

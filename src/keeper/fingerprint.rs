@@ -89,8 +89,8 @@ fn weighty(content: &Content) -> Option<Zeroizing<Vec<u8>>> {
     }
 }
 
-/// A text without its quotes, anything else as its JSON.
-fn plain(value: &SecretValue) -> Option<Zeroizing<Vec<u8>>> {
+/// A text without its quotes, anything else as its JSON; `None` of what is so short that it can be guessed.
+pub(super) fn plain(value: &SecretValue) -> Option<Zeroizing<Vec<u8>>> {
     let json = value.expose();
     // Owned only where there is an escape in it.
     let text = serde_json::from_str::<Text<'_>>(json).ok();

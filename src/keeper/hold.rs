@@ -33,7 +33,7 @@ pub(super) enum Verdict {
     /// What is on it.
     Free,
     /// The value that is about to be on it.
-    Pending(Served),
+    Pending(Box<Served>),
     /// Nothing; a read may wait as long.
     Dead(Duration),
 }
@@ -57,14 +57,14 @@ impl Hold {
             None => Verdict::Dead(dead.limit),
             Some(pending) => {
                 let held = Held { value: Arc::clone(pending), confirmed: Instant::now(), ..held.clone() };
-                Verdict::Pending(Served {
+                Verdict::Pending(Box::new(Served {
                     held,
                     previous: None,
                     stale: false,
                     age: Duration::ZERO,
                     soon: None,
                     late: None,
-                })
+                }))
             }
         }
     }
@@ -104,7 +104,7 @@ impl Slot {
         let shelf = self.shelf.borrow();
         match self.hold.verdict(&shelf) {
             Verdict::Free => shelf.served(now),
-            Verdict::Pending(served) => Some(served),
+            Verdict::Pending(served) => Some(*served),
             Verdict::Dead(_) => None,
         }
     }

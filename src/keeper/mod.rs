@@ -23,6 +23,7 @@ mod shown;
 mod soon;
 mod source;
 mod token;
+pub mod worth;
 
 use crate::{
     approval::Grant,

@@ -105,6 +105,12 @@ impl Own {
         self.of(process).ok_or_else(|| Error::NotReady { name: name(), because: None })
     }
 
+    /// What there is for all of them.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        let members = self.members.upgrade();
+        members.iter().flat_map(|members| members.slots()).collect()
+    }
+
     /// What there is for `process`.
     pub(super) fn of(&self, process: &Process) -> Option<Slot> {
         self.members.upgrade()?.lock().get(&process.id()).map(|member| member.slot.clone())
@@ -220,6 +226,10 @@ async fn refused(shelf: &mut watch::Receiver<Shelf>) {
 }
 
 impl Members {
+    fn slots(&self) -> Vec<Slot> {
+        self.lock().values().map(|member| member.slot.clone()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Living> {
         // Every step leaves the map whole.
         self.living.lock().unwrap_or_else(PoisonError::into_inner)

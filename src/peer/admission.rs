@@ -10,6 +10,7 @@ use super::{
     level::Level,
     process::Process,
     program::{self, Refusal},
+    roster::Roster,
 };
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub struct Provers {
     pub containers: Containers,
     /// Looks at what other processes execute; `None` where no workload needed that at the start.
     pub attestor: Option<Attestor>,
+    /// Who was admitted, where somebody wants to know.
+    pub roster: Roster,
 }
 
 /// A socket went over to another container, since every process of the one before has ended: write `peer.repinned`.
@@ -85,6 +88,7 @@ impl Peer {
     /// The first [`Cause`] against it.
     pub async fn admit(&mut self, settings: &Settings, provers: &Provers) -> Result<Option<Repinned>, Cause> {
         if settings.level < Level::Container {
+            provers.roster.note(self);
             return Ok(None);
         }
         let process = self.process().ok_or(Cause::Hidden)?.clone();
@@ -98,6 +102,7 @@ impl Peer {
         self.level = if self.program.is_some() { Level::Program } else { Level::Container };
         self.check(settings)?;
         self.watch.check_now()?;
+        provers.roster.note(self);
         Ok(match pinned {
             Pinned::First | Pinned::Same => None,
             Pinned::Anew { before, .. } => Some(Repinned { before }),

@@ -13,6 +13,7 @@ mod kernel;
 pub mod level;
 pub mod process;
 pub mod program;
+pub mod roster;
 mod steerable;
 mod started;
 mod watch;

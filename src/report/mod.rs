@@ -3,6 +3,7 @@
 //! Does not read a config, a record or Vault: whoever asks for a report brings what those say.
 
 pub mod acl;
+pub mod exposure;
 pub mod finding;
 pub mod granted;
 mod hcl;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub since: Duration,
     /// Where all pods leave their ledgers for one another, if they do.
     pub merge: Option<Merge>,
+    /// Where values are looked for that must not be there, if anywhere.
+    pub exposure: Option<exposure::Settings>,
 }
 
 /// A folder of KV 2 that agents share.

@@ -15,6 +15,7 @@ use crate::{
     usage::{Entry, history::Record, told},
 };
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -104,17 +105,16 @@ pub(super) fn capabilities(done: told::Capability) -> &'static [Capability] {
 /// The engine of a kv path: by Vault's word, else by the record's, else the first segment, with versions.
 pub(super) fn engine(facts: &Facts<'_>, identity: &str, path: &str) -> Engine {
     let told = facts.granted(identity).and_then(|granted| granted.engines.get(path));
-    let recorded =
-        || facts.record.entries.iter().find(|entry| entry.path.as_deref() == Some(path))?.mount.clone();
     told.cloned().unwrap_or_else(|| {
-        let first = || path.split('/').next().unwrap_or_default().to_owned();
-        Engine { mount: recorded().unwrap_or_else(first), has_versions: true }
+        let first = || path.split('/').next().unwrap_or_default();
+        Engine { mount: facts.mount(path).unwrap_or_else(first).to_owned(), has_versions: true }
     })
 }
 
 /// The least policy of `identity`, and what it would deny of what is needed.
 pub(super) fn policy(facts: &Facts<'_>, identity: &str) -> Policy {
-    let needs = needs(facts, identity);
+    let none = Needs::new();
+    let needs = facts.needs(identity).unwrap_or(&none);
     let mut hcl = format!("# The least that identity {identity} needs, by config {}", facts.subject.revision);
     hcl.push_str(&match facts.record.span {
         Some((first, last)) => format!(" and by what was used from {first:.0} to {last:.0}.\n"),
@@ -128,19 +128,20 @@ pub(super) fn policy(facts: &Facts<'_>, identity: &str) -> Policy {
             "# That each KV engine has versions is assumed: Vault was not asked (--login asks it).\n",
         );
     }
-    for (path, (capabilities, why)) in &needs {
+    for (path, (capabilities, why)) in needs {
         hcl.push('\n');
         hcl.push_str(&stanza(path, capabilities, why));
     }
     let mut acl = Acl::default();
     let is_read = acl.read(&hcl).is_ok();
-    let mut requests: BTreeSet<(String, Capability)> = BTreeSet::new();
-    for (path, (capabilities, _)) in &needs {
+    let mut requests: BTreeSet<(Cow<'_, str>, Capability)> = BTreeSet::new();
+    for (path, (capabilities, _)) in needs {
         // One path of those that a pattern stands for.
-        let path = path.replace(['+', '*'], "x");
+        let is_one = !path.contains(['+', '*']);
+        let path = if is_one { Cow::Borrowed(path.as_str()) } else { path.replace(['+', '*'], "x").into() };
         requests.extend(capabilities.iter().map(|one| (path.clone(), *one)));
     }
-    let denies = |(path, wanted): &&(String, Capability)| !is_read || !acl.allows(path, *wanted);
+    let denies = |(path, wanted): &&(Cow<'_, str>, Capability)| !is_read || !acl.allows(path, *wanted);
     let denied = requests.iter().filter(denies).map(|(path, wanted)| format!("{} {path}", wanted.word()));
     let hashed = forwarded(facts, identity).filter(|(entry, _)| is_hashed(entry));
     let hashed: Vec<String> = hashed
@@ -168,19 +169,29 @@ pub fn asked(subject: &Subject, record: &Record, granted: &Granted) -> (Vec<Stri
     let facts =
         Facts::new(subject, record, all, Terms { now: Timestamp::UNIX_EPOCH, period: Duration::ZERO });
     let needs = needs(&facts, &granted.identity);
+    let patterns: Vec<&String> = needs.keys().filter(|path| super::acl::is_pattern(path)).collect();
     let mut canaries: BTreeSet<String> = CANARIES.iter().map(|path| (*path).to_owned()).collect();
-    for path in needs.keys().filter(|path| path.contains("/data/")) {
-        // Beside it, and beside its folder.
-        canaries.insert(format!("{}-{CANARY}", path.trim_end_matches(['*', '/'])));
+    let kv: Vec<&str> = needs.keys().map(String::as_str).filter(|path| path.contains("/data/")).collect();
+    for path in &kv {
+        // Beside it, where there are not too many to be asked about, and beside its folder.
+        if kv.len() <= BESIDE {
+            canaries.insert(format!("{}-{CANARY}", path.trim_end_matches(['*', '/'])));
+        } else if let Some((folder, _)) = path.trim_end_matches(['*', '/']).rsplit_once('/') {
+            canaries.insert(format!("{folder}/{CANARY}"));
+        }
         let mount = path.split("/data/").next().unwrap_or_default();
         canaries.insert(format!("{mount}/data/{CANARY}"));
     }
-    let is_needed = |path: &str| needs.keys().any(|need| super::acl::matches(need, path));
+    let is_needed = |path: &String| {
+        needs.contains_key(path) || patterns.iter().any(|need| super::acl::matches(need, path))
+    };
     canaries.retain(|path| !is_needed(path) && !allows_pattern(&facts, granted, path));
     let single = needs.into_keys().filter(|path| !super::acl::is_pattern(path));
     (single.collect(), canaries.into_iter().collect())
 }
 
+/// As many kv paths have a canary each.
+const BESIDE: usize = 200;
 /// A name that nobody uses.
 const CANARY: &str = "claviger-canary";
 /// What no agent needs.
@@ -196,9 +207,9 @@ const CANARIES: &[&str] = &[
 
 /// What Vault grants to `granted` beyond what is needed: single paths, and paths of its policies.
 pub(super) fn beyond(facts: &Facts<'_>, granted: &Granted) -> Vec<String> {
-    let needs = needs(facts, &granted.identity);
-    let patterns: Vec<&String> = needs.keys().filter(|need| super::acl::is_pattern(need)).collect();
     let mut beyond = Vec::new();
+    let Some(needs) = facts.needs(&granted.identity) else { return beyond };
+    let patterns: Vec<&String> = needs.keys().filter(|need| super::acl::is_pattern(need)).collect();
     let canaries = granted.asked.iter().filter(|(path, _)| granted.canaries.contains(*path));
     for (path, capabilities) in canaries.filter(|(_, words)| can_anything(words)) {
         beyond.push(format!("{path}: {}, and nothing of the config is there", words(capabilities)));

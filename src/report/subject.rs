@@ -41,6 +41,8 @@ pub struct Rule {
     pub forward: Option<Forward>,
     /// It is behind glass: nobody is meant to use it.
     pub is_for_emergencies: bool,
+    /// A person's yes is asked for, and waited for.
+    pub is_asked: bool,
 }
 
 /// A part of Vault's API.
@@ -107,6 +109,8 @@ pub struct Rotation {
     pub path: String,
     /// The secrets of the agent that change with it.
     pub serves: Vec<String>,
+    /// Where in Vault's own API that is read.
+    pub places: Vec<String>,
     /// Why the values that it makes are weak, if they are.
     pub weak: Option<String>,
     /// Where its journal is; `None`: each agent follows Vault, or replaces a lease of its own, without one.

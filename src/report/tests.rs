@@ -10,7 +10,8 @@ use super::{
 };
 use crate::usage::{
     Entry,
-    glass::{Glass, Touched},
+    exposed::{Exposed, Looked},
+    glass::{Glass, Standing, Touched},
     history::RotationMarks,
     told,
 };
@@ -58,6 +59,9 @@ fn entry(workload: &str, rule: &str, secret: &str) -> Entry {
         first: ago(200),
         last: ago(1),
         allow: 40,
+        approved: 0,
+        asked: None,
+        unasked: Some(ago(1)),
         deny: 0,
         exe: None,
         stale: 0,
@@ -131,6 +135,7 @@ fn clean() -> World {
             name: "hook".into(),
             path: "secret/mail".into(),
             serves: vec!["mail".into()],
+            places: vec!["secret/mail".into(), "secret/data/mail".into()],
             weak: None,
             journal: Some("kv/rotation/hook".into()),
         }],
@@ -150,6 +155,8 @@ fn clean() -> World {
     let promoted =
         RotationMarks { promoted: Some(ago(20)), ended: Some((ago(19), 2)), ..RotationMarks::default() };
     record.marks.rotations.insert("hook".into(), promoted);
+    let looked = Looked { at: ago(0), processes: 2, files: 1, unseen: Vec::new() };
+    record.marks.exposures.looked.insert("urn:claviger:a".into(), looked);
     let paths = ["stripe", "mail", "db"].map(|name| format!("secret/{name}"));
     let engine = Engine { mount: "secret".into(), has_versions: true };
     let young = Metadata { version: 3, made: Some(ago(20)), suspects: Vec::new() };
@@ -180,6 +187,25 @@ fn clean() -> World {
 
 fn grant(world: &mut World, path: &str, capability: Capability) {
     world.granted.acl.get_or_insert_default().grant(path, [capability]);
+}
+
+/// The newest version of `stripe`, as somebody's environment has it.
+fn exposed() -> Exposed {
+    Exposed {
+        secret: Some("stripe".into()),
+        field: Some("key".into()),
+        kind: Some("kv".into()),
+        version: Some(3),
+        about: Some("job".into()),
+        place: "the environment of /usr/bin/job (pid 7): variable KEY".into(),
+        source: "urn:claviger:a".into(),
+        first: ago(2),
+        last: ago(1),
+    }
+}
+
+fn see(world: &mut World, exposed: Exposed) {
+    world.record.marks.exposures.found.insert(exposed.place.clone(), exposed);
 }
 
 type Fault = (Id, fn(&mut World));
@@ -221,9 +247,7 @@ const FAULTS: &[Fault] = &[
         });
     }),
     (Id::SAME_VALUE, |world| world.record.entries[1].fingerprint = Some("k1:hmac-sha256:stripe".into())),
-    (Id::EXPOSED, |world| {
-        world.record.marks.exposed.insert("secret/stripe".into());
-    }),
+    (Id::EXPOSED, |world| see(world, exposed())),
     (Id::WEAK_AUDIT, |world| world.subject.audit.remote = false),
     (Id::RETRIED, |world| {
         let denied = Entry {
@@ -260,7 +284,7 @@ const FAULTS: &[Fault] = &[
 fn a_clean_config_has_no_finding() {
     let report = clean().report();
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
-    assert_eq!(report.unjudged.iter().map(|one| one.id).collect::<Vec<_>>(), [Id::EXPOSED, Id::GLASS]);
+    assert_eq!(report.unjudged.iter().map(|one| one.id).collect::<Vec<_>>(), [Id::GLASS]);
 }
 
 #[test]
@@ -351,6 +375,103 @@ fn what_was_taken_in_an_emergency_is_a_finding_until_it_is_rotated() {
     assert!(finding.evidence[0].contains("ticket INC-1") && finding.evidence[0].contains("stripe"));
     assert!(!found(&world(2, false)), "rotated since");
     assert!(!found(&world(4, true)), "a newer version was seen since");
+    // The same of what was read in Vault's own API.
+    let by_path = |rotated: i64| {
+        let mut world = world(rotated, false);
+        let glass = world.record.marks.glass.get_mut("a1").unwrap();
+        let touched = glass.touched.remove("stripe").unwrap();
+        glass.touched.insert("secret/data/mail".into(), touched);
+        world
+    };
+    assert!(found(&by_path(4)));
+    assert!(!found(&by_path(2)), "rotated since");
+}
+
+#[test]
+fn a_rule_that_disabled_itself_is_a_finding_until_it_holds_again() {
+    let world = |enabled: Option<i64>| {
+        let mut world = clean();
+        let why = Some("approval_expired".to_owned());
+        let standing = Standing { disabled: Some(ago(3)), why, enabled: enabled.map(ago) };
+        world.record.marks.behind_glass.insert("job/fire".into(), standing);
+        world
+    };
+    let report = world(Some(4)).report();
+    let finding = report.findings.iter().find(|finding| finding.id == Id::GLASS).unwrap();
+    assert_eq!(finding.about, "workloads.job.rules.fire");
+    assert!(finding.evidence[0].contains("approval_expired"), "{:?}", finding.evidence);
+    assert!(!world(Some(2)).found().contains(&Id::GLASS.to_string()), "it holds again");
+}
+
+#[test]
+fn a_value_that_was_seen_outside_is_a_finding_until_it_is_another_one() {
+    let found = |change: &dyn Fn(&mut World)| {
+        let mut world = clean();
+        see(&mut world, exposed());
+        change(&mut world);
+        world.found().contains(&Id::EXPOSED.to_string())
+    };
+    assert!(found(&|_| {}));
+    // Taken away there: it is known all the same.
+    assert!(found(&|world| world.record.marks.exposures.looked.clear()));
+    // A newer version is in Vault, or in use.
+    assert!(!found(&|world| world.granted.values.get_mut("secret/stripe").unwrap().version = 4));
+    assert!(!found(&|world| {
+        world.record.entries.push(Entry { version: Some(4), ..entry("job", "keys", "stripe") });
+    }));
+    // What ends by itself is over once a later look has not seen it; a look that came before says nothing.
+    let lease = |at: i64| {
+        move |world: &mut World| {
+            see(world, Exposed { kind: Some("lease".into()), ..exposed() });
+            world.record.marks.exposures.looked.get_mut("urn:claviger:a").unwrap().at = ago(at);
+        }
+    };
+    assert!(!found(&lease(0)) && found(&lease(1)) && found(&lease(2)));
+    let mut world = clean();
+    see(&mut world, exposed());
+    let report = world.report();
+    let finding = &report.findings[0];
+    assert_eq!((finding.about.as_str(), finding.last), ("secrets.stripe", Some(ago(1))));
+    assert_eq!(
+        finding.evidence[0].split(", last").next(),
+        Some("its value key of version 3 was seen in the environment of /usr/bin/job (pid 7): variable KEY")
+    );
+    assert!(finding.fix.code.as_ref().unwrap().1.starts_with("vault kv patch secret/stripe key=-"));
+}
+
+#[test]
+fn where_nobody_could_look_is_named_and_never_clean() {
+    let unjudged = |world: &World| {
+        let report = world.report();
+        let mut all = report.unjudged.iter().filter(|one| one.id == Id::EXPOSED).map(|one| one.why.clone());
+        (all.next().unwrap_or_default(), all.count())
+    };
+    let mut world = clean();
+    let looked = world.record.marks.exposures.looked.get_mut("urn:claviger:a").unwrap();
+    looked.unseen.push("the environment of /usr/bin/job (pid 7) of workload job: we may not read it".into());
+    let (why, others) = unjudged(&world);
+    assert!(why.starts_with("not looked at by urn:claviger:a on 2026-") && why.contains("pid 7"), "{why}");
+    assert_eq!(others, 0);
+    // A look of long ago is none.
+    world.record.marks.exposures.looked.get_mut("urn:claviger:a").unwrap().at = ago(91);
+    assert!(unjudged(&world).0.starts_with("nobody looked"));
+    world.record.marks.exposures.looked.clear();
+    assert!(unjudged(&world).0.starts_with("nobody looked"));
+}
+
+#[test]
+fn what_was_had_without_a_yes_after_the_rule_had_asked_for_one_is_a_finding() {
+    let found = |asked: Option<i64>, is_asked: bool| {
+        let mut world = clean();
+        let rule = &mut world.subject.workloads[1].rules[0];
+        rule.is_asked = is_asked;
+        let entry = world.record.entries.iter_mut().find(|entry| entry.workload == "other").unwrap();
+        (entry.approved, entry.asked) = (u64::from(asked.is_some()), asked.map(ago));
+        world.found().contains(&Id::GLASS.to_string())
+    };
+    assert!(found(Some(9), true));
+    // Before it asked; while it only observes; and where nothing says since when it asks.
+    assert!(!found(Some(1), true) && !found(Some(9), false) && !found(None, true));
 }
 
 #[test]
@@ -418,7 +539,7 @@ fn every_format_tells_every_finding_and_what_the_record_says_stays_text() {
         fault(&mut world);
     }
     let evil = "secret/<script>alert(1)</script>`|\"*";
-    world.record.marks.exposed.insert(evil.into());
+    see(&mut world, Exposed { place: evil.into(), ..exposed() });
     let report = world.report();
     for (word, format) in Format::WORDS {
         let text = format.render(&report);

@@ -5,9 +5,12 @@
 use super::{
     Group, Settings,
     schedule::plus,
-    store::{Place, Store, Written},
+    store::{Store, Written},
 };
-use crate::{clock::Timestamp, vault::error::Error};
+use crate::{
+    clock::Timestamp,
+    vault::{error::Error, kv2::Place},
+};
 use serde::{Deserialize, Serialize};
 
 /// The last member that began.
@@ -66,6 +69,5 @@ async fn read(store: &Store, place: &Place) -> Result<(Option<Last>, u64), Error
 }
 
 fn place(settings: &Settings, group: &Group) -> Place {
-    let Place { mount, path } = &settings.journal;
-    Place { mount: mount.clone(), path: format!("{path}/groups/{}", group.name) }
+    settings.journal.below(&format!("groups/{}", group.name))
 }

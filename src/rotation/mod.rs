@@ -24,7 +24,7 @@ pub mod rehearsal;
 pub mod runner;
 pub mod schedule;
 pub mod standing;
-pub mod store;
+mod store;
 pub mod suspend;
 pub mod system;
 pub mod task;
@@ -43,6 +43,7 @@ mod journal;
 mod model_tests;
 mod notify;
 mod object;
+mod places;
 mod quarantine;
 mod rollback;
 mod run;
@@ -51,7 +52,7 @@ mod work;
 
 use crate::{
     name::{IdentityName, RotationName, SecretName},
-    vault::endpoint::TransitKey,
+    vault::{endpoint::TransitKey, kv2::Place},
 };
 use bootstrap::Bootstrap;
 use coordination::Coordination;
@@ -60,7 +61,6 @@ use generate::Generate;
 use issue::Issue;
 use schedule::Schedule;
 use std::time::Duration;
-use store::Place;
 use trigger::Trigger;
 
 /// One thing that is rotated.

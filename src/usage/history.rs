@@ -6,10 +6,11 @@
 use super::{
     Entry,
     book::Book,
-    glass::Glass,
+    exposed::Exposures,
+    glass::{Glass, Standing},
     line::Line,
     shared::Shared,
-    told::{Rotated, Told},
+    told::{Capability, Rotated, Told},
 };
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Skipped slots of one rotation that are remembered, the newest.
 const SKIPS: usize = 32;
-/// Exposed values, and openings of break glass, that are remembered: somebody could make up as many as they like.
+/// Openings of break glass that are remembered: somebody could make up as many as they like.
 const MARKS: usize = 1_000;
 
 /// Everything that was read so far.
@@ -55,8 +56,10 @@ pub struct Marks {
     pub rotations: BTreeMap<String, RotationMarks>,
     /// Approvals by break glass: the id, and how it stands.
     pub glass: BTreeMap<String, Glass>,
-    /// Where an exposed value was found.
-    pub exposed: BTreeSet<String>,
+    /// Rules for emergencies, by workload and rule: `job/fire`.
+    pub behind_glass: BTreeMap<String, Standing>,
+    /// Values that were seen where they must not be, and where nobody could look.
+    pub exposures: Exposures,
     /// When each identity first logged in.
     pub logins: BTreeMap<String, Timestamp>,
 }
@@ -150,20 +153,15 @@ impl History {
     /// All of it together.
     #[must_use]
     pub fn finish(self) -> Record {
-        let (mut all, mut overflow) = (BTreeMap::new(), 0_u64);
         let (others, names) = self.others;
         let chains = self.chains.len().saturating_add(names.len());
-        overflow = overflow.saturating_add(others.overflow);
-        for entry in others.entries() {
-            all.insert(identity(&entry), entry);
-        }
+        let mut overflow = others.overflow;
+        let mut all: Vec<Entry> = others.entries().collect();
         for chain in self.chains.into_values() {
             overflow = overflow.saturating_add(chain.overflow.max(chain.seen.overflow));
-            for entry in chain.finish() {
-                all.entry(identity(&entry)).and_modify(|one| join(one, &entry)).or_insert(entry);
-            }
+            all.extend(chain.finish());
         }
-        let entries: Vec<Entry> = all.into_values().collect();
+        let entries = together(all);
         let told = entries.iter().map(|entry| entry.first).min();
         let span = self.span.map(|(first, last)| (told.map_or(first, |told| told.min(first)), last));
         Record {
@@ -178,16 +176,23 @@ impl History {
     }
 }
 
-type Identity = [Option<String>; 8];
-
-fn identity(entry: &Entry) -> (Identity, super::Capability, Option<u64>, Option<u64>) {
-    let Entry { workload, rule, secret, upstream, path, field, fingerprint, .. } = entry.clone();
-    (
-        [Some(workload), rule, secret, upstream, path, field, fingerprint, None],
-        entry.capability,
-        entry.version,
-        entry.exe,
-    )
+/// Each use once, in the order of what it is of.
+fn together(mut all: Vec<Entry>) -> Vec<Entry> {
+    fn what(entry: &Entry) -> impl Ord + '_ {
+        let Entry { workload, rule, secret, upstream, path, field, fingerprint, .. } = entry;
+        let texts = [rule, secret, upstream, path, field, fingerprint].map(Option::as_deref);
+        (workload.as_str(), texts, entry.capability, entry.version, entry.exe)
+    }
+    all.sort_by(|one, other| what(one).cmp(&what(other)));
+    // Gives what it took into the one before it.
+    all.dedup_by(|other, one| {
+        let is_same = what(one) == what(other);
+        if is_same {
+            join(one, other);
+        }
+        is_same
+    });
+    all
 }
 
 fn join(one: &mut Entry, other: &Entry) {
@@ -195,6 +200,9 @@ fn join(one: &mut Entry, other: &Entry) {
     one.allow = one.allow.saturating_add(other.allow);
     one.deny = one.deny.saturating_add(other.deny);
     one.stale = one.stale.saturating_add(other.stale);
+    one.approved = one.approved.saturating_add(other.approved);
+    one.asked = one.asked.into_iter().chain(other.asked).min();
+    one.unasked = one.unasked.max(other.unasked);
     one.mount = one.mount.take().or_else(|| other.mount.clone());
     let place = |level: Option<&str>| super::told::LEVELS.iter().position(|one| Some(*one) == level);
     one.level = match (place(one.level), place(other.level)) {
@@ -260,9 +268,8 @@ impl Marks {
                 Some(first) => *first = time.min(*first),
                 None => drop(self.logins.insert(identity.to_owned(), time)),
             },
-            ("exposure.found", _) if self.exposed.len() < MARKS => {
-                self.exposed.insert(told.path.or(told.workload).unwrap_or("unknown").to_owned());
-            }
+            ("exposure.found", _) => self.exposures.find(told, time),
+            ("exposure.looked", _) => self.exposures.look(told, time),
             _ => {}
         }
         if let Some(rotated) = told.rotation.filter(|_| kind.starts_with("rotation.")) {
@@ -283,12 +290,31 @@ impl Marks {
             }
             _ => {}
         }
-        let Some(secret) = told.secret.filter(|_| !self.glass.is_empty()) else { return };
+        if let (Some(workload), Some(rule), true) =
+            (told.workload, told.rule, matches!(kind, "approval.disabled" | "approval.enabled"))
+        {
+            let is_off = kind == "approval.disabled";
+            let why = told.reason.filter(|_| is_off).map(str::to_owned);
+            let (off, on) = if is_off { (Some(time), None) } else { (None, Some(time)) };
+            let rule = format!("{workload}/{rule}");
+            let standing = Standing { disabled: off, why, enabled: on };
+            self.behind_glass.entry(rule).or_default().join(&standing);
+        }
+        if !self.glass.is_empty() {
+            self.look_at_glasses(told, time);
+        }
+    }
+
+    /// What was taken in emergencies, and what was replaced since.
+    fn look_at_glasses(&mut self, told: &Told<'_>, time: Timestamp) {
         for (id, glass) in &mut self.glass {
-            if told.approval == Some(id) {
-                glass.touch(secret, told.version, time);
-            } else {
-                glass.replace(secret, told.version, time);
+            let is_by_it = told.approval == Some(id);
+            match (told.secret, told.path_in_vault()) {
+                (Some(secret), _) if is_by_it => glass.touch(secret, told.version, time),
+                (Some(secret), _) => glass.replace(secret, told.version, time),
+                (None, Some((path, _))) if is_by_it => glass.touch(path, None, time),
+                (None, Some((path, Capability::Write | Capability::Patch))) => glass.rewrite(path, time),
+                (None, _) => {}
             }
         }
     }
@@ -302,7 +328,10 @@ impl Marks {
             let known = self.glass.entry(id.clone()).or_insert_with(|| glass.clone());
             known.join(glass);
         }
-        self.exposed.extend(other.exposed.iter().cloned());
+        for (rule, standing) in &other.behind_glass {
+            self.behind_glass.entry(rule.clone()).or_default().join(standing);
+        }
+        self.exposures.join(&other.exposures);
         for (identity, first) in &other.logins {
             let known = self.logins.entry(identity.clone()).or_insert(*first);
             *known = (*known).min(*first);

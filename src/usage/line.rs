@@ -3,7 +3,7 @@
 //! Does not check it: `audit verify` does. A line that is no event is none.
 
 use super::{
-    Entry, Part,
+    Entry, Part, exposed,
     told::{Capability, LEVELS, Rotated, Told},
 };
 use crate::clock::Timestamp;
@@ -49,6 +49,27 @@ pub struct Line<'a> {
     approval: Option<Approval<'a>>,
     #[serde(borrow)]
     usage: Option<Usage<'a>>,
+    #[serde(borrow)]
+    exposure: Option<Exposure<'a>>,
+}
+
+/// A look for values where they must not be.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Exposure<'a> {
+    #[serde(borrow)]
+    place: Text<'a>,
+    #[serde(borrow)]
+    exe: Text<'a>,
+    pid: Option<u64>,
+    #[serde(borrow)]
+    name: Text<'a>,
+    number: Option<u64>,
+    #[serde(borrow)]
+    form: Text<'a>,
+    processes: u64,
+    files: u64,
+    unseen: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +120,8 @@ struct Resource<'a> {
     version: Option<u64>,
     #[serde(borrow)]
     fp: Text<'a>,
+    #[serde(borrow)]
+    lease_id_hash: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,6 +163,10 @@ struct Usage<'a> {
 pub(super) struct Row<'a> {
     #[serde(default, skip_serializing_if = "is_none")]
     allow: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    approved: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Timestamp>,
     #[serde(borrow)]
     capability: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_none")]
@@ -164,6 +191,8 @@ pub(super) struct Row<'a> {
     secret: Text<'a>,
     #[serde(default, skip_serializing_if = "is_none")]
     stale: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unasked: Option<Timestamp>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     upstream: Text<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,6 +239,7 @@ impl<'a> Line<'a> {
             operation: self.resource.operation.as_deref(),
             sort: self.resource.kind.as_deref(),
             level: self.actor.level.as_deref(),
+            lease: self.resource.lease_id_hash.as_deref(),
             count: self.agg.as_ref().map(|agg| agg.count),
             reason: self.reason.as_deref(),
             identity: self.identity.as_deref(),
@@ -222,6 +252,18 @@ impl<'a> Line<'a> {
             approval: self.approval.as_ref().map(|approval| &*approval.id).filter(|id| !id.is_empty()),
             ticket: self.approval.as_ref().and_then(|approval| approval.ticket.as_deref()),
             exe: self.actor.exe_sha256.as_deref().and_then(program),
+            source: self.source.as_deref(),
+            exposure: self.exposure.as_ref().map(|seen| exposed::Told {
+                place: seen.place.as_deref(),
+                exe: seen.exe.as_deref(),
+                pid: seen.pid,
+                name: seen.name.as_deref(),
+                number: seen.number,
+                form: seen.form.as_deref(),
+                processes: seen.processes,
+                files: seen.files,
+                unseen: &seen.unseen,
+            }),
         }
     }
 
@@ -254,6 +296,9 @@ impl Row<'_> {
         let text = |text: &Option<String>| text.clone().map(Cow::Owned);
         Row {
             allow: entry.allow,
+            approved: entry.approved,
+            asked: entry.asked,
+            unasked: entry.unasked,
             capability: Cow::Borrowed(entry.capability.word()),
             deny: entry.deny,
             exe: entry.exe.map(|exe| Cow::Owned(format!("{exe:016x}"))),
@@ -290,6 +335,9 @@ impl Row<'_> {
             first: self.first,
             last: self.last,
             allow: self.allow,
+            approved: self.approved,
+            asked: self.asked,
+            unasked: self.unasked,
             deny: self.deny,
             exe: self.exe.as_deref().and_then(program),
             stale: self.stale,

@@ -64,7 +64,8 @@ impl Shared {
     /// `whole`, of the start `chain` of the agent `source`, in parts; rows that find no room are counted as such.
     #[must_use]
     pub fn parts(whole: Whole, (source, chain): (&str, &str), at: Timestamp, paths: Paths) -> Vec<Self> {
-        let Whole { upto, mut overflow, entries, marks } = whole;
+        let Whole { upto, mut overflow, entries, mut marks } = whole;
+        marks.exposures.sign(source);
         let (mut parts, mut rows, mut size) = (Vec::new(), Vec::new(), 0_usize);
         let mut left = 0_u64;
         for mut entry in entries {

@@ -54,6 +54,20 @@ fn what_is_used_again_is_one_row_with_its_first_and_last_time() {
 }
 
 #[test]
+fn a_persons_yes_is_counted_beside_what_was_had_without_one() {
+    let ledger = Ledger::default();
+    ledger.note(&read("secret/a"), 1, at(3));
+    ledger.note(&Told { approval: Some("a1"), ..read("secret/a") }, 2, at(5));
+    ledger.note(&Told { approval: Some("a2"), ..read("secret/a") }, 3, at(7));
+    let denied = Told { kind: "secret.denied.v1", outcome: "deny", approval: Some("a3"), ..read("secret/a") };
+    ledger.note(&denied, 4, at(9));
+    let whole = left(&ledger, "A");
+    let [entry] = whole[0].entries() else { panic!("{whole:?}") };
+    assert_eq!((entry.allow, entry.approved, entry.deny), (3, 2, 1));
+    assert_eq!((entry.asked, entry.unasked), (Some(at(5)), Some(at(3))));
+}
+
+#[test]
 fn a_full_ledger_counts_what_it_does_not_tell_and_refusals_take_a_quarter_of_it_at_most() {
     let ledger = Ledger::default();
     let denied = |ledger: &Ledger, path: &str| {
@@ -217,6 +231,60 @@ fn a_ledger_is_left_in_parts_that_vault_takes_and_says_what_it_has_no_room_for()
     assert_eq!(left(&ledger, "A")[0].content(), parts[0].content());
 }
 
+/// The events of a look, as the journal has them.
+fn looks(chain: &str, second: i64, version: u64) -> [Value; 2] {
+    let event = |seq: u64, kind: &str, exposure: Value| {
+        json!({
+            "chain": {"uid": chain, "prev": ""}, "seq": format!("{seq:020}"), "time": at(second), "source": "urn:claviger:a",
+            "type": kind, "outcome": "allow", "workload": "job", "exposure": exposure,
+            "resource": {"secret": "stripe", "path": "secret/stripe", "kind": "kv", "version": version, "field": "key"},
+        })
+    };
+    let found =
+        json!({"place": "environment", "exe": "/usr/bin/job", "pid": 7, "name": "KEY", "form": "base64"});
+    let looked = json!({"processes": 3, "files": 2, "unseen": ["the file /x: permission denied"]});
+    [event(1, "exposure.found.v1", found), event(2, "exposure.looked.v1", looked)]
+}
+
+#[test]
+fn what_was_seen_outside_is_one_place_however_often_and_the_newest_look_is_the_one_that_counts() {
+    let all = [looks("A", 5, 1), looks("B", 3, 1), looks("C", 9, 2)].concat();
+    let exposures = history(&all).marks.exposures;
+    let places: Vec<_> = exposures.found.values().map(|one| (one.version, one.first, one.last)).collect();
+    assert_eq!(places, [(Some(1), at(3), at(5)), (Some(2), at(9), at(9))]);
+    let one = exposures.found.values().next().unwrap();
+    assert_eq!(one.place, "the environment of /usr/bin/job (pid 7): variable KEY, as base64");
+    let looked = &exposures.looked["urn:claviger:a"];
+    assert_eq!((looked.at, looked.processes, looked.files, looked.unseen.len()), (at(9), 3, 2, 1));
+    // As other pods read it in Vault, where each agent signs what it left.
+    let ledger = Ledger::default();
+    let unseen = ["the file /x: permission denied".to_owned()];
+    let exposure = exposed::Told {
+        place: None,
+        exe: None,
+        pid: None,
+        name: None,
+        number: None,
+        form: None,
+        processes: 3,
+        files: 2,
+        unseen: &unseen,
+    };
+    let told =
+        Told { kind: "exposure.looked.v1", outcome: "allow", exposure: Some(exposure), ..Told::default() };
+    ledger.note(&told, 1, at(4));
+    let seen = exposed::Told { place: Some("file"), name: Some("/x"), number: Some(2), ..exposure };
+    let told = Told { kind: "exposure.found.v1", secret: Some("stripe"), exposure: Some(seen), ..told };
+    ledger.note(&told, 2, at(4));
+    let mut history = History::default();
+    left(&ledger, "D").iter().for_each(|part| history.join(part));
+    let exposures = history.finish().marks.exposures;
+    assert_eq!(exposures.looked.keys().collect::<Vec<_>>(), ["urn:claviger:a"]);
+    let found: Vec<_> =
+        exposures.found.values().map(|one| (one.source.as_str(), one.place.as_str())).collect();
+    assert_eq!(found, [("urn:claviger:a", "the file /x: line 2")]);
+}
+
 /// `cargo test --lib --release -- --ignored --nocapture ten_thousand` prints what it costs.
 #[test]
 #[ignore = "a measurement; run it alone"]
@@ -242,4 +310,50 @@ fn ten_thousand_rows_are_measured() {
         }
     }
     println!("one more use of a row: {} ns", began.elapsed().as_nanos() / 1_000_000);
+}
+
+#[test]
+fn what_was_read_of_vault_in_an_emergency_is_replaced_by_whoever_writes_there_later() {
+    let marks = |lines: &[(&str, &str, Option<&str>, i64)]| {
+        let mut marks = super::history::Marks::default();
+        let opened = Told { kind: "approval.break_glass.v1", approval: Some("g1"), ..Told::default() };
+        marks.take(&opened, at(0));
+        for (kind, operation, approval, second) in lines {
+            let told = Told {
+                kind,
+                outcome: "allow",
+                operation: Some(operation),
+                path: Some("secret/data/a"),
+                approval: *approval,
+                ..Told::default()
+            };
+            marks.take(&told, at(*second));
+        }
+        let touched = marks.glass.get("g1").unwrap().touched.get("secret/data/a").copied();
+        touched.map(|touched| (touched.at, touched.is_replaced))
+    };
+    let read = ("vault.called.v1", "read", Some("g1"), 5);
+    assert_eq!(marks(&[read]), Some((at(5), false)));
+    assert_eq!(marks(&[read, ("vault.result.v1", "write", None, 9)]), Some((at(5), true)));
+    assert_eq!(marks(&[read, ("vault.called.v1", "read", None, 9)]), Some((at(5), false)));
+    // What the same emergency wrote is known to it.
+    assert_eq!(marks(&[read, ("vault.result.v1", "write", Some("g1"), 9)]), Some((at(9), false)));
+    assert_eq!(marks(&[("vault.called.v1", "list", Some("g1"), 5)]), None);
+}
+
+#[test]
+fn a_rule_for_emergencies_stands_as_the_newest_event_says_in_whatever_order_they_are_read() {
+    let stands = |events: &[(&str, i64)]| {
+        let mut marks = super::history::Marks::default();
+        for (kind, second) in events {
+            let told = Told { kind, workload: Some("job"), rule: Some("fire"), ..Told::default() };
+            marks.take(&told, at(*second));
+        }
+        marks.behind_glass.get("job/fire").unwrap().is_disabled_since()
+    };
+    let (off, on) = (("approval.disabled.v1", 5), ("approval.enabled.v1", 9));
+    assert_eq!(stands(&[off]), Some(at(5)));
+    assert_eq!(stands(&[off, on]), None);
+    assert_eq!(stands(&[on, off]), None);
+    assert_eq!(stands(&[on, off, ("approval.disabled.v1", 12)]), Some(at(12)));
 }

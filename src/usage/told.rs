@@ -35,6 +35,8 @@ pub struct Told<'a> {
     pub level: Option<&'a str>,
     /// How many equal refusals it stands for; `None`: it is one.
     pub count: Option<u64>,
+    /// The lease that came back, or was asked about, by the hash of its id.
+    pub lease: Option<&'a str>,
     /// Why not, if not.
     pub reason: Option<&'a str>,
     /// Which login it is about.
@@ -47,6 +49,10 @@ pub struct Told<'a> {
     pub ticket: Option<&'a str>,
     /// The first eight bytes of the hash of the program that asked, where that was proved.
     pub exe: Option<u64>,
+    /// Which agent says so; `None` in the agent itself.
+    pub source: Option<&'a str>,
+    /// Where a value was seen that must not be there, or what was looked at.
+    pub exposure: Option<super::exposed::Told<'a>>,
 }
 
 /// What an event says of a rotation.
@@ -117,6 +123,8 @@ pub struct Use<'a> {
     pub level: Option<u8>,
     /// The program that was refused, by the first eight bytes of its hash; `None` of what was not, or where none was proved.
     pub exe: Option<u64>,
+    /// Whether a person had said yes to it.
+    pub is_approved: bool,
     /// How often.
     pub count: u64,
 }
@@ -146,6 +154,18 @@ impl Capability {
 }
 
 impl<'a> Told<'a> {
+    /// What a request in Vault's own API read, wrote or patched, and did; `None` where it gave or changed no value that stays, as a lease does not.
+    #[must_use]
+    pub fn path_in_vault(&self) -> Option<(&'a str, Capability)> {
+        let is_of_api = matches!(self.kind, "vault.called.v1" | "vault.result.v1");
+        if !is_of_api || self.outcome != "allow" || self.lease.is_some() {
+            return None;
+        }
+        let capability = Capability::of(self.operation?)?;
+        let is_value = matches!(capability, Capability::Read | Capability::Write | Capability::Patch);
+        is_value.then_some((self.path?, capability))
+    }
+
     /// The use of a permission that the event tells of, if it tells of one. An event that says how something ended that was
     /// counted before, a list of names, and what failed are none.
     #[must_use]
@@ -185,6 +205,7 @@ impl<'a> Told<'a> {
             end,
             level: self.level.and_then(level),
             exe: self.exe.filter(|_| end == End::Deny),
+            is_approved: end != End::Deny && self.approval.is_some(),
             count: self.count.unwrap_or(1),
         })
     }

@@ -15,7 +15,6 @@ use claviger::{
         lease::Terms,
         schedule::{Policy, Schedule, When},
         standing::Board,
-        store::Place,
         system::{
             Answered, Ask, Order, Provided, System, Unknown,
             provider::{Call, Provider},
@@ -24,6 +23,7 @@ use claviger::{
     },
     vault::{
         Budget,
+        kv2::Place,
         session::{Identity, State},
     },
 };

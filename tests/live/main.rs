@@ -9,6 +9,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/kv2.rs"]
+mod kv2_promises;
+
 mod acks;
 mod adopt;
 mod calls;
@@ -21,6 +24,7 @@ mod fingerprint;
 mod group;
 mod handoff;
 mod keys;
+mod kv2;
 mod load;
 mod local;
 mod merged;

@@ -22,6 +22,7 @@ mod config;
 mod run;
 mod kill;
 mod disk;
+mod exposure;
 mod modes;
 mod reload;
 mod report;

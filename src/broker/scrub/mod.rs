@@ -58,6 +58,16 @@ impl Masks {
         Self { searcher: Searcher::new(raw.collect()) }
     }
 
+    /// In which form one of the values is in `text` first, if any is.
+    #[must_use]
+    pub fn find(&self, text: &[u8]) -> Option<(Form, Range<usize>)> {
+        let mut first: Option<(Form, Range<usize>)> = None;
+        self.searcher.search(text, |form, range| {
+            first.get_or_insert((form, range));
+        });
+        first
+    }
+
     /// A text that is there as a whole; `None` if there is nothing in it to be masked.
     #[must_use]
     pub fn mask(&self, text: &[u8], hits: &mut Hits) -> Option<Vec<u8>> {

@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+const MIB: u64 = 1024 * 1024;
+
 /// `[::]:8099`, no names.
 pub(super) fn default_health() -> health::Settings {
     health::Settings { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8099)), names: false }
@@ -54,8 +56,31 @@ pub(super) fn report(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<report::S
     let every = map.or("every", Duration::from_secs(DAY), |leaf| leaf.duration(seconds(5, 365 * DAY)));
     let since = map.or("since", Duration::from_secs(90 * DAY), |leaf| leaf.duration(seconds(1, 3650 * DAY)));
     let merge = map.given("merge", |leaf| merge(leaf, context));
+    let exposure = map.given("exposure", exposure);
     map.finish();
-    Some(report::Settings { every: every?, since: since?, merge: merge? })
+    Some(report::Settings { every: every?, since: since?, merge: merge?, exposure: exposure? })
+}
+
+/// `{processes, files, max_size, max_files}`.
+fn exposure(leaf: &Leaf<'_>) -> Option<report::exposure::Settings> {
+    let mut map = leaf.map()?;
+    let processes = map.or("processes", true, Leaf::flag);
+    let files = map.or("files", Vec::new(), |leaf| leaf.each(Leaf::path));
+    let max_size = map.or("max_size", MIB, |leaf| leaf.size(1024..=16 * MIB));
+    let max_files = map.or("max_files", 100_u32, |leaf| leaf.whole(1..=10_000));
+    if let (Some(false), Some([])) = (processes, files.as_deref()) {
+        map.leaf().problem(
+            "neither processes nor files are looked at",
+            "leave exposure out, or write processes: true or files: [/srv/app/.env]",
+        );
+    }
+    map.finish();
+    Some(report::exposure::Settings {
+        has_processes: processes?,
+        files: files?,
+        max_size: max_size?,
+        max_files: usize::try_from(max_files?).unwrap_or(usize::MAX),
+    })
 }
 
 /// `{identity, mount, path}`, in a KV 2 engine.

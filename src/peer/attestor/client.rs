@@ -4,6 +4,7 @@
 
 use super::{
     idle::{Found, Idle},
+    open::TEXTS,
     wire::{ANSWER, Answer, Depth, Id, MOST_DROPPED, Request},
 };
 use crate::{
@@ -60,14 +61,28 @@ struct Inner {
     limit: Duration,
 }
 
+/// A number, and what was passed with it.
+type Answered = Result<(u64, Vec<OwnedFd>), Refusal>;
+
 #[derive(Debug, Default)]
 struct State {
     last: Id,
-    waiting: HashMap<Id, oneshot::Sender<Result<u64, Refusal>>>,
+    waiting: HashMap<Id, oneshot::Sender<Answered>>,
     /// Those that need not be held any more, and of which that was not said yet.
     dropped: Vec<Id>,
     idle: Idle,
     gone: bool,
+}
+
+/// What there is to be read of a process; what is `None` we may not look into.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// What it executes: where that is, and not to be read.
+    pub exe: Option<OwnedFd>,
+    /// Its arguments, each with a NUL at its end (proc_pid_cmdline(5)).
+    pub arguments: Option<OwnedFd>,
+    /// Its environment as it began, each variable with a NUL at its end (proc_pid_environ(5)).
+    pub environment: Option<OwnedFd>,
 }
 
 /// Proof that a process executed a permitted program when it was looked at last; the attestor holds it until this is dropped,
@@ -149,7 +164,7 @@ impl Attestor {
     pub async fn pin(&self, pidfd: BorrowedFd<'_>, settings: &Settings) -> Result<Image, Refusal> {
         // From now on, whatever happens, it is not held for nothing.
         let mut image = self.image(self.0.next_id(), [0; 32]);
-        let which = self.0.ask(image.id, &Request::Pin(image.id, settings.clone()), Some(pidfd)).await?;
+        let (which, _) = self.0.ask(image.id, &Request::Pin(image.id, settings.clone()), Some(pidfd)).await?;
         let digest = usize::try_from(which).ok().and_then(|which| settings.exe_sha256.get(which));
         image.digest = *digest.ok_or(Refusal::AttestorFailed)?;
         Ok(image)
@@ -179,6 +194,19 @@ impl Attestor {
         image.check(Depth::Light).await.ok().map(|()| image)
     }
 
+    /// What there is to be read of a process: its own, whoever has its number by then.
+    ///
+    /// # Errors
+    /// Why there is nothing: [`Refusal::PidNotVisible`], [`Refusal::PeerExited`] and the like.
+    pub async fn open(&self, process: &Process) -> Result<Opened, Refusal> {
+        let id = self.0.next_id();
+        let (bits, passed) = self.0.ask(id, &Request::Open(id), Some(process.as_fd())).await?;
+        let mut files = passed.into_iter();
+        let [exe, arguments, environment] =
+            TEXTS.map(|(bit, _)| if bits & bit == 0 { None } else { files.next() });
+        Ok(Opened { exe, arguments, environment })
+    }
+
     fn image(&self, id: Id, digest: Hash) -> Image {
         Image { attestor: self.clone(), id, digest, found: None, spent: AtomicBool::new(false) }
     }
@@ -189,7 +217,7 @@ impl Attestor {
     /// Why that cannot be known: [`Refusal::PidNotVisible`] if we may not look into it.
     pub async fn mount_namespace(&self, pidfd: BorrowedFd<'_>) -> Result<u64, Refusal> {
         let id = self.0.next_id();
-        self.0.ask(id, &Request::MountNamespace(id), Some(pidfd)).await
+        self.0.ask(id, &Request::MountNamespace(id), Some(pidfd)).await.map(|(number, _)| number)
     }
 }
 
@@ -247,7 +275,7 @@ impl Inner {
         state.last
     }
 
-    async fn ask(&self, id: Id, request: &Request, passed: Option<BorrowedFd<'_>>) -> Result<u64, Refusal> {
+    async fn ask(&self, id: Id, request: &Request, passed: Option<BorrowedFd<'_>>) -> Answered {
         let packet = request.encode().ok_or(Refusal::AttestorFailed)?;
         // The death of an earlier worker is not this request's.
         self.take_in();
@@ -261,8 +289,8 @@ impl Inner {
         &self,
         packet: &[u8],
         passed: Option<BorrowedFd<'_>>,
-        mut answer: oneshot::Receiver<Result<u64, Refusal>>,
-    ) -> Result<u64, Refusal> {
+        mut answer: oneshot::Receiver<Answered>,
+    ) -> Answered {
         while let Err(errno) = self.send(packet, passed) {
             if errno != Errno::EAGAIN {
                 return Err(Refusal::AttestorFailed);
@@ -297,11 +325,11 @@ impl Inner {
         let mut state = self.state();
         while !state.gone {
             match kernel::receive_passed(self.socket.get_ref().as_fd(), &mut packet) {
-                Ok((length, _)) if length > 0 => match packet.get(..length).and_then(Answer::decode) {
+                Ok((length, passed)) if length > 0 => match packet.get(..length).and_then(Answer::decode) {
                     Some(Answer::To(id, answer)) => {
                         if let Some(waiting) = state.waiting.remove(&id) {
                             // Whoever has gone away is told nothing.
-                            let _ = waiting.send(answer);
+                            let _ = waiting.send(answer.map(|number| (number, passed)));
                         }
                     }
                     // They are told by being dropped.

@@ -11,6 +11,7 @@ mod harden;
 mod idle;
 mod image;
 mod memory;
+mod open;
 mod parent;
 mod texts;
 mod wire;
@@ -19,6 +20,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Attestor, Image, Started};
+pub use client::{Attestor, Image, Opened, Started};
 pub use parent::{parent, worker};
 pub use wire::Depth;

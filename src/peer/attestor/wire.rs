@@ -29,6 +29,8 @@ pub(super) enum Request {
     Drop(Vec<Id>),
     /// In which mount namespace the process is, whose pidfd comes with it.
     MountNamespace(Id),
+    /// What the process, whose pidfd comes with it, executes, its arguments and its environment: to be passed, where they may be opened.
+    Open(Id),
 }
 
 /// How much is looked at again.
@@ -44,7 +46,7 @@ pub enum Depth {
 /// What the attestor answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// To the request of this id. The number is a mount namespace's, or 0.
+    /// To the request of this id. The number is a mount namespace's, or says what is passed beside it, or 0.
     To(Id, Result<u64, Refusal>),
     /// Whoever would have answered has died, and holds nothing any more.
     Died,
@@ -55,6 +57,7 @@ const LIGHT: u8 = 2;
 const FULL: u8 = 3;
 const DROP: u8 = 4;
 const MOUNT: u8 = 5;
+const OPEN: u8 = 6;
 const OK: u8 = 0;
 const DIED: u8 = 255;
 
@@ -68,6 +71,7 @@ impl Request {
             // Has no name, since it has no answer: here stands how many they are.
             Self::Drop(ids) => (DROP, ids.len().try_into().ok()?),
             Self::MountNamespace(id) => (MOUNT, *id),
+            Self::Open(id) => (OPEN, *id),
         };
         let mut packet = vec![kind];
         packet.extend(id.to_ne_bytes());
@@ -76,7 +80,7 @@ impl Request {
             Self::Again(_, image, _) => packet.extend(image.to_ne_bytes()),
             Self::Drop(ids) if ids.len() > MOST_DROPPED => return None,
             Self::Drop(ids) => packet.extend(ids.iter().flat_map(|id| id.to_ne_bytes())),
-            Self::MountNamespace(_) => {}
+            Self::MountNamespace(_) | Self::Open(_) => {}
         }
         Some(packet)
     }
@@ -92,6 +96,7 @@ impl Request {
             FULL => Self::Again(id, rest.number()?, Depth::Full),
             DROP => Self::Drop(rest.ids(id)?),
             MOUNT => Self::MountNamespace(id),
+            OPEN => Self::Open(id),
             _ => return None,
         };
         rest.0.is_empty().then_some(request)
@@ -247,6 +252,7 @@ mod tests {
             Request::Drop(vec![7]),
             Request::Drop((0..64).collect()),
             Request::MountNamespace(3),
+            Request::Open(4),
         ] {
             let mut packet = request.encode().unwrap();
             for end in 0..packet.len() {

@@ -8,6 +8,7 @@ use super::{
     digest::{self, Cache, Stamp, Worth},
     harden,
     image::{self, Candidate, Permitted},
+    open,
     wire::{Answer, Depth, Id, LONGEST, Request},
 };
 use crate::{
@@ -258,8 +259,11 @@ impl Worker {
             },
             (Request::Again(id, image, depth), _) => self.send(id, self.again(image, depth)),
             (Request::MountNamespace(id), Some(pidfd)) => self.send(id, image::mount_namespace(&pidfd)),
+            (Request::Open(id), Some(pidfd)) => self.open(id, &pidfd),
             (Request::Pin(id, _), None) => self.settle(id, Err(Refusal::AttestorFailed)),
-            (Request::MountNamespace(id), None) => self.send(id, Err(Refusal::AttestorFailed)),
+            (Request::MountNamespace(id) | Request::Open(id), None) => {
+                self.send(id, Err(Refusal::AttestorFailed));
+            }
             (Request::Drop(_), _) => {}
         }
     }
@@ -371,6 +375,15 @@ impl Worker {
                 Ok(digest) => self.settle(id, candidate.check().and_then(|()| candidate.judge(digest))),
                 Err(refusal) => self.settle(id, Err(refusal)),
             }
+        }
+    }
+
+    fn open(&self, id: Id, pidfd: &OwnedFd) {
+        match open::open(pidfd) {
+            Ok((bits, opened)) => {
+                open::send(self.socket.as_fd(), &Answer::To(id, Ok(bits)).encode(), &opened);
+            }
+            Err(refusal) => self.send(id, Err(refusal)),
         }
     }
 

@@ -1,28 +1,40 @@
 //! Looks for each finding in turn. Pure.
 
+mod exposed;
 mod record;
 mod rules;
 mod tokens;
 mod values;
 
 use super::{
-    Key, Report, RuleUse, Terms, Unjudged,
+    Key, Policy, Report, RuleUse, Terms, Unjudged,
     finding::{Finding, Id},
     granted::Granted,
-    need,
+    need::{self, Needs},
     subject::{Rule, Secret, Subject},
 };
 use crate::{
     clock::Timestamp,
     usage::{Entry, history::Record},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
-/// Everything that is known.
+/// Everything that is known, and what many findings ask of it, found out once.
 pub(super) struct Facts<'a> {
     pub(super) subject: &'a Subject,
     pub(super) record: &'a Record,
     granted: &'a [Granted],
+    /// The rows of each rule, by its workload and its name.
+    by_rule: BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Entry>>>,
+    /// The rows of each secret of which something was had.
+    by_secret: BTreeMap<&'a str, Vec<&'a Entry>>,
+    /// In which engine a path is, by the record.
+    mounts: BTreeMap<&'a str, &'a str>,
+    /// What each identity needs, and the policy that is made of it.
+    least: BTreeMap<&'a str, (OnceCell<Needs>, OnceCell<Policy>)>,
     pub(super) now: Timestamp,
     /// From when on use counts.
     pub(super) since: Timestamp,
@@ -58,28 +70,70 @@ impl<'a> Facts<'a> {
     ) -> Self {
         let since = terms.since();
         let days = terms.period.as_secs() / (24 * 3600);
-        Self { subject, record, granted, now: terms.now, since, days }
+        let entries = || record.entries.iter();
+        let place = |entry: &'a Entry| Some((entry.path.as_deref()?, entry.mount.as_deref()?));
+        let by_workload = grouped(entries(), |entry| Some(entry.workload.as_str())).into_iter();
+        let by_rule = |(workload, rows): (&'a str, Vec<&'a Entry>)| {
+            (workload, grouped(rows.into_iter(), |entry| entry.rule.as_deref()))
+        };
+        let names = subject.identities.iter().map(|identity| identity.name.as_str());
+        Self {
+            subject,
+            record,
+            granted,
+            by_rule: by_workload.map(by_rule).collect(),
+            by_secret: grouped(entries().filter(|entry| entry.had() > 0), |entry| entry.secret.as_deref()),
+            // The first row that says so counts.
+            mounts: entries().rev().filter_map(place).collect(),
+            least: names.map(|name| (name, Default::default())).collect(),
+            now: terms.now,
+            since,
+            days,
+        }
+    }
+
+    /// What an identity of the config needs.
+    pub(super) fn needs(&self, identity: &str) -> Option<&Needs> {
+        let (needs, _) = self.least.get(identity)?;
+        Some(needs.get_or_init(|| need::needs(self, identity)))
+    }
+
+    /// The least policy of an identity of the config.
+    pub(super) fn policy(&self, identity: &str) -> Option<&Policy> {
+        let (_, policy) = self.least.get(identity)?;
+        Some(policy.get_or_init(|| need::policy(self, identity)))
+    }
+
+    /// In which engine a path is, by the record.
+    pub(super) fn mount(&self, path: &str) -> Option<&'a str> {
+        self.mounts.get(path).copied()
     }
 
     pub(super) fn granted(&self, identity: &str) -> Option<&'a Granted> {
         self.granted.iter().find(|one| one.identity == identity)
     }
 
+    /// The rows of a rule.
+    pub(super) fn rows<'s>(
+        &'s self,
+        workload: &str,
+        rule: &str,
+    ) -> impl Iterator<Item = &'a Entry> + use<'s, 'a> {
+        self.by_rule.get(workload).and_then(|rules| rules.get(rule)).into_iter().flatten().copied()
+    }
+
     /// What was had under a rule in the period.
-    pub(super) fn used(&self, workload: &str, rule: &str) -> impl Iterator<Item = &'a Entry> + use<'a> {
-        let (workload, rule, since) = (workload.to_owned(), rule.to_owned(), self.since);
-        self.record.entries.iter().filter(move |entry| {
-            entry.workload == workload
-                && entry.rule.as_deref() == Some(&rule)
-                && entry.had() > 0
-                && entry.last >= since
-        })
+    pub(super) fn used<'s>(
+        &'s self,
+        workload: &str,
+        rule: &str,
+    ) -> impl Iterator<Item = &'a Entry> + use<'s, 'a> {
+        self.rows(workload, rule).filter(|entry| entry.had() > 0 && entry.last >= self.since)
     }
 
     /// Since when a rule is known to stand in the config.
     pub(super) fn known(&self, workload: &str, rule: &str) -> Option<Timestamp> {
-        let own = |entry: &&Entry| entry.workload == workload && entry.rule.as_deref() == Some(rule);
-        self.record.entries.iter().filter(own).map(|entry| entry.first).min()
+        self.rows(workload, rule).map(|entry| entry.first).min()
     }
 
     /// Whether a rule is older than the period.
@@ -93,10 +147,8 @@ impl<'a> Facts<'a> {
     }
 
     /// What was had of a secret, ever.
-    pub(super) fn uses(&self, secret: &str) -> impl Iterator<Item = &'a Entry> + use<'a> {
-        let secret = secret.to_owned();
-        let entries = self.record.entries.iter();
-        entries.filter(move |entry| entry.secret.as_deref() == Some(&secret) && entry.had() > 0)
+    pub(super) fn uses<'s>(&'s self, secret: &str) -> impl Iterator<Item = &'a Entry> + use<'s, 'a> {
+        self.by_secret.get(secret).into_iter().flatten().copied()
     }
 
     /// When the newest version of a secret was made, and whether Vault said so.
@@ -119,6 +171,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Report {
     rules::judge(facts, &mut findings);
     tokens::judge(facts, &mut findings);
     values::judge(facts, &mut findings);
+    exposed::judge(facts, &mut findings);
     record::judge(facts, &mut findings);
     let Findings { mut found, mut unjudged } = findings;
     found.sort_by(|a, b| (b.severity, a.id, &a.about).cmp(&(a.severity, b.id, &b.about)));
@@ -130,7 +183,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Report {
         revision: facts.subject.revision.clone(),
         findings: found,
         unjudged,
-        policies: identities.map(|identity| need::policy(facts, &identity.name)).collect(),
+        policies: identities.filter_map(|identity| facts.policy(&identity.name).cloned()).collect(),
         keys: facts.subject.secrets.iter().map(|secret| key(facts, secret)).collect(),
         rules: each_rule(facts).map(|(workload, rule)| rule_use(facts, workload, rule)).collect(),
         sources: facts.record.sources.iter().cloned().collect(),

@@ -42,8 +42,8 @@ pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn unused(facts: &Facts<'_>, workload: &str, rule: &Rule, about: String) -> Finding {
-    let ever = facts.record.entries.iter().filter(|entry| entry.workload == workload && entry.had() > 0);
-    let last = ever.filter(|entry| entry.rule.as_deref() == Some(&rule.name)).map(|entry| entry.last).max();
+    let ever = facts.rows(workload, &rule.name).filter(|entry| entry.had() > 0);
+    let last = ever.map(|entry| entry.last).max();
     let known = facts.known(workload, &rule.name).unwrap_or(facts.since);
     let evidence = vec![
         format!("in the config since {known:.0} or before"),

@@ -109,7 +109,9 @@ fn expiry(granted: &Granted, about: &str, findings: &mut Findings) {
 }
 
 fn hcl(facts: &Facts<'_>, granted: &Granted) -> Fix {
-    let policy = need::policy(facts, &granted.identity);
+    let Some(policy) = facts.policy(&granted.identity) else {
+        return Fix::text("Write a policy by hand: the identity is not in the config.");
+    };
     let (denied, requests) = (policy.denied.len(), policy.requests);
     if denied > 0 {
         return Fix::text(format!(
@@ -117,7 +119,7 @@ fn hcl(facts: &Facts<'_>, granted: &Granted) -> Fix {
         ));
     }
     let text = format!("Use this policy: {denied} of {requests} recorded requests would be denied.");
-    Fix::text(text).code("hcl", policy.hcl)
+    Fix::text(text).code("hcl", policy.hcl.as_str())
 }
 
 /// More capabilities on a path that is needed than are needed there.
@@ -130,9 +132,9 @@ fn unused(facts: &Facts<'_>, granted: &Granted, about: &str, findings: &mut Find
     }
     let mut evidence = Vec::new();
     let mut count = 0_usize;
-    for (path, (needed, _)) in need::needs(facts, &granted.identity) {
-        let told = granted.asked.get(&path).cloned();
-        let by_acl = || Some(granted.acl.as_ref()?.capabilities(&path, Capability::Read));
+    for (path, (needed, _)) in facts.needs(&granted.identity).into_iter().flatten() {
+        let told = granted.asked.get(path).cloned();
+        let by_acl = || Some(granted.acl.as_ref()?.capabilities(path, Capability::Read));
         let may: BTreeSet<Capability> = told.or_else(by_acl).unwrap_or_default();
         // What a writer needs is granted as one.
         let writes = needed.contains(&Capability::Update) || needed.contains(&Capability::Create);
@@ -142,11 +144,7 @@ fn unused(facts: &Facts<'_>, granted: &Granted, about: &str, findings: &mut Find
         let spare: BTreeSet<Capability> = may.into_iter().filter(is_spare).collect();
         if !spare.is_empty() && !path.starts_with("auth/token/") {
             count = count.saturating_add(spare.len());
-            evidence.push(format!(
-                "{path}: {} granted, {} needed",
-                need::words(&spare),
-                need::words(&needed)
-            ));
+            evidence.push(format!("{path}: {} granted, {} needed", need::words(&spare), need::words(needed)));
         }
     }
     if evidence.is_empty() {

@@ -1,4 +1,4 @@
-//! The credentials themselves, by versions and fingerprints: KA006 to KA011, KA017. Pure.
+//! The credentials themselves, by versions and fingerprints: KA006 to KA010, KA017. Pure.
 //!
 //! No value is seen: two are the same where their keyed hashes are.
 
@@ -36,15 +36,6 @@ pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
         }
     }
     fingerprints(facts, findings);
-    for place in &facts.record.marks.exposed {
-        let fix = Fix::text("Remove it there, and rotate the credential now.");
-        let evidence = vec!["an exposure.found event is on record".to_owned()];
-        findings.add(Finding::new(Id::EXPOSED, place.clone(), evidence, fix));
-    }
-    findings.cannot(
-        Id::EXPOSED,
-        "the agent does not look for exposed values yet: only exposure.found events count",
-    );
 }
 
 fn days(facts: &Facts<'_>, since: Timestamp) -> i64 {
@@ -159,6 +150,9 @@ fn fingerprints(facts: &Facts<'_>, findings: &mut Findings) {
     for entries in by.values() {
         let workloads: BTreeSet<&str> = entries.iter().map(|entry| entry.workload.as_str()).collect();
         let paths: BTreeSet<&str> = entries.iter().filter_map(|entry| entry.path.as_deref()).collect();
+        if workloads.len() < 2 && paths.len() < 2 {
+            continue;
+        }
         let last = entries.iter().map(|entry| entry.last).max();
         let list =
             |names: &BTreeSet<&str>| some(names.iter().map(|name| (*name).to_owned()), SHOWN).join(", ");

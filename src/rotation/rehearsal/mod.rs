@@ -17,12 +17,11 @@ use super::{
     group,
     phase::{Phase, Target},
     schedule::{local, plus},
-    store::Place,
     system::{Act, Ask, Order, Said},
 };
 use crate::{
     clock::{self, Timestamp, rfc3339},
-    vault::endpoint::Request,
+    vault::{endpoint::Request, kv2::Place},
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

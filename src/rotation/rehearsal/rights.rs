@@ -5,10 +5,9 @@
 use super::super::{
     Kind, Settings,
     generate::{Generate, Source},
-    store::Place,
     system::{Act, Order, System, template::filled_path, vault::Writes},
 };
-use crate::{name::RotationName, secret::SecretValue};
+use crate::{name::RotationName, secret::SecretValue, vault::kv2::Place};
 use std::time::Duration;
 
 /// What a person may have to grant.

@@ -64,9 +64,11 @@ fn own(class: &Class, item: &Item, head: &Head) -> serde_json::Map<String, Value
         }),
         3004 => json!({"entity": {"name": name, "type": "credential"}, "comment": head.kind}),
         2008 => iam_finding(item, head),
-        2004 => {
-            json!({"finding_info": {"uid": item.id(), "title": "events are missing from the audit journal"}})
-        }
+        2004 => json!({"finding_info": {"uid": item.id(), "title": if head.kind.starts_with("exposure.") {
+            "the value of a secret stands where it must not be"
+        } else {
+            "events are missing from the audit journal"
+        }}}),
         _ => json!({"app": {"name": "claviger", "uid": head.source, "version": env!("CARGO_PKG_VERSION")}}),
     };
     own.as_object().cloned().unwrap_or_default()
@@ -103,7 +105,7 @@ fn class(head: &Head) -> Class {
         ("auth", "renew") => of(3, 3002, 5),
         ("auth" | "peer", _) => of(3, 3002, 99),
         ("rotation" | "approval", _) => of(3, 3004, 3),
-        ("audit", "gap") | ("exposure", _) => of(2, 2004, 1),
+        ("audit", "gap") | ("exposure", "found") => of(2, 2004, 1),
         ("report", "finding") => of(2, 2008, 1),
         ("agent", "started") => of(6, 6002, 3),
         ("agent", "stopped") => of(6, 6002, 4),

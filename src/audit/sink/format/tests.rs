@@ -64,11 +64,17 @@ const TYPES: &[Type] = &[
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,
+    Type::ExposureFound,
+    Type::ExposureLooked,
     Type::ApprovalRequested,
     Type::ApprovalGranted,
     Type::ApprovalRefused,
     Type::ApprovalExpired,
     Type::ApprovalUsed,
+    Type::ApprovalBreakGlass,
+    Type::ApprovalDrill,
+    Type::ApprovalDisabled,
+    Type::ApprovalEnabled,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.
