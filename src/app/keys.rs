@@ -122,6 +122,11 @@ fn rotation(settings: &rotation::Settings) -> Rotation {
         path: settings.kind.path().to_owned(),
         serves: settings.serves.iter().map(ToString::to_string).collect(),
         weak,
+        max_age: settings.schedule.max_age,
+        made_by: made_by(&settings.kind).and_then(|generate| match &generate.source {
+            Source::Policy(policy) => Some(policy.clone()),
+            Source::Characters { .. } => None,
+        }),
         journal: Some(format!("{mount}/{path}/{}", settings.name)),
     }
 }
@@ -134,6 +139,8 @@ fn local(settings: &rotation::local::Settings) -> Rotation {
         // Each replica's lease is its own: there is no version that all should have left.
         serves: Vec::new(),
         weak: None,
+        max_age: None,
+        made_by: None,
         journal: None,
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         terminal,
     },
     clock, config,
-    report::{Terms, finding::Severity, judge, page::Format},
+    report::{File, Report, Terms, finding::Severity, judge, page::Format},
     usage::reader::Reader,
 };
 use std::{path::PathBuf, time::Duration};
@@ -84,7 +84,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     } else {
         Vec::new()
     };
-    let report = judge(&subject, &record, &granted, terms);
+    let text = std::fs::read_to_string(&args.config).unwrap_or_default();
+    let file = File { path: args.config.display().to_string(), text };
+    let report = Report { file: Some(file), ..judge(&subject, &record, &granted, terms) };
     answer(args.format.render(&report).as_bytes())?;
     Ok(if args.fail_on.is_some_and(|least| report.fails_on(least)) { Exit::Findings } else { Exit::Done })
 }
