@@ -6,13 +6,16 @@ use super::{Access, Call, Reason, Refusal, Why};
 use crate::{
     approval::{
         self, Approved, Asked, Grant, Id, Status, Want,
-        glass::Broken,
+        glass::{Broken, Taken},
         ticket::{Body, Resource},
     },
     audit::event::{ApprovalRef, Event},
     name::UpstreamName,
     peer::{Peer, Since},
-    policy::{Permit, forward::Forwarding},
+    policy::{
+        Permit,
+        forward::{Forwarding, Operation},
+    },
 };
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -79,9 +82,21 @@ impl Access {
         if permit.subject().own.is_some() {
             return Ok(approval::waive(permit));
         }
+        if permit.break_glass().is_some() {
+            let taken = taken(permit.subject());
+            return self.by_glass(peer, permit, taken);
+        }
         let asked = |permit: &Permit<Forwarding>| {
-            let Forwarding { identity, namespace, operation, path, own: _, child: _, cache: _ } =
-                permit.subject();
+            let Forwarding {
+                identity,
+                namespace,
+                operation,
+                path,
+                own: _,
+                child: _,
+                cache: _,
+                max_request: _,
+            } = permit.subject();
             let resource = Resource {
                 body: Body::of(&call.body),
                 headers: media(&call.headers),
@@ -106,8 +121,8 @@ impl Access {
     ) -> Result<Grant, Refusal> {
         let approvals = &self.parts.approvals;
         if permit.break_glass().is_some() {
-            let whole = |permit: Permit| self.refuse(&permit, Why::GlassWhole(permit.rule().clone()));
-            return approvals.by_glass(permit, peer.uid()).map_err(whole);
+            let taken = Taken::Secret(permit.secret().clone());
+            return self.by_glass(peer, permit, Some(taken));
         }
         let asked = |permit: &Permit| {
             let (op, resource) = what(permit);
@@ -116,6 +131,17 @@ impl Access {
         let obtained = approvals.obtain(permit, asked, patience).await;
         obtained.map_err(|(permit, refusal)| self.refuse(&permit, Why::Unapproved(Box::new(refusal))))
     }
+
+    fn by_glass<T>(&self, peer: &Peer, permit: Permit<T>, taken: Option<Taken>) -> Result<Grant<T>, Refusal> {
+        let whole = |permit: Permit<T>| self.refuse(&permit, Why::GlassWhole(permit.rule().clone()));
+        self.parts.approvals.by_glass(permit, peer.uid(), taken).map_err(whole)
+    }
+}
+
+/// What a peer may know after a request: a value that was read, or that it wrote itself.
+fn taken(subject: &Forwarding) -> Option<Taken> {
+    let is_known = matches!(subject.operation, Operation::Read | Operation::Write | Operation::Patch);
+    (is_known && subject.child.is_none()).then(|| Taken::Path(subject.path.to_string()))
 }
 
 fn asked(peer: &Peer, op: String, resource: Resource, identity: Option<crate::name::IdentityName>) -> Asked {

@@ -304,7 +304,7 @@ fn describe(about: &mut UpstreamRef, call: &Call, broker: &crate::broker::Broker
 /// An intent on disk whose result is owed: dropped without one, the client has hung up.
 struct Pending {
     access: Arc<Access>,
-    event: Event,
+    event: Box<Event>,
     intent: String,
     sent: Arc<Sent>,
     began: Instant,

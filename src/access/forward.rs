@@ -2,7 +2,7 @@
 //!
 //! What may change something in Vault is on record before it is sent, and what came of it after, whether its client stays or not.
 
-use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why, held::Way};
+use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Unheld, Why, held::Way};
 use crate::{
     approval::Grant,
     audit::event::{Cache, Event, Outcome, Resource, VaultRef},
@@ -10,9 +10,10 @@ use crate::{
     peer::{Peer, Since},
     policy::{
         self, Denial, Permit,
-        forward::{Forwarding, Own},
+        forward::{Forwarding, Own, is_never},
         pattern::Malformed,
     },
+    upload::Upload,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
@@ -26,18 +27,21 @@ const FULL: Duration = Duration::from_secs(1);
 /// The result of something that is on record as intended. Dropped before there is one, that is on record.
 struct Pending {
     access: Arc<Access>,
-    event: Option<Event>,
+    event: Option<Box<Event>>,
+    upload: Option<Upload>,
 }
 
 impl Access {
     pub(super) async fn forward(
         self: &Arc<Self>,
         peer: &Peer,
-        call: &Call,
+        call: &mut Call,
         arrival: Arrival,
     ) -> Result<Done, Refusal> {
         let permit = self.decide_forward(peer, call).await?;
         self.within_rate(&permit)?;
+        self.take_body(&permit, call).await.map_err(|unheld| self.refuse(&permit, unheld.into()))?;
+        let call = &*call;
         let grant = self.obtain_forward(peer, permit, call).await?;
         let refuse = |why: Why| self.refuse(grant.permit(), why);
         let Some(forward) = &self.parts.forward else {
@@ -77,14 +81,42 @@ impl Access {
         }
     }
 
-    async fn decide_forward(&self, peer: &Peer, call: &Call) -> Result<Permit<Forwarding>, Refusal> {
+    /// Holds all of the body where it is known only then what is asked for, and else lets no more of it be sent than the rule says.
+    async fn take_body(&self, permit: &Permit<Forwarding>, call: &mut Call) -> Result<(), Unheld> {
+        let subject = permit.subject();
+        let most = subject.max_request;
+        let is_read =
+            subject.own.is_some() || subject.child.is_some() || subject.cache != policy::forward::Cache::Off;
+        if is_read || permit.approval().is_some() {
+            self.hold_all(call).await?;
+        }
+        let length = match &call.upload {
+            Some(upload) => upload.length().unwrap_or_default(),
+            None => call.body.len() as u64,
+        };
+        if length > most {
+            return Err(Unheld::OverRule(most));
+        }
+        if let Some(upload) = &call.upload {
+            upload.limit(most);
+        }
+        Ok(())
+    }
+
+    async fn decide_forward(&self, peer: &Peer, call: &mut Call) -> Result<Permit<Forwarding>, Refusal> {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         if call.wrapped {
             return Err(Denial::Wrapped.into());
         }
+        if call.target.as_ref().is_ok_and(|target| target.control.is_some() || is_never(target.path.as_str()))
+        {
+            // Whether it may be done is in its body.
+            self.hold_all(call).await?;
+        }
         let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
-        let permit = policy::decide_forward(&rules.policy, peer, target, &call.body)?;
+        let decide = |policy: &policy::Policy| policy::decide_forward(policy, peer, target, &call.body);
+        let permit = self.by_rules(&rules, peer, decide, |permit| permit)?;
         let is_its_own = match permit.subject().own {
             Some(Own::Lease) => lease::named(&call.body).is_some_and(|hash| self.leases.has(&hash)),
             Some(Own::Child) => {
@@ -106,19 +138,19 @@ impl Access {
         let subject = grant.permit().subject();
         let access = Arc::clone(self);
         if !subject.operation.changes() || is_answered_here(subject) {
-            return Ok(Pending { access, event: None });
+            return Ok(Pending { access, event: None, upload: None });
         }
         let mut event = self.blank(Type::VaultIntent, Some(peer));
         event.trace = arrival.trace;
         event.rule = Some(self.rule_ref(grant.permit()));
         super::approve::approved(&mut event, grant);
         describe(&mut event, call, Some(subject));
-        let (mut result, mode) = (event.clone(), event.clone());
+        let mut result = event.clone();
         (result.kind, result.outcome, result.reason) =
             (Type::VaultResult, Outcome::Error, Some(Reason::Undelivered));
         // Owed from here on: the intent is on record even if its client hangs up before we hear of it.
-        let pending = Pending { access, event: Some(result) };
-        match self.record(mode, Some(peer)).await {
+        let pending = Pending { access, event: Some(result), upload: call.upload.clone() };
+        match self.record(event, Some(peer)).await {
             Ok(_) => Ok(pending),
             Err(unaudited) => {
                 pending.settle();
@@ -136,8 +168,13 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            let event = Event { time: crate::clock::now(), ..event };
+        if let Some(mut event) = self.event.take() {
+            if let Some(upload) = self.upload.take() {
+                // What is on record as sent is all that is sent.
+                upload.close();
+                tell_sent(&mut event, Some(&upload));
+            }
+            event.time = crate::clock::now();
             let access = Arc::clone(&self.access);
             if let Ok(runtime) = Handle::try_current() {
                 // That there is no room for it is what the journal itself reports.
@@ -168,6 +205,14 @@ pub(super) fn describe(event: &mut Event, call: &Call, subject: Option<&Forwardi
     let namespace = subject.map_or_else(named, |subject| subject.namespace.clone());
     if namespace.is_some() {
         event.vault = Some(VaultRef { namespace, ..VaultRef::default() });
+    }
+    tell_sent(event, call.upload.as_ref());
+}
+
+/// How much of a body went, where it is not held.
+fn tell_sent(event: &mut Event, upload: Option<&Upload>) {
+    if let Some(sent) = upload.and_then(Upload::sent) {
+        event.vault.get_or_insert_default().sent = Some(sent);
     }
 }
 

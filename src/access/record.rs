@@ -36,6 +36,13 @@ impl Access {
         let _ = self.record(event, Some(peer)).await;
     }
 
+    /// Revokes what the peer's process has of its own, whose connection is cut for `cause`.
+    pub(super) fn disown(&self, peer: &Peer, cause: &peer::Cause) {
+        if let Some(process) = peer.process().filter(|_| is_held_against_it(cause)) {
+            self.parts.keeper.disown(process);
+        }
+    }
+
     /// Puts on record that a peer's process ended while its connection was open.
     pub async fn exited(&self, peer: &Peer) {
         // As in `breached`.
@@ -100,7 +107,7 @@ impl Access {
         self.parts.observe.seen(&Seen { workload: &self.workload, peer, rule, outcome, reason, took });
     }
 
-    pub(super) async fn record(&self, event: Event, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
+    pub(super) async fn record(&self, event: Box<Event>, peer: Option<&Peer>) -> Result<Receipt, Unaudited> {
         let (mode, kind, outcome) = (self.mode(&event), event.kind, event.outcome);
         // Committed from the first poll on, whether the client stays or not: see `Audit::record`.
         let error = match self.parts.audit.record(event, mode).await {
@@ -119,7 +126,8 @@ impl Access {
         event.rule.as_ref().map_or(self.parts.audit.mode(), |rule| rule.mode)
     }
 
-    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Event {
+    /// An event of this workload; in a box, since it is handed from future to future.
+    pub(super) fn blank(&self, kind: Type, peer: Option<&Peer>) -> Box<Event> {
         let actor = |peer: &Peer| Actor {
             uid: peer.uid(),
             gid: peer.gid(),
@@ -130,11 +138,11 @@ impl Access {
             exe_sha256: peer.exe_sha256().copied(),
             container: peer.container().map(container_ref),
         };
-        Event {
+        Box::new(Event {
             workload: Some(self.workload.clone()),
             actor: peer.map(actor),
             ..Event::new(kind, Outcome::Allow, clock::now())
-        }
+        })
     }
 
     /// The one event of a request, whichever way it went.
@@ -144,7 +152,7 @@ impl Access {
         wish: &Wish,
         outcome: &Result<Done, Refusal>,
         arrival: Arrival,
-    ) -> Event {
+    ) -> Box<Event> {
         let mut event = self.blank(Type::SecretRead, Some(peer));
         event.latency = Some(arrival.at.elapsed());
         event.trace = arrival.trace;
@@ -221,4 +229,19 @@ pub(super) fn describe(event: &mut Event, value: &Value) {
     });
     let request_id = value.request_id().map(str::to_owned);
     event.vault = request_id.map(|id| VaultRef { request_id: Some(id), ..VaultRef::default() });
+}
+
+/// Whether a cause speaks against the process, rather than against its haste or what could be found out in time.
+fn is_held_against_it(cause: &peer::Cause) -> bool {
+    use peer::{Cause, program::Refusal};
+    !matches!(
+        cause,
+        Cause::Connections
+            | Cause::Rate(_)
+            | Cause::Crowded
+            | Cause::Unchallenged
+            | Cause::Reloaded
+            | Cause::Unrecorded
+            | Cause::Program(Refusal::AttestorFailed | Refusal::Timeout)
+    )
 }

@@ -7,7 +7,7 @@ use super::{kept::Kept, record::Recorder, rotations::Rotations};
 use crate::{
     approval::{
         Id,
-        glass::{Broken, Mended},
+        glass::{Broken, Mended, Taken},
     },
     audit::{
         self,
@@ -73,6 +73,7 @@ impl Rotations {
         self.emergencies.look_back(config);
         let metrics = recorder.metrics();
         metrics.glasses(self.approvals().glasses());
+        metrics.reviews(self.approvals().reviews());
         let mut over = self.approvals().mended();
         while let Some(mended) = self.emergencies.left.as_mut().and_then(|left| left.try_recv().ok()) {
             over.push(mended);
@@ -80,12 +81,16 @@ impl Rotations {
         for mended in over {
             let marks: Vec<(Settings, Identity)> = self
                 .settings()
-                .filter(|one| mended.touched.iter().any(|secret| one.serves.contains(secret)))
+                .filter(|one| mended.touched.iter().any(|taken| changes(one, taken)))
                 .filter_map(|one| Some((one.clone(), kept.identity(&one.identity)?)))
                 .collect();
-            for secret in &mended.touched {
-                if !marks.iter().any(|(one, _)| one.serves.contains(secret)) {
-                    tracing::warn!(%secret, id = %mended.broken.id, "taken in an emergency, and no rotation changes it: rotate it by hand");
+            for taken in &mended.touched {
+                if !marks.iter().any(|(one, _)| changes(one, taken)) {
+                    let what = match taken {
+                        Taken::Secret(secret) => secret.as_str(),
+                        Taken::Path(path) => path,
+                    };
+                    tracing::warn!(what, id = %mended.broken.id, "taken in an emergency, and no rotation changes it: rotate it by hand");
                 }
             }
             self.emergencies.marking.spawn(mark(mended, marks, self.vault()));
@@ -95,6 +100,14 @@ impl Rotations {
                 recorder.record(ended(&mended.broken));
             }
         }
+    }
+}
+
+/// Whether a rotation changes what was taken.
+fn changes(rotation: &Settings, taken: &Taken) -> bool {
+    match taken {
+        Taken::Secret(secret) => rotation.serves.contains(secret),
+        Taken::Path(path) => rotation.kind.places().contains(path),
     }
 }
 
@@ -160,7 +173,13 @@ fn mended(id: &str, glass: Glass) -> Option<Mended> {
         reason: "its agent ended before it did".to_owned(),
         ticket: ticket.unwrap_or_default(),
         until: at,
+        review: None,
     };
-    let touched = touched.into_keys().filter_map(|secret| SecretName::new(&secret).ok()).collect();
+    // No secret has a slash in its name.
+    let taken = |what: String| match SecretName::new(&what) {
+        Ok(secret) => Taken::Secret(secret),
+        Err(_) => Taken::Path(what),
+    };
+    let touched = touched.into_keys().map(taken).collect();
     Some(Mended { broken: Arc::new(broken), touched })
 }

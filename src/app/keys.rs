@@ -4,7 +4,6 @@
 
 use crate::{
     approval,
-    audit::checkpoint::Place,
     config::Config,
     keeper::{self, Kind, LeaseRequest},
     name::{IdentityName, SecretName},
@@ -20,6 +19,7 @@ use crate::{
         system::System,
     },
     usage::told,
+    vault::kv2::Place,
 };
 
 const WRITE: &[Capability] = &[Create, Read, Update];
@@ -116,11 +116,12 @@ fn rotation(settings: &rotation::Settings) -> Rotation {
         }
         Source::Characters { .. } | Source::Policy(_) => None,
     });
-    let rotation::store::Place { mount, path } = &settings.journal;
+    let Place { mount, path } = &settings.journal;
     Rotation {
         name: settings.name.to_string(),
         path: settings.kind.path().to_owned(),
         serves: settings.serves.iter().map(ToString::to_string).collect(),
+        places: settings.kind.places(),
         weak,
         max_age: settings.schedule.max_age,
         made_by: made_by(&settings.kind).and_then(|generate| match &generate.source {
@@ -138,6 +139,7 @@ fn local(settings: &rotation::local::Settings) -> Rotation {
         path: settings.path.clone(),
         // Each replica's lease is its own: there is no version that all should have left.
         serves: Vec::new(),
+        places: Vec::new(),
         weak: None,
         max_age: None,
         made_by: None,
@@ -208,7 +210,11 @@ pub(super) fn asks(config: &Config, approval: &approval::Settings, name: &Identi
     if let Some(own) = &approval.identity {
         return own == name;
     }
-    let is_its = |rule: &policy::rule::Rule| rule.approval.as_ref() == Some(&approval.name);
+    let is_its = |rule: &policy::rule::Rule| {
+        let review = rule.break_glass.as_ref().and_then(|behind| behind.review.as_ref());
+        rule.approval.as_ref() == Some(&approval.name)
+            || review.is_some_and(|review| review.approval == approval.name)
+    };
     let identity_of =
         |secret: &SecretName| config.secrets.iter().find(|one| one.name == *secret).map(|one| &one.identity);
     let consents = config.rotations.iter().filter(|rotation| {
@@ -300,7 +306,7 @@ fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
         }
         wants.push(api("auth/token/revoke-accessor", &[Update], "ending the logins of rotations' tests"));
     }
-    let rotation::store::Place { mount, path } = &settings.journal;
+    let Place { mount, path } = &settings.journal;
     let mut journals = vec![format!("{path}/{}", settings.name)];
     journals.extend(settings.group.as_ref().map(|group| format!("{path}/groups/{}", group.name)));
     for journal in journals {

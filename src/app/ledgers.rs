@@ -14,16 +14,14 @@ use crate::{
     },
     vault::{
         Vault,
-        answer::Answer,
-        endpoint::Request,
-        error::{Class, Error},
+        caller::BySession,
+        error::Error,
+        kv2::{self, Kv2, Place},
         limiter::Account,
         session::{Session, State},
     },
 };
 use arc_swap::ArcSwap;
-use serde::Deserialize;
-use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::Mutex,
@@ -40,9 +38,8 @@ const MOST: usize = 1_000;
 
 /// The way to the folder.
 pub struct Folder<'a> {
-    vault: &'a Vault,
-    session: &'a Session,
-    merge: &'a Merge,
+    caller: BySession<'a>,
+    place: Place,
 }
 
 /// What was read there.
@@ -54,35 +51,16 @@ pub struct Read {
     old: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct Keys {
-    keys: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    data: Option<Value>,
-    metadata: Version,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u64,
-}
-
 impl<'a> Folder<'a> {
     /// With the token of `session`.
     #[must_use]
-    pub fn new(vault: &'a Vault, session: &'a Session, merge: &'a Merge) -> Self {
-        Self { vault, session, merge }
+    pub fn new(vault: &'a Vault, session: &'a Session, merge: &Merge) -> Self {
+        let caller = BySession { vault, session, account: Account::Refresh };
+        Self { caller, place: Place { mount: merge.mount.clone(), path: merge.path.clone() } }
     }
 
-    async fn call(&self, request: &Request) -> Result<Answer, Error> {
-        self.vault.call(&Account::Refresh, self.session, request).await
-    }
-
-    fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.merge.path)
+    fn kv2(&self) -> Kv2<'_> {
+        Kv2::by(&self.caller)
     }
 
     /// Has `reader` take what all agents left, after it has the record; what was written before `since` is old.
@@ -90,16 +68,13 @@ impl<'a> Folder<'a> {
     /// # Errors
     /// Vault refused, or did not answer: what was read until then is taken.
     pub async fn read(&self, reader: &mut Reader, since: Timestamp) -> Result<Read, Error> {
-        let mut names = match self.call(&Request::kv2_list(&self.merge.mount, &self.merge.path)?).await {
-            Ok(answer) => answer.data::<Keys>()?.keys,
-            Err(error) if error.class() == Class::Missing => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let mut names = self.kv2().list(&self.place).await?;
         // They begin with the time of the start.
         names.sort_unstable_by(|a, b| b.cmp(a));
         let mut read = Read { unread: names.len().saturating_sub(MOST), old: Vec::new() };
         for name in names.into_iter().take(MOST) {
-            let Some((part, _)) = self.part(&name).await? else { continue };
+            let found = self.kv2().read(&self.place.below(&name)).await?;
+            let Some(part) = found.and_then(|found| Shared::read(found.value()?)) else { continue };
             if part.at < since {
                 read.old.push(name);
             }
@@ -108,23 +83,11 @@ impl<'a> Folder<'a> {
         Ok(read)
     }
 
-    async fn part(&self, name: &str) -> Result<Option<(Shared, u64)>, Error> {
-        match self.call(&Request::kv2(&self.merge.mount, &self.at(name), None)?).await {
-            Ok(answer) => {
-                let Data { data, metadata } = answer.data()?;
-                Ok(data.and_then(Shared::read).map(|part| (part, metadata.version)))
-            }
-            Err(error) if error.class() == Class::Missing => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Deletes what is old.
     pub async fn tidy(&self, read: Read) {
         for name in read.old {
-            let Ok(request) = Request::kv2_delete(&self.merge.mount, &self.at(&name)) else { continue };
-            match self.call(&request).await {
-                Ok(_) => tracing::info!(ledger = name, "an old ledger of use is deleted in Vault"),
+            match self.kv2().delete(&self.place.below(&name)).await {
+                Ok(()) => tracing::info!(ledger = name, "an old ledger of use is deleted in Vault"),
                 Err(error) => return tracing::warn!(%error, "old ledgers of use stay in Vault"),
             }
         }
@@ -146,27 +109,22 @@ impl Written {
             if known.is_some_and(|(_, known)| known == content) {
                 continue;
             }
-            let (name, mount) = (format!("{}-{number:02}", part.chain), &folder.merge.mount);
-            let invalid = |_| Error::new(Class::Invalid, "leaving the ledger of use", "it is no JSON");
-            let value = serde_json::to_value(&part).map_err(invalid)?;
+            let (place, kv2) = (folder.place.below(&format!("{}-{number:02}", part.chain)), folder.kv2());
             let before = known.map_or(0, |(version, _)| version);
             if before == 0 {
-                self.few(folder, &name).await;
-            }
-            let request = Request::kv2_write(mount, &folder.at(&name), &value, before)?;
-            let version = match folder.call(&request).await {
-                Ok(answer) => answer.data::<Version>()?.version,
-                // An answer of ours was lost, or somebody wrote there: it is written over next time.
-                Err(error)
-                    if error.class() == Class::Invalid && error.to_string().contains("check-and-set") =>
-                {
-                    let newest = folder.part(&name).await?.map_or(0, |(_, version)| version);
-                    self.note(number, (newest, [0; 32]));
-                    continue;
+                // Few old versions are kept of a part, where we may say so.
+                if let Err(error) = kv2.keep(&place, 2).await {
+                    tracing::debug!(%error, "ledgers of use keep as many versions as their engine says");
                 }
-                Err(error) => return Err(error),
-            };
-            self.note(number, (version, content));
+            }
+            match kv2.write(&place, &part, before).await? {
+                kv2::Written::As(version) => self.note(number, (version, content)),
+                // An answer of ours was lost, or somebody wrote there: it is written over next time.
+                kv2::Written::Overtaken => {
+                    let newest = kv2.read(&place).await?.map_or(0, |found| found.version);
+                    self.note(number, (newest, [0; 32]));
+                }
+            }
         }
         Ok(())
     }
@@ -175,15 +133,6 @@ impl Written {
         match self.parts.get_mut(number) {
             Some(part) => *part = what,
             None => self.parts.push(what),
-        }
-    }
-
-    /// Keeps few old versions of a part, where we may say so.
-    async fn few(&self, folder: &Folder<'_>, name: &str) {
-        let path = format!("{}/metadata/{}", folder.merge.mount, folder.at(name));
-        let request = Request::write(&path, &serde_json::json!({"max_versions": 2, "cas_required": true}));
-        if let Err(error) = folder.call(&request).await {
-            tracing::debug!(%error, "ledgers of use keep as many versions as their engine says");
         }
     }
 }

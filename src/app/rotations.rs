@@ -195,6 +195,8 @@ pub(super) fn gauges(board: &Board) -> Vec<RotationGauge> {
         age: Duration::try_from(now.duration_since(standing.succeeded)).unwrap_or_default(),
         next: standing.next.map(|next| next.as_second()),
         unacked: standing.unacked,
+        suspended: standing.suspended.is_some(),
+        max_age: standing.max_age,
     };
     board.read().into_iter().map(gauge).collect()
 }
@@ -217,7 +219,9 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         | Act::Repaired
         | Act::Quarantined
         | Act::Reenabled
-        | Act::RolledBack => {}
+        | Act::RolledBack
+        | Act::Suspended
+        | Act::Resumed => {}
     }
 }
 
@@ -236,6 +240,8 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
         Act::GraceEnded => (Type::RotationGraceEnded, None),
         Act::Revoked => (Type::RotationRevoked, None),
         Act::RolledBack => (Type::RotationRolledBack, None),
+        Act::Suspended => (Type::RotationSuspended, None),
+        Act::Resumed => (Type::RotationResumed, None),
         Act::Skipped(why) => (Type::RotationSkipped, Some(skip_reason(why))),
         Act::Failed(failure) => (Type::RotationFailed, Some(reason_of(failure))),
         Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
@@ -250,6 +256,7 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
             phase: fact.phase.word(),
             id: fact.id.filter(|id| !id.is_empty()),
             asked: fact.reason,
+            by: fact.by,
             slot: fact.slot,
             from: fact.from,
             to: fact.to,
@@ -274,6 +281,7 @@ pub(super) fn reason_of(failure: Failure) -> Reason {
         Failure::Refused => Reason::Refused,
         Failure::NotDone => Reason::NotDone,
         Failure::Unacked => Reason::Unacked,
+        Failure::OverAge => Reason::OverAge,
         Failure::Clock => Reason::ClockSkew,
         Failure::Journal => Reason::RotationJournal,
         Failure::Lease(Trouble::Denied) => Reason::LeaseDenied,
@@ -289,6 +297,7 @@ fn skip_reason(why: Why) -> Reason {
         Why::MinInterval => Reason::MinInterval,
         Why::Group => Reason::Group,
         Why::Approval => Reason::Approval(Want::Yes),
+        Why::Suspended => Reason::Suspended,
     }
 }
 

@@ -8,7 +8,9 @@ use super::{
     fact::Fact,
     glass::Glasses,
     hook::Hook,
+    outcome::Outcomes,
     request::Around,
+    review::{self, Reviews},
     store::{Entities, Identities, Store},
     ticket::{Asker, Constraints, Resource, Ticket},
 };
@@ -71,7 +73,7 @@ pub struct Approvals {
 pub(super) struct Inner {
     vault: Option<Vault>,
     identities: Identities,
-    place: Place,
+    pub(super) place: Place,
     table: ArcSwap<Table>,
     requests: Mutex<Requests>,
     entities: Entities,
@@ -79,6 +81,8 @@ pub(super) struct Inner {
     /// A request is there that was not before.
     pub(super) opened: Notify,
     pub(super) glasses: Glasses,
+    pub(super) reviews: Reviews,
+    pub(super) outcomes: Outcomes,
 }
 
 #[derive(Default)]
@@ -115,8 +119,19 @@ impl Approvals {
     ) -> Self {
         let facts = Mutex::new(Some(facts));
         let (table, requests, entities) = (ArcSwap::default(), Mutex::default(), Entities::default());
-        let (opened, glasses) = (Notify::new(), Glasses::default());
-        let inner = Inner { vault, identities, place, table, requests, entities, facts, opened, glasses };
+        let inner = Inner {
+            vault,
+            identities,
+            place,
+            table,
+            requests,
+            entities,
+            facts,
+            opened: Notify::new(),
+            glasses: Glasses::default(),
+            reviews: Reviews::default(),
+            outcomes: Outcomes::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -222,7 +237,8 @@ impl Approvals {
 
     /// Looks for votes, and has services told and asked, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(courier::run(Arc::clone(&self.inner), stop.clone()), self.look(stop));
+        let reviews = review::run(self.clone(), stop.clone());
+        tokio::join!(courier::run(Arc::clone(&self.inner), stop.clone()), reviews, self.look(stop));
     }
 
     async fn look(&self, stop: CancellationToken) {
@@ -251,12 +267,17 @@ impl Inner {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn settings(&self, name: &ApprovalName) -> Option<Arc<Settings>> {
+        self.table.load().settings.get(name).cloned()
+    }
+
     /// The service that is told of requests by this approval.
     pub(super) fn hook(&self, name: &ApprovalName) -> Option<Arc<Hook>> {
         self.table.load().hooks.get(name).cloned()
     }
 
     pub(super) fn tell(&self, fact: Fact) {
+        self.follow(&fact);
         if let Some(facts) = &*self.facts.lock().unwrap_or_else(PoisonError::into_inner) {
             // Nobody hears the last words of an agent that stops.
             let _ = facts.send(fact);
@@ -276,7 +297,6 @@ impl Inner {
         asked: Asked,
         until: Instant,
     ) -> Result<Spent, Refusal> {
-        let vault = self.vault.as_ref().ok_or(Refusal::Missing)?;
         let identity = asked.identity.clone().ok_or(Refusal::Missing)?;
         let ticket = self.ticket(settings, permit, asked, &identity);
         let mut is_new_here = true;
@@ -287,8 +307,7 @@ impl Inner {
                 let (status, spent) = match entry.fresh() {
                     Some(status) => (status, None),
                     None => {
-                        let charged = vault.charge(permit.workload(), "asking for a person's yes");
-                        charged.map_err(Refusal::Vault)?;
+                        self.charge(&entry)?;
                         self.step(&entry).await?
                     }
                 };
@@ -356,7 +375,7 @@ impl Inner {
         Ok(Around { notified: entry.notified(), ..around })
     }
 
-    fn around_any<'a>(
+    pub(super) fn around_any<'a>(
         &'a self,
         (settings, acting): (&'a Settings, &'a IdentityName),
         workload: Option<&'a WorkloadName>,

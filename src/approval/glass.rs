@@ -2,7 +2,7 @@
 //!
 //! Kept in memory: whoever starts anew finds every glass whole. Puts nothing on record, and asks nobody.
 
-use super::{Approvals, Approved, Grant, Id};
+use super::{Approvals, Approved, Grant, Id, review::Opened};
 use crate::{
     clock::Timestamp,
     name::{RuleName, SecretName, WorkloadName},
@@ -38,6 +38,17 @@ pub struct Broken {
     pub ticket: String,
     /// Until when.
     pub until: Timestamp,
+    /// What persons are asked about it, where the rule wants a review.
+    pub review: Option<Opened>,
+}
+
+/// One thing that was taken by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Taken {
+    /// The key in `secrets`.
+    Secret(SecretName),
+    /// Where Vault's own API was asked for it.
+    Path(String),
 }
 
 /// One whose time is over.
@@ -46,13 +57,13 @@ pub struct Mended {
     /// Which.
     pub broken: Arc<Broken>,
     /// What was taken by it.
-    pub touched: BTreeSet<SecretName>,
+    pub touched: BTreeSet<Taken>,
 }
 
 struct Window {
     broken: Arc<Broken>,
     end: Instant,
-    touched: BTreeSet<SecretName>,
+    touched: BTreeSet<Taken>,
 }
 
 /// All of them.
@@ -96,11 +107,16 @@ impl Approvals {
         glasses.iter().filter(is_its).map(|one| one.broken.rule.clone()).collect()
     }
 
-    /// A grant of a permit by a rule whose glass is broken; its secret is known from now on as taken.
+    /// A grant of a permit by a rule whose glass is broken; what is `taken` is known from now on as that.
     ///
     /// # Errors
     /// The permit: the glass is whole.
-    pub fn by_glass(&self, permit: Permit, uid: u32) -> Result<Grant, Permit> {
+    pub fn by_glass<T>(
+        &self,
+        permit: Permit<T>,
+        uid: u32,
+        taken: Option<Taken>,
+    ) -> Result<Grant<T>, Permit<T>> {
         let now = Instant::now();
         let mut glasses = self.inner().glasses.lock();
         let is_its = |one: &&mut Window| {
@@ -109,9 +125,26 @@ impl Approvals {
         };
         // The newest says why.
         let Some(window) = glasses.iter_mut().rev().find(is_its) else { return Err(permit) };
-        window.touched.insert(permit.secret().clone());
+        window.touched.extend(taken);
         let approved = Approved::Broken(Arc::clone(&window.broken));
         Ok(Grant { permit, approved })
+    }
+
+    /// Whether a glass of the rule is broken for somebody.
+    #[must_use]
+    pub fn is_broken(&self, workload: &WorkloadName, rule: &RuleName) -> bool {
+        let is_of = |one: &Window| one.broken.workload == *workload && one.broken.rule == *rule;
+        self.inner().glasses.lock().iter().any(is_of)
+    }
+
+    /// From now on no glass of the rule is broken for anybody.
+    pub fn mend(&self, workload: &WorkloadName, rule: &RuleName) {
+        let now = Instant::now();
+        for one in self.inner().glasses.lock().iter_mut() {
+            if one.broken.workload == *workload && one.broken.rule == *rule {
+                one.end = one.end.min(now);
+            }
+        }
     }
 
     /// Those whose time is over; each is told once.

@@ -58,6 +58,8 @@ pub enum Want {
     Crowded,
     /// The service's word that the yes still stands.
     Unreachable,
+    /// A review of what was done in an emergency: the rule has disabled itself.
+    Disabled,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -71,6 +73,7 @@ impl Want {
             Self::Pending => "approval_pending",
             Self::Crowded => "approval_crowded",
             Self::Unreachable => "approval_unreachable",
+            Self::Disabled => "glass_disabled",
             Self::Ended(why) => why.word(),
         }
     }

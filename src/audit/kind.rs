@@ -52,6 +52,8 @@ pub enum Type {
     RotationDrift,
     RotationRepaired,
     RotationRolledBack,
+    RotationSuspended,
+    RotationResumed,
     UsageSnapshot,
     ReportGenerated,
     ReportFinding,
@@ -63,6 +65,9 @@ pub enum Type {
     ApprovalExpired,
     ApprovalUsed,
     ApprovalBreakGlass,
+    ApprovalDrill,
+    ApprovalDisabled,
+    ApprovalEnabled,
 }
 
 impl Type {
@@ -117,6 +122,8 @@ impl Type {
             Self::RotationDrift => "rotation.drift.v1",
             Self::RotationRepaired => "rotation.repaired.v1",
             Self::RotationRolledBack => "rotation.rolled_back.v1",
+            Self::RotationSuspended => "rotation.suspended.v1",
+            Self::RotationResumed => "rotation.resumed.v1",
             Self::UsageSnapshot => "usage.snapshot.v1",
             Self::ReportGenerated => "report.generated.v1",
             Self::ReportFinding => "report.finding.v1",
@@ -128,6 +135,9 @@ impl Type {
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
             Self::ApprovalBreakGlass => "approval.break_glass.v1",
+            Self::ApprovalDrill => "approval.drill.v1",
+            Self::ApprovalDisabled => "approval.disabled.v1",
+            Self::ApprovalEnabled => "approval.enabled.v1",
         }
     }
 }

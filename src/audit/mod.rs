@@ -247,14 +247,15 @@ impl Audit {
     /// # Errors
     /// [`Error::Unavailable`] if the journal cannot be written or has no room, [`Error::ShareFull`], [`Error::Closed`] after
     /// the end, [`Error::Unacknowledged`]. Nothing may be disclosed then.
-    pub async fn record(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
+    pub async fn record(&self, event: impl Into<Box<Event>>, mode: AuditMode) -> Result<Receipt, Error> {
+        let event = event.into();
         if mode == AuditMode::BestEffort {
-            let left = self.0.queue.leave(Box::new(event));
+            let left = self.0.queue.leave(event);
             return if left { Ok(Receipt { chain: self.0.chain, seq: 0 }) } else { Err(Error::Closed) };
         }
-        let discloses = event.discloses();
+        let waits = event.waits_elsewhere();
         let receipt = self.commit(event, mode).await?;
-        if mode == AuditMode::StrictRemote && discloses {
+        if mode == AuditMode::StrictRemote && waits {
             // They are not to wait for more events to send.
             self.0.tail.nudge();
             self.0.remote.acknowledged_by(remote::QUORUM, receipt.seq, remote::LIMIT).await?;
@@ -262,11 +263,11 @@ impl Audit {
         Ok(receipt)
     }
 
-    async fn commit(&self, event: Event, mode: AuditMode) -> Result<Receipt, Error> {
+    async fn commit(&self, event: Box<Event>, mode: AuditMode) -> Result<Receipt, Error> {
         let (ack, answer) = oneshot::channel();
         // Declared before the wait, so that it is dropped after it.
         let _others = PassOn(&self.0.queue);
-        self.0.queue.push(Ask::Record(Box::new(event), mode, ack));
+        self.0.queue.push(Ask::Record(event, mode, ack));
         answer.await.unwrap_or(Err(Error::Closed))
     }
 

@@ -150,6 +150,10 @@ pub enum Reason {
     NotDone,
     /// Workloads have not said that they use the new value.
     Unacked,
+    /// A credential is older than its `max_age`, and its rotation is suspended.
+    OverAge,
+    /// A person lets no run of the rotation begin.
+    Suspended,
     /// Our clock and Vault's differ too much for a slot to be told.
     ClockSkew,
     /// The journal of a rotation cannot be gone on with.
@@ -259,6 +263,8 @@ impl Reason {
             Self::Conflict => "conflict",
             Self::NotDone => "not_done",
             Self::Unacked => "unacked",
+            Self::OverAge => "over_age",
+            Self::Suspended => "suspended",
             Self::ClockSkew => "clock_skew",
             Self::RotationJournal => "rotation_journal",
             Self::LeaseDenied => "lease_denied",
@@ -323,7 +329,9 @@ impl Reason {
             | Self::TooManyProcesses
             | Self::RateLimited
             | Self::GlassWhole
-            | Self::Approval(Want::Pending | Want::Crowded | Want::Ended(_)) => Outcome::Deny,
+            | Self::Approval(Want::Pending | Want::Crowded | Want::Disabled | Want::Ended(_)) => {
+                Outcome::Deny
+            }
             _ => Outcome::Error,
         }
     }

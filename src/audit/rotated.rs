@@ -18,6 +18,8 @@ pub struct RotationRef {
     pub id: Option<String>,
     /// Why a person asked for it, if one did.
     pub asked: Option<String>,
+    /// Who did it by a command, as that was told or as its machine knows.
+    pub by: Option<String>,
     /// The slot that it is for, in local time with its offset.
     pub slot: Option<String>,
     /// The version that consumers read before; of what Vault rotates, a number that says that it changed.
@@ -29,8 +31,9 @@ pub struct RotationRef {
 }
 
 pub(super) fn write_rotation(pen: &mut Pen<'_>, rotation: &RotationRef) {
-    let RotationRef { name, kind, phase, id, asked, slot, from, to, epoch } = rotation;
+    let RotationRef { name, kind, phase, id, asked, by, slot, from, to, epoch } = rotation;
     pen.text("asked", asked.as_deref());
+    pen.text("by", by.as_deref());
     pen.quoted("cred", name);
     pen.number("epoch", Some(*epoch));
     pen.number("from_v", *from);

@@ -31,6 +31,7 @@ pub(super) fn told(event: &Event) -> Told<'_> {
         sort: text(|it| it.kind),
         level: event.actor.as_ref().map(|actor| actor.level.word()),
         count: event.agg.map(|agg| agg.count),
+        lease: text(|it| it.lease_id_hash.as_deref()),
         reason: event.reason.map(|reason| reason.word()),
         identity: event.identity.as_ref().map(|name| name.as_str()),
         rotation: event.rotation.as_ref().map(|run| Rotated {

@@ -4,6 +4,7 @@
 
 use super::{
     Shared,
+    room::Place,
     wire::{Breach, Owed, Tracked, Wire},
 };
 use crate::{
@@ -39,10 +40,18 @@ const REQUEST: Duration = Duration::from_millis(500);
 /// Who is at the other end, or why it may not be there.
 pub(super) type Known = Result<Peer, Rejected>;
 
-/// Serves one connection until it ends, or until the request that runs when `stop` comes is answered.
-pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known, stop: CancellationToken) {
+/// Serves one connection until it ends, or until the request that runs when `stop` comes is answered. It has `place` for so long.
+///
+/// What a connection does not need while it waits for its next request is in boxes: there may be thousands.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    stream: UnixStream,
+    known: Known,
+    place: Place,
+    stop: CancellationToken,
+) {
     let known = match known {
-        Ok(peer) => shared.access.admit(peer).await,
+        Ok(peer) => Box::pin(shared.access.admit(peer)).await,
         Err(rejected) => Err(rejected),
     };
     match known {
@@ -50,20 +59,21 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: UnixStream, known: Known,
             let peer = Arc::new(peer);
             match answer(&shared, &peer, stream, stop).await {
                 None => {}
-                Some(Breach::Peer(cause)) => shared.access.breached(&peer, &cause).await,
-                Some(Breach::Exited) => shared.access.exited(&peer).await,
+                Some(Breach::Peer(cause)) => Box::pin(shared.access.breached(&peer, &cause)).await,
+                Some(Breach::Exited) => Box::pin(shared.access.exited(&peer)).await,
             }
         }
         Err(rejected) => {
             // Closed before anything is written: whoever is there now is not the peer.
             let stream = rejected.cause.is_told().then_some(stream);
-            let response = api::turned_away(&shared.access.turn_away(rejected).await);
+            let response = api::turned_away(&Box::pin(shared.access.turn_away(rejected)).await);
             if let Some(stream) = stream {
                 // A peer that is refused and does not even listen is nobody's problem.
-                let _ = tokio::time::timeout(PARTING.0, part(stream, response)).await;
+                let _ = tokio::time::timeout(PARTING.0, Box::pin(part(stream, response))).await;
             }
         }
     }
+    drop(place);
 }
 
 /// Answers requests; the connection is closed when this ends. Gives why we closed it, if its peer was the cause.
@@ -108,7 +118,7 @@ async fn answer(
     }
     // The service, and what it holds, is gone here.
     let http1::Parts { io, read_buf, .. } = connection.into_parts();
-    last_word(shared, peer, io.into_inner(), failed.as_ref(), &read_buf).await;
+    Box::pin(last_word(shared, peer, io.into_inner(), failed.as_ref(), &read_buf)).await;
     // And here the wire.
     Arc::into_inner(breach).and_then(OnceLock::into_inner).or(seen)
 }
@@ -125,11 +135,11 @@ async fn respond(
         return Ok(api::over_rate(&shared.access, peer, wait).map(|body| Tracked::free(body, owed)));
     }
     if let Some(unread) = Unread::too_large(&request, shared.head) {
-        let answered = unread::serve(&shared.access, peer, &shared.root, unread).await?;
+        let answered = Box::pin(unread::serve(&shared.access, peer, &shared.root, unread)).await?;
         return Ok(answered.map(|body| Tracked::free(body, owed)));
     }
-    let api::Reply { response, owed: answer } =
-        api::serve(&shared.access, peer, (&shared.root, limits.body), request).await?;
+    let serving = api::serve(&shared.access, peer, (&shared.root, limits.body), request);
+    let api::Reply { response, owed: answer } = Box::pin(serving).await?;
     Ok(match answer {
         Some(answer) => response.map(|body| Tracked::owing(body, answer, owed)),
         None => response.map(|body| Tracked::free(body, owed)),
@@ -190,4 +200,19 @@ where
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(PARTING.1), &mut tokio::io::sink()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<A, B, C, D, E, F>(_future_of: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_waits_for_its_next_request_holds_a_few_kilobytes() {
+        let bytes = bytes_of(serve);
+        assert!(bytes <= 4096, "a thousand of them would hold {} KiB", bytes * 1000 / 1024);
+    }
 }

@@ -207,11 +207,7 @@ impl Listener {
                 None => return access.count_away(&rejected),
             },
         };
-        let serving = connection::serve(Arc::clone(&self.shared), stream, known, stop.clone());
-        connections.spawn(async move {
-            serving.await;
-            drop(place);
-        });
+        connections.spawn(connection::serve(Arc::clone(&self.shared), stream, known, place, stop.clone()));
     }
 
     async fn accept(&mut self) -> Option<UnixStream> {

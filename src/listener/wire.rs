@@ -39,7 +39,7 @@ pub(super) struct Owed {
 
 #[derive(Default)]
 struct Queue {
-    answers: VecDeque<Answered>,
+    answers: VecDeque<Box<Answered>>,
     /// How many of them, from the front, HTTP has taken into its buffer.
     taken: usize,
 }
@@ -54,7 +54,7 @@ impl Owed {
         self.floor.flushed();
         self.with(|queue| {
             let taken = std::mem::take(&mut queue.taken);
-            queue.answers.drain(..taken.min(queue.answers.len())).for_each(Answered::delivered);
+            queue.answers.drain(..taken.min(queue.answers.len())).for_each(|answered| answered.delivered());
         });
     }
 }
@@ -73,7 +73,7 @@ impl Tracked {
     }
 
     /// The body of `answer`, which is owed from now on.
-    pub(super) fn owing(body: api::Content, answer: Answered, owed: &Arc<Owed>) -> Self {
+    pub(super) fn owing(body: api::Content, answer: Box<Answered>, owed: &Arc<Owed>) -> Self {
         owed.with(|queue| queue.answers.push_back(answer));
         Self { body, is_owing: true, owed: Arc::clone(owed) }
     }

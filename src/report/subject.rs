@@ -110,6 +110,8 @@ pub struct Rotation {
     pub path: String,
     /// The secrets of the agent that change with it.
     pub serves: Vec<String>,
+    /// Where in Vault's own API that is read.
+    pub places: Vec<String>,
     /// Why the values that it makes are weak, if they are.
     pub weak: Option<String>,
     /// How old what it changes may be, where the schedule says so.

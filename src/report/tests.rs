@@ -11,7 +11,7 @@ use super::{
 use crate::usage::{
     Entry,
     exposed::{Exposed, Looked},
-    glass::{Glass, Touched},
+    glass::{Glass, Standing, Touched},
     history::RotationMarks,
     told,
 };
@@ -135,6 +135,7 @@ fn clean() -> World {
             name: "hook".into(),
             path: "secret/mail".into(),
             serves: vec!["mail".into()],
+            places: vec!["secret/mail".into(), "secret/data/mail".into()],
             weak: None,
             max_age: None,
             made_by: None,
@@ -376,6 +377,32 @@ fn what_was_taken_in_an_emergency_is_a_finding_until_it_is_rotated() {
     assert!(finding.evidence[0].contains("ticket INC-1") && finding.evidence[0].contains("stripe"));
     assert!(!found(&world(2, false)), "rotated since");
     assert!(!found(&world(4, true)), "a newer version was seen since");
+    // The same of what was read in Vault's own API.
+    let by_path = |rotated: i64| {
+        let mut world = world(rotated, false);
+        let glass = world.record.marks.glass.get_mut("a1").unwrap();
+        let touched = glass.touched.remove("stripe").unwrap();
+        glass.touched.insert("secret/data/mail".into(), touched);
+        world
+    };
+    assert!(found(&by_path(4)));
+    assert!(!found(&by_path(2)), "rotated since");
+}
+
+#[test]
+fn a_rule_that_disabled_itself_is_a_finding_until_it_holds_again() {
+    let world = |enabled: Option<i64>| {
+        let mut world = clean();
+        let why = Some("approval_expired".to_owned());
+        let standing = Standing { disabled: Some(ago(3)), why, enabled: enabled.map(ago) };
+        world.record.marks.behind_glass.insert("job/fire".into(), standing);
+        world
+    };
+    let report = world(Some(4)).report();
+    let finding = report.findings.iter().find(|finding| finding.id == Id::GLASS).unwrap();
+    assert_eq!(finding.about, "workloads.job.rules.fire");
+    assert!(finding.evidence[0].contains("approval_expired"), "{:?}", finding.evidence);
+    assert!(!world(Some(2)).found().contains(&Id::GLASS.to_string()), "it holds again");
 }
 
 #[test]

@@ -13,15 +13,7 @@ use super::{
     store::{Place, Store, Written},
     task::{Task, until_then},
 };
-use crate::{
-    clock::Timestamp,
-    keeper::Keeper,
-    name::WorkloadName,
-    vault::{
-        endpoint::Request,
-        error::{Class, Error},
-    },
-};
+use crate::{clock::Timestamp, keeper::Keeper, name::WorkloadName, vault::error::Error};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -107,8 +99,7 @@ pub(super) struct Acks {
 impl Acks {
     /// `replica` is the same after each start of it, and no other replica's: its pod's uid.
     pub(super) fn new(store: Store, settings: &Settings, replica: &str) -> Self {
-        let Place { mount, path } = &settings.journal;
-        let folder = Place { mount: mount.clone(), path: format!("{path}/{}/acks", settings.name) };
+        let folder = settings.journal.below(&format!("{}/acks", settings.name));
         Self { store, folder, replica: replica.to_owned(), written: None }
     }
 
@@ -128,15 +119,14 @@ impl Acks {
             self.keep(said).await?;
         }
         let mut acked = 0_usize;
-        for replica in self.replicas().await? {
+        for replica in self.store.kv2().list(&self.folder).await? {
             let said = self.read(&replica).await?.0;
             if replica == self.replica {
                 // It may have been taken away.
                 self.written.clone_from(&said);
             } else if said.as_ref().is_some_and(|said| said.run != run.id) {
                 // Of an earlier run, perhaps by a pod that is gone. Where we may not, it stays.
-                let path = format!("{}/metadata/{}/{replica}", self.folder.mount, self.folder.path);
-                let _ = self.store.call(&Request::delete(&path)).await;
+                let _ = self.store.kv2().delete(&self.folder.below(&replica)).await;
             }
             acked += said.filter(|said| said.run == run.id).map_or(0, |said| said.workloads.len());
         }
@@ -157,7 +147,7 @@ impl Acks {
             }
         }
         let object = serde_json::json!({FIELD: said}).to_string();
-        let place = self.place(&self.replica);
+        let place = self.folder.below(&self.replica);
         // Overtaken by an earlier start of ours that has not ended yet: it is read again next time.
         if let Written::As(_) = self.store.write(&place, object.as_bytes(), version).await? {
             self.written = Some(said);
@@ -166,27 +156,9 @@ impl Acks {
     }
 
     async fn read(&self, replica: &str) -> Result<(Option<Said>, u64), Error> {
-        let newest = self.store.read(&self.place(replica)).await?;
+        let newest = self.store.read(&self.folder.below(replica)).await?;
         let text = newest.fields.and_then(|fields| journal::json_of(&fields, FIELD));
         Ok((text.and_then(|text| serde_json::from_str(&text).ok()), newest.version))
-    }
-
-    async fn replicas(&self) -> Result<Vec<String>, Error> {
-        #[derive(Deserialize)]
-        struct Keys {
-            keys: Vec<String>,
-        }
-        let path = format!("{}/metadata/{}", self.folder.mount, self.folder.path);
-        match self.store.call(&Request::list(&path)).await {
-            Ok(answer) => Ok(answer.data::<Keys>()?.keys),
-            // Nobody has written yet.
-            Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn place(&self, replica: &str) -> Place {
-        Place { mount: self.folder.mount.clone(), path: format!("{}/{replica}", self.folder.path) }
     }
 }
 

@@ -63,7 +63,7 @@ impl Task {
             schedule::Act::Wait(until) => until,
             schedule::Act::Begin(_) => now,
         };
-        self.board.note(&self.settings.name, document, Some(next));
+        self.stand(document, Some(next));
         match (plan, document.approval.clone()) {
             (Plan::Ask { slot, reason, until }, _) => self.ask(entry, consent, (slot, until), reason).await,
             (Plan::Pursue(due), Some(asked)) => self.pursue(entry, consent, (asked, due), &turn).await,

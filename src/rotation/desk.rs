@@ -1,4 +1,4 @@
-//! What a person sees of a rotation's journal, and the three things that a person may write in it.
+//! What a person sees of a rotation's journal, and what a person may write in it.
 //!
 //! Shows no value. Does not rotate: a running agent does.
 
@@ -10,9 +10,10 @@ use super::{
     phase::{Phase, State},
     rollback::Rolled,
     store::{Store, Written},
+    suspend::{Suspended, Verb},
 };
 use crate::{
-    clock::Timestamp,
+    clock::{self, Timestamp, rfc3339},
     vault::{Vault, session::Identity},
 };
 
@@ -50,6 +51,8 @@ pub struct Status {
     pub orphaned: Option<String>,
     /// Whose credential the run changes, where it is one of a user.
     pub user: Option<String>,
+    /// Who lets no run begin, since when and why.
+    pub suspended: Option<Suspended>,
 }
 
 /// Why the journal could not be read or written.
@@ -73,6 +76,24 @@ pub enum Error {
     /// There is nothing to have back.
     #[error("the rotation is {0}, and not in quarantine: there is nothing to have back")]
     NotInQuarantine(&'static str),
+    /// No run begins.
+    #[error("{by} suspended it at {since}: {reason}; to let runs begin again: claviger rotation resume NAME")]
+    Suspended {
+        /// Who did it.
+        by: String,
+        /// Since when.
+        since: String,
+        /// Why.
+        reason: String,
+    },
+    /// It is not suspended.
+    #[error("it is not suspended: runs begin as scheduled")]
+    NotSuspended,
+    /// It cannot be suspended.
+    #[error(
+        "a secret id that is not replaced before its end takes the agent's login with it: remove the rotation from the config instead"
+    )]
+    Bootstrap,
     /// There is nothing that waits for a person.
     #[error("the rotation is {0}, and not orphaned")]
     NotOrphaned(&'static str),
@@ -116,6 +137,8 @@ impl Desk {
                 own: _,
                 rolled: _,
                 values: _,
+                suspended,
+                said: _,
             } = document;
             let (id, slot) = run.map(|run| (run.id, run.spelled)).unzip();
             Status {
@@ -131,6 +154,7 @@ impl Desk {
                 approval,
                 orphaned,
                 user: aim.user,
+                suspended,
             }
         }))
     }
@@ -138,10 +162,51 @@ impl Desk {
     /// Asks the agents for a run as soon as `min_interval` allows, for `reason`.
     ///
     /// # Errors
-    /// The journal could not be written.
+    /// It is suspended, or the journal could not be written.
     pub async fn ask(&self, reason: &str) -> Result<(), Error> {
         self.change(|document| {
+            refuse_suspended(document)?;
             document.asked = Some(reason.to_owned());
+            Ok(())
+        })
+        .await
+    }
+
+    /// From now on no agent begins a run; gives how far the one under way is, which goes on to its end.
+    ///
+    /// # Errors
+    /// It is suspended already, of kind `bootstrap`, or the journal could not be written.
+    pub async fn suspend(&self, by: &str, reason: &str) -> Result<Phase, Error> {
+        if matches!(self.kind, Kind::Bootstrap(_)) {
+            return Err(Error::Bootstrap);
+        }
+        for _ in 0..TRIES {
+            let (document, version) = self.journal.read().await?;
+            let is_new = document.is_none();
+            let mut document = document.unwrap_or_else(|| Document::new(clock::now()));
+            refuse_suspended(&document)?;
+            let (by_whom, why) = (by.to_owned(), reason.to_owned());
+            document.suspended =
+                Some(Suspended { by: by_whom, reason: why, at: clock::now(), over_age: false });
+            document.say(Verb::Suspended, by, Some(reason));
+            if let Written::As(_) = self.journal.write(&document, version).await? {
+                if is_new {
+                    self.journal.set_up().await;
+                }
+                return Ok(document.state.phase);
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Agents begin runs again: what is due then, within half a minute.
+    ///
+    /// # Errors
+    /// It is not suspended, or the journal could not be written.
+    pub async fn resume(&self, by: &str, reason: Option<&str>) -> Result<(), Error> {
+        self.change(|document| {
+            document.suspended.take().ok_or(Error::NotSuspended)?;
+            document.say(Verb::Resumed, by, reason);
             Ok(())
         })
         .await
@@ -258,5 +323,14 @@ impl Desk {
             }
         }
         Err(Error::Busy)
+    }
+}
+
+fn refuse_suspended(document: &Document) -> Result<(), Error> {
+    match &document.suspended {
+        Some(Suspended { by, reason, at, .. }) => {
+            Err(Error::Suspended { by: by.clone(), since: rfc3339(*at), reason: reason.clone() })
+        }
+        None => Ok(()),
     }
 }

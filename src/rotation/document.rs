@@ -7,6 +7,7 @@ use super::{
     coordination::{self, Coordination},
     phase::{Candidate, Phase, State},
     rollback::Rolled,
+    suspend::{Said, Suspended},
 };
 use crate::{clock::Timestamp, secret::SecretValue};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,10 @@ pub(super) struct Document {
     pub(super) own: Option<Known>,
     /// A person went back to the value before, and no run began since.
     pub(super) rolled: Option<Rolled>,
+    /// No run begins until a person says so.
+    pub(super) suspended: Option<Suspended>,
+    /// What persons did by commands, and no agent has put on record yet.
+    pub(super) said: Vec<Said>,
 }
 
 /// What a run changes in another system; nothing between runs.
@@ -177,6 +182,10 @@ struct Written {
     rolled: Option<Rolled>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     approval: Option<Asked>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suspended: Option<Suspended>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    said: Vec<Said>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -203,6 +212,8 @@ impl Document {
             aim: Aim::default(),
             own: None,
             rolled: None,
+            suspended: None,
+            said: Vec::new(),
         }
     }
 
@@ -246,6 +257,8 @@ impl Document {
             own: self.own.clone(),
             rolled: self.rolled.clone(),
             approval: self.approval.clone(),
+            suspended: self.suspended.clone(),
+            said: self.said.clone(),
         };
         let values = self.values.iter().map(|(_, value)| 6 * value.expose().len() + 64).sum::<usize>();
         let mut out = Zeroizing::new(Vec::with_capacity(4_096 + values));
@@ -302,6 +315,8 @@ impl Document {
             own: written.own,
             rolled: written.rolled,
             approval: written.approval,
+            suspended: written.suspended,
+            said: written.said,
         })
     }
 }

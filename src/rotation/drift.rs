@@ -75,6 +75,11 @@ impl Task {
     async fn drifted(&mut self, entry: &Entry, current: Current) -> Turned {
         let mut document = entry.document.clone();
         let rests = document.state.phase == Phase::Idle;
+        if document.suspended.is_some() {
+            // Nothing is begun: it is told, and set right when a person resumes.
+            self.report(&document, Did::Drifted);
+            return Ok(None);
+        }
         if self.driver.issue().is_some() {
             self.report(&document, Did::Drifted);
             if rests && document.asked.is_none() {

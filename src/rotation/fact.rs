@@ -28,6 +28,8 @@ pub struct Fact {
     pub id: Option<String>,
     /// Why a person asked for it, if one did.
     pub reason: Option<String>,
+    /// Who did it by a command, as that was told or as its machine knows; `None`: no person did.
+    pub by: Option<String>,
     /// Its slot, in local time with its offset.
     pub slot: Option<String>,
     /// The version that consumers read before.
@@ -86,6 +88,10 @@ pub enum Act {
     Passed(Duration),
     /// A person went back to the value before.
     RolledBack,
+    /// A person lets no run begin.
+    Suspended,
+    /// A person lets runs begin again.
+    Resumed,
 }
 
 /// Why a step did not work.
@@ -103,6 +109,8 @@ pub enum Failure {
     NotDone,
     /// Workloads have not said that they use the new value.
     Unacked,
+    /// It is older than its `max_age`, and suspended.
+    OverAge,
     /// The wall clock and Vault's differ too much to begin.
     Clock,
     /// The journal cannot be gone on with.

@@ -114,9 +114,7 @@ impl Generate {
     ) -> Result<(), Error> {
         match document.state.before {
             0 => Ok(()),
-            before => {
-                store.call(&Request::kv2_delete_version(&place.mount, &place.path, before)).await.map(drop)
-            }
+            before => store.kv2().delete_version(place, before).await,
         }
     }
 }

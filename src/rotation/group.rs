@@ -5,7 +5,7 @@
 use super::{
     Settings,
     schedule::plus,
-    store::{Place, Store, Written},
+    store::{Store, Written},
 };
 use crate::{clock::Timestamp, vault::error::Error};
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,7 @@ pub(super) async fn claim(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, Error> {
     let Some(group) = &settings.group else { return Ok(None) };
-    let Place { mount, path } = &settings.journal;
-    let place = Place { mount: mount.clone(), path: format!("{path}/groups/{}", group.name) };
+    let place = settings.journal.below(&format!("groups/{}", group.name));
     let newest = store.read(&place).await?;
     let last = newest.fields.and_then(|fields| super::journal::json_of(&fields, "last"));
     let last: Option<Last> = last.and_then(|text| serde_json::from_str(&text).ok());

@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 /// Where the document is in its KV secret: one field, so that the engine's web page shows it as one.
 const FIELD: &str = "journal";
+/// Versions of it that the engine keeps, where we may say so.
+const VERSIONS: u32 = 5;
 
 /// The way to one journal.
 pub(super) struct Journal {
@@ -60,8 +62,7 @@ impl From<VaultError> for Error {
 
 impl Journal {
     pub(super) fn new(store: Store, settings: &Settings) -> Self {
-        let Place { mount, path } = &settings.journal;
-        let place = Place { mount: mount.clone(), path: format!("{path}/{}", settings.name) };
+        let place = settings.journal.below(settings.name.as_str());
         let local = match &settings.kind {
             Kind::Bootstrap(bootstrap) => Some(Local::new(&bootstrap.file)),
             _ => None,
@@ -118,7 +119,7 @@ impl Journal {
         if self.local.is_some() {
             return;
         }
-        if let Err(error) = self.store.keep_few(&self.place).await {
+        if let Err(error) = self.store.kv2().keep(&self.place, VERSIONS).await {
             tracing::warn!(%error, "the journal keeps as many versions as its engine says");
         }
     }

@@ -22,7 +22,8 @@ pub mod phase;
 pub mod runner;
 pub mod schedule;
 pub mod standing;
-pub mod store;
+mod store;
+pub mod suspend;
 pub mod system;
 pub mod task;
 mod told;
@@ -39,12 +40,16 @@ mod journal;
 mod model_tests;
 mod notify;
 mod object;
+mod places;
 mod quarantine;
 mod rollback;
 mod run;
 mod work;
 
-use crate::name::{IdentityName, RotationName, SecretName};
+use crate::{
+    name::{IdentityName, RotationName, SecretName},
+    vault::kv2::Place,
+};
 use bootstrap::Bootstrap;
 use coordination::Coordination;
 use credential::{Credential, Users};
@@ -52,7 +57,6 @@ use generate::Generate;
 use issue::Issue;
 use schedule::Schedule;
 use std::time::Duration;
-use store::Place;
 use trigger::Trigger;
 
 /// One thing that is rotated.

@@ -51,6 +51,8 @@ pub struct Done {
 pub enum End {
     /// Nothing was to be done.
     Nothing,
+    /// A person has suspended it.
+    Suspended,
     /// A value from before was taken out of use, its grace being over.
     Revoked,
     /// Consumers read a new value.
@@ -69,6 +71,7 @@ impl End {
     pub fn word(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
+            Self::Suspended => "suspended",
             Self::Revoked => "revoked",
             Self::Rotated => "rotated",
             Self::Unfinished => "unfinished",
@@ -170,11 +173,12 @@ impl Task {
         let now = clock::now();
         match document.state.phase {
             Phase::Orphaned => Some(End::Orphaned),
-            Phase::Idle if self.is_due(&document, now) => None,
+            Phase::Idle if document.suspended.is_none() && self.is_due(&document, now) => None,
             Phase::Idle if seen.promoted => Some(End::Rotated),
             Phase::Idle if seen.revoked => Some(End::Revoked),
             // It was begun, and is over without a new value.
             Phase::Idle if seen.id.is_some() && seen.failure.is_some() => Some(End::Failed),
+            Phase::Idle if document.suspended.is_some() => Some(End::Suspended),
             Phase::Idle => Some(End::Nothing),
             Phase::Grace if document.grace_until.is_some_and(|until| until > plus(now, left)) => {
                 Some(if seen.promoted { End::Rotated } else { End::Nothing })

@@ -76,10 +76,10 @@ impl Task {
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// Somebody else wrote the journal: what reads may have is theirs to say.
+    /// Somebody else wrote the journal, which is looked at at once: reads that wait go on to, since it may have been a person's word,
+    /// and the run still ours.
     fn lost(&mut self) -> (Option<Work>, Duration) {
         self.driver.forget();
-        self.let_go();
         (None, Duration::ZERO)
     }
 
@@ -298,7 +298,7 @@ impl Task {
             Written::As(version) => {
                 work.entry = Entry { document, version };
                 work.deadline = Deadline::of(asked, self.settings.lease);
-                self.board.note(&self.settings.name, &work.entry.document, None);
+                self.stand(&work.entry.document, None);
                 Ok(())
             }
             Written::Overtaken => Err(Broken::Overtaken),
@@ -322,9 +322,13 @@ impl Task {
 
     /// The same of a promotion, after which `gap` is known.
     pub(super) fn report_with(&self, document: &Document, act: Act, gap: Option<Duration>) {
+        self.send(self.fact(document, act, gap));
+    }
+
+    pub(super) fn fact(&self, document: &Document, act: Act, gap: Option<Duration>) -> Fact {
         let run = document.run.as_ref();
         let before = document.state.before;
-        let fact = Fact {
+        Fact {
             rotation: self.settings.name.clone(),
             kind: self.settings.kind.word(),
             path: self.settings.kind.path().to_owned(),
@@ -332,13 +336,17 @@ impl Task {
             phase: document.state.phase,
             id: run.map(|run| run.id.clone()),
             reason: run.and_then(|run| run.reason.clone()),
+            by: None,
             slot: run.map(|run| run.spelled.clone()),
             from: Some(before).filter(|before| *before > 0 && run.is_some()),
             to: document.state.after,
             epoch: document.lease.epoch,
             gap,
             yes: self.yes(document, act),
-        };
+        }
+    }
+
+    pub(super) fn send(&self, fact: Fact) {
         // Nobody listens any more only when the process is about to end.
         let _ = self.facts.send(fact);
     }

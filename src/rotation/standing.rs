@@ -2,11 +2,12 @@
 //!
 //! Does not know what other replicas see.
 
-use super::{document::Document, phase::Phase};
+use super::{document::Document, phase::Phase, task::Task};
 use crate::{clock::Timestamp, name::RotationName};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// How one rotation stands.
@@ -20,6 +21,17 @@ pub struct Standing {
     pub next: Option<Timestamp>,
     /// How many acks are missing, where they are waited for.
     pub unacked: Option<u32>,
+    /// Since when a person lets no run begin, if one does.
+    pub suspended: Option<Timestamp>,
+    /// The age that makes a run due, if one does.
+    pub max_age: Option<Duration>,
+}
+
+impl Standing {
+    pub(super) fn new(phase: Phase) -> Self {
+        let succeeded = Timestamp::UNIX_EPOCH;
+        Self { phase, succeeded, next: None, unacked: None, suspended: None, max_age: None }
+    }
 }
 
 /// How all of them stand. Clones are the same.
@@ -50,10 +62,18 @@ impl Board {
             standing.unacked = Some(acks);
         }
     }
+}
 
-    pub(super) fn note(&self, name: &RotationName, document: &Document, next: Option<Timestamp>) {
-        let standing =
-            Standing { phase: document.state.phase, succeeded: document.succeeded, next, unacked: None };
-        self.stand(name, standing);
+impl Task {
+    /// How it stands by `document`, and when the next run begins, where that is known.
+    pub(super) fn stand(&self, document: &Document, next: Option<Timestamp>) {
+        let standing = Standing {
+            succeeded: document.succeeded,
+            next,
+            suspended: document.suspended.as_ref().map(|suspended| suspended.at),
+            max_age: self.settings.schedule.max_age,
+            ..Standing::new(document.state.phase)
+        };
+        self.board.stand(&self.settings.name, standing);
     }
 }

@@ -182,7 +182,7 @@ impl Task {
             return Ok((None, Duration::ZERO));
         };
         self.notice(&document);
-        if self.mind_rollback(&document, version).await? {
+        if self.mind_rollback(&document, version).await? || self.mind_said(&document, version).await? {
             return Ok((None, Duration::ZERO));
         }
         self.mind(&document.state);
@@ -199,7 +199,7 @@ impl Task {
                 self.idle(Entry { document, version }, now).await
             };
         }
-        self.board.note(&self.settings.name, &document, None);
+        self.stand(&document, None);
         let entry = Entry { document, version };
         if may_take && let Some(next) = self.look_in_grace(&entry, now).await? {
             return Ok(next);
@@ -222,6 +222,9 @@ impl Task {
 
     /// No run: begins the next one if it is due.
     async fn idle(&mut self, entry: Entry, now: Timestamp) -> Result<(Option<Work>, Duration), Error> {
+        if let Some(suspended) = entry.document.suspended.clone() {
+            return self.idle_suspended(entry, suspended, now).await;
+        }
         if self.mind_secret_id(&entry).await? {
             return Ok((None, Duration::ZERO));
         }
@@ -247,7 +250,7 @@ impl Task {
             schedule::Act::Begin(slot) => return self.begin(entry, slot, &skipped).await,
             schedule::Act::Wait(until) => document.due().map_or(until, |due| due.min(until)),
         };
-        self.board.note(name, document, Some(until));
+        self.stand(document, Some(until));
         self.wait(entry, &skipped, (until, now)).await
     }
 
@@ -312,7 +315,7 @@ impl Task {
         match self.journal.write(&document, version).await? {
             Written::Overtaken => Ok(None),
             Written::As(version) => {
-                self.board.note(&self.settings.name, &document, None);
+                self.stand(&document, None);
                 let deadline = Deadline::of(asked, self.settings.lease);
                 let entry = Entry { document, version };
                 Ok(Some(Work::new(entry, deadline)))

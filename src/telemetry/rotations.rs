@@ -66,6 +66,10 @@ pub struct RotationGauge {
     pub next: Option<i64>,
     /// Acks that are missing.
     pub unacked: Option<u32>,
+    /// A person lets no run begin.
+    pub suspended: bool,
+    /// The age that makes a run due.
+    pub max_age: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -175,6 +179,10 @@ impl RotationGauge {
         add(registry, "rotation_next_timestamp", "When the next run begins", next);
         let unacked = all.iter().filter_map(|gauge| Some((of(gauge), f64::from(gauge.unacked?))));
         add(registry, "rotation_unacked_consumers", "Acks that the end of the grace waits for", unacked);
+        let most = all.iter().filter_map(|gauge| Some((of(gauge), gauge.max_age?.as_secs_f64())));
+        add(registry, "rotation_max_age_seconds", "The age that makes a run due, as the config says", most);
+        let suspended = all.iter().map(|gauge| (of(gauge), if gauge.suspended { 1.0 } else { 0.0 }));
+        add(registry, "rotation_suspended", "1 while a person lets no run begin", suspended);
         let orphaned = all.iter().map(|gauge| (of(gauge), if gauge.phase == "orphaned" { 1.0 } else { 0.0 }));
         add(registry, "rotation_orphaned", "1 while a rotation waits for a person", orphaned);
     }
@@ -200,6 +208,8 @@ mod tests {
             age: Duration::from_secs(60),
             next: Some(1_795_000_000),
             unacked: Some(2),
+            suspended: true,
+            max_age: Some(Duration::from_secs(3600)),
         };
         let text = metrics.scrape(&Gauges { rotations: vec![gauge], ..Gauges::default() });
         for expected in [
@@ -214,6 +224,8 @@ mod tests {
             r#"rotation_age_seconds{rotation="webhook"} 60.0"#,
             r#"rotation_next_timestamp{rotation="webhook"} 1795000000.0"#,
             r#"rotation_unacked_consumers{rotation="webhook"} 2.0"#,
+            r#"rotation_suspended{rotation="webhook"} 1.0"#,
+            r#"rotation_max_age_seconds{rotation="webhook"} 3600.0"#,
             r#"rotation_orphaned{rotation="webhook"} 0.0"#,
         ] {
             assert!(text.lines().any(|line| line == expected), "no `{expected}` in\n{text}");

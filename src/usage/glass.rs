@@ -18,11 +18,39 @@ pub struct Glass {
     /// Where it is written down.
     #[serde(default)]
     pub ticket: Option<String>,
-    /// What was taken by it.
+    /// What was taken by it: the names of secrets, and paths of Vault's own API, which alone have a slash.
     #[serde(default)]
     pub touched: BTreeMap<String, Touched>,
     /// Whether it is known to have ended.
     pub ended: Option<Timestamp>,
+}
+
+/// When a rule for emergencies disabled itself, and when it held again, each the last time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// When it disabled itself.
+    pub disabled: Option<Timestamp>,
+    /// Why: what became of the review.
+    pub why: Option<String>,
+    /// When persons said that it may hold again.
+    pub enabled: Option<Timestamp>,
+}
+
+impl Standing {
+    /// Since when it does not hold.
+    #[must_use]
+    pub fn is_disabled_since(&self) -> Option<Timestamp> {
+        self.disabled.filter(|disabled| self.enabled.is_none_or(|enabled| enabled < *disabled))
+    }
+
+    /// Takes what another record says of it.
+    pub(super) fn join(&mut self, other: &Self) {
+        if other.disabled > self.disabled {
+            (self.disabled, self.why) = (other.disabled, other.why.clone());
+        }
+        self.enabled = self.enabled.max(other.enabled);
+    }
 }
 
 /// One secret that was taken in an emergency.
@@ -54,6 +82,13 @@ impl Glass {
             known.is_replaced |= touched.is_replaced;
             known.at = known.at.max(touched.at);
             known.version = known.version.max(touched.version);
+        }
+    }
+
+    /// Takes that somebody wrote at a path of Vault's own API.
+    pub(super) fn rewrite(&mut self, path: &str, at: Timestamp) {
+        if let Some(touched) = self.touched.get_mut(path) {
+            touched.is_replaced |= at > touched.at;
         }
     }
 

@@ -7,10 +7,10 @@ use super::{
     Entry,
     book::Book,
     exposed::Exposures,
-    glass::Glass,
+    glass::{Glass, Standing},
     line::Line,
     shared::Shared,
-    told::{Rotated, Told},
+    told::{Capability, Rotated, Told},
 };
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ pub struct Marks {
     pub rotations: BTreeMap<String, RotationMarks>,
     /// Approvals by break glass: the id, and how it stands.
     pub glass: BTreeMap<String, Glass>,
+    /// Rules for emergencies, by workload and rule: `job/fire`.
+    pub behind_glass: BTreeMap<String, Standing>,
     /// Values that were seen where they must not be, and where nobody could look.
     pub exposures: Exposures,
     /// When each identity first logged in.
@@ -288,12 +290,31 @@ impl Marks {
             }
             _ => {}
         }
-        let Some(secret) = told.secret.filter(|_| !self.glass.is_empty()) else { return };
+        if let (Some(workload), Some(rule), true) =
+            (told.workload, told.rule, matches!(kind, "approval.disabled" | "approval.enabled"))
+        {
+            let is_off = kind == "approval.disabled";
+            let why = told.reason.filter(|_| is_off).map(str::to_owned);
+            let (off, on) = if is_off { (Some(time), None) } else { (None, Some(time)) };
+            let rule = format!("{workload}/{rule}");
+            let standing = Standing { disabled: off, why, enabled: on };
+            self.behind_glass.entry(rule).or_default().join(&standing);
+        }
+        if !self.glass.is_empty() {
+            self.look_at_glasses(told, time);
+        }
+    }
+
+    /// What was taken in emergencies, and what was replaced since.
+    fn look_at_glasses(&mut self, told: &Told<'_>, time: Timestamp) {
         for (id, glass) in &mut self.glass {
-            if told.approval == Some(id) {
-                glass.touch(secret, told.version, time);
-            } else {
-                glass.replace(secret, told.version, time);
+            let is_by_it = told.approval == Some(id);
+            match (told.secret, told.path_in_vault()) {
+                (Some(secret), _) if is_by_it => glass.touch(secret, told.version, time),
+                (Some(secret), _) => glass.replace(secret, told.version, time),
+                (None, Some((path, _))) if is_by_it => glass.touch(path, None, time),
+                (None, Some((path, Capability::Write | Capability::Patch))) => glass.rewrite(path, time),
+                (None, _) => {}
             }
         }
     }
@@ -306,6 +327,9 @@ impl Marks {
         for (id, glass) in &other.glass {
             let known = self.glass.entry(id.clone()).or_insert_with(|| glass.clone());
             known.join(glass);
+        }
+        for (rule, standing) in &other.behind_glass {
+            self.behind_glass.entry(rule.clone()).or_default().join(standing);
         }
         self.exposures.join(&other.exposures);
         for (identity, first) in &other.logins {

@@ -120,6 +120,8 @@ struct Resource<'a> {
     version: Option<u64>,
     #[serde(borrow)]
     fp: Text<'a>,
+    #[serde(borrow)]
+    lease_id_hash: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -237,6 +239,7 @@ impl<'a> Line<'a> {
             operation: self.resource.operation.as_deref(),
             sort: self.resource.kind.as_deref(),
             level: self.actor.level.as_deref(),
+            lease: self.resource.lease_id_hash.as_deref(),
             count: self.agg.as_ref().map(|agg| agg.count),
             reason: self.reason.as_deref(),
             identity: self.identity.as_deref(),

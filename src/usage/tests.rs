@@ -311,3 +311,49 @@ fn ten_thousand_rows_are_measured() {
     }
     println!("one more use of a row: {} ns", began.elapsed().as_nanos() / 1_000_000);
 }
+
+#[test]
+fn what_was_read_of_vault_in_an_emergency_is_replaced_by_whoever_writes_there_later() {
+    let marks = |lines: &[(&str, &str, Option<&str>, i64)]| {
+        let mut marks = super::history::Marks::default();
+        let opened = Told { kind: "approval.break_glass.v1", approval: Some("g1"), ..Told::default() };
+        marks.take(&opened, at(0));
+        for (kind, operation, approval, second) in lines {
+            let told = Told {
+                kind,
+                outcome: "allow",
+                operation: Some(operation),
+                path: Some("secret/data/a"),
+                approval: *approval,
+                ..Told::default()
+            };
+            marks.take(&told, at(*second));
+        }
+        let touched = marks.glass.get("g1").unwrap().touched.get("secret/data/a").copied();
+        touched.map(|touched| (touched.at, touched.is_replaced))
+    };
+    let read = ("vault.called.v1", "read", Some("g1"), 5);
+    assert_eq!(marks(&[read]), Some((at(5), false)));
+    assert_eq!(marks(&[read, ("vault.result.v1", "write", None, 9)]), Some((at(5), true)));
+    assert_eq!(marks(&[read, ("vault.called.v1", "read", None, 9)]), Some((at(5), false)));
+    // What the same emergency wrote is known to it.
+    assert_eq!(marks(&[read, ("vault.result.v1", "write", Some("g1"), 9)]), Some((at(9), false)));
+    assert_eq!(marks(&[("vault.called.v1", "list", Some("g1"), 5)]), None);
+}
+
+#[test]
+fn a_rule_for_emergencies_stands_as_the_newest_event_says_in_whatever_order_they_are_read() {
+    let stands = |events: &[(&str, i64)]| {
+        let mut marks = super::history::Marks::default();
+        for (kind, second) in events {
+            let told = Told { kind, workload: Some("job"), rule: Some("fire"), ..Told::default() };
+            marks.take(&told, at(*second));
+        }
+        marks.behind_glass.get("job/fire").unwrap().is_disabled_since()
+    };
+    let (off, on) = (("approval.disabled.v1", 5), ("approval.enabled.v1", 9));
+    assert_eq!(stands(&[off]), Some(at(5)));
+    assert_eq!(stands(&[off, on]), None);
+    assert_eq!(stands(&[on, off]), None);
+    assert_eq!(stands(&[on, off, ("approval.disabled.v1", 12)]), Some(at(12)));
+}

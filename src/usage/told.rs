@@ -35,6 +35,8 @@ pub struct Told<'a> {
     pub level: Option<&'a str>,
     /// How many equal refusals it stands for; `None`: it is one.
     pub count: Option<u64>,
+    /// The lease that came back, or was asked about, by the hash of its id.
+    pub lease: Option<&'a str>,
     /// Why not, if not.
     pub reason: Option<&'a str>,
     /// Which login it is about.
@@ -152,6 +154,18 @@ impl Capability {
 }
 
 impl<'a> Told<'a> {
+    /// What a request in Vault's own API read, wrote or patched, and did; `None` where it gave or changed no value that stays, as a lease does not.
+    #[must_use]
+    pub fn path_in_vault(&self) -> Option<(&'a str, Capability)> {
+        let is_of_api = matches!(self.kind, "vault.called.v1" | "vault.result.v1");
+        if !is_of_api || self.outcome != "allow" || self.lease.is_some() {
+            return None;
+        }
+        let capability = Capability::of(self.operation?)?;
+        let is_value = matches!(capability, Capability::Read | Capability::Write | Capability::Patch);
+        is_value.then_some((self.path?, capability))
+    }
+
     /// The use of a permission that the event tells of, if it tells of one. An event that says how something ended that was
     /// counted before, a list of names, and what failed are none.
     #[must_use]

@@ -6,10 +6,12 @@
 pub mod answer;
 pub mod approle;
 pub mod backoff;
+pub mod caller;
 pub mod endpoint;
 mod engine;
 pub mod error;
 pub mod keepalive;
+pub mod kv2;
 pub mod limiter;
 mod listing;
 pub mod login;

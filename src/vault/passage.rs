@@ -11,6 +11,7 @@ use super::{
     session::Session,
     wire::{DEADLINE, Lost, Reply},
 };
+use crate::upload::{Cut, Upload};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use memchr::memmem;
@@ -35,6 +36,8 @@ pub struct Passage {
     pub headers: HeaderMap,
     /// Empty for none.
     pub body: Bytes,
+    /// What is sent in place of `body`, piece by piece and once.
+    pub upload: Option<Upload>,
     /// Whether sending it twice does no harm.
     pub repeats: Repeats,
     /// How a large answer may come.
@@ -56,6 +59,8 @@ pub enum Passed {
     Answer(Reply),
     /// The token that it was asked with, or its accessor, was in it. Nothing of it may be shown.
     Tainted,
+    /// Not all of the body was sent, so that there is no answer.
+    Cut(Cut),
 }
 
 /// What bounds the answers that are held.
@@ -79,8 +84,8 @@ impl Vault {
         let (path, headers) = ("auth/token/lookup-self".to_owned(), HeaderMap::new());
         let namespace = self.namespace();
         let (method, repeats) = (Method::GET, Repeats::Harmless);
-        let (body, size) = (Bytes::new(), Size::Whole);
-        let passage = Passage { method, path, query: None, namespace, headers, body, repeats, size };
+        let (body, upload, size) = (Bytes::new(), None, Size::Whole);
+        let passage = Passage { method, path, query: None, namespace, headers, body, upload, repeats, size };
         self.exchange(session, &passage).await
     }
 
@@ -90,7 +95,11 @@ impl Vault {
     /// # Errors
     /// [`Class::Away`] when nothing answered in time, [`Class::Nonsense`] for an answer over 4 MiB or a redirect to a stranger.
     pub async fn pass(&self, session: &Session, passage: &Passage) -> Result<Passed, Error> {
-        self.exchange(session, passage).await.map(|reply| looked_through(session, reply))
+        match (self.exchange(session, passage).await, passage.upload.as_ref().and_then(Upload::cut)) {
+            (Ok(reply), _) => Ok(looked_through(session, reply)),
+            (Err(_), Some(cut)) => Ok(Passed::Cut(cut)),
+            (Err(error), None) => Err(error),
+        }
     }
 
     async fn exchange(&self, session: &Session, passage: &Passage) -> Result<Reply, Error> {
@@ -101,9 +110,7 @@ impl Vault {
             let Some((at, route)) = routes.in_use() else { break };
             let wired = routes.passing(route, session.token(), passage)?;
             let limit = routes.patience(passage.repeats, tried);
-            let room = Arc::clone(&self.inner.room);
-            let sent = tokio::time::timeout(limit, route.wire.pass(wired, room, passage.size)).await;
-            let lost = match sent.unwrap_or_else(|_| Err(Lost::Unanswered("timed out".into()))) {
+            let lost = match self.send_on(route, wired, passage, limit).await {
                 Ok(reply) => match next(&routes, route, reply) {
                     Next::Take(reply) => return Ok(reply),
                     Next::Leave(reply) => {
@@ -112,6 +119,10 @@ impl Vault {
                     }
                     Next::Elsewhere(Some(known)) if known != at => {
                         routes.use_instead(at, known);
+                        if passage.is_spent() {
+                            failure = Error::new(Class::Away, doing, "another address is the active one now");
+                            break;
+                        }
                         continue;
                     }
                     Next::Elsewhere(_) => {
@@ -138,12 +149,45 @@ impl Vault {
                     passage.repeats == Repeats::Harmless
                 }
             };
+            if passage.upload.as_ref().is_some_and(|upload| upload.cut().is_some()) {
+                // It is not this address that failed.
+                break;
+            }
             routes.leave(at);
-            if !lost || routes.list.len() == 1 {
+            if !lost || routes.list.len() == 1 || passage.is_spent() {
                 break;
             }
         }
         last.ok_or(failure)
+    }
+
+    /// Sends it to one address, which has `limit` for the beginning of its answer; of a body on its way, for each piece.
+    async fn send_on(
+        &self,
+        route: &super::Route,
+        wired: http::Request<Bytes>,
+        passage: &Passage,
+        limit: Duration,
+    ) -> Result<Reply, Lost> {
+        let room = Arc::clone(&self.inner.room);
+        let late = async {
+            match &passage.upload {
+                Some(upload) => upload.still(limit).await,
+                None => tokio::time::sleep(limit).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            sent = route.wire.pass(wired, passage.upload.clone(), room, passage.size) => sent,
+            () = late => Err(Lost::Unanswered("timed out".into())),
+        }
+    }
+}
+
+impl Passage {
+    /// Whether a part of its body is gone, so that it cannot be sent again.
+    fn is_spent(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.sent().is_some())
     }
 }
 

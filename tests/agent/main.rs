@@ -3,16 +3,20 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/kv2.rs"]
+mod kv2_promises;
 
 mod bootstrap;
 mod fingerprint;
 mod identity;
 mod issue;
 mod keeper;
+mod kv2;
 mod kubernetes;
 mod own;
 mod quarantine;
 mod credential;
 mod drift;
 mod rotation;
+mod suspend;
 mod budget;

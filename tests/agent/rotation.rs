@@ -15,7 +15,6 @@ use claviger::{
         lease::Terms,
         schedule::{Policy, Schedule, When},
         standing::Board,
-        store::Place,
         system::{
             Answered, Ask, Order, Provided, System, Unknown,
             provider::{Call, Provider},
@@ -24,6 +23,7 @@ use claviger::{
     },
     vault::{
         Budget,
+        kv2::Place,
         session::{Identity, State},
     },
 };
@@ -226,6 +226,18 @@ impl Scene {
         let answer = self.dev.answer(request.body(bytes::Bytes::new()).unwrap()).await;
         let json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
         json["data"].clone()
+    }
+
+    /// Writes the journal anew, as root.
+    pub(crate) async fn rewrite(&self, change: impl FnOnce(&mut serde_json::Value)) {
+        let path = "secret/data/rotation/webhook";
+        let mut read = self.read(path).await;
+        change(&mut read["data"]["journal"]);
+        let body = serde_json::json!({"options": {"cas": read["metadata"]["version"]}, "data": read["data"]});
+        let request =
+            http::Request::post(format!("/v1/{path}")).header("x-vault-token", self.dev.root_token());
+        let answer = self.dev.answer(request.body(body.to_string().into()).unwrap()).await;
+        assert!(answer.status().is_success(), "{answer:?}");
     }
 
     /// The next thing that a replica tells for which `wanted` holds.

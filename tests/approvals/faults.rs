@@ -59,3 +59,26 @@ fn who_has_no_valid_login_says_nothing() {
     scene.approve(&scene.on_call, &id);
     assert_eq!(decided(&agent).status, 200);
 }
+
+#[test]
+fn what_somebody_signed_stands_though_their_login_is_revoked_since_and_falls_with_their_key() {
+    let Some(scene) = Scene::start() else { return };
+    let agent = scene.plan(json!({"quorum": 2, "uses": 2})).start();
+    let id = pending(&agent);
+    scene.approve(&scene.lead, &id);
+    let root = scene.vault.root();
+    root.post("auth/token/revoke", &json!({"token": scene.lead.token})).expect_success();
+    // Who logs out after having said yes has said it all the same.
+    scene.approve(&scene.on_call, &id);
+    assert_eq!(decided(&agent).status, 200);
+    let used = agent.event("approval.used.v1", |event| event["approval"]["id"] == json!(id));
+    assert_eq!(used["approval"]["by"], json!(["lead", "on-call"]));
+    // Whose word is to count no more loses the key that it was signed with.
+    let key = format!("transit/keys/approver-{}", scene.lead.entity);
+    root.post(&format!("{key}/rotate"), &json!({})).expect_success();
+    root.post(&format!("{key}/config"), &json!({"min_decryption_version": 2})).expect_success();
+    let refused = agent.read("stripe");
+    assert_eq!((refused.status, &refused.json()["reason"]), (403, &json!("approval_forged")), "{refused:?}");
+    let event = agent.event("approval.refused.v1", |event| event["approval"]["id"] == json!(id));
+    assert_eq!((&event["reason"], &event["approval"]["by"]), (&json!("approval_forged"), &json!(["lead"])));
+}

@@ -10,27 +10,27 @@ use std::{process::Command, sync::Arc};
 use tokio::{runtime::Runtime, sync::Semaphore};
 
 /// A receiver of events on another machine, as far as the agent can know.
-struct Receiver {
-    server: Server,
+pub(crate) struct Receiver {
+    pub(crate) server: Server,
     _runtime: Runtime,
 }
 
 impl Receiver {
-    fn start() -> Receiver {
+    pub(crate) fn start() -> Receiver {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = runtime.block_on(Server::start(None, |_: &Seen| say(200, &[], "")));
         Receiver { server, _runtime: runtime }
     }
 
-    fn has(&self, id: &Value) -> bool {
+    pub(crate) fn has(&self, id: &Value) -> bool {
         let id = id.as_str().unwrap();
         self.server.seen().iter().any(|seen| String::from_utf8_lossy(&seen.body).contains(id))
     }
 }
 
 /// `stripe` needs a yes, or an emergency; `account` an emergency alone. `stripe` is rotated once a day.
-fn plan(scene: &Scene, receiver: &Receiver, window: &str) -> Plan {
+pub(crate) fn plan(scene: &Scene, receiver: &Receiver, window: &str) -> Plan {
     let mut plan = scene.plan(json!({}));
     let account = json!({"kind": "kv", "path": "secret/stripe", "field": "account", "refresh": "1h"});
     plan.secret("account", account);
@@ -120,6 +120,55 @@ fn in_an_emergency_a_rule_holds_for_a_while_and_what_was_taken_is_rotated() {
     assert!(
         agent.event("approval.break_glass.v1", |event| event["outcome"] == "deny")["reason"] == "no_rule"
     );
+}
+
+#[test]
+fn in_an_emergency_vaults_own_api_and_another_api_are_open_for_a_while_and_what_was_read_is_rotated() {
+    let Some(scene) = Scene::start() else { return };
+    let (receiver, bank) = (Receiver::start(), Receiver::start());
+    let key = json!({"data": {"key": "bank_key_0123456789"}});
+    scene.vault.root().post("secret/data/bank", &key).expect_success();
+    let mut plan = plan(&scene, &receiver, "5s");
+    plan.config["secrets"]["bank-key"] =
+        json!({"identity": "reports", "kind": "kv", "path": "secret/bank", "field": "key"});
+    plan.config["upstreams"] = json!({"bank": {
+        "url": format!("http://{}", bank.server.address), "insecure_http": true, "allow_cidrs": ["127.0.0.0/8"],
+        "inject": {"secret": "bank-key", "header": "Authorization", "format": "Bearer {}"},
+    }});
+    for (name, subject) in [
+        ("emergency-api", json!({"vault": {"paths": ["secret/data/stripe"]}})),
+        ("emergency-bank", json!({"upstream": "bank", "methods": ["POST"], "paths": ["pay"]})),
+    ] {
+        let mut rule = json!({"name": name, "audit": "strict-remote", "break_glass": {"window": "5s"}});
+        rule.as_object_mut().unwrap().extend(subject.as_object().unwrap().clone());
+        plan.config["workloads"]["job"]["rules"].as_array_mut().unwrap().push(rule);
+    }
+    let agent = plan.start();
+    pending(&agent);
+    let read = || send(&agent, "GET", "/v1/secret/data/stripe", "");
+    let pay = || send(&agent, "POST", "/upstreams/bank/pay", "{}");
+    for (status, said) in [read(), pay()] {
+        assert_eq!((status, &said["reason"]), (403, &json!("glass_whole")), "{said}");
+        assert!(said["errors"][0].as_str().unwrap().contains("claviger break-glass emergency-"), "{said}");
+    }
+    let full = json!({"reason": "both are away", "ticket": "INC-7"}).to_string();
+    let opened = ["emergency-api", "emergency-bank"].map(|rule| {
+        let (status, opened) = send(&agent, "POST", &format!("/break-glass/{rule}"), &full);
+        assert_eq!(status, 200, "{opened}");
+        opened["id"].clone()
+    });
+    let (status, given) = read();
+    assert_eq!((status, &given["data"]["data"]["api_key"]), (200, &json!("sk_live_1")), "{given}");
+    assert_eq!(pay().0, 200);
+    assert_eq!(bank.server.seen()[0].header("authorization"), Some("Bearer bank_key_0123456789"));
+    for (kind, id) in [("vault.called.v1", &opened[0]), ("upstream.intent.v1", &opened[1])] {
+        let event = agent.event(kind, |event| event["approval"]["how"] == "break_glass");
+        assert_eq!((&event["approval"]["id"], &event["rule"]["mode"]), (id, &json!("strict-remote")));
+        assert!(receiver.has(&event["id"]), "on record elsewhere first: {event}");
+    }
+    until("its end", || (read().0 == 403 && pay().0 == 403).then_some(()));
+    rotated(&scene, &agent, &opened[0]);
+    agent.says("taken in an emergency, and no rotation changes it");
 }
 
 #[test]

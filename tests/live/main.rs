@@ -9,6 +9,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/kv2.rs"]
+mod kv2_promises;
+
 mod acks;
 mod calls;
 mod checkpoints;
@@ -20,6 +23,7 @@ mod fingerprint;
 mod group;
 mod handoff;
 mod keys;
+mod kv2;
 mod load;
 mod local;
 mod merged;
@@ -32,6 +36,7 @@ mod pem;
 mod record;
 mod rig;
 mod rotation;
+mod suspend;
 mod syslog;
 mod tls;
 mod told;

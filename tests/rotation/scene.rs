@@ -17,12 +17,12 @@ use claviger::{
         runner::Started,
         schedule::{Policy, Schedule, When},
         standing::Board,
-        store::Place,
         system::{System, exec::Exec, outside::Outside},
         task::{Shared, Task},
     },
     vault::{
         self, Budget, keepalive,
+        kv2::Place,
         login::{self, Method},
         session::{Start, Terms as Session},
     },

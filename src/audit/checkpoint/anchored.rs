@@ -14,7 +14,10 @@ use crate::{
         event::{AgentFacts, Event, Outcome, Reason, Type},
     },
     clock,
-    vault::error::{Class, Error},
+    vault::{
+        error::Error,
+        kv2::{Place, Written},
+    },
 };
 use std::{io, time::Duration};
 use tokio::{task::spawn_blocking, time::Instant};
@@ -37,23 +40,23 @@ impl Task {
     /// Reads the anchor, and stops signing while the journal contradicts it.
     pub(super) async fn read_anchor(&mut self) {
         self.anchored.next = Instant::now() + REST;
-        let (Some(remote), Some((mount, path))) = (&self.remote, &self.place) else { return };
+        let (Some(remote), Some(place)) = (&self.remote, &self.place) else { return };
         if !remote.is_live() {
             self.anchored.next = Instant::now() + Duration::from_secs(1);
             return;
         }
-        match remote.read(mount, path).await {
-            Ok((value, version)) => {
-                let anchor = value.as_ref().and_then(Anchor::of);
-                if value.is_some() && anchor.is_none() {
-                    tracing::warn!(mount, path, "the anchor in Vault is no checkpoint; it is overwritten");
+        match remote.kv2().newest(place).await {
+            Ok(newest) => {
+                let anchor = newest.value().as_ref().and_then(Anchor::of);
+                if newest.found.is_some() && anchor.is_none() {
+                    tracing::warn!(%place, "the anchor in Vault is no checkpoint; it is overwritten");
                 }
                 let standing = match &anchor {
                     None => Ok(Standing::Agrees),
                     Some(anchor) => self.standing(anchor).await,
                 };
                 match standing {
-                    Ok(standing) => self.stand(standing, anchor, version).await,
+                    Ok(standing) => self.stand(standing, anchor, newest.version).await,
                     Err(error) => tracing::warn!(%error, "comparing the journal with its anchor"),
                 }
             }
@@ -97,7 +100,7 @@ impl Task {
                 self.anchored.refused = true;
                 self.anchored.next = Instant::now() + ANCHOR_EVERY;
                 if !said {
-                    let place = self.place.as_ref().map(|(mount, path)| format!("{mount}/{path}"));
+                    let place = self.place.as_ref().map(Place::to_string);
                     tracing::error!(
                         anchor = place,
                         "the audit journal contradicts what is anchored in Vault: nothing is signed until a person has \
@@ -127,8 +130,7 @@ impl Task {
 
     /// Puts the newest checkpoint in the anchor, behind the version that was read or written last.
     pub(super) async fn write_anchor(&mut self) {
-        let (Some(remote), Some((mount, path)), Some(signed)) = (&self.remote, &self.place, &self.newest)
-        else {
+        let (Some(remote), Some(place), Some(signed)) = (&self.remote, &self.place, &self.newest) else {
             return;
         };
         let Some(version) =
@@ -136,15 +138,15 @@ impl Task {
         else {
             return;
         };
-        match remote.write(mount, path, &anchor::document(signed), version).await {
-            Ok(version) => {
+        match remote.kv2().write(place, &anchor::document(signed), version).await {
+            Ok(Written::As(version)) => {
                 self.anchored.version = Some(version);
                 self.anchored.is_behind = false;
                 self.anchored.next = Instant::now() + ANCHOR_EVERY;
             }
             // Somebody was there before us, or the answer to our own write was lost: it is read again.
-            Err(error) if error.class() == Class::Invalid => {
-                tracing::warn!(%error, "the anchor is not as it was left");
+            Ok(Written::Overtaken) => {
+                tracing::warn!(%place, "the anchor is not as it was left");
                 self.anchored.version = None;
                 self.anchored.next = Instant::now() + Duration::from_secs(1);
             }

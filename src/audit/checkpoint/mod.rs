@@ -20,7 +20,10 @@ pub(super) use remote::Remote;
 pub use signer::Key;
 pub use task::{Checkpoints, Task};
 
-use crate::name::IdentityName;
+use crate::{
+    name::IdentityName,
+    vault::{endpoint::TransitKey, kv2::Place},
+};
 use std::time::Duration;
 
 /// So many events make a checkpoint due.
@@ -37,9 +40,9 @@ const REST: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Who signs checkpoints.
     pub signer: Signer,
-    /// The key in transit that signs, or certifies the boot key. Always there with [`Signer::Transit`].
+    /// The key in transit, of type ed25519, that signs, or certifies the boot key. Always there with [`Signer::Transit`].
     pub key: Option<TransitKey>,
-    /// Where the newest checkpoint is kept in Vault.
+    /// Below which each agent keeps its newest checkpoint in Vault: `PATH/HOST/claviger`.
     pub anchor: Option<Place>,
     /// Whose token the calls to Vault use. Always there with a key or an anchor.
     pub identity: Option<IdentityName>,
@@ -54,24 +57,6 @@ pub enum Signer {
     Transit,
 }
 
-/// An Ed25519 key in a transit engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransitKey {
-    /// Where the engine is mounted.
-    pub mount: String,
-    /// The key's name.
-    pub name: String,
-}
-
-/// A value in a KV 2 engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Where the engine is mounted.
-    pub mount: String,
-    /// Below it; the agent's own part is added: `PATH/HOST/claviger`.
-    pub path: String,
-}
-
 impl Signer {
     /// The word of the config and the events.
     #[must_use]
@@ -83,15 +68,13 @@ impl Signer {
     }
 }
 
-impl Place {
-    /// Where the agent with `source` keeps its own.
-    pub(super) fn of(&self, source: &str) -> String {
-        let own = source.strip_prefix("urn:claviger:").unwrap_or(source);
-        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_/.".contains(c) { c } else { '_' };
-        let own: String = own.chars().map(plain).collect();
-        let parts = own.split('/').filter(|part| !part.is_empty() && !part.starts_with('.'));
-        [self.path.as_str()].into_iter().chain(parts).collect::<Vec<_>>().join("/")
-    }
+/// Where the agent with `source` keeps its own below `place`: `PATH/HOST/claviger`.
+pub(super) fn own(place: &Place, source: &str) -> Place {
+    let own = source.strip_prefix("urn:claviger:").unwrap_or(source);
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_/.".contains(c) { c } else { '_' };
+    let own: String = own.chars().map(plain).collect();
+    let parts = own.split('/').filter(|part| !part.is_empty() && !part.starts_with('.'));
+    parts.fold(place.clone(), |place, part| place.below(part))
 }
 
 #[cfg(test)]

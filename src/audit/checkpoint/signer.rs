@@ -75,7 +75,7 @@ impl Signer {
             Certificate { origin: self.origin.clone(), key: boot.public(), since: self.key.since };
         let text = certificate.text();
         let (key, signature) = remote.sign(transit, &text).await?;
-        self.certificate = Some(Note::new(text).signed(&transit.spelled(), &key, &signature).to_string());
+        self.certificate = Some(Note::new(text).signed(&transit.to_string(), &key, &signature).to_string());
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl Signer {
             (Some(boot), ..) => (boot.public(), self.origin.clone(), boot.sign(text.as_bytes())),
             (None, Some(transit), Some(remote)) => {
                 let (key, signature) = remote.sign(transit, &text).await?;
-                (key, transit.spelled(), signature)
+                (key, transit.to_string(), signature)
             }
             _ => {
                 return Err(Error::new(
@@ -107,11 +107,5 @@ impl Signer {
             certificate: self.certificate.clone(),
             note: Some(note),
         })
-    }
-}
-
-impl TransitKey {
-    fn spelled(&self) -> String {
-        format!("{}/{}", self.mount, self.name)
     }
 }

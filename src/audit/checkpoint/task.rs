@@ -3,9 +3,10 @@
 //! One task. What it cannot do now (Vault away, disk full) it tries again, and nobody waits for it.
 
 use super::{
-    AFTER, EVENTS, Key, Place, REST, Settings,
+    AFTER, EVENTS, Key, REST, Settings,
     anchored::Anchored,
     follow::{Grown, follow},
+    own,
     remote::Remote,
     signer::Signer,
     text::Checkpoint,
@@ -18,7 +19,7 @@ use crate::{
     clock,
     crypto::Hash,
     shutdown::last_turn,
-    vault::{Vault, session::Identity},
+    vault::{Vault, kv2::Place, session::Identity},
 };
 use std::{collections::VecDeque, io, time::Duration};
 use tokio::{
@@ -56,7 +57,7 @@ pub struct Task {
     pub(super) signer: Signer,
     pub(super) remote: Option<Remote>,
     /// Where the anchor is.
-    pub(super) place: Option<(String, String)>,
+    pub(super) place: Option<Place>,
     origin: String,
     grown: watch::Receiver<Grown>,
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -96,7 +97,7 @@ impl Checkpoints {
         audit.0.stats.signed_at(clock::since_boot());
         let (sender, asks) = mpsc::unbounded_channel();
         let now = Instant::now();
-        let place = settings.anchor.as_ref().map(|place: &Place| (place.mount.clone(), place.of(source)));
+        let place = settings.anchor.as_ref().map(|place| own(place, source));
         let anchored = Anchored { version: None, is_behind: false, next: now, said: None, refused: false };
         let task = Task {
             grown: follow(audit)?,

@@ -11,7 +11,10 @@ use crate::{
         queue::lock,
         sink,
     },
-    vault::error::{Class, Error as VaultError},
+    vault::{
+        error::{Class, Error as VaultError},
+        kv2::{Place, Written},
+    },
 };
 use std::{io, time::Duration};
 use tokio::{task::spawn_blocking, time::sleep};
@@ -58,26 +61,31 @@ impl Handoff {
             if events == 0 {
                 return Ok(());
             }
-            let path = format!("{}/{}/{:05}", self.own, self.audit.chain(), given.parts.saturating_add(1));
-            self.write(&path, &lines).await?;
+            let number = given.parts.saturating_add(1);
+            let place = self.own.below(&format!("{}/{number:05}", self.audit.chain()));
+            self.write(&place, &lines).await?;
             given.parts = given.parts.saturating_add(1);
             given.events = given.events.saturating_add(events);
         }
     }
 
-    async fn write(&self, path: &str, lines: &[u8]) -> Result<(), VaultError> {
+    async fn write(&self, place: &Place, lines: &[u8]) -> Result<(), VaultError> {
         let document = part::document(lines);
         let mut tries = 0_u32;
         loop {
-            match self.remote.write(&self.mount, path, &document, 0).await {
-                Ok(_) => return Ok(()),
+            match self.remote.kv2().write(place, &document, 0).await {
+                Ok(Written::As(_)) => return Ok(()),
                 // The answer to our own write was lost: nobody else writes under our chain.
-                Err(error) if error.class() == Class::Invalid && tries > 0 => return Ok(()),
+                Ok(Written::Overtaken) if tries > 0 => return Ok(()),
+                Ok(Written::Overtaken) => {
+                    let doing = format!("writing a part of the handoff to {place}");
+                    return Err(VaultError::new(Class::Invalid, doing, "there is one already"));
+                }
                 Err(error) if matches!(error.class(), Class::Invalid | Class::Denied | Class::Missing) => {
                     return Err(error);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, path, "a part of the handoff is tried again");
+                    tracing::warn!(%error, %place, "a part of the handoff is tried again");
                     tries = tries.saturating_add(1);
                     sleep(error.retry_after().unwrap_or(REST).max(REST)).await;
                 }

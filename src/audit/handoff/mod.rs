@@ -17,12 +17,12 @@ pub use give::Given;
 use super::{
     Audit,
     chain::Position,
-    checkpoint::{Place, Remote},
+    checkpoint::{self, Remote},
     sink::{self, counted, cursor::Cursor},
 };
 use crate::{
     name::IdentityName,
-    vault::{Vault, error::Error as VaultError, session::Identity},
+    vault::{Vault, error::Error as VaultError, kv2::Place, session::Identity},
 };
 use std::{
     io,
@@ -74,11 +74,10 @@ impl From<io::Error> for Error {
 pub struct Handoff {
     audit: Audit,
     remote: Remote,
-    mount: String,
     /// What all agents of the workload share.
-    shared: String,
+    shared: Place,
     /// Below it, what is this agent's own.
-    own: String,
+    own: Place,
     held: Held,
 }
 
@@ -88,7 +87,7 @@ pub struct Held(Arc<Mutex<Vec<HeldPart>>>);
 
 /// One of them.
 struct HeldPart {
-    path: String,
+    place: Place,
     /// From before the first event to the last one, of each run of its events.
     runs: Vec<(Position, Position)>,
 }
@@ -106,9 +105,8 @@ impl Handoff {
         Self {
             audit: audit.clone(),
             remote: Remote::new(vault, identity),
-            mount: settings.place.mount.clone(),
-            shared: settings.place.path.clone(),
-            own: settings.place.of(source),
+            shared: settings.place.clone(),
+            own: checkpoint::own(&settings.place, source),
             held,
         }
     }

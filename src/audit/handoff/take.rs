@@ -8,7 +8,10 @@ use crate::{
         queue::{Adoption, Ask, lock},
         sink,
     },
-    vault::error::{Class, Error as VaultError},
+    vault::{
+        error::{Class, Error as VaultError},
+        kv2::Place,
+    },
 };
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 use tokio::{
@@ -65,10 +68,10 @@ impl Handoff {
         let mut here = Here::default();
         let delivered = self.delivered(sinks)?;
         let mut taken = 0_u64;
-        for path in self.parts(own).await? {
-            let (value, _) = self.patiently(|| self.remote.read(&self.mount, &path)).await?;
-            let Some(runs) = value.as_ref().and_then(part::runs) else {
-                tracing::warn!(path, "what is handed over in Vault is no part of a journal; it stays there");
+        for place in self.parts(own).await? {
+            let newest = self.patiently(|| self.remote.kv2().newest(&place)).await?;
+            let Some(runs) = newest.value().as_ref().and_then(part::runs) else {
+                tracing::warn!(%place, "what is handed over in Vault is no part of a journal; it stays there");
                 continue;
             };
             let mut new = Vec::new();
@@ -80,7 +83,7 @@ impl Handoff {
             let is_late = |chain: ChainId| chain >= own || delivered.is_some_and(|place| place.chain > chain);
             if runs.iter().zip(&new).any(|(run, is_new)| *is_new && is_late(run.after.last.chain)) {
                 tracing::warn!(
-                    path,
+                    %place,
                     "events of an earlier agent stay in Vault: our sinks have gone on already"
                 );
                 continue;
@@ -95,7 +98,7 @@ impl Handoff {
                     here.0.insert(after.last.chain, Some(after.last.seq));
                 }
             }
-            lock(&self.held.0).push(HeldPart { path, runs: spans });
+            lock(&self.held.0).push(HeldPart { place, runs: spans });
         }
         Ok(taken)
     }
@@ -109,13 +112,16 @@ impl Handoff {
             let Ok(Some(delivered)) = self.delivered(sinks) else { continue };
             let passed =
                 |part: &HeldPart| part.runs.iter().all(|(_, last): &(_, Position)| *last <= delivered);
-            let done: Vec<String> =
-                lock(&self.held.0).iter().filter(|part| passed(part)).map(|part| part.path.clone()).collect();
-            for path in done {
-                match self.remote.delete(&self.mount, &path).await {
-                    Ok(()) => lock(&self.held.0).retain(|part| part.path != path),
+            let done: Vec<Place> = lock(&self.held.0)
+                .iter()
+                .filter(|part| passed(part))
+                .map(|part| part.place.clone())
+                .collect();
+            for place in done {
+                match self.remote.kv2().delete(&place).await {
+                    Ok(()) => lock(&self.held.0).retain(|part| part.place != place),
                     Err(error) => {
-                        tracing::warn!(%error, path, "a part that was delivered stays in Vault for now");
+                        tracing::warn!(%error, %place, "a part that was delivered stays in Vault for now");
                         break;
                     }
                 }
@@ -123,8 +129,8 @@ impl Handoff {
         }
     }
 
-    /// The paths of all parts but our own, oldest chain first.
-    async fn parts(&self, own: ChainId) -> Result<Vec<String>, VaultError> {
+    /// The places of all parts but our own, oldest chain first.
+    async fn parts(&self, own: ChainId) -> Result<Vec<Place>, VaultError> {
         let mut found = Vec::new();
         let mut folders = vec![self.shared.clone()];
         let mut looked = 0_usize;
@@ -134,19 +140,19 @@ impl Handoff {
                 tracing::warn!("more is handed over in Vault than one start takes");
                 break;
             }
-            let chain = folder.rsplit('/').next().and_then(|name| ChainId::parse(name.as_bytes()));
-            for key in self.patiently(|| self.remote.list(&self.mount, &folder)).await? {
+            let chain = folder.path.rsplit('/').next().and_then(|name| ChainId::parse(name.as_bytes()));
+            for key in self.patiently(|| self.remote.kv2().list(&folder)).await? {
                 match (key.strip_suffix('/'), chain) {
-                    (Some(name), _) => folders.push(format!("{folder}/{name}")),
+                    (Some(name), _) => folders.push(folder.below(name)),
                     (None, Some(chain)) if chain != own && key.parse::<u32>().is_ok() => {
-                        found.push((chain, format!("{folder}/{key}")));
+                        found.push((chain, folder.below(&key)));
                     }
                     (None, _) => {}
                 }
             }
         }
-        found.sort_unstable();
-        Ok(found.into_iter().map(|(_, path)| path).collect())
+        found.sort_unstable_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
+        Ok(found.into_iter().map(|(_, place)| place).collect())
     }
 
     /// Calls until Vault answers, or says no for good.

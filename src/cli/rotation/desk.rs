@@ -14,6 +14,7 @@ use crate::{
         Kind, Settings,
         asked::{Asked, Stand},
         desk::{Desk, Status},
+        suspend::Suspended,
     },
     vault::{
         Vault, keepalive,
@@ -223,7 +224,7 @@ fn as_json(settings: &Settings, status: Option<&Status>) -> Value {
             "phase": status.phase.word(), "id": status.id, "slot": status.slot, "holder": status.holder,
             "epoch": status.epoch, "succeeded": rfc3339(status.succeeded), "settled": rfc3339(status.settled),
             "grace_until": status.grace_until.map(rfc3339), "asked": status.asked, "orphaned": status.orphaned,
-            "user": status.user, "approval": status.approval,
+            "user": status.user, "approval": status.approval, "suspended": status.suspended,
         })
     });
     json!({
@@ -249,6 +250,12 @@ fn yes(asked: &Asked) -> String {
     }
 }
 
+/// Who lets no run begin.
+pub(super) fn suspended(suspended: &Suspended) -> String {
+    let Suspended { by, reason, at, .. } = suspended;
+    format!(", suspended since {} by {by}: {reason}", rfc3339(*at))
+}
+
 fn as_text(settings: &Settings, status: Option<&Status>) -> String {
     let Some(status) = status else {
         return format!("{}: no agent has run it yet\n", settings.name);
@@ -257,9 +264,10 @@ fn as_text(settings: &Settings, status: Option<&Status>) -> String {
         |label: &str, text: Option<&str>| text.map(|text| format!(", {label} {text}")).unwrap_or_default();
     let until = status.grace_until.map(rfc3339);
     format!(
-        "{}: {}, last success {}{}{}{}{}{}{}{}{}\n",
+        "{}: {}{}, last success {}{}{}{}{}{}{}{}{}\n",
         settings.name,
         status.phase.word(),
+        status.suspended.as_ref().map(suspended).unwrap_or_default(),
         rfc3339(status.succeeded),
         of("slot", status.slot.as_deref()),
         of("of", status.user.as_deref()),

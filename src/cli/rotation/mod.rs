@@ -7,6 +7,7 @@ mod desk;
 mod now;
 mod once;
 mod plan;
+mod suspend;
 
 use super::{
     check,
@@ -33,6 +34,7 @@ Examples:
   claviger rotation plan --config /etc/claviger/config.yaml                      when is what due?
   claviger rotation status --config config.yaml --json                           how does each stand?
   claviger rotation now webhook --reason 'leaked in a log' --config config.yaml  an agent begins within half a minute
+  claviger rotation suspend webhook --reason 'the database moves' --config c.yaml no run begins until it is resumed
   claviger rotation unorphan webhook --config config.yaml                        a person has looked: go on
   claviger rotation rollback orders-db --config config.yaml                      the user before, while it is valid
   claviger rotation reenable orders-db --config config.yaml                      the login that is in quarantine
@@ -54,6 +56,8 @@ enum Command {
     Plan(plan::Args),
     Status(desk::StatusArgs),
     Now(now::Args),
+    Suspend(suspend::SuspendArgs),
+    Resume(suspend::ResumeArgs),
     Unorphan(desk::UnorphanArgs),
     Rollback(desk::RollbackArgs),
     Reenable(desk::ReenableArgs),
@@ -74,6 +78,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(args),
         Command::Status(args) => desk::status(args),
         Command::Now(args) => now::run(args),
+        Command::Suspend(args) => suspend::suspend(args),
+        Command::Resume(args) => suspend::resume(args),
         Command::Unorphan(args) => desk::unorphan(args),
         Command::Rollback(args) => desk::rollback(args),
         Command::Reenable(args) => desk::reenable(args),

@@ -101,6 +101,7 @@ fn as_text(done: &Done) -> String {
         |label: &str, text: Option<&str>| text.map(|text| format!(", {label} {text}")).unwrap_or_default();
     let said = match done.end {
         End::Nothing => "nothing is due",
+        End::Suspended => "suspended: claviger rotation status says by whom and why",
         End::Revoked => "the value from before is out of use",
         End::Rotated => "rotated",
         End::Unfinished => "not over in time: the next one goes on",
@@ -139,7 +140,7 @@ mod tests {
             assert_eq!(exit(&ends.iter().map(done).collect::<Vec<_>>()), expected, "{ends:?}");
         };
         check(&[], Exit::Done);
-        check(&[End::Rotated, End::Nothing, End::Revoked], Exit::Done);
+        check(&[End::Rotated, End::Nothing, End::Revoked, End::Suspended], Exit::Done);
         check(&[End::Unfinished, End::Rotated], Exit::NotReady);
         check(&[End::Unfinished, End::Failed], Exit::Failed);
         check(&[End::Orphaned], Exit::Failed);

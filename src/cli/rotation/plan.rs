@@ -1,8 +1,14 @@
 //! `rotation plan`: the next runs, by the schedule alone.
 //!
-//! Asks nobody: that a journal says otherwise (a run that is late, a maximal age) it cannot know.
+//! Asks nobody: that a journal says otherwise (a run that is late, a maximal age, a person who suspended it) it cannot know, unless it is
+//! told to read it.
 
-use super::{super::answer, Source, chosen, load, name};
+use super::{
+    super::answer,
+    Source, chosen,
+    desk::{at_desk, suspended},
+    load, name,
+};
 use crate::{
     cli::{
         exit::{Exit, Failure},
@@ -12,6 +18,7 @@ use crate::{
     name::RotationName,
     rotation::{
         Settings,
+        desk::Status,
         schedule::{Past, Planned, When, local},
     },
 };
@@ -28,6 +35,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 Examples:
   claviger rotation plan --config /etc/claviger/config.yaml
   claviger rotation plan webhook --count 20 --config config.yaml
+  claviger rotation plan --journal --config config.yaml             from the last success on; and what is suspended
   claviger rotation plan --from 2027-03-27T00:00:00Z --config config.yaml --json
 
 Exit codes: 0 done, 1 no such rotation, 2 wrong command line, 64 bad config")]
@@ -40,6 +48,9 @@ pub(super) struct Args {
     /// How many runs of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
+    /// Read the journals in Vault too: runs count from the last success, and a suspended rotation has none
+    #[arg(long)]
+    journal: bool,
     /// As of this time (RFC 3339) [default: now]
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
@@ -57,11 +68,15 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut text = String::new();
     let mut list = Vec::new();
     for settings in chosen(&config, args.name.as_ref())? {
-        let planned = plan(settings, from, usize::from(args.count));
+        let status = match args.journal {
+            true => at_desk(&config, settings, async |desk| desk.status().await)?,
+            false => None,
+        };
+        let planned = plan(settings, status.as_ref(), from, usize::from(args.count));
         if args.json {
-            list.push(as_json(settings, &planned));
+            list.push(as_json(settings, status.as_ref(), &planned));
         } else {
-            text.push_str(&as_text(settings, &planned));
+            text.push_str(&as_text(settings, status.as_ref(), &planned));
             if terminal::sink() == Sink::Screen {
                 text.push_str(&calendar(settings, &planned));
             }
@@ -73,8 +88,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     answer(text.as_bytes())
 }
 
-fn plan(settings: &Settings, from: Timestamp, count: usize) -> Vec<Planned> {
-    let past = Past { settled: from, succeeded: from, not_before: None };
+/// By the schedule alone, or by what the journal says of earlier runs; of a suspended rotation there is none.
+fn plan(settings: &Settings, status: Option<&Status>, from: Timestamp, count: usize) -> Vec<Planned> {
+    if status.is_some_and(|status| status.suspended.is_some()) {
+        return Vec::new();
+    }
+    let (settled, succeeded) = status.map_or((from, from), |status| (status.settled, status.succeeded));
+    let past = Past { settled, succeeded, not_before: None };
     settings.schedule.plan(&settings.name, &past, from, count)
 }
 
@@ -85,7 +105,7 @@ fn when(settings: &Settings) -> String {
     }
 }
 
-fn as_json(settings: &Settings, planned: &[Planned]) -> Value {
+fn as_json(settings: &Settings, status: Option<&Status>, planned: &[Planned]) -> Value {
     let run = |run: &Planned| {
         json!({
             "slot": settings.schedule.spell(run.slot), "slot_utc": rfc3339(run.slot), "begins": rfc3339(run.begins),
@@ -95,6 +115,7 @@ fn as_json(settings: &Settings, planned: &[Planned]) -> Value {
     json!({
         "name": settings.name.as_str(), "kind": settings.kind.word(), "path": settings.kind.path(),
         "schedule": when(settings), "zone": settings.schedule.zone().to_string(),
+        "suspended": status.and_then(|status| status.suspended.as_ref()),
         "runs": planned.iter().map(run).collect::<Vec<_>>(),
     })
 }
@@ -105,14 +126,15 @@ fn asks(settings: &Settings, run: &Planned) -> Option<Timestamp> {
     run.blackout.unwrap_or(run.begins).saturating_sub(lead).ok()
 }
 
-fn as_text(settings: &Settings, planned: &[Planned]) -> String {
+fn as_text(settings: &Settings, status: Option<&Status>, planned: &[Planned]) -> String {
     let zone = settings.schedule.zone();
     let mut text = format!(
-        "{}: {} of {}, {}\n",
+        "{}: {} of {}, {}{}\n",
         settings.name,
         settings.kind.word(),
         settings.kind.path(),
-        when(settings)
+        when(settings),
+        status.and_then(|status| status.suspended.as_ref()).map(suspended).unwrap_or_default(),
     );
     for run in planned {
         let slot = local(&zone, run.slot).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string();

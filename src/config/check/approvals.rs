@@ -6,7 +6,7 @@ use super::super::reader::{Leaf, Map};
 use super::{Context, DAY, milliseconds, mount, seconds, webhook};
 use crate::{
     approval::{
-        Folder, Settings,
+        Folder, Settings, outcome,
         signed::{Approver, Key},
         ssh, told,
         webhook::{SERVICE, Webhook},
@@ -18,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{collections::BTreeSet, time::Duration};
 
 /// Names in the store that are no approver's.
-const TAKEN: [&str; 4] = ["request", "uses", told::SLOT, SERVICE];
+const TAKEN: [&str; 5] = ["request", "uses", told::SLOT, outcome::SLOT, SERVICE];
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Vec<Settings>> {
     let entries = leaf.named(ApprovalName::new)?;

@@ -5,10 +5,10 @@
 use super::super::reader::Leaf;
 use super::{Context, DAY, mount, seconds};
 use crate::{
-    audit::{Journal, Settings, checkpoint::Place, handoff},
+    audit::{Journal, Settings, handoff},
     name::IdentityName,
     policy::rule::AuditMode,
-    vault::endpoint::TransitKey,
+    vault::{endpoint::TransitKey, kv2::Place},
 };
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
 }
 
 /// `MOUNT/KEY`; the mount may have more than one segment.
-fn transit_key(leaf: &Leaf<'_>) -> Option<TransitKey> {
+pub(super) fn transit_key(leaf: &Leaf<'_>) -> Option<TransitKey> {
     let path = super::vault_path(leaf)?;
     let (mount, name) = path.rsplit_once('/')?;
     Some(TransitKey { mount: mount.to_owned(), name: name.to_owned() })

@@ -15,10 +15,10 @@ use crate::{
         coordination::Coordination,
         generate::{Generate, Source},
         lease::Terms,
-        store::Place,
     },
     vault::{
         approle::{Role, Wrapping},
+        kv2::Place,
         login::{self, Method, SecretId},
     },
 };

@@ -3,17 +3,18 @@
 //! Pure. Whether Vault has the key and the engine is found out when running.
 
 use super::super::reader::Leaf;
-use super::{Context, mount, vault_path};
+use super::{Context, mount};
 use crate::{
-    audit::checkpoint::{Place, Settings, Signer, TransitKey},
+    audit::checkpoint::{Settings, Signer},
     name::IdentityName,
+    vault::kv2::Place,
 };
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let mut map = leaf.map()?;
     let signer =
         map.need("signer", "boot", |leaf| leaf.word(&[("boot", Signer::Boot), ("transit", Signer::Transit)]));
-    let key = map.given("key", key);
+    let key = map.given("key", super::audit::transit_key);
     let anchor = map.given("anchor", anchor);
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
     map.finish();
@@ -38,13 +39,6 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         return Some(settings);
     }
     None
-}
-
-/// `MOUNT/KEY`.
-fn key(leaf: &Leaf<'_>) -> Option<TransitKey> {
-    let path = vault_path(leaf)?;
-    let (mount, name) = path.rsplit_once('/')?;
-    Some(TransitKey { mount: mount.to_owned(), name: name.to_owned() })
 }
 
 /// `{mount, path}`, in a KV 2 engine.

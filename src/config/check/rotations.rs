@@ -20,10 +20,9 @@ use crate::{
         lease::Terms,
         local,
         schedule::Schedule,
-        store::Place,
         trigger::{Evidence, Trigger},
     },
-    vault::login,
+    vault::{kv2::Place, login},
 };
 use std::time::Duration;
 

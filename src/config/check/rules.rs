@@ -9,7 +9,7 @@ use super::{
     forwards, glass,
 };
 use crate::{
-    broker,
+    approval, broker,
     keeper::{self, Kind},
     listener::Limits,
     name::{ApprovalName, RuleName, SecretName},
@@ -30,6 +30,7 @@ pub(super) struct Around<'a> {
     pub(super) level: Option<Level>,
     pub(super) secrets: Option<&'a [keeper::Settings]>,
     pub(super) upstreams: Option<&'a [broker::Settings]>,
+    pub(super) approvals: Option<&'a [approval::Settings]>,
 }
 
 /// The rules of one workload, by what they are about, each in the order of the config.
@@ -185,7 +186,7 @@ fn rule(
         Some(rate)
     });
     let approval = map.given("approval", |leaf| leaf.refers(&context.approvals, ApprovalName::new));
-    let glass = glass::read(&mut map);
+    let glass = glass::read(&mut map, context, around.approvals);
     map.finish();
     let rule = Rule {
         name: name?,
@@ -197,7 +198,13 @@ fn rule(
     };
     let subject = subject?;
     let rule = match glass? {
-        Some(glass) => glass.before(rule, mode, matches!(subject, Subject::Vault(_)))?,
+        Some(glass) => {
+            let child = match &subject {
+                Subject::Vault(part) => part.child_ttl(),
+                Subject::Secrets(_) | Subject::Calls(_) => None,
+            };
+            glass.before(rule, mode, child)?
+        }
         None => rule,
     };
     Some((rule, subject))

@@ -5,7 +5,7 @@ use crate::{
     clock::Timestamp,
     report::{
         finding::{Finding, Fix, Id},
-        subject::Workload,
+        subject::{Rotation, Workload},
     },
     usage::{Entry, glass::Glass},
 };
@@ -23,6 +23,23 @@ pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
         unattributed(facts, workload, findings);
     }
     glass(facts, findings);
+    disabled(facts, findings);
+}
+
+/// Rules for emergencies that nobody can use when the next one comes, since the last was not reviewed.
+fn disabled(facts: &Facts<'_>, findings: &mut Findings) {
+    for (rule, standing) in &facts.record.marks.behind_glass {
+        let Some(since) = standing.is_disabled_since() else { continue };
+        let why = standing.why.as_deref().unwrap_or("unknown");
+        let evidence = vec![format!(
+            "it disabled itself {since:.0}, since an emergency was not reviewed ({why}), and no event says that it holds again"
+        )];
+        let name = rule.rsplit('/').next().unwrap_or_default();
+        let fix = Fix::text("Look at what was taken; then have persons say that the rule may hold again.")
+            .code("sh", format!("claviger break-glass {name} --enable --reason … --ticket …"));
+        let about = format!("workloads.{}", rule.replace('/', ".rules."));
+        findings.add(Finding { last: Some(since), ..Finding::new(Id::GLASS, about, evidence, fix) });
+    }
 }
 
 fn audit(facts: &Facts<'_>, findings: &mut Findings) {
@@ -124,8 +141,10 @@ fn unattributed(facts: &Facts<'_>, workload: &Workload, findings: &mut Findings)
 /// What was taken in an emergency, and is what it was.
 fn unrotated(facts: &Facts<'_>, glass: &Glass) -> Vec<String> {
     let rotations = &facts.record.marks.rotations;
-    let is_rotated = |secret: &String, at: Timestamp| {
-        let serving = facts.subject.rotations.iter().filter(|rotation| rotation.serves.contains(secret));
+    let is_rotated = |taken: &String, at: Timestamp| {
+        let changes =
+            |rotation: &&Rotation| rotation.serves.contains(taken) || rotation.places.contains(taken);
+        let serving = facts.subject.rotations.iter().filter(changes);
         let promoted = serving.filter_map(|rotation| rotations.get(&rotation.name)?.promoted);
         promoted.max().is_some_and(|promoted| promoted > at)
     };

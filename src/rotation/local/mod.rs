@@ -118,7 +118,7 @@ impl Task {
     fn stand(&self, succeeded: Timestamp, next: Option<Timestamp>) {
         self.shared
             .board
-            .stand(&self.settings.name, Standing { phase: Phase::Idle, succeeded, next, unacked: None });
+            .stand(&self.settings.name, Standing { succeeded, next, ..Standing::new(Phase::Idle) });
     }
 
     fn report(&self, act: Act, run: Run) {
@@ -132,6 +132,7 @@ impl Task {
             phase,
             id,
             reason: None,
+            by: None,
             slot,
             from,
             to,

@@ -150,6 +150,8 @@ pub enum Why {
     Group,
     /// Persons who must say yes did not.
     Approval,
+    /// A person had suspended it.
+    Suspended,
 }
 
 impl Why {
@@ -162,6 +164,7 @@ impl Why {
             Self::MinInterval => "min_interval",
             Self::Group => "group",
             Self::Approval => "approval",
+            Self::Suspended => "suspended",
         }
     }
 }
