@@ -73,6 +73,7 @@ pub enum Type {
 impl Type {
     /// The event's `type`: dotted, and ending in its version.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one line a type")]
     pub fn word(self) -> &'static str {
         match self {
             Self::AgentStarted => "agent.started.v1",

@@ -661,5 +661,9 @@ fn a_report_of_ten_thousand_rows_is_measured() {
     let report = world.report();
     let judged = began.elapsed();
     let size = Format::Html.render(&report).len();
-    println!("judged in {judged:?}, written as {size} bytes of HTML in {:?}", began.elapsed() - judged);
+    let asking = std::time::Instant::now();
+    let (single, canaries) = need::asked(&world.subject, &world.record, &world.granted);
+    let asked = asking.elapsed();
+    println!("{} paths and {} canaries to be asked about in {asked:?}", single.len(), canaries.len());
+    println!("judged in {judged:?}, written as {size} bytes of HTML in {:?}", asking - began - judged);
 }

@@ -21,7 +21,8 @@ use std::{path::PathBuf, time::Duration};
 /// Reads the config, the record of its agents (by default the config's own journal; or directories, segments and JSON lines of any
 /// number of pods, which are counted together), and, with a login, what Vault says. Looks for KA001 to KA017; what cannot be judged is named
 /// with the reason. Only grants older than the period are judged by their use. The policy that it prints for each identity was
-/// tried on every recorded request.
+/// tried on every recorded request. Values that stand where they must not (KA011) are seen by agents alone, whose config has report.exposure: what
+/// they saw, and where they could not look, is in their record.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
