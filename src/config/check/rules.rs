@@ -6,7 +6,7 @@ use super::super::reader::{Leaf, Map};
 use super::{
     Context, audit,
     calls::{self, Calls},
-    forwards, glass,
+    forwards, glass, group,
 };
 use crate::{
     approval, broker,
@@ -197,6 +197,8 @@ fn rule(
         break_glass: None,
     };
     let subject = subject?;
+    let part = if let Subject::Vault(part) = &subject { Some(part) } else { None };
+    group::fits(leaf, &rule, part, context)?;
     let rule = match glass? {
         Some(glass) => {
             let child = match &subject {
