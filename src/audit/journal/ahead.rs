@@ -56,7 +56,7 @@ mod tests {
 
     const SIZE: u64 = 1024 * 1024;
 
-    /// What is written, and what is filled before it: from where, and how much.
+    /// Bytes that are written, and from where on how many zeros are written with them.
     type Write = (Range<u64>, Option<(u64, usize)>);
 
     fn check(writes: &[Write]) {
