@@ -43,5 +43,6 @@ pub mod receiver;
 pub mod name;
 pub mod secret;
 pub mod crypto;
+pub mod upload;
 pub mod clock;
 pub mod shutdown;

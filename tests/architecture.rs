@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Words that everyone may use, and which use nothing of ours but each other.
-const WORDS: &[&str] = &["name", "secret", "clock", "shutdown", "crypto"];
+const WORDS: &[&str] = &["name", "secret", "clock", "shutdown", "crypto", "upload"];
 
 /// Who may name whom, beside the words. `app` and `cli` may name everything; nobody may name them but `main`.
 const MAY_NAME: &[(&str, &[&str])] = &[

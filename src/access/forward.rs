@@ -2,7 +2,7 @@
 //!
 //! What may change something in Vault is on record before it is sent, and what came of it after, whether its client stays or not.
 
-use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Why, guarded::Guarded, held::Way};
+use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Unheld, Why, guarded::Guarded, held::Way};
 use crate::{
     approval::Grant,
     audit::event::{Cache, Event, Outcome, Resource, VaultRef},
@@ -10,9 +10,10 @@ use crate::{
     peer::{Peer, Since},
     policy::{
         self, Denial, Permit,
-        forward::{Forwarding, Own},
+        forward::{Forwarding, Own, is_never},
         pattern::Malformed,
     },
+    upload::Upload,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
@@ -27,17 +28,20 @@ const FULL: Duration = Duration::from_secs(1);
 pub(super) struct Pending {
     pub(super) access: Arc<Access>,
     pub(super) event: Option<Box<Event>>,
+    pub(super) upload: Option<Upload>,
 }
 
 impl Access {
     pub(super) async fn forward(
         self: &Arc<Self>,
         peer: &Peer,
-        call: &Call,
+        call: &mut Call,
         arrival: Arrival,
     ) -> Result<Done, Refusal> {
         let permit = self.decide_forward(peer, call).await?;
         self.within_rate(&permit)?;
+        self.take_body(&permit, call).await.map_err(|unheld| self.refuse(&permit, unheld.into()))?;
+        let call = &*call;
         let grant = match self.obtain_guarded(peer, permit, call, arrival).await? {
             Guarded::Granted(grant) => grant,
             Guarded::Answered(grant, answer) => return Ok(Done::Forwarded(grant, *answer)),
@@ -81,11 +85,38 @@ impl Access {
         }
     }
 
-    async fn decide_forward(&self, peer: &Peer, call: &Call) -> Result<Permit<Forwarding>, Refusal> {
+    /// Holds all of the body where it is known only then what is asked for, and else lets no more of it be sent than the rule says.
+    async fn take_body(&self, permit: &Permit<Forwarding>, call: &mut Call) -> Result<(), Unheld> {
+        let subject = permit.subject();
+        let most = subject.max_request;
+        let is_read =
+            subject.own.is_some() || subject.child.is_some() || subject.cache != policy::forward::Cache::Off;
+        if is_read || permit.approval().is_some() {
+            self.hold_all(call).await?;
+        }
+        let length = match &call.upload {
+            Some(upload) => upload.length().unwrap_or_default(),
+            None => call.body.len() as u64,
+        };
+        if length > most {
+            return Err(Unheld::OverRule(most));
+        }
+        if let Some(upload) = &call.upload {
+            upload.limit(most);
+        }
+        Ok(())
+    }
+
+    async fn decide_forward(&self, peer: &Peer, call: &mut Call) -> Result<Permit<Forwarding>, Refusal> {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
         if call.wrapped {
             return Err(Denial::Wrapped.into());
+        }
+        if call.target.as_ref().is_ok_and(|target| target.control.is_some() || is_never(target.path.as_str()))
+        {
+            // Whether it may be done is in its body.
+            self.hold_all(call).await?;
         }
         let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
         let decide = |policy: &policy::Policy| policy::decide_forward(policy, peer, target, &call.body);
@@ -111,7 +142,7 @@ impl Access {
         let subject = grant.permit().subject();
         let access = Arc::clone(self);
         if !subject.operation.changes() || is_answered_here(subject) {
-            return Ok(Pending { access, event: None });
+            return Ok(Pending { access, event: None, upload: None });
         }
         let mut event = self.blank(Type::VaultIntent, Some(peer));
         event.trace = arrival.trace;
@@ -122,7 +153,7 @@ impl Access {
         (result.kind, result.outcome, result.reason) =
             (Type::VaultResult, Outcome::Error, Some(Reason::Undelivered));
         // Owed from here on: the intent is on record even if its client hangs up before we hear of it.
-        let pending = Pending { access, event: Some(result) };
+        let pending = Pending { access, event: Some(result), upload: call.upload.clone() };
         match self.record(event, Some(peer)).await {
             Ok(_) => Ok(pending),
             Err(unaudited) => {
@@ -142,6 +173,11 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(mut event) = self.event.take() {
+            if let Some(upload) = self.upload.take() {
+                // What is on record as sent is all that is sent.
+                upload.close();
+                tell_sent(&mut event, Some(&upload));
+            }
             event.time = crate::clock::now();
             let access = Arc::clone(&self.access);
             if let Ok(runtime) = Handle::try_current() {
@@ -173,6 +209,14 @@ pub(super) fn describe(event: &mut Event, call: &Call, subject: Option<&Forwardi
     let namespace = subject.map_or_else(named, |subject| subject.namespace.clone());
     if namespace.is_some() {
         event.vault = Some(VaultRef { namespace, ..VaultRef::default() });
+    }
+    tell_sent(event, call.upload.as_ref());
+}
+
+/// How much of a body went, where it is not held.
+fn tell_sent(event: &mut Event, upload: Option<&Upload>) {
+    if let Some(sent) = upload.and_then(Upload::sent) {
+        event.vault.get_or_insert_default().sent = Some(sent);
     }
 }
 

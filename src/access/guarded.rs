@@ -120,7 +120,7 @@ impl Knock {
     }
 
     async fn ask(&self) -> Result<group::Wrapped, Heard> {
-        let mut owed = Pending { access: Arc::clone(&self.access), event: None };
+        let mut owed = Pending { access: Arc::clone(&self.access), event: None, upload: None };
         if let Some(intent) = &self.intent {
             let mut event = intent.clone();
             event.time = crate::clock::now();

@@ -2,7 +2,7 @@
 //!
 //! One ends with the last of its processes, if the level names them; or when Vault ends it, or the workload does. Does not renew any.
 
-use super::{Access, Reason, Type};
+use super::{Access, NotForwarded, Reason, Type};
 use crate::{
     audit::event::{Outcome, Resource},
     forward::lease::Lease,
@@ -149,8 +149,8 @@ impl Access {
         let (access, process, path) = (Arc::clone(self), process.cloned(), path.to_owned());
         if let Ok(runtime) = Handle::try_current() {
             let living = async move {
-                if access.outlived(process, &lease, news).await {
-                    access.end_lease(&path, &lease).await;
+                if let Some(until) = access.outlived(process, &lease, news).await {
+                    access.end_lease(&path, &lease, until).await;
                 }
                 access.leases.lock().remove(&lease.id_hash);
                 access.cache.forget_lease(&lease.id_hash);
@@ -171,13 +171,13 @@ impl Access {
         self.leases.tell(id_hash, News::Abandoned);
     }
 
-    /// Waits for the end of a lease, or of the last process that has it. Whether it is still to be ended in Vault.
+    /// Waits for the end of a lease, or of the last process that has it. When it ends by itself, if it is still to be ended in Vault.
     async fn outlived(
         &self,
         process: Option<Process>,
         lease: &Lease,
         mut news: mpsc::UnboundedReceiver<News>,
-    ) -> bool {
+    ) -> Option<Instant> {
         let (mut holders, mut until) = (JoinSet::new(), lease.until);
         let wait = |holders: &mut JoinSet<()>, process: Process| {
             holders.spawn(async move { process.exited().await });
@@ -189,16 +189,16 @@ impl Access {
             let told = tokio::select! {
                 biased;
                 // It falls with the token that it was made with, which is revoked now.
-                () = self.parts.stopping.cancelled() => return false,
+                () = self.parts.stopping.cancelled() => return None,
                 told = news.recv() => told,
-                () = tokio::time::sleep_until(until) => return false,
+                () = tokio::time::sleep_until(until) => return None,
                 Some(_) = holders.join_next() => {
                     if !holders.is_empty() {
                         continue;
                     }
                     let told = self.leases.close(&lease.id_hash, &mut news);
                     if told.is_none() {
-                        return true;
+                        return Some(until);
                     }
                     told
                 }
@@ -207,22 +207,46 @@ impl Access {
                 Some(News::Until(moved)) => until = moved,
                 Some(News::Joined(process)) => wait(&mut holders, process),
                 Some(News::Unbound) => holders = JoinSet::new(),
-                Some(News::Abandoned) => return true,
-                Some(News::Released) | None => return false,
+                Some(News::Abandoned) => return Some(until),
+                Some(News::Released) | None => return None,
             }
         }
     }
 
-    async fn end_lease(&self, path: &str, lease: &Lease) {
+    /// Ends a lease, and tries again as long as Vault cannot be asked, until it has ended by itself. On record is the first failure, and
+    /// the end.
+    async fn end_lease(&self, path: &str, lease: &Lease, until: Instant) {
         let Some(forward) = &self.parts.forward else { return };
+        let mut failures = 0;
+        loop {
+            let ended = forward.revoke(lease).await;
+            if failures == 0 || ended.is_ok() {
+                let reason = |error: &NotForwarded| error.class().map_or(Reason::NotReady, Reason::from);
+                self.record_end(path, lease, ended.as_ref().err().map(reason)).await;
+            }
+            let Err(error) = ended else { return };
+            failures += 1;
+            let again = error.again_in(failures).filter(|wait| Instant::now() + *wait < until);
+            let Some(wait) = again else {
+                tracing::warn!(workload = %self.workload, %error, "a lease outlives its process until its own end");
+                return;
+            };
+            tokio::select! {
+                biased;
+                // As in `outlived`.
+                () = self.parts.stopping.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn record_end(&self, path: &str, lease: &Lease, reason: Option<Reason>) {
         let mut event = self.blank(Type::LeaseRevoked, None);
         let (lease_id_hash, path) = (Some(lease.id_hash.clone()), Some(path.to_owned()));
         let kind = lease.is_child().then_some("token");
         event.resource = Some(Resource { kind, path, lease_id_hash, ..Resource::default() });
-        if let Err(error) = forward.revoke(lease).await {
-            tracing::warn!(workload = %self.workload, %error, "a lease outlives its process until its own end");
-            (event.outcome, event.reason) =
-                (Outcome::Error, Some(error.class().map_or(Reason::NotReady, Reason::from)));
+        if reason.is_some() {
+            (event.outcome, event.reason) = (Outcome::Error, reason);
         }
         // That there is no room for it is what the journal itself reports.
         let _ = self.record(event, None).await;

@@ -43,9 +43,9 @@ use tokio::{net::UnixStream, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::Wanted;
-pub use glass::{Emergency, Glass};
+pub use glass::{Drill, Emergency, Glass, Review};
 pub use outcome::{Answered, Called, Done, Refusal, TurnedAway, Unaudited, Why};
-pub use room::roomed;
+pub use room::{Unheld, hold};
 pub use watch::{Cut, Push, Watch, Watched, Watching};
 // The words of an answer, for `api`, which knows this module only.
 pub use crate::{
@@ -243,10 +243,10 @@ impl Access {
     pub async fn answer(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
-        wish: Wish,
+        mut wish: Wish,
         arrival: Arrival,
     ) -> Result<Answered, Unaudited> {
-        let outcome = match self.attempt(peer, &wish, arrival).await {
+        let outcome = match self.attempt(peer, &mut wish, arrival).await {
             Err(Refusal { why: Why::Unrecorded(unaudited), .. }) => return Err(unaudited),
             outcome => outcome,
         };
@@ -269,12 +269,17 @@ impl Access {
         Ok(Answered { unsent, receipt })
     }
 
-    async fn attempt(self: &Arc<Self>, peer: &Peer, wish: &Wish, arrival: Arrival) -> Result<Done, Refusal> {
+    async fn attempt(
+        self: &Arc<Self>,
+        peer: &Peer,
+        wish: &mut Wish,
+        arrival: Arrival,
+    ) -> Result<Done, Refusal> {
         let (name, act) = match wish {
             Wish::List => return Ok(Done::Listed(self.list(peer).await?)),
             // In a box: it holds much more than the others do while they wait.
             Wish::Vault(call) => return Box::pin(self.forward(peer, call, arrival)).await,
-            Wish::Secret { name, act } => (name, act),
+            Wish::Secret { name, act } => (&*name, &*act),
         };
         let permit = self.decide(peer, name.as_ref(), Since::Asked).await?;
         self.within_rate(&permit)?;
@@ -372,26 +377,4 @@ impl Access {
         };
         Ok(policy::permits(&self.in_force(&rules, peer), peer).map(held).collect())
     }
-
-    /// Revokes what the peer's process has of its own, whose connection is cut for `cause`.
-    fn disown(&self, peer: &Peer, cause: &peer::Cause) {
-        if let Some(process) = peer.process().filter(|_| is_held_against_it(cause)) {
-            self.parts.keeper.disown(process);
-        }
-    }
-}
-
-/// Whether a cause speaks against the process, rather than against its haste or what could be found out in time.
-fn is_held_against_it(cause: &peer::Cause) -> bool {
-    use peer::{Cause, program::Refusal};
-    !matches!(
-        cause,
-        Cause::Connections
-            | Cause::Rate(_)
-            | Cause::Crowded
-            | Cause::Unchallenged
-            | Cause::Reloaded
-            | Cause::Unrecorded
-            | Cause::Program(Refusal::AttestorFailed | Refusal::Timeout)
-    )
 }

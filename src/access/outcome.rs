@@ -2,16 +2,17 @@
 //!
 //! Does not decide and does not render: `api` does.
 
-use super::{Access, Arrival, Held, Reason, Served, Value, Wish};
+use super::{Access, Arrival, Held, Reason, Served, Unheld, Value, Wish};
 use crate::{
     approval::{self, Grant},
     audit::{self, Receipt, event::RuleRef},
     broker::{fault::Fault, upstream::reply::ReplyBody},
-    forward::{self, stream::Cut},
+    forward::{self, stream},
     keeper,
     name::{RuleName, SecretName},
     peer::{self, Peer},
     policy::{Denial, forward::Forwarding},
+    upload::Cut,
 };
 use http::Response;
 use std::{sync::Arc, time::Duration};
@@ -63,12 +64,21 @@ pub enum Why {
     /// An ack of a generation that is neither the newest nor the one before it.
     #[error("generation {0} is not served")]
     OtherGeneration(u64),
+    /// A request's body is not taken.
+    #[error(transparent)]
+    Body(#[from] Unheld),
     /// A request was not sent on, or its answer may not come back.
     #[error("there is no answer of Vault")]
     NotForwarded(#[source] Box<forward::Error>),
     /// A rule for emergencies allows it, and nobody broke its glass.
     #[error("the glass of the rule {0} is whole")]
     GlassWhole(RuleName),
+    /// A rule for emergencies does not hold any more, since one of them was not reviewed.
+    #[error("the rule {0} has disabled itself")]
+    GlassDisabled(RuleName),
+    /// A rule for emergencies holds, and was to be had again.
+    #[error("the rule {0} is not disabled")]
+    GlassSound(RuleName),
     /// A person must say yes first.
     #[error(transparent)]
     Unapproved(Box<approval::Refusal>),
@@ -209,9 +219,9 @@ impl Unsent {
     pub(super) fn why_cut(&self) -> Option<Reason> {
         let Ok(Done::Forwarded(_, answer)) = &self.outcome else { return None };
         answer.stream.as_ref()?.cut().map(|cut| match cut {
-            Cut::Tainted => Reason::OwnToken,
-            Cut::TooLarge => Reason::VaultNonsense,
-            Cut::Broken => Reason::VaultAway,
+            stream::Cut::Tainted => Reason::OwnToken,
+            stream::Cut::TooLarge => Reason::VaultNonsense,
+            stream::Cut::Broken => Reason::VaultAway,
         })
     }
 
@@ -252,16 +262,29 @@ impl Why {
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
             Self::Call(fault) => Reason::Upstream(*fault),
-            Self::NotOneField(_) | Self::OtherGeneration(_) => Reason::BadRequest,
+            Self::Body(Unheld::OverHeld(_) | Unheld::OverRule(_)) => Reason::TooLarge,
+            Self::Body(Unheld::Full) => Reason::Upstream(Fault::BuffersFull),
+            Self::Body(Unheld::Cut(cut)) => reason_of(*cut),
+            Self::NotOneField(_) | Self::OtherGeneration(_) | Self::GlassSound(_) => Reason::BadRequest,
             Self::NotForwarded(error) => match &**error {
                 forward::Error::Tainted => Reason::OwnToken,
                 forward::Error::Child(_) => Reason::TokenTerms,
+                forward::Error::Upload(cut) => reason_of(*cut),
                 error => error.class().map_or(Reason::NotReady, Reason::from),
             },
             Self::GlassWhole(_) => Reason::GlassWhole,
+            Self::GlassDisabled(_) => Reason::Approval(approval::Want::Disabled),
             Self::Unapproved(refusal) => super::approve::reason_of(refusal),
             Self::Unrecorded(_) => Reason::AuditUnavailable,
         }
+    }
+}
+
+fn reason_of(cut: Cut) -> Reason {
+    match cut {
+        Cut::TooLarge(_) => Reason::TooLarge,
+        Cut::Late | Cut::Broken => Reason::BadRequest,
+        Cut::Closed => Reason::Undelivered,
     }
 }
 

@@ -32,6 +32,10 @@ impl Access {
         let (access, process) = (Arc::clone(self), peer.process().cloned());
         let sent = async move {
             let answered = sending.send().await;
+            if let Some(upload) = sending.upload() {
+                // An answer may come before its end.
+                upload.close();
+            }
             let mut made = None;
             if let Ok(Answer { status: 0..300, lease, .. }) = &answered {
                 if let Some(lease) = lease {

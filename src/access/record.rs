@@ -36,6 +36,13 @@ impl Access {
         let _ = self.record(event, Some(peer)).await;
     }
 
+    /// Revokes what the peer's process has of its own, whose connection is cut for `cause`.
+    pub(super) fn disown(&self, peer: &Peer, cause: &peer::Cause) {
+        if let Some(process) = peer.process().filter(|_| is_held_against_it(cause)) {
+            self.parts.keeper.disown(process);
+        }
+    }
+
     /// Puts on record that a peer's process ended while its connection was open.
     pub async fn exited(&self, peer: &Peer) {
         // As in `breached`.
@@ -226,4 +233,19 @@ pub(super) fn describe(event: &mut Event, value: &Value) {
     });
     let request_id = value.request_id().map(str::to_owned);
     event.vault = request_id.map(|id| VaultRef { request_id: Some(id), ..VaultRef::default() });
+}
+
+/// Whether a cause speaks against the process, rather than against its haste or what could be found out in time.
+fn is_held_against_it(cause: &peer::Cause) -> bool {
+    use peer::{Cause, program::Refusal};
+    !matches!(
+        cause,
+        Cause::Connections
+            | Cause::Rate(_)
+            | Cause::Crowded
+            | Cause::Unchallenged
+            | Cause::Reloaded
+            | Cause::Unrecorded
+            | Cause::Program(Refusal::AttestorFailed | Refusal::Timeout)
+    )
 }

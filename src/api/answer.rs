@@ -2,15 +2,16 @@
 //!
 //! Public text only: what failed inside goes to the log and the audit, not to the socket.
 
-use super::{Content, approval, passed, upstream, value};
+use super::{Content, approval, glass, passed, upstream, value};
 use crate::{
     access::{
         Act, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason, TurnedAway,
-        Unaudited, Want, Why, Wish,
+        Unaudited, Unheld, Want, Why, Wish,
     },
     clock,
     name::{RuleName, SecretName, WorkloadName},
     peer::{Cause, Peer, level::Level},
+    upload::Cut,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -66,6 +67,27 @@ fn not_forwarded(reason: Reason) -> &'static str {
         Reason::NotReady => "the identity has no token yet",
         Reason::VaultAway => "Vault cannot be reached, or gave no answer in time; a write may have been done",
         reason => no_value(reason),
+    }
+}
+
+/// What a client reads about a request that was to be sent on, and when it is worth asking again.
+fn unanswered(workload: &WorkloadName, error: &NotForwarded, reason: Reason) -> (String, Option<Duration>) {
+    match error {
+        NotForwarded::Tainted => {
+            ("there was a token in Vault's answer, so nothing of it is given".to_owned(), None)
+        }
+        NotForwarded::Child(_) => (format!("{error}; it has been revoked"), None),
+        NotForwarded::Upload(cut @ Cut::TooLarge(_)) => {
+            let key = format!("max_request of the rule's vault in workloads.{workload}.rules");
+            (format!("{cut}, which is {key}; Vault got a part of it, and no end"), None)
+        }
+        NotForwarded::Upload(cut) => (format!("{cut}; Vault got a part of it, and no end"), None),
+        NotForwarded::Expired => {
+            let text = "Vault no longer knew the identity's token, and did nothing; claviger logs in anew, and has not kept this body: \
+                        send it again";
+            (text.to_owned(), Some(error.retry_after()))
+        }
+        error => (not_forwarded(reason).to_owned(), Some(error.retry_after())),
     }
 }
 
@@ -133,19 +155,14 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
         Why::Denied(Denial::Wrapped) => {
             ("answers are not wrapped here; ask without X-Vault-Wrap-TTL".to_owned(), None)
         }
-        Why::NotForwarded(error) => match &**error {
-            NotForwarded::Tainted => {
-                ("there was a token in Vault's answer, so nothing of it is given".to_owned(), None)
-            }
-            error @ NotForwarded::Child(_) => (format!("{error}; it has been revoked"), None),
-            error => (not_forwarded(why.reason()).to_owned(), Some(error.retry_after())),
-        },
-        Why::GlassWhole(rule) => {
-            let text = format!(
-                "only the rule {rule} allows this, which is for emergencies: claviger break-glass {rule} --reason … --ticket …"
-            );
-            (text, None)
+        Why::NotForwarded(error) => unanswered(workload, error, why.reason()),
+        Why::Body(unheld) => {
+            let retry = matches!(unheld, Unheld::Full).then_some(SOON);
+            (format!("{unheld}; see workloads.{workload}"), retry)
         }
+        Why::GlassWhole(rule) => (glass::whole(rule), None),
+        Why::GlassDisabled(rule) => (glass::disabled(rule), None),
+        Why::GlassSound(rule) => (glass::sound(rule), None),
         Why::Unapproved(none) => return approval::unapproved(none, status(why.reason()), why.reason(), id),
         Why::Unrecorded(unaudited) => (NOT_ON_RECORD.to_owned(), Some(unaudited.retry_after)),
         Why::Denied(denial @ (Denial::Ambiguous | Denial::Terms(_))) => (denial.to_string(), None),

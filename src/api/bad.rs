@@ -3,7 +3,10 @@
 //! Nothing of them is done, and they make no event but in the metrics.
 
 use super::{Content, answer, upstream};
-use crate::access::{Fault, Reason};
+use crate::{
+    access::{Fault, Reason, Unheld},
+    upload::Cut,
+};
 use http::{HeaderValue, Response, StatusCode, header};
 use std::time::Duration;
 
@@ -57,6 +60,19 @@ impl Bad {
                 "over what this workload's limits.requests_per_second gives one user; wait and ask again"
                     .to_owned()
             }
+        }
+    }
+}
+
+impl From<Unheld> for Bad {
+    fn from(unheld: Unheld) -> Self {
+        match unheld {
+            Unheld::OverHeld(most) | Unheld::OverRule(most) | Unheld::Cut(Cut::TooLarge(most)) => {
+                Self::TooLarge(most)
+            }
+            Unheld::Full => Self::BuffersFull,
+            Unheld::Cut(Cut::Late) => Self::Request("the body did not come in time"),
+            Unheld::Cut(Cut::Broken | Cut::Closed) => Self::Request("the body is malformed or cut off"),
         }
     }
 }

@@ -18,7 +18,7 @@ mod vault;
 mod watch;
 
 use crate::{
-    access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited},
+    access::{Access, Answered, Arrival, Done, Reason, TurnedAway, Unaudited, Wish},
     peer::Peer,
 };
 use bad::Bad;
@@ -64,7 +64,10 @@ pub async fn serve(
     request: Request<Incoming>,
 ) -> Result<Reply, Silence> {
     let arrival = Arrival { at: Instant::now(), trace: trace::read(request.headers()) };
-    let only_head = request.method() == Method::HEAD;
+    let head = Head {
+        only: request.method() == Method::HEAD,
+        expects: request.headers().contains_key(header::EXPECT),
+    };
     if let Some(echo) = request.headers().get(NONCE) {
         peer.challenge().hear(echo.as_bytes());
     }
@@ -73,13 +76,7 @@ pub async fn serve(
         return Box::pin(upstream::serve(access, peer, meant, request, arrival)).await;
     }
     Ok(match native::read(request, native::Bound { limit, room: access.room() }).await {
-        Ok(Asked::Wish(wish)) => match access.answer(peer, wish, arrival).await {
-            Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => {
-                return Err(Silence);
-            }
-            Ok(answered) => reply(peer, answered, only_head),
-            Err(unaudited) => answer::unaudited(&unaudited).into(),
-        },
+        Ok(Asked::Wish(wish)) => fulfil(access, peer, wish, arrival, head).await?,
         Ok(Asked::Watch(wanted)) => Box::pin(watch::serve(access, peer, wanted, arrival)).await?,
         Ok(Asked::WhoAmI) => match access.rules_of(peer).await {
             Ok((rules, required, bridge)) => {
@@ -107,7 +104,9 @@ pub async fn serve(
                 answer::refused(peer.workload(), &why, None).into()
             }
         },
-        Ok(Asked::BreakGlass(wanted)) => Box::pin(glass::serve(access, peer, wanted, arrival)).await?.into(),
+        Ok(Asked::BreakGlass(act, wanted)) => {
+            Box::pin(glass::serve(access, peer, (act, wanted), arrival)).await?.into()
+        }
         Ok(Asked::Challenge) => {
             let nonce = peer.challenge().ask();
             access.observe_other(peer, nonce.as_ref().err().map(|_| Reason::Internal));
@@ -115,6 +114,39 @@ pub async fn serve(
         }
         Err(bad) => refuse(access, peer, &bad).into(),
     })
+}
+
+/// What of a request's head is needed for its answer.
+#[derive(Clone, Copy)]
+struct Head {
+    /// The answer has no body.
+    only: bool,
+    /// The client sends its body only when it is asked to.
+    expects: bool,
+}
+
+async fn fulfil(
+    access: &Arc<Access>,
+    peer: &Arc<Peer>,
+    wish: Wish,
+    arrival: Arrival,
+    head: Head,
+) -> Result<Reply, Silence> {
+    let upload = match &wish {
+        Wish::Vault(call) => call.upload.clone(),
+        _ => None,
+    };
+    let reply = match access.answer(peer, wish, arrival).await {
+        Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => {
+            return Err(Silence);
+        }
+        Ok(answered) => reply(peer, answered, head.only),
+        Err(unaudited) => answer::unaudited(&unaudited).into(),
+    };
+    if let Some(upload) = upload.filter(|upload| !head.expects || upload.sent().is_some()) {
+        access.spill(upload);
+    }
+    Ok(reply)
 }
 
 /// The answer to a request over the workload's rate, which was not read.

@@ -120,6 +120,7 @@ async fn on_record(
         wrapped: false,
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
+        upload: None,
     }));
     match access.answer(peer, wish, arrival).await {
         Ok(answered) if answered.outcome().is_err_and(|refusal| refusal.why.is_silent()) => Err(Silence),

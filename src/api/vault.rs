@@ -5,9 +5,12 @@
 
 use super::{
     bad::Bad,
-    native::{Bound, whole},
+    native::{Bound, content_length, whole},
 };
-use crate::access::{Call, Control, Malformed, Operation, Path, Target, Wish};
+use crate::{
+    access::{Call, Control, Malformed, Operation, Path, Target, Wish, hold},
+    upload::Upload,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 use hyper::body::Body;
@@ -17,12 +20,14 @@ use std::error::Error;
 pub(super) const ROOT: &str = "/v1/";
 /// What of a client's headers goes on. None of them can say who asks, or change what is asked for.
 const IN: [&str; 4] = ["content-type", "x-vault-index", "if-none-match", "if-modified-since"];
+/// A body of so many bytes is held until it is known whole; a longer one is sent on as it comes.
+const HELD: u64 = 256 * 1024;
 const METHODS: &str = "GET, HEAD, LIST, POST, PUT, PATCH, DELETE";
 
 /// Reads a request below [`ROOT`], whose body is within `bound`.
 pub(super) async fn read<B>(head: Parts, body: B, bound: Bound) -> Result<Wish, Bad>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let asked = asked(&head.method, &head.uri, &head.headers);
@@ -31,7 +36,13 @@ where
         Err(malformed) => (Err(malformed), None),
     };
     let takes = target.as_ref().is_ok_and(|target| target.operation.changes());
-    let body = if takes { whole(body, bound).await? } else { Bytes::new() };
+    let (body, upload) = if takes {
+        begin(body, bound).await?
+    } else if content_length(&head.headers).is_some_and(|length| length > bound.limit) {
+        return Err(Bad::TooLarge(bound.limit));
+    } else {
+        (Bytes::new(), None)
+    };
     let kept =
         IN.iter().filter_map(|name| Some((HeaderName::from_static(name), head.headers.get(*name)?.clone())));
     let raw = head.uri.path().strip_prefix(ROOT).unwrap_or_default();
@@ -43,7 +54,22 @@ where
         wrapped: is_wrapped(&head.headers),
         headers: kept.collect(),
         body,
+        upload,
     })))
+}
+
+/// A body that is small enough to be held, or one that is not.
+async fn begin<B>(body: B, Bound { limit, room }: Bound) -> Result<(Bytes, Option<Upload>), Bad>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let upload = Upload::new(body, limit);
+    let held = hold(&upload, HELD.min(limit), room).await?;
+    Ok(match held {
+        Some(body) => (body, None),
+        None => (Bytes::new(), Some(upload)),
+    })
 }
 
 /// Where Vault's own proxy is controlled, which is us here.
@@ -52,7 +78,7 @@ pub(super) const CONTROLS: [&str; 2] = ["/agent/v1/", "/proxy/v1/"];
 /// Reads a request below [`CONTROLS`], whose body is within `bound`; `rest` is what follows it.
 pub(super) async fn read_control<B>(head: Parts, body: B, rest: String, bound: Bound) -> Result<Wish, Bad>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (control, operation, body) = match (rest.as_str(), head.method.as_str()) {
@@ -68,7 +94,8 @@ where
         (Err(malformed), _) | (_, Err(malformed)) => Err(malformed),
     };
     let (wrapped, headers) = (is_wrapped(&head.headers), HeaderMap::new());
-    Ok(Wish::Vault(Box::new(Call { target, shown, query: None, head_only: false, wrapped, headers, body })))
+    let call = Call { target, shown, query: None, head_only: false, wrapped, headers, body, upload: None };
+    Ok(Wish::Vault(Box::new(call)))
 }
 
 /// What is asked for, and the query that goes with it.

@@ -7,14 +7,18 @@ use crate::{
     approval::{
         Ended, Place, Want,
         fact::{Act, Fact, Joined, Said},
+        review,
         ticket::{self, Ticket},
     },
     audit::{
         self,
-        event::{ApprovalRef, Event, Outcome, Pod, Reason, Resource, RotationRef, Type, UpstreamRef},
+        event::{
+            ApprovalRef, Event, Outcome, Pod, Reason, Resource, RotationRef, RuleRef, Type, UpstreamRef,
+        },
     },
     clock,
-    name::{IdentityName, RotationName, SecretName, UpstreamName},
+    name::{IdentityName, RotationName, RuleName, SecretName, UpstreamName},
+    policy::rule::AuditMode,
     telemetry::metrics::Metrics,
 };
 
@@ -36,31 +40,48 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         Act::Used(_) => ("used", None),
         Act::Ended { why: Ended::Expired, .. } => ("expired", None),
         Act::Ended { why, .. } => ("refused", Some(why.word())),
+        Act::Disabled(why) => ("disabled", Some(why.word())),
+        Act::Enabled(_) => ("enabled", None),
         Act::Called { call, result } => return metrics.approval_call(&fact.name, call.word(), result),
     };
     metrics.approval(&fact.name, state, reason);
 }
 
+/// What is said of a request by what happened to it.
+struct Words {
+    kind: Type,
+    reason: Option<Reason>,
+    said: Vec<Said>,
+    how: Option<&'static str>,
+}
+
+impl Words {
+    /// `None` for what is only counted.
+    fn of(act: Act) -> Option<Self> {
+        let plain = |kind, said| Self { kind, reason: None, said, how: None };
+        let ended = |why| Some(Reason::Approval(Want::Ended(why)));
+        Some(match act {
+            Act::Requested { joined } => {
+                let how = (joined == Joined::Earlier).then_some("joined");
+                Self { how, ..plain(Type::ApprovalRequested, Vec::new()) }
+            }
+            Act::Granted(said) => plain(Type::ApprovalGranted, said),
+            Act::Used(said) => plain(Type::ApprovalUsed, said),
+            Act::Enabled(said) => plain(Type::ApprovalEnabled, said),
+            Act::Disabled(why) => Self { reason: ended(why), ..plain(Type::ApprovalDisabled, Vec::new()) },
+            Act::Ended { why, by, notified } => {
+                let kind = if why == Ended::Expired { Type::ApprovalExpired } else { Type::ApprovalRefused };
+                let how = (notified == Some(false)).then_some("undelivered");
+                Self { reason: ended(why), how, ..plain(kind, by) }
+            }
+            Act::Called { .. } => return None,
+        })
+    }
+}
+
 /// The event of what happened to a request; `None` for what is only counted.
 pub(super) fn event(fact: Fact) -> Option<Event> {
-    let (kind, reason, said, how): (Type, Option<Reason>, Vec<Said>, _) = match fact.act {
-        Act::Requested { joined } => {
-            let how = (joined == Joined::Earlier).then_some("joined");
-            (Type::ApprovalRequested, None, Vec::new(), how)
-        }
-        Act::Granted(said) => (Type::ApprovalGranted, None, said, None),
-        Act::Used(said) => (Type::ApprovalUsed, None, said, None),
-        Act::Ended { why, by, notified } => {
-            let kind = if why == Ended::Expired { Type::ApprovalExpired } else { Type::ApprovalRefused };
-            (
-                kind,
-                Some(Reason::Approval(Want::Ended(why))),
-                by,
-                (notified == Some(false)).then_some("undelivered"),
-            )
-        }
-        Act::Called { .. } => return None,
-    };
+    let Words { kind, reason, said, how } = Words::of(fact.act)?;
     let outcome = reason.map_or(outcome_of(true), |_| Outcome::Deny);
     let resource = &fact.ticket.resource;
     let name = resource.name.as_deref().unwrap_or_default();
@@ -83,6 +104,7 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
         resource: (!is_upstream).then(thing),
         upstream: is_upstream.then(|| Box::new(upstream())),
         rotation: rotation(&fact.ticket),
+        rule: behind_glass(&fact.ticket),
         approval: Some(Box::new(ApprovalRef {
             name: fact.name,
             id: Some(fact.id.to_string()),
@@ -94,6 +116,12 @@ pub(super) fn event(fact: Fact) -> Option<Event> {
         })),
         ..Event::new(kind, outcome, clock::now())
     })
+}
+
+/// The rule that a review is about. What it asks for stands in the ticket alone.
+fn behind_glass(ticket: &Ticket) -> Option<RuleRef> {
+    let name = RuleName::new(&ticket.rule).ok().filter(|_| ticket.resource.kind == review::KIND)?;
+    Some(RuleRef { name, revision: String::new(), mode: AuditMode::StrictRemote })
 }
 
 /// The slot that is asked for, of a rotation.

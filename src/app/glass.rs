@@ -73,6 +73,7 @@ impl Rotations {
         self.emergencies.look_back(config);
         let metrics = recorder.metrics();
         metrics.glasses(self.approvals().glasses());
+        metrics.reviews(self.approvals().reviews());
         let mut over = self.approvals().mended();
         while let Some(mended) = self.emergencies.left.as_mut().and_then(|left| left.try_recv().ok()) {
             over.push(mended);
@@ -172,6 +173,7 @@ fn mended(id: &str, glass: Glass) -> Option<Mended> {
         reason: "its agent ended before it did".to_owned(),
         ticket: ticket.unwrap_or_default(),
         until: at,
+        review: None,
     };
     // No secret has a slash in its name.
     let taken = |what: String| match SecretName::new(&what) {

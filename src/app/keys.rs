@@ -32,7 +32,7 @@ pub fn subject(config: &Config) -> Subject {
     let remote = config.audit.sinks.iter().any(|sink| sink.kind.is_remote());
     Subject {
         revision: config.revision.clone(),
-        workloads: config.workloads.iter().map(workload).collect(),
+        workloads: config.workloads.iter().map(|one| workload(config, one)).collect(),
         identities: config.identities.iter().map(|login| identity(config, &login.name)).collect(),
         secrets: config.secrets.iter().map(secret).collect(),
         rotations: config.rotations.iter().map(rotation).chain(config.local.iter().map(local)).collect(),
@@ -45,13 +45,19 @@ pub fn subject(config: &Config) -> Subject {
     }
 }
 
-fn workload(workload: &crate::config::Workload) -> Workload {
+fn workload(config: &Config, workload: &crate::config::Workload) -> Workload {
+    let is_asked = |rule: &policy::rule::Rule| {
+        let approval =
+            config.approvals.iter().find(|approval| Some(&approval.name) == rule.approval.as_ref());
+        approval.is_some_and(|approval| !approval.observe)
+    };
     let policy::Settings { rules, forwards, calls, .. } = &workload.policy;
     let own = rules.iter().map(|rule| Rule {
         name: rule.name.to_string(),
         secrets: rule.secrets.iter().map(ToString::to_string).collect(),
         forward: None,
         is_for_emergencies: rule.break_glass.is_some(),
+        is_asked: is_asked(rule),
     });
     let forwards = forwards.iter().map(|forward| Rule {
         name: forward.rule.name.to_string(),
@@ -62,12 +68,14 @@ fn workload(workload: &crate::config::Workload) -> Workload {
             operations: forward.operations.iter().map(|operation| done(*operation)).collect(),
         }),
         is_for_emergencies: forward.rule.break_glass.is_some(),
+        is_asked: is_asked(&forward.rule),
     });
     let calls = calls.iter().map(|call| Rule {
         name: call.rule.name.to_string(),
         secrets: vec![call.secret.to_string()],
         forward: None,
         is_for_emergencies: call.rule.break_glass.is_some(),
+        is_asked: is_asked(&call.rule),
     });
     Workload {
         name: workload.policy.workload.to_string(),
@@ -195,7 +203,11 @@ pub(super) fn asks(config: &Config, approval: &approval::Settings, name: &Identi
     if let Some(own) = &approval.identity {
         return own == name;
     }
-    let is_its = |rule: &policy::rule::Rule| rule.approval.as_ref() == Some(&approval.name);
+    let is_its = |rule: &policy::rule::Rule| {
+        let review = rule.break_glass.as_ref().and_then(|behind| behind.review.as_ref());
+        rule.approval.as_ref() == Some(&approval.name)
+            || review.is_some_and(|review| review.approval == approval.name)
+    };
     let identity_of =
         |secret: &SecretName| config.secrets.iter().find(|one| one.name == *secret).map(|one| &one.identity);
     let consents = config.rotations.iter().filter(|rotation| {

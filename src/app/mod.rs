@@ -16,6 +16,7 @@ pub mod once;
 mod record;
 mod reload;
 mod reports;
+mod reviews;
 mod rotations;
 mod sight;
 mod sinks;

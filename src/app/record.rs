@@ -192,6 +192,7 @@ fn session_event(fact: session::Fact) -> Event {
             ttl: fact.ttl.as_ref().map(Duration::as_secs),
             status: fact.error.as_ref().and_then(|error| error.status()),
             namespace: None,
+            sent: None,
         }),
         ..Event::new(kind, outcome_of(fact.error.is_none()), clock::now())
     }

@@ -117,6 +117,7 @@ impl Workloads {
         self.parts.broker.replace(&config.upstreams);
         let secrets = config.secrets.iter().map(|secret| (secret.name.clone(), secret.identity.clone()));
         self.parts.approvals.replace(&config.approvals, secrets);
+        self.parts.approvals.review(super::reviews::reviewed(config));
     }
 
     /// What asks persons.

@@ -8,7 +8,7 @@ use super::{
     hook::{Fault, Hook, in_time},
     request::{Around, Request},
     told::{Teller, somebody},
-    webhook::{Brought, Message},
+    webhook::{Answered, Brought, Message},
 };
 use crate::{clock, crypto::hex};
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ impl Bell {
             return;
         }
         let call = if self.heard { Call::Ask } else { Call::Tell };
-        let rung = match self.answer(&hook, around, request).await {
+        let rung = match self.answer(approvals, &hook, around, request).await {
             Ok(None) => return,
             Ok(Some((call, votes))) => {
                 approvals.tell(vec![request.fact(around, Act::Called { call, result: "ok" })]);
@@ -63,6 +63,7 @@ impl Bell {
 
     async fn answer(
         &mut self,
+        approvals: &Approvals,
         hook: &Hook,
         around: &Around<'_>,
         request: &Request,
@@ -79,13 +80,14 @@ impl Bell {
                 let told = hook.tell((&request.id, &digest), &around.settings.approvers, body);
                 let answered = in_time(told).await?;
                 self.heard = true;
+                warn(approvals, around, request, &answered);
                 return Ok(Some((Call::Tell, answered.votes)));
             }
         }
         if hook.settings().status_url.is_none() {
             return Ok(None);
         }
-        Ok(Some((Call::Ask, ask(hook, around, request).await?)))
+        Ok(Some((Call::Ask, ask(approvals, hook, around, request).await?)))
     }
 
     fn failed(
@@ -107,7 +109,24 @@ impl Bell {
 ///
 /// # Errors
 /// It does not answer.
-pub(super) async fn ask(hook: &Hook, around: &Around<'_>, request: &Request) -> Result<Vec<Brought>, Fault> {
+pub(super) async fn ask(
+    approvals: &Approvals,
+    hook: &Hook,
+    around: &Around<'_>,
+    request: &Request,
+) -> Result<Vec<Brought>, Fault> {
     let digest = hex(request.digest());
-    in_time(hook.ask((&request.id, &digest), &around.settings.approvers)).await.map(|answered| answered.votes)
+    let answered = in_time(hook.ask((&request.id, &digest), &around.settings.approvers)).await?;
+    warn(approvals, around, request, &answered);
+    Ok(answered.votes)
+}
+
+/// Says that the service brings the word of nobody who may say yes.
+fn warn(approvals: &Approvals, around: &Around<'_>, request: &Request, answered: &Answered) {
+    if answered.strangers > 0 {
+        let approval = &around.settings.name;
+        tracing::warn!(%approval, count = answered.strangers, "the webhook brings votes of nobody who may say yes");
+        let act = Act::Called { call: Call::Ask, result: "stranger" };
+        approvals.tell(vec![request.fact(around, act)]);
+    }
 }

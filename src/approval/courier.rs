@@ -9,6 +9,7 @@ use super::{
     entry::{EVERY, Entry},
     fact::{Act, Call, Fact},
     hook::{Fault, Hook, in_time},
+    outcome,
     request::{Id, Look},
     told::{Teller, somebody},
     webhook::{Answered, Brought, Message},
@@ -52,6 +53,9 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
                     Courier { inner, entry, hook, turns, failures: 0, us: somebody(), delivered: Vec::new() };
                 couriers.spawn(courier.carry());
             }
+        }
+        for id in inner.outcomes.fresh() {
+            couriers.spawn(outcome::carry(Arc::clone(&inner), id, Arc::clone(&turns)));
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -3,18 +3,17 @@
 //! Does not judge votes: `request` does. What is kept here is lost at a restart; who asks again joins what still waits in the store.
 
 use super::{
-    Approved, Ended, Grant, Id, Refusal, Settings, Spent, State, Status, courier,
+    Approved, Asked, Ended, Grant, Id, Place, Refusal, Settings, Spent, State, Status, courier,
     entry::{EVERY, Entry, Requests},
     fact::Fact,
     glass::Glasses,
-    group::Door,
     hook::Hook,
+    outcome::Outcomes,
     request::Around,
+    review::{self, Reviews},
     store::{Entities, Identities, Store},
-    ticket::{Asker, Constraints, Resource, Ticket},
 };
 use crate::{
-    crypto::{Hash, hex},
     name::{ApprovalName, IdentityName, SecretName, WorkloadName},
     policy::Permit,
     vault::{
@@ -37,34 +36,6 @@ use tokio_util::sync::CancellationToken;
 /// What each request that waits adds to that.
 const EACH: Duration = Duration::from_millis(250);
 
-/// Where the agent runs: what a yes is bound to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The pod's uid; outside of Kubernetes the agent's `source`.
-    pub uid: String,
-    /// The Kubernetes namespace.
-    pub namespace: Option<String>,
-    /// The ServiceAccount.
-    pub service_account: Option<String>,
-}
-
-/// What a call wants, beside its permit.
-#[derive(Debug)]
-pub struct Asked {
-    /// What is to be done: `read`, `write`, or an HTTP method.
-    pub op: String,
-    /// To what.
-    pub resource: Resource,
-    /// With whose token; `None`: with that of the permit's secret.
-    pub identity: Option<IdentityName>,
-    /// The process's user.
-    pub uid: u32,
-    /// Its executable, if that was proved.
-    pub exe_sha256: Option<Hash>,
-    /// The way to ask, where Vault itself asks persons.
-    pub door: Option<Arc<dyn Door>>,
-}
-
 /// Keeps what was asked. Cheap to clone.
 #[derive(Clone)]
 pub struct Approvals {
@@ -72,9 +43,9 @@ pub struct Approvals {
 }
 
 pub(super) struct Inner {
-    vault: Option<Vault>,
+    pub(super) vault: Option<Vault>,
     identities: Identities,
-    place: Place,
+    pub(super) place: Place,
     table: ArcSwap<Table>,
     requests: Mutex<Requests>,
     entities: Entities,
@@ -82,6 +53,8 @@ pub(super) struct Inner {
     /// A request is there that was not before.
     pub(super) opened: Notify,
     pub(super) glasses: Glasses,
+    pub(super) reviews: Reviews,
+    pub(super) outcomes: Outcomes,
 }
 
 #[derive(Default)]
@@ -118,8 +91,19 @@ impl Approvals {
     ) -> Self {
         let facts = Mutex::new(Some(facts));
         let (table, requests, entities) = (ArcSwap::default(), Mutex::default(), Entities::default());
-        let (opened, glasses) = (Notify::new(), Glasses::default());
-        let inner = Inner { vault, identities, place, table, requests, entities, facts, opened, glasses };
+        let inner = Inner {
+            vault,
+            identities,
+            place,
+            table,
+            requests,
+            entities,
+            facts,
+            opened: Notify::new(),
+            glasses: Glasses::default(),
+            reviews: Reviews::default(),
+            outcomes: Outcomes::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -225,7 +209,8 @@ impl Approvals {
 
     /// Looks for votes, and has services told and asked, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(courier::run(Arc::clone(&self.inner), stop.clone()), self.look(stop));
+        let reviews = review::run(self.clone(), stop.clone());
+        tokio::join!(courier::run(Arc::clone(&self.inner), stop.clone()), reviews, self.look(stop));
         self.inner.let_go().await;
     }
 
@@ -255,13 +240,8 @@ impl Inner {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn vault(&self) -> Option<&Vault> {
-        self.vault.as_ref()
-    }
-
-    /// Whether Vault itself asks by this approval.
-    pub(super) fn is_of_group(&self, name: &ApprovalName) -> bool {
-        self.table.load().settings.get(name).is_some_and(|settings| settings.group.is_some())
+    pub(super) fn settings(&self, name: &ApprovalName) -> Option<Arc<Settings>> {
+        self.table.load().settings.get(name).cloned()
     }
 
     /// The service that is told of requests by this approval.
@@ -270,6 +250,7 @@ impl Inner {
     }
 
     pub(super) fn tell(&self, fact: Fact) {
+        self.follow(&fact);
         if let Some(facts) = &*self.facts.lock().unwrap_or_else(PoisonError::into_inner) {
             // Nobody hears the last words of an agent that stops.
             let _ = facts.send(fact);
@@ -327,38 +308,6 @@ impl Inner {
         }
     }
 
-    fn ticket<T>(
-        &self,
-        settings: &Settings,
-        permit: &Permit<T>,
-        asked: Asked,
-        identity: &IdentityName,
-    ) -> Ticket {
-        let Asked { op, resource, identity: _, uid, exe_sha256, door: _ } = asked;
-        Ticket {
-            approval: settings.name.to_string(),
-            constraints: Constraints {
-                quorum: settings.quorum as u64,
-                uses: u64::from(settings.uses),
-                valid_for: settings.valid_for.as_secs(),
-            },
-            identity: identity.to_string(),
-            nonce: String::new(),
-            not_after: String::new(),
-            op,
-            resource,
-            rule: permit.rule().to_string(),
-            workload: Asker {
-                exe_sha256: exe_sha256.as_ref().map(|hash| hex(hash)),
-                name: permit.workload().to_string(),
-                namespace: self.place.namespace.clone(),
-                place: self.place.uid.clone(),
-                service_account: self.place.service_account.clone(),
-                uid: Some(uid),
-            },
-        }
-    }
-
     pub(super) fn around<'a>(
         &'a self,
         entry: &'a Entry,
@@ -368,7 +317,7 @@ impl Inner {
         Ok(Around { notified: entry.notified(), ..around })
     }
 
-    fn around_any<'a>(
+    pub(super) fn around_any<'a>(
         &'a self,
         (settings, acting): (&'a Settings, &'a IdentityName),
         workload: Option<&'a WorkloadName>,

@@ -40,7 +40,7 @@ pub enum Act {
         /// Whether the service that was to be told of it ever was; `None`: there was none.
         notified: Option<bool>,
     },
-    /// A service was told of it, or asked: counted, and not on record.
+    /// A service was told of it or of its end, or asked: counted, and not on record.
     Called {
         /// Which of the two.
         call: Call,
@@ -49,6 +49,10 @@ pub enum Act {
     },
     /// One use of a yes is spent.
     Used(Vec<Said>),
+    /// The rule that it is about does not hold any more, since this became of its review.
+    Disabled(Ended),
+    /// The rule that it is about holds again, by the word of these.
+    Enabled(Vec<Said>),
 }
 
 /// See [`Act::Requested`].
@@ -67,6 +71,8 @@ pub enum Call {
     Tell,
     /// It was asked.
     Ask,
+    /// It was told what became of the request.
+    Report,
 }
 
 impl Call {
@@ -76,6 +82,7 @@ impl Call {
         match self {
             Self::Tell => "notify",
             Self::Ask => "poll",
+            Self::Report => "outcome",
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Kept in memory: whoever starts anew finds every glass whole. Puts nothing on record, and asks nobody.
 
-use super::{Approvals, Approved, Grant, Id};
+use super::{Approvals, Approved, Grant, Id, review::Opened};
 use crate::{
     clock::Timestamp,
     name::{RuleName, SecretName, WorkloadName},
@@ -38,6 +38,8 @@ pub struct Broken {
     pub ticket: String,
     /// Until when.
     pub until: Timestamp,
+    /// What persons are asked about it, where the rule wants a review.
+    pub review: Option<Opened>,
 }
 
 /// One thing that was taken by it.
@@ -126,6 +128,23 @@ impl Approvals {
         window.touched.extend(taken);
         let approved = Approved::Broken(Arc::clone(&window.broken));
         Ok(Grant { permit, approved })
+    }
+
+    /// Whether a glass of the rule is broken for somebody.
+    #[must_use]
+    pub fn is_broken(&self, workload: &WorkloadName, rule: &RuleName) -> bool {
+        let is_of = |one: &Window| one.broken.workload == *workload && one.broken.rule == *rule;
+        self.inner().glasses.lock().iter().any(is_of)
+    }
+
+    /// From now on no glass of the rule is broken for anybody.
+    pub fn mend(&self, workload: &WorkloadName, rule: &RuleName) {
+        let now = Instant::now();
+        for one in self.inner().glasses.lock().iter_mut() {
+            if one.broken.workload == *workload && one.broken.rule == *rule {
+                one.end = one.end.min(now);
+            }
+        }
     }
 
     /// Those whose time is over; each is told once.

@@ -1,4 +1,4 @@
-//! The way to a service of chat or paging: told once for each request, asked as often as need be.
+//! The way to a service of chat or paging: told once of each request, and of what became of it, asked as often as need be.
 //!
 //! Signs by Standard Webhooks (specification 1.0: `webhook-id`, `webhook-timestamp`, `webhook-signature`). Follows no redirect, retries
 //! nothing; what comes back are votes that nobody has judged yet.
@@ -78,10 +78,18 @@ impl Hook {
         approvers: &[Approver],
         body: Vec<u8>,
     ) -> Result<Answered, Fault> {
-        let headers = self.headers(id, &body)?;
+        let headers = self.headers(&message_id(id), &body)?;
         let mut client = self.client();
         let sent = client.post(self.settings.to.url.clone(), headers, body).await;
         self.read(client, sent).map(|body| answered(&body, approvers, digest))
+    }
+
+    /// Tells it what became of a request, by a message of its own. What it answers to that is nothing.
+    pub(super) async fn report(&self, message: &str, body: Vec<u8>) -> Result<(), Fault> {
+        let headers = self.headers(message, &body)?;
+        let mut client = self.client();
+        let sent = client.post(self.settings.to.url.clone(), headers, body).await;
+        self.read(client, sent).map(drop)
     }
 
     /// Asks it what became of a request; nothing, where it has no address for that. That it knows none is no fault: it may have forgotten it.
@@ -93,7 +101,7 @@ impl Hook {
         let Some(url) = self.settings.status_url.as_ref().and_then(|url| url.of(id.as_str())) else {
             return Ok(Answered::default());
         };
-        let headers = self.headers(id, b"")?;
+        let headers = self.headers(&message_id(id), b"")?;
         let mut client = self.client();
         match client.get(url, headers).await {
             Ok(Answer { status: 404, .. }) => Ok(Answered::default()),
@@ -124,17 +132,17 @@ impl Hook {
         }
     }
 
-    fn headers(&self, id: &Id, body: &[u8]) -> Result<HeaderMap, Fault> {
-        let (message, now) = (message_id(id), clock::now().as_second());
+    fn headers(&self, message: &str, body: &[u8]) -> Result<HeaderMap, Fault> {
+        let now = clock::now().as_second();
         let credential = |why: String| Fault { word: "credential", why, after: None };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(HeaderName::from_static("idempotency-key"), text(&message));
-        headers.insert(HeaderName::from_static("webhook-id"), text(&message));
+        headers.insert(HeaderName::from_static("idempotency-key"), text(message));
+        headers.insert(HeaderName::from_static("webhook-id"), text(message));
         headers.insert(HeaderName::from_static("webhook-timestamp"), text(&now.to_string()));
         if let Some(file) = &self.settings.hmac_key_file {
             let key = Credential::read(file).map_err(credential)?;
-            let signature = key.standard_signature(&message, now, body);
+            let signature = key.standard_signature(message, now, body);
             let signature =
                 signature.map_err(|why| credential(format!("using {}: {why}", file.display())))?;
             headers.insert(HeaderName::from_static("webhook-signature"), text(&signature));

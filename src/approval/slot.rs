@@ -126,15 +126,27 @@ impl Asking {
     /// # Errors
     /// The store could not be read or written: nobody was asked.
     pub async fn open(approvals: &Approvals, wish: &Wish) -> Result<(Self, Vec<Fact>), Error> {
-        let (settings, heard) = (wish.settings(), Heard::new());
-        let tell = |fact| heard.hear(fact);
-        let around = approvals.around((&settings, &wish.identity), &tell)?;
-        let around = Around { until: Some(wish.until), ..around };
-        let request = Request::open(&around, &wish.ticket()).await?;
+        let (ticket, identity) = (wish.ticket(), wish.identity.clone());
+        let (asking, facts) = Self::begin(approvals, wish.settings(), identity, &ticket, wish.until).await?;
         let is_new = |fact: &Fact| matches!(fact.act, Act::Requested { joined: Joined::New });
-        let (now, later) = heard.take().into_iter().partition(is_new);
+        let (now, later) = facts.into_iter().partition(is_new);
         approvals.tell(now);
-        Ok((Self { request, identity: wish.identity.clone(), settings, bell: Bell::new() }, later))
+        Ok((asking, later))
+    }
+
+    /// Asks what `ticket` says until that moment, or joins whoever did; gives what happened.
+    pub(super) async fn begin(
+        approvals: &Approvals,
+        settings: Settings,
+        identity: IdentityName,
+        ticket: &Ticket,
+        until: Timestamp,
+    ) -> Result<(Self, Vec<Fact>), Error> {
+        let heard = Heard::new();
+        let tell = |fact| heard.hear(fact);
+        let around = approvals.around((&settings, &identity), &tell)?;
+        let request = Request::open(&Around { until: Some(until), ..around }, ticket).await?;
+        Ok((Self { request, identity, settings, bell: Bell::new() }, heard.take()))
     }
 
     /// What another replica, or an earlier start, asked; `None`: what stands in the store is something else.
@@ -142,10 +154,19 @@ impl Asking {
     /// # Errors
     /// The store could not be read.
     pub async fn find(approvals: &Approvals, wish: &Wish, id: Id) -> Result<Option<Self>, Error> {
-        let settings = wish.settings();
-        let around = approvals.around((&settings, &wish.identity), &|_| {})?;
-        let found = Request::find(&around, &wish.ticket(), id).await?;
-        let identity = wish.identity.clone();
+        Self::resume(approvals, wish.settings(), wish.identity.clone(), &wish.ticket(), id).await
+    }
+
+    /// What somebody asked by this ticket.
+    pub(super) async fn resume(
+        approvals: &Approvals,
+        settings: Settings,
+        identity: IdentityName,
+        ticket: &Ticket,
+        id: Id,
+    ) -> Result<Option<Self>, Error> {
+        let around = approvals.around((&settings, &identity), &|_| {})?;
+        let found = Request::find(&around, ticket, id).await?;
         Ok(found.map(|request| Self { request, identity, settings, bell: Bell::new() }))
     }
 
@@ -193,7 +214,7 @@ impl Asking {
         if let Some(hook) = approvals.hook(&self.settings.name) {
             // A no that came since is one.
             let away = |fault: Fault| Error::new(Class::Away, "asking whether a yes still stands", fault.why);
-            let votes = bell::ask(&hook, &around, &self.request).await.map_err(away)?;
+            let votes = bell::ask(approvals, &hook, &around, &self.request).await.map_err(away)?;
             self.request.bring(&around, &votes).await?;
         }
         self.request.spend(&around, Some(run)).await

@@ -3,15 +3,17 @@
 //! `ID/request` is what is asked, `ID/SLOT` a vote, `ID/uses` how often a yes was used, `open/FINGERPRINT` which request equal calls
 //! join. Each call has a hard end. Decides nothing.
 
-use super::{group::HELD, ticket::Vote, told, webhook::SERVICE};
+use super::{group::HELD, outcome, ticket::Vote, told, webhook::SERVICE};
 use crate::{
     crypto::{PublicKey, hex},
     name::IdentityName,
     vault::{
         Vault,
         answer::Answer,
+        caller::{Caller, Calling},
         endpoint::Request,
         error::{Class, Error},
+        kv2::{self, Kv2},
         limiter::Account,
         session::{Identity, Session, State},
     },
@@ -31,20 +33,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What the store is called in errors.
 const DOING: &str = "asking for a person's yes";
 
+/// A folder in a KV 2 engine.
+pub type Folder = kv2::Place;
+
 /// Every identity that runs.
 pub(super) type Identities = Arc<ArcSwap<BTreeMap<IdentityName, Identity>>>;
 
-/// A folder in a KV 2 engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
-    /// Where the engine is mounted.
-    pub mount: String,
-    /// The folder in it.
-    pub path: String,
-}
-
 /// Names beside a request that are no approver's.
-pub const TAKEN: [&str; 5] = ["request", "uses", told::SLOT, SERVICE, HELD];
+pub const TAKEN: [&str; 6] = ["request", "uses", told::SLOT, outcome::SLOT, SERVICE, HELD];
 
 /// Whether somebody's word is there.
 pub(super) fn beside(slot: &str) -> bool {
@@ -132,49 +128,14 @@ impl Store<'_> {
         answer
     }
 
-    fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.folder.path)
+    fn kv2(&self) -> Kv2<'_> {
+        Kv2::by(self)
     }
 
     /// The newest version of `name`.
     pub(super) async fn read(&self, name: &str) -> Result<Newest, Error> {
-        let newest = self.look(name).await?;
-        // It may have been written between the question for it and that for its metadata.
-        if newest.version > 0 && newest.data.is_none() { self.look(name).await } else { Ok(newest) }
-    }
-
-    async fn look(&self, name: &str) -> Result<Newest, Error> {
-        #[derive(Deserialize)]
-        struct Data {
-            data: Option<Value>,
-            metadata: Version,
-        }
-        #[derive(Deserialize)]
-        struct Version {
-            version: u64,
-        }
-        #[derive(Deserialize)]
-        struct Versions {
-            current_version: u64,
-        }
-        let path = self.at(name);
-        match self.call(&Request::kv2(&self.folder.mount, &path, None)?).await {
-            Ok(answer) => {
-                let Data { data, metadata } = answer.data()?;
-                Ok(Newest { version: metadata.version, data })
-            }
-            // Deleted, or never there: the metadata tell.
-            Err(error) if error.class() == Class::Missing => {
-                let metadata = self.call(&Request::kv2_metadata(&self.folder.mount, &path)?).await;
-                let version = match metadata {
-                    Ok(answer) => answer.data::<Versions>()?.current_version,
-                    Err(error) if error.class() == Class::Missing => 0,
-                    Err(error) => return Err(error),
-                };
-                Ok(Newest { version, data: None })
-            }
-            Err(error) => Err(error),
-        }
+        let newest = self.kv2().newest(&self.folder.below(name)).await?;
+        Ok(Newest { version: newest.version, data: newest.value() })
     }
 
     /// Writes `name` if `version` is the newest.
@@ -184,30 +145,15 @@ impl Store<'_> {
         value: &impl Serialize,
         version: u64,
     ) -> Result<Written, Error> {
-        let invalid = |_| Error::new(Class::Invalid, DOING, "it is no JSON");
-        let value = serde_json::to_value(value).map_err(invalid)?;
-        let request = Request::kv2_write(&self.folder.mount, &self.at(name), &value, version)?;
-        match self.call(&request).await {
-            Ok(_) => Ok(Written::Done),
-            // Vault 1.21.1 says so with status 400, as it says everything that is wrong with a request.
-            Err(error) if error.class() == Class::Invalid && error.to_string().contains("check-and-set") => {
-                Ok(Written::Overtaken)
-            }
-            Err(error) => Err(error),
-        }
+        Ok(match self.kv2().write(&self.folder.below(name), value, version).await? {
+            kv2::Written::As(_) => Written::Done,
+            kv2::Written::Overtaken => Written::Overtaken,
+        })
     }
 
     /// What stands beside a request.
     pub(super) async fn slots(&self, id: &str) -> Result<Vec<String>, Error> {
-        #[derive(Deserialize)]
-        struct Keys {
-            keys: Vec<String>,
-        }
-        match self.call(&Request::kv2_list(&self.folder.mount, &self.at(id))?).await {
-            Ok(answer) => Ok(answer.data::<Keys>()?.keys),
-            Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        self.kv2().list(&self.folder.below(id)).await
     }
 
     /// The vote in a slot; `None` where there is none, and an empty one for what is none.
@@ -256,6 +202,12 @@ impl Store<'_> {
     /// Which login of `identity` is in use.
     pub(super) fn login(&self, identity: &IdentityName) -> Result<u64, Error> {
         Ok(self.session(identity)?.1.number())
+    }
+}
+
+impl Caller for Store<'_> {
+    fn call<'a>(&'a self, request: &'a Request) -> Calling<'a> {
+        Box::pin(Store::call(self, request))
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Ticket {
     pub nonce: String,
     /// Until when a yes counts (RFC 3339); empty in the text of the fingerprint.
     pub not_after: String,
-    /// `read`, `list`, `write`, `patch`, `delete`, an HTTP method, or the kind of a rotation.
+    /// `read`, `list`, `write`, `patch`, `delete`, an HTTP method, the kind of a rotation, or `review` and `enable` of a rule for emergencies.
     pub op: String,
     /// What it is done to.
     pub resource: Resource,
@@ -56,9 +56,9 @@ pub struct Resource {
     /// Headers that go with it and say what is to be done.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// `secret`, `vault`, `upstream` or `rotation`.
+    /// `secret`, `vault`, `upstream`, `rotation` or `break_glass`.
     pub kind: String,
-    /// The key in `secrets`, `upstreams` or `rotations`.
+    /// The key in `secrets`, `upstreams` or `rotations`, or a rule's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Vault's namespace.
@@ -70,7 +70,7 @@ pub struct Resource {
     /// As it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
-    /// Why a person asked for a rotation.
+    /// Why a person asked for a rotation, or broke a glass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Which slot of a rotation, in local time with its offset.
@@ -160,6 +160,10 @@ impl fmt::Display for Ticket {
             "secret" => write!(f, "{} the secret {name}", self.op)?,
             "rotation" => write!(f, "rotate {name} ({}, {path})", self.op)?,
             "upstream" => write!(f, "call {name}: {} {path}", self.op)?,
+            "break_glass" if self.op == "review" => {
+                write!(f, "have an emergency reviewed, in which it had the rule {name}")?;
+            }
+            "break_glass" => write!(f, "have the rule {name} for emergencies again, which is disabled")?,
             _ => write!(f, "{} {path} in Vault", self.op)?,
         }
         if let Some(query) = query {

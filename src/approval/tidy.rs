@@ -9,18 +9,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    vault::{
-        Vault,
-        answer::Answer,
-        endpoint::Request,
-        error::{Class, Error},
-        limiter::Account,
-        session::Session,
-    },
+    vault::{Vault, caller::BySession, error::Error, kv2::Kv2, limiter::Account, session::Session},
 };
 use jiff::SignedDuration;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
 
 /// As long a request stays after its end.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -93,44 +85,22 @@ impl Tidy<'_> {
         })
     }
 
-    async fn call(&self, request: &Request) -> Result<Answer, Error> {
-        self.vault.call(&Account::Refresh, self.session, request).await
-    }
-
-    fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.folder.path)
-    }
-
     async fn names(&self, folder: &str) -> Result<Vec<String>, Error> {
-        #[derive(Deserialize)]
-        struct Keys {
-            keys: Vec<String>,
-        }
-        let request = Request::kv2_list(&self.folder.mount, self.at(folder).trim_end_matches('/'))?;
-        match self.call(&request).await {
-            Ok(answer) => Ok(answer.data::<Keys>()?.keys),
-            Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        Kv2::by(&self.caller()).list(&self.folder.below(folder)).await
     }
 
     /// What stands there, if it is of that form.
     async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        #[derive(Deserialize)]
-        struct Data {
-            data: Option<Value>,
-        }
-        match self.call(&Request::kv2(&self.folder.mount, &self.at(name), None)?).await {
-            Ok(answer) => {
-                Ok(answer.data::<Data>()?.data.and_then(|value| serde_json::from_value(value).ok()))
-            }
-            Err(error) if error.class() == Class::Missing => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = Kv2::by(&self.caller()).read(&self.folder.below(name)).await?;
+        Ok(found.and_then(|found| found.value()))
     }
 
     async fn delete(&self, name: &str) -> Result<(), Error> {
-        self.call(&Request::kv2_delete(&self.folder.mount, &self.at(name))?).await.map(drop)
+        Kv2::by(&self.caller()).delete(&self.folder.below(name)).await
+    }
+
+    fn caller(&self) -> BySession<'_> {
+        BySession { vault: self.vault, session: self.session, account: Account::Refresh }
     }
 }
 

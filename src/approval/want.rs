@@ -64,6 +64,8 @@ pub enum Want {
     Unreachable,
     /// Vault's own question: it did what was asked for at once.
     Unguarded,
+    /// A review of what was done in an emergency: the rule has disabled itself.
+    Disabled,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -78,6 +80,7 @@ impl Want {
             Self::Crowded => "approval_crowded",
             Self::Unreachable => "approval_unreachable",
             Self::Unguarded => "approval_unguarded",
+            Self::Disabled => "glass_disabled",
             Self::Ended(why) => why.word(),
         }
     }

@@ -5,6 +5,7 @@
 
 use super::{
     Settings,
+    fact::{Fact, Said},
     request::{Id, Request},
     shown::approvers,
     signed::Approver,
@@ -41,6 +42,8 @@ pub struct Webhook {
     pub bearer_file: Option<PathBuf>,
     /// How often it is asked.
     pub poll: Duration,
+    /// It is told what became of each request.
+    pub outcomes: bool,
 }
 
 /// An address with [`PLACE`] in it.
@@ -141,6 +144,87 @@ impl Message {
                 statement: accessor.is_none().then_some(STATEMENT),
                 approvers: approvers(settings),
                 accessor,
+            },
+        }
+    }
+
+    /// As it is sent.
+    pub(super) fn body(&self) -> Vec<u8> {
+        // This shape cannot fail to serialise.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What is told of a request that is granted, refused, expired or used: so that the message about it can be put right.
+#[derive(Debug, Serialize)]
+pub(super) struct After<'a> {
+    r#type: String,
+    timestamp: String,
+    /// For people.
+    text: String,
+    data: Became<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Became<'a> {
+    id: &'a str,
+    approval: &'a str,
+    digest: &'a str,
+    ticket: String,
+    asks: String,
+    workload: &'a str,
+    rule: &'a str,
+    /// `granted`, `refused`, `expired` or `used`.
+    state: &'a str,
+    /// Why it was refused: a word of a closed set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// Whose word that was.
+    by: Vec<Person<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Person<'a> {
+    approver: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> After<'a> {
+    /// What is told when that happened.
+    pub(super) fn of(
+        fact: &'a Fact,
+        (state, reason): (&'a str, Option<&'a str>),
+        by: &'a [Said],
+        now: Timestamp,
+    ) -> Self {
+        let Fact { id, name, digest, ticket, .. } = fact;
+        let asks: String = ticket.to_string().chars().take(LONGEST).collect();
+        let said = by.iter().map(|said| match said.reason.as_str() {
+            "" => plain(&said.by),
+            reason => format!("{} ({})", plain(&said.by), plain(reason)),
+        });
+        let said: Vec<String> = said.collect();
+        let who = if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) };
+        let text = format!(
+            "{state}, approval {name}: {} wanted to {} ({id}){who}",
+            plain(&ticket.workload.name),
+            plain(&asks),
+        );
+        Self {
+            r#type: format!("claviger.approval.{state}"),
+            timestamp: rfc3339(now),
+            text,
+            data: Became {
+                id: id.as_str(),
+                approval: name.as_str(),
+                digest,
+                ticket: ticket.text(),
+                asks,
+                workload: &ticket.workload.name,
+                rule: &ticket.rule,
+                state,
+                reason,
+                by: by.iter().map(|said| Person { approver: &said.by, reason: &said.reason }).collect(),
             },
         }
     }

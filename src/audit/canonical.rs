@@ -329,12 +329,13 @@ fn write_upstream(pen: &mut Pen<'_>, call: &UpstreamRef, paths: Paths) {
 }
 
 fn write_vault(pen: &mut Pen<'_>, vault: &VaultRef) {
-    let VaultRef { address, namespace, request_id, entity_id, role, ttl, status } = vault;
+    let VaultRef { address, namespace, request_id, entity_id, role, ttl, status, sent } = vault;
     pen.text("addr", address.as_deref());
     pen.text("entity_id", entity_id.as_deref());
     pen.text("ns", namespace.as_deref());
     pen.text("request_id", request_id.as_deref());
     pen.text("role", role.as_deref());
+    pen.number("sent", *sent);
     pen.number("status", status.map(u64::from));
     pen.number("ttl", *ttl);
 }
@@ -531,6 +532,7 @@ mod tests {
                 role: some,
                 ttl: None,
                 status: None,
+                sent: None,
             });
             event.agent = Some(AgentFacts { keys: vec![long.clone(); 1_000], ..AgentFacts::default() });
             let text = line(&event, Paths::Clear);
@@ -577,6 +579,7 @@ mod tests {
         put(&mut vault, "role", source.role);
         put(&mut vault, "ttl", source.ttl);
         put(&mut vault, "status", source.status);
+        put(&mut vault, "sent", source.sent);
         let mut agent = Map::new();
         let source = event.agent.clone().unwrap();
         put(&mut agent, "version", source.version);
@@ -640,7 +643,7 @@ mod tests {
             event.resource = Some(Resource {
                 secret: None, kind: Some("kv"), mount: j, operation: Some("read"), path: a, field: b, version, lease_id_hash: c, fingerprint: k,
             });
-            event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status });
+            event.vault = Some(VaultRef { address: d, namespace: e, request_id: f, entity_id: g, role: h, ttl, status, sent: version });
             event.agent = Some(AgentFacts {
                 version: Some("0.1.0"), revision: i, health: None, problems, keys, sandbox: Some("dumpable=no".into()),
                 jump_ms: jumps[0], skew_ms: jumps[1], chain: None,

@@ -108,6 +108,12 @@ impl Event {
         }
     }
 
+    /// Whether whoever asked waits for the receivers elsewhere, where the mode is `strict-remote`: before a secret leaves, and to try them.
+    #[must_use]
+    pub fn waits_elsewhere(&self) -> bool {
+        self.discloses() || self.kind == Type::ApprovalDrill
+    }
+
     /// Whether a secret leaves, or may, once this event is on disk, to the peer or to an upstream. Such events may not use the room held
     /// back for the agent's own events and for refusals.
     #[must_use]
@@ -254,6 +260,8 @@ pub struct VaultRef {
     pub ttl: Option<u64>,
     /// HTTP status, if it was not a success.
     pub status: Option<u16>,
+    /// How many bytes of a request's body were handed to the connection, where it was sent on piece by piece: no more reached Vault.
+    pub sent: Option<u64>,
 }
 
 /// Whether the value was in hand.

@@ -65,6 +65,9 @@ pub enum Type {
     ApprovalExpired,
     ApprovalUsed,
     ApprovalBreakGlass,
+    ApprovalDrill,
+    ApprovalDisabled,
+    ApprovalEnabled,
 }
 
 impl Type {
@@ -132,6 +135,9 @@ impl Type {
             Self::ApprovalExpired => "approval.expired.v1",
             Self::ApprovalUsed => "approval.used.v1",
             Self::ApprovalBreakGlass => "approval.break_glass.v1",
+            Self::ApprovalDrill => "approval.drill.v1",
+            Self::ApprovalDisabled => "approval.disabled.v1",
+            Self::ApprovalEnabled => "approval.enabled.v1",
         }
     }
 }

@@ -253,9 +253,9 @@ impl Audit {
             let left = self.0.queue.leave(event);
             return if left { Ok(Receipt { chain: self.0.chain, seq: 0 }) } else { Err(Error::Closed) };
         }
-        let discloses = event.discloses();
+        let waits = event.waits_elsewhere();
         let receipt = self.commit(event, mode).await?;
-        if mode == AuditMode::StrictRemote && discloses {
+        if mode == AuditMode::StrictRemote && waits {
             // They are not to wait for more events to send.
             self.0.tail.nudge();
             self.0.remote.acknowledged_by(remote::QUORUM, receipt.seq, remote::LIMIT).await?;

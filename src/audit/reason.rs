@@ -329,9 +329,9 @@ impl Reason {
             | Self::TooManyProcesses
             | Self::RateLimited
             | Self::GlassWhole
-            | Self::Approval(Want::Pending | Want::Crowded | Want::Unguarded | Want::Ended(_)) => {
-                Outcome::Deny
-            }
+            | Self::Approval(
+                Want::Pending | Want::Crowded | Want::Unguarded | Want::Disabled | Want::Ended(_),
+            ) => Outcome::Deny,
             _ => Outcome::Error,
         }
     }

@@ -61,6 +61,10 @@ pub(super) fn write_usage(pen: &mut Pen<'_>, part: &Part, paths: Paths) {
 fn write_entry(pen: &mut Pen<'_>, entry: &Entry, paths: Paths) {
     let some = |count: u64| Some(count).filter(|count| *count > 0);
     pen.number("allow", some(entry.allow));
+    pen.number("approved", some(entry.approved));
+    if let Some(asked) = entry.asked {
+        pen.quoted("asked", format_args!("{asked:.0}"));
+    }
     pen.quoted("capability", entry.capability.word());
     pen.number("deny", some(entry.deny));
     pen.text("exe", entry.exe.map(|exe| format!("{exe:016x}")).as_deref());
@@ -77,6 +81,9 @@ fn write_entry(pen: &mut Pen<'_>, entry: &Entry, paths: Paths) {
     pen.text("rule", entry.rule.as_deref());
     pen.text("secret", entry.secret.as_deref());
     pen.number("stale", some(entry.stale));
+    if let Some(unasked) = entry.unasked {
+        pen.quoted("unasked", format_args!("{unasked:.0}"));
+    }
     pen.text("upstream", entry.upstream.as_deref());
     pen.number("version", entry.version);
     pen.text("workload", Some(&entry.workload));

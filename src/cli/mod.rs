@@ -224,6 +224,10 @@ mod tests {
         check("claviger watch stripe --signal HUP --pid-file p -- true", Exit::Usage);
         check("claviger approve 6a1f3c20-9b1e42aa10f3", Exit::Usage);
         check("claviger refuse x --reason y", Exit::Usage);
+        check("claviger break-glass fire", Exit::Usage);
+        check("claviger break-glass fire --reason x", Exit::Usage);
+        check("claviger break-glass fire --enable", Exit::Usage);
+        check("claviger break-glass fire --drill --enable --reason x --ticket y", Exit::Usage);
         check("claviger bridge --token-file t --listen 0.0.0.0:8200 -- true", Exit::Usage);
     }
 

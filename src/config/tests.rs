@@ -370,6 +370,8 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ),
         ("{paths: [a], cache: kv, cache_for: 5m}", vec![]),
         ("{paths: [a], cache: leases}", vec![]),
+        ("{paths: [sys/storage/raft/snapshot], methods: [GET, POST], max_request: 4GiB}", vec![]),
+        ("{paths: [a], max_request: 0B}", vec![at(".max_request", "0B is out of range; write 1B to 64GiB")]),
         ("{control: [cache-clear, metrics]}", vec![]),
         (
             "{control: [quit]}",
@@ -1646,6 +1648,31 @@ fn a_rule_for_emergencies_is_on_record_elsewhere_and_holds_half_an_hour_at_most(
              machine in audit.sinks",
         )],
     );
+    let approvals = |rest: &str| {
+        format!(
+            "approvals: {{two: {{kind: signed, approvers: {{a: {{entity_id: e}}}}, store: {{mount: kv, path: a}}{rest}}}}}\n"
+        )
+    };
+    let reviewed = |of: &str| config(&format!(", audit: strict-remote, break_glass: {{{of}}}"), REMOTE);
+    check(&(approvals("") + &reviewed("review: two")), &[]);
+    check(&(approvals("") + &reviewed("review: two, review_within: 30m")), &[]);
+    check(
+        &(approvals("") + &reviewed("review: two, review_within: 2d")),
+        &["workloads.job.rules[0].break_glass.review_within: line 3: 2d is out of range; write 1s to 1d"],
+    );
+    check(
+        &(approvals(", observe: true") + &reviewed("review: two")),
+        &[
+            "workloads.job.rules[0].break_glass.review: line 3: a review by an approval that only observes: nobody is asked, and the rule would \
+           disable itself each time; name an approval without observe: true",
+        ],
+    );
+    check(
+        &reviewed("review_within: 30m"),
+        &[&at(
+            ".review_within: line 2: a review_within, and no review; write review: NAME, of approvals, or remove it",
+        )],
+    );
     let vault = |rest: &str| {
         let secrets = "secrets: [stripe], audit: strict-remote, break_glass: {window: 10m}";
         let of_vault = format!("vault: {{{rest}}}, audit: strict-remote, break_glass: {{window: 10m}}");
@@ -1669,7 +1696,7 @@ fn a_webhook_says_where_it_is_and_by_whose_key_it_decides() {
     for (rest, expected) in [
         (
             format!(
-                "url: \"https://bot/x\", key: {KEY}, status_url: \"https://bot/x/{{id}}\", poll: 2s, bearer_file: /t, hmac_key_file: /k, ca_file: /c"
+                "url: \"https://bot/x\", key: {KEY}, status_url: \"https://bot/x/{{id}}\", poll: 2s, bearer_file: /t, hmac_key_file: /k, ca_file: /c, outcomes: false"
             ),
             vec![],
         ),

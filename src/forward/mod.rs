@@ -14,14 +14,16 @@ mod top;
 
 use crate::{
     approval::{Approved, Grant, group},
+    crypto,
     name::IdentityName,
     policy::{
         forward::{Forwarding, Operation, Own},
         wish::Call,
     },
+    upload::{Cut, Upload},
     vault::{
-        Vault,
-        error::{Class, Error as VaultError},
+        Vault, backoff,
+        error::{Class, Error as VaultError, Fault},
         passage::{Passage, Passed, Repeats},
         rest::Size,
         session::{Identity, Session, State},
@@ -96,6 +98,12 @@ pub enum Error {
     /// The token, its accessor, or another token was in the answer.
     #[error("there was a token in the answer")]
     Tainted,
+    /// Not all of the request's body was sent.
+    #[error("sending a request's body on")]
+    Upload(#[source] Cut),
+    /// Vault no longer knew the token, and the request's body is gone.
+    #[error("the token was not known any more")]
+    Expired,
     /// A child token that was made is more than was allowed; it has been revoked.
     #[error("{0}")]
     Child(&'static str),
@@ -127,7 +135,9 @@ impl Forward {
             Approved::Spent(spent) => spent.key.clone(),
             _ => None,
         };
-        let key = cache::key(&forwarding, &passage).filter(|_| unwraps.is_none());
+        // What an answer is found by is all of a request.
+        let is_whole = passage.upload.is_none() && unwraps.is_none();
+        let key = is_whole.then(|| cache::key(&forwarding, &passage)).flatten();
         if key.is_none() && forwarding.own.is_none() && forwarding.child.is_none() {
             passage.size = Size::Any;
         }
@@ -188,6 +198,12 @@ impl Sending {
         &self.passage.body
     }
 
+    /// Its body, where that is not held.
+    #[must_use]
+    pub fn upload(&self) -> Option<&Upload> {
+        self.passage.upload.as_ref()
+    }
+
     /// Sends it. A request that changes nothing is sent once more after a new login if Vault no longer knew the token.
     ///
     /// # Errors
@@ -206,6 +222,9 @@ impl Sending {
             return Ok(answer);
         }
         forward.doubt(&forwarding.identity, &session);
+        if passage.upload.is_some() {
+            return Err(Error::Expired);
+        }
         if passage.repeats == Repeats::Never {
             return Ok(answer);
         }
@@ -220,6 +239,7 @@ impl Sending {
     async fn pass(&self, session: &Session) -> Result<Answer, Error> {
         match self.forward.vault.pass(session, &self.passage).await.map_err(Error::Vault)? {
             Passed::Tainted => Err(Error::Tainted),
+            Passed::Cut(cut) => Err(Error::Upload(cut)),
             Passed::Answer(reply) => self.answered(session, reply).await,
         }
     }
@@ -272,7 +292,18 @@ impl Error {
         match self {
             Self::NoToken(error) => error.as_ref().map(VaultError::class),
             Self::Vault(error) => Some(error.class()),
-            Self::Tainted | Self::Child(_) => None,
+            Self::Tainted | Self::Upload(_) | Self::Expired | Self::Child(_) => None,
+        }
+    }
+
+    /// How long to wait before what must be done is tried again, after so many failures; `None`: it would fail again.
+    #[must_use]
+    pub fn again_in(&self, failures: u32) -> Option<Duration> {
+        match self {
+            Self::Vault(error) if error.fault() != Fault::Caller => {
+                Some(backoff::wait(error, failures, crypto::chance()))
+            }
+            _ => None,
         }
     }
 
@@ -282,7 +313,7 @@ impl Error {
         let said = match self {
             Self::NoToken(error) => error.as_ref().and_then(VaultError::retry_after),
             Self::Vault(error) => error.retry_after(),
-            Self::Tainted | Self::Child(_) => None,
+            Self::Tainted | Self::Upload(_) | Self::Expired | Self::Child(_) => None,
         };
         said.unwrap_or_default().clamp(Duration::from_secs(1), Duration::from_secs(60))
     }
@@ -309,7 +340,8 @@ fn passage(forwarding: &Forwarding, call: &Call) -> Passage {
         headers.remove(header::CONTENT_TYPE);
     }
     let body = forwarding.child.as_ref().map_or(&call.body, |child| &child.body).clone();
-    Passage { method, path, query, namespace, headers, body, repeats, size: Size::Whole }
+    let upload = call.upload.clone();
+    Passage { method, path, query, namespace, headers, body, upload, repeats, size: Size::Whole }
 }
 
 /// Vault 1.21.1 tells a token that it does not know from one that may not do this by its text.

@@ -76,6 +76,8 @@ pub struct ForwardRule {
     pub cache: Cache,
     /// What may be done to the cache itself.
     pub controls: Vec<Control>,
+    /// The longest body that it lets be sent, in bytes.
+    pub max_request: u64,
 }
 
 /// What scripts ask of Vault's own proxy, below `/agent/v1` and `/proxy/v1`.
@@ -117,6 +119,8 @@ pub struct Forwarding {
     pub child: Option<Child>,
     /// Whether its answer may be given again.
     pub cache: Cache,
+    /// The longest body that may be sent, in bytes.
+    pub max_request: u64,
 }
 
 /// What a client may ask about the token that its requests are made with, which is answered by us and without it; or about its leases.
@@ -286,6 +290,7 @@ mod tests {
             tokens: None,
             cache: Cache::Off,
             controls: Vec::new(),
+            max_request: 0,
         }
     }
 

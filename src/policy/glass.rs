@@ -2,9 +2,11 @@
 //!
 //! Pure. Who broke which glass, and until when that counts, is for others to know.
 
-use super::{Policy, Settings, rule::Rule};
-use crate::name::RuleName;
-use std::time::Duration;
+use super::{
+    Policy, Settings,
+    rule::{Behind, Rule},
+};
+use crate::name::{RuleName, SecretName};
 
 /// What a policy would be with its glasses broken.
 #[derive(Debug)]
@@ -54,11 +56,21 @@ impl Policy {
         self.glass.as_ref().map(|glass| &*glass.all)
     }
 
-    /// For how long the glass of this rule is broken; `None`: there is no such rule, or no glass before it.
+    /// How this rule is behind glass; `None`: there is no such rule, or no glass before it.
     #[must_use]
-    pub fn window(&self, rule: &RuleName) -> Option<Duration> {
+    pub fn behind(&self, rule: &RuleName) -> Option<&Behind> {
         let glass = self.glass.as_ref()?;
-        glass.settings.all().find(|found| found.name == *rule)?.break_glass
+        glass.settings.all().find(|found| found.name == *rule)?.break_glass.as_ref()
+    }
+
+    /// The secrets that this rule behind glass gives, or lets be used.
+    #[must_use]
+    pub fn secrets_behind(&self, rule: &RuleName) -> Vec<SecretName> {
+        let Some(glass) = &self.glass else { return Vec::new() };
+        let Settings { rules, calls, .. } = &glass.settings;
+        let given = rules.iter().filter(|found| found.name == *rule).flat_map(|found| &found.secrets);
+        let used = calls.iter().filter(|call| call.rule.name == *rule).map(|call| &call.secret);
+        given.chain(used).cloned().collect()
     }
 
     /// The config's revision that its rules are of.
@@ -75,8 +87,10 @@ mod tests {
         name::{SecretName, WorkloadName},
         policy::Bridge,
     };
+    use std::time::Duration;
 
-    fn rule(name: &str, break_glass: Option<Duration>) -> Rule {
+    fn rule(name: &str, window: Option<Duration>) -> Rule {
+        let break_glass = window.map(|window| Behind { window, review: None });
         Rule {
             name: RuleName::new(name).unwrap(),
             secrets: vec![SecretName::new("root-key").unwrap()],
@@ -111,7 +125,10 @@ mod tests {
         check(&policy, &["usual"], "usual");
         check(&policy.broken(&[name("flood")]).unwrap(), &["flood", "usual"], "flood");
         check(policy.behind_glass().unwrap(), &["fire", "flood", "usual"], "fire");
-        assert_eq!((policy.window(&name("fire")), policy.window(&name("usual"))), (window, None));
+        let of = |rule: &str| policy.behind(&name(rule)).map(|behind| behind.window);
+        assert_eq!((of("fire"), of("usual"), of("other")), (window, None, None));
+        assert_eq!(policy.secrets_behind(&name("fire")), [SecretName::new("root-key").unwrap()]);
+        assert_eq!(policy.secrets_behind(&name("other")), []);
         let plain = Settings { rules: vec![rule("usual", None)], ..settings };
         assert!(Policy::of(&plain).behind_glass().is_none());
     }

@@ -142,8 +142,9 @@ pub fn decide_forward(
     }
     let permit = |(rule, of): &(Arc<Rule>, ForwardRule), path, own| {
         let (identity, namespace) = (of.identity.clone(), of.namespace.clone());
-        let (operation, cache) = (target.operation, of.cache);
-        let subject = Forwarding { identity, namespace, operation, path, own, child: None, cache };
+        let (operation, cache, max_request) = (target.operation, of.cache, of.max_request);
+        let subject =
+            Forwarding { identity, namespace, operation, path, own, child: None, cache, max_request };
         policy.permit(peer.process(), subject, rule)
     };
     if let Some(control) = target.control {
@@ -314,7 +315,7 @@ impl<T> Permit<T> {
     /// Whether its rule is for emergencies, and for how long it holds then.
     #[must_use]
     pub fn break_glass(&self) -> Option<std::time::Duration> {
-        self.rule.break_glass
+        self.rule.break_glass.as_ref().map(|behind| behind.window)
     }
 
     /// The rule's own rate, if it has one.

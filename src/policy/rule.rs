@@ -16,8 +16,26 @@ pub struct Rule {
     pub requests_per_second: Option<u32>,
     /// Who must say yes before anything is given or done by it.
     pub approval: Option<ApprovalName>,
-    /// It is for emergencies: it holds for so long once somebody broke its glass, and not before.
-    pub break_glass: Option<Duration>,
+    /// It is for emergencies: it holds once somebody broke its glass, and not before.
+    pub break_glass: Option<Behind>,
+}
+
+/// How a rule for emergencies holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// For how long.
+    pub window: Duration,
+    /// Who must look at each emergency afterwards, if somebody must.
+    pub review: Option<Review>,
+}
+
+/// Who must look at an emergency afterwards: else the rule disables itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// The key in `approvals`.
+    pub approval: ApprovalName,
+    /// How long they have for it.
+    pub within: Duration,
 }
 
 /// When a read may be answered, from weakest to strongest.

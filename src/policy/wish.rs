@@ -3,7 +3,7 @@
 //! Pure. Says nothing about whether it may be had.
 
 use super::{forward::Target, pattern::Malformed};
-use crate::name::SecretName;
+use crate::{name::SecretName, upload::Upload};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::{fmt, time::Duration};
@@ -40,6 +40,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Empty for none.
     pub body: Bytes,
+    /// It, where it is longer than what is held of one.
+    pub upload: Option<Upload>,
 }
 
 impl fmt::Debug for Call {

@@ -41,6 +41,8 @@ pub struct Rule {
     pub forward: Option<Forward>,
     /// It is behind glass: nobody is meant to use it.
     pub is_for_emergencies: bool,
+    /// A person's yes is asked for, and waited for.
+    pub is_asked: bool,
 }
 
 /// A part of Vault's API.

@@ -11,7 +11,7 @@ use super::{
 use crate::usage::{
     Entry,
     exposed::{Exposed, Looked},
-    glass::{Glass, Touched},
+    glass::{Glass, Standing, Touched},
     history::RotationMarks,
     told,
 };
@@ -59,6 +59,9 @@ fn entry(workload: &str, rule: &str, secret: &str) -> Entry {
         first: ago(200),
         last: ago(1),
         allow: 40,
+        approved: 0,
+        asked: None,
+        unasked: Some(ago(1)),
         deny: 0,
         exe: None,
         stale: 0,
@@ -385,6 +388,22 @@ fn what_was_taken_in_an_emergency_is_a_finding_until_it_is_rotated() {
 }
 
 #[test]
+fn a_rule_that_disabled_itself_is_a_finding_until_it_holds_again() {
+    let world = |enabled: Option<i64>| {
+        let mut world = clean();
+        let why = Some("approval_expired".to_owned());
+        let standing = Standing { disabled: Some(ago(3)), why, enabled: enabled.map(ago) };
+        world.record.marks.behind_glass.insert("job/fire".into(), standing);
+        world
+    };
+    let report = world(Some(4)).report();
+    let finding = report.findings.iter().find(|finding| finding.id == Id::GLASS).unwrap();
+    assert_eq!(finding.about, "workloads.job.rules.fire");
+    assert!(finding.evidence[0].contains("approval_expired"), "{:?}", finding.evidence);
+    assert!(!world(Some(2)).found().contains(&Id::GLASS.to_string()), "it holds again");
+}
+
+#[test]
 fn a_value_that_was_seen_outside_is_a_finding_until_it_is_another_one() {
     let found = |change: &dyn Fn(&mut World)| {
         let mut world = clean();
@@ -438,6 +457,21 @@ fn where_nobody_could_look_is_named_and_never_clean() {
     assert!(unjudged(&world).0.starts_with("nobody looked"));
     world.record.marks.exposures.looked.clear();
     assert!(unjudged(&world).0.starts_with("nobody looked"));
+}
+
+#[test]
+fn what_was_had_without_a_yes_after_the_rule_had_asked_for_one_is_a_finding() {
+    let found = |asked: Option<i64>, is_asked: bool| {
+        let mut world = clean();
+        let rule = &mut world.subject.workloads[1].rules[0];
+        rule.is_asked = is_asked;
+        let entry = world.record.entries.iter_mut().find(|entry| entry.workload == "other").unwrap();
+        (entry.approved, entry.asked) = (u64::from(asked.is_some()), asked.map(ago));
+        world.found().contains(&Id::GLASS.to_string())
+    };
+    assert!(found(Some(9), true));
+    // Before it asked; while it only observes; and where nothing says since when it asks.
+    assert!(!found(Some(1), true) && !found(Some(9), false) && !found(None, true));
 }
 
 #[test]

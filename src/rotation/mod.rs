@@ -22,7 +22,7 @@ pub mod phase;
 pub mod runner;
 pub mod schedule;
 pub mod standing;
-pub mod store;
+mod store;
 pub mod suspend;
 pub mod system;
 pub mod task;

@@ -16,6 +16,8 @@ pub struct Approvals {
     states: Family<State, Counter>,
     calls: Family<Call, Counter>,
     glasses: Gauge,
+    disabled: Gauge,
+    unreviewed: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,7 +40,8 @@ struct Approval {
 }
 
 impl Metrics {
-    /// Counts one request that came to be in this state: `requested`, `granted`, `used`, or with a reason `refused`, `expired`.
+    /// Counts one request that came to be in this state: `requested`, `granted`, `used`, or with a reason `refused`, `expired`; or the rule
+    /// that it reviews: `disabled`, `enabled`.
     pub fn approval(&self, approval: &ApprovalName, state: &'static str, reason: Option<&'static str>) {
         let labels = State { approval: approval.clone(), state, reason };
         self.counted.approvals.states.get_or_create(&labels).inc();
@@ -49,7 +52,13 @@ impl Metrics {
         self.counted.approvals.glasses.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Counts one `notify` or `poll` of an approval's webhook: `ok`, or what went wrong.
+    /// How many of those rules have disabled themselves, and how many emergencies wait for their review.
+    pub fn reviews(&self, (disabled, unreviewed): (u64, u64)) {
+        self.counted.approvals.disabled.set(i64::try_from(disabled).unwrap_or(i64::MAX));
+        self.counted.approvals.unreviewed.set(i64::try_from(unreviewed).unwrap_or(i64::MAX));
+    }
+
+    /// Counts one `notify`, `poll` or `outcome` of an approval's webhook: `ok`, or what went wrong.
     pub fn approval_call(&self, approval: &ApprovalName, call: &'static str, result: &'static str) {
         let labels = Call { approval: approval.clone(), call, result };
         self.counted.approvals.calls.get_or_create(&labels).inc();
@@ -63,6 +72,16 @@ impl Approvals {
             "claviger_break_glass_open",
             "Rules for emergencies that hold",
             self.glasses.clone(),
+        );
+        registry.register(
+            "claviger_break_glass_disabled",
+            "Rules for emergencies that have disabled themselves",
+            self.disabled.clone(),
+        );
+        registry.register(
+            "claviger_break_glass_unreviewed",
+            "Emergencies that wait for their review",
+            self.unreviewed.clone(),
         );
         registry.register("claviger_approval_calls", "Calls of approvals' webhooks", self.calls.clone());
     }

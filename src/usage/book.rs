@@ -9,14 +9,17 @@ use super::{
     told::{Capability, End, LEVELS, Use},
 };
 use crate::clock::Timestamp;
-use std::hash::{BuildHasher as _, RandomState};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    num::NonZeroI64,
+};
 
 /// Rows that what was refused may take: a workload can make up as many names as it likes.
 const REFUSED: usize = super::MOST / 4;
 /// Bytes of one part of a snapshot, as text: a line of the journal has 16,000 at most.
 const PART: usize = 14_000;
 /// Bytes of one entry beside its texts.
-const FIXED: usize = 300;
+const FIXED: usize = 400;
 
 /// What is told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +45,10 @@ struct Row {
     allow: u64,
     deny: u64,
     stale: u64,
+    approved: u64,
+    /// The first by a person's yes, and the last without one.
+    asked: Option<NonZeroI64>,
+    unasked: Option<NonZeroI64>,
     mount: Id,
     /// The weakest level of a peer that was allowed; 255: none was.
     level: u8,
@@ -64,7 +71,19 @@ const UNKNOWN: u8 = u8::MAX;
 
 impl Row {
     fn new(at: i64) -> Self {
-        Self { first: at, last: at, allow: 0, deny: 0, stale: 0, mount: 0, level: UNKNOWN, changed: true }
+        Self {
+            first: at,
+            last: at,
+            allow: 0,
+            deny: 0,
+            stale: 0,
+            approved: 0,
+            asked: None,
+            unasked: None,
+            mount: 0,
+            level: UNKNOWN,
+            changed: true,
+        }
     }
 
     fn is_refused(&self) -> bool {
@@ -94,6 +113,13 @@ impl Book {
             }
             (row.first, row.last) = (row.first.min(at), row.last.max(at));
             row.count(one.end, one.count);
+            let now = NonZeroI64::new(at);
+            if one.is_approved {
+                row.approved = row.approved.saturating_add(one.count);
+                row.asked = earlier(row.asked, now);
+            } else if one.end != End::Deny {
+                row.unasked = row.unasked.max(now);
+            }
             row.changed = true;
             if let Some(level) = one.level.filter(|_| one.end != End::Deny) {
                 row.level = row.level.min(level);
@@ -184,6 +210,9 @@ impl Book {
             row.allow = sum(row.allow, entry.allow);
             row.deny = sum(row.deny, entry.deny);
             row.stale = sum(row.stale, entry.stale);
+            row.approved = sum(row.approved, entry.approved);
+            row.asked = earlier(row.asked, entry.asked.and_then(second));
+            row.unasked = row.unasked.max(entry.unasked.and_then(second));
             row.level = entry.level_number().map_or(row.level, |level| row.level.min(level));
             row.changed = true;
         })
@@ -241,12 +270,24 @@ impl Book {
             first: time(row.first),
             last: time(row.last),
             allow: row.allow,
+            approved: row.approved,
+            asked: row.asked.map(|second| time(second.get())),
+            unasked: row.unasked.map(|second| time(second.get())),
             deny: row.deny,
             exe: key.exe,
             stale: row.stale,
             level: LEVELS.get(usize::from(row.level)).copied(),
         }
     }
+}
+
+fn second(time: Timestamp) -> Option<NonZeroI64> {
+    NonZeroI64::new(time.as_second())
+}
+
+/// The earlier of two times, one of which may not be.
+fn earlier(one: Option<NonZeroI64>, other: Option<NonZeroI64>) -> Option<NonZeroI64> {
+    one.into_iter().chain(other).min()
 }
 
 fn at(place: u32) -> usize {
@@ -270,6 +311,7 @@ impl Entry {
             end: if self.deny > 0 && self.allow == 0 && self.stale == 0 { End::Deny } else { End::Granted },
             level: None,
             exe: self.exe,
+            is_approved: false,
             count: 0,
         }
     }

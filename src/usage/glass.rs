@@ -25,6 +25,34 @@ pub struct Glass {
     pub ended: Option<Timestamp>,
 }
 
+/// When a rule for emergencies disabled itself, and when it held again, each the last time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// When it disabled itself.
+    pub disabled: Option<Timestamp>,
+    /// Why: what became of the review.
+    pub why: Option<String>,
+    /// When persons said that it may hold again.
+    pub enabled: Option<Timestamp>,
+}
+
+impl Standing {
+    /// Since when it does not hold.
+    #[must_use]
+    pub fn is_disabled_since(&self) -> Option<Timestamp> {
+        self.disabled.filter(|disabled| self.enabled.is_none_or(|enabled| enabled < *disabled))
+    }
+
+    /// Takes what another record says of it.
+    pub(super) fn join(&mut self, other: &Self) {
+        if other.disabled > self.disabled {
+            (self.disabled, self.why) = (other.disabled, other.why.clone());
+        }
+        self.enabled = self.enabled.max(other.enabled);
+    }
+}
+
 /// One secret that was taken in an emergency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touched {

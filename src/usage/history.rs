@@ -7,7 +7,7 @@ use super::{
     Entry,
     book::Book,
     exposed::Exposures,
-    glass::Glass,
+    glass::{Glass, Standing},
     line::Line,
     shared::Shared,
     told::{Capability, Rotated, Told},
@@ -56,6 +56,8 @@ pub struct Marks {
     pub rotations: BTreeMap<String, RotationMarks>,
     /// Approvals by break glass: the id, and how it stands.
     pub glass: BTreeMap<String, Glass>,
+    /// Rules for emergencies, by workload and rule: `job/fire`.
+    pub behind_glass: BTreeMap<String, Standing>,
     /// Values that were seen where they must not be, and where nobody could look.
     pub exposures: Exposures,
     /// When each identity first logged in.
@@ -198,6 +200,9 @@ fn join(one: &mut Entry, other: &Entry) {
     one.allow = one.allow.saturating_add(other.allow);
     one.deny = one.deny.saturating_add(other.deny);
     one.stale = one.stale.saturating_add(other.stale);
+    one.approved = one.approved.saturating_add(other.approved);
+    one.asked = one.asked.into_iter().chain(other.asked).min();
+    one.unasked = one.unasked.max(other.unasked);
     one.mount = one.mount.take().or_else(|| other.mount.clone());
     let place = |level: Option<&str>| super::told::LEVELS.iter().position(|one| Some(*one) == level);
     one.level = match (place(one.level), place(other.level)) {
@@ -285,6 +290,16 @@ impl Marks {
             }
             _ => {}
         }
+        if let (Some(workload), Some(rule), true) =
+            (told.workload, told.rule, matches!(kind, "approval.disabled" | "approval.enabled"))
+        {
+            let is_off = kind == "approval.disabled";
+            let why = told.reason.filter(|_| is_off).map(str::to_owned);
+            let (off, on) = if is_off { (Some(time), None) } else { (None, Some(time)) };
+            let rule = format!("{workload}/{rule}");
+            let standing = Standing { disabled: off, why, enabled: on };
+            self.behind_glass.entry(rule).or_default().join(&standing);
+        }
         if !self.glass.is_empty() {
             self.look_at_glasses(told, time);
         }
@@ -312,6 +327,9 @@ impl Marks {
         for (id, glass) in &other.glass {
             let known = self.glass.entry(id.clone()).or_insert_with(|| glass.clone());
             known.join(glass);
+        }
+        for (rule, standing) in &other.behind_glass {
+            self.behind_glass.entry(rule.clone()).or_default().join(standing);
         }
         self.exposures.join(&other.exposures);
         for (identity, first) in &other.logins {

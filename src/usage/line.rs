@@ -163,6 +163,10 @@ struct Usage<'a> {
 pub(super) struct Row<'a> {
     #[serde(default, skip_serializing_if = "is_none")]
     allow: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    approved: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Timestamp>,
     #[serde(borrow)]
     capability: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_none")]
@@ -187,6 +191,8 @@ pub(super) struct Row<'a> {
     secret: Text<'a>,
     #[serde(default, skip_serializing_if = "is_none")]
     stale: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unasked: Option<Timestamp>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     upstream: Text<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,6 +296,9 @@ impl Row<'_> {
         let text = |text: &Option<String>| text.clone().map(Cow::Owned);
         Row {
             allow: entry.allow,
+            approved: entry.approved,
+            asked: entry.asked,
+            unasked: entry.unasked,
             capability: Cow::Borrowed(entry.capability.word()),
             deny: entry.deny,
             exe: entry.exe.map(|exe| Cow::Owned(format!("{exe:016x}"))),
@@ -326,6 +335,9 @@ impl Row<'_> {
             first: self.first,
             last: self.last,
             allow: self.allow,
+            approved: self.approved,
+            asked: self.asked,
+            unasked: self.unasked,
             deny: self.deny,
             exe: self.exe.as_deref().and_then(program),
             stale: self.stale,

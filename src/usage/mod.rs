@@ -52,6 +52,12 @@ pub struct Entry {
     pub last: Timestamp,
     /// How often it was allowed.
     pub allow: u64,
+    /// How often of that a person had said yes to it.
+    pub approved: u64,
+    /// The first time that a person had said yes.
+    pub asked: Option<Timestamp>,
+    /// The last time that something was had and nobody had said yes.
+    pub unasked: Option<Timestamp>,
     /// How often it was refused.
     pub deny: u64,
     /// The program that was refused, by the first eight bytes of its hash; `None` where none was, or it is not known.
@@ -133,6 +139,7 @@ impl Ledger {
                 end: End::Granted,
                 level: None,
                 exe: None,
+                is_approved: false,
                 count: 0,
             },
             at,

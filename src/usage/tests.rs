@@ -54,6 +54,20 @@ fn what_is_used_again_is_one_row_with_its_first_and_last_time() {
 }
 
 #[test]
+fn a_persons_yes_is_counted_beside_what_was_had_without_one() {
+    let ledger = Ledger::default();
+    ledger.note(&read("secret/a"), 1, at(3));
+    ledger.note(&Told { approval: Some("a1"), ..read("secret/a") }, 2, at(5));
+    ledger.note(&Told { approval: Some("a2"), ..read("secret/a") }, 3, at(7));
+    let denied = Told { kind: "secret.denied.v1", outcome: "deny", approval: Some("a3"), ..read("secret/a") };
+    ledger.note(&denied, 4, at(9));
+    let whole = left(&ledger, "A");
+    let [entry] = whole[0].entries() else { panic!("{whole:?}") };
+    assert_eq!((entry.allow, entry.approved, entry.deny), (3, 2, 1));
+    assert_eq!((entry.asked, entry.unasked), (Some(at(5)), Some(at(3))));
+}
+
+#[test]
 fn a_full_ledger_counts_what_it_does_not_tell_and_refusals_take_a_quarter_of_it_at_most() {
     let ledger = Ledger::default();
     let denied = |ledger: &Ledger, path: &str| {
@@ -325,4 +339,21 @@ fn what_was_read_of_vault_in_an_emergency_is_replaced_by_whoever_writes_there_la
     // What the same emergency wrote is known to it.
     assert_eq!(marks(&[read, ("vault.result.v1", "write", Some("g1"), 9)]), Some((at(9), false)));
     assert_eq!(marks(&[("vault.called.v1", "list", Some("g1"), 5)]), None);
+}
+
+#[test]
+fn a_rule_for_emergencies_stands_as_the_newest_event_says_in_whatever_order_they_are_read() {
+    let stands = |events: &[(&str, i64)]| {
+        let mut marks = super::history::Marks::default();
+        for (kind, second) in events {
+            let told = Told { kind, workload: Some("job"), rule: Some("fire"), ..Told::default() };
+            marks.take(&told, at(*second));
+        }
+        marks.behind_glass.get("job/fire").unwrap().is_disabled_since()
+    };
+    let (off, on) = (("approval.disabled.v1", 5), ("approval.enabled.v1", 9));
+    assert_eq!(stands(&[off]), Some(at(5)));
+    assert_eq!(stands(&[off, on]), None);
+    assert_eq!(stands(&[on, off]), None);
+    assert_eq!(stands(&[on, off, ("approval.disabled.v1", 12)]), Some(at(12)));
 }

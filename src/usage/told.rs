@@ -123,6 +123,8 @@ pub struct Use<'a> {
     pub level: Option<u8>,
     /// The program that was refused, by the first eight bytes of its hash; `None` of what was not, or where none was proved.
     pub exe: Option<u64>,
+    /// Whether a person had said yes to it.
+    pub is_approved: bool,
     /// How often.
     pub count: u64,
 }
@@ -203,6 +205,7 @@ impl<'a> Told<'a> {
             end,
             level: self.level.and_then(level),
             exe: self.exe.filter(|_| end == End::Deny),
+            is_approved: end != End::Deny && self.approval.is_some(),
             count: self.count.unwrap_or(1),
         })
     }

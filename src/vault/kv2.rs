@@ -138,7 +138,7 @@ impl<'a> Kv2<'a> {
     /// anything at all below it.
     ///
     /// # Errors
-    /// [`Class::Invalid`] when what is mounted there is another engine.
+    /// [`Class::Invalid`] when what is mounted there is another engine, or `path` is the mount.
     pub async fn place(self, path: &str) -> Result<Place, Error> {
         #[derive(Deserialize)]
         struct Mount {
@@ -149,16 +149,15 @@ impl<'a> Kv2<'a> {
         }
         let answer = self.caller.call(&Request::mount_of(path)).await?;
         let mount: Mount = answer.data()?;
+        let invalid =
+            |said: String| Error::new(Class::Invalid, format!("looking for the engine of {path}"), said);
         let version = mount.options.as_ref().and_then(|options| options.get("version"));
-        match path.strip_prefix(&mount.path) {
-            Some(inside) if mount.r#type == "kv" && version.is_some_and(|version| version == "2") => {
-                Ok(Place { mount: mount.path.trim_end_matches('/').to_owned(), path: inside.to_owned() })
-            }
-            _ => {
-                let said = format!("{} is no KV engine of version 2", mount.path);
-                Err(Error::new(Class::Invalid, format!("looking for the engine of {path}"), said))
-            }
+        if mount.r#type != "kv" || version.is_none_or(|version| version != "2") {
+            return Err(invalid(format!("{} is no KV engine of version 2", mount.path)));
         }
+        let inside = path.strip_prefix(&mount.path).filter(|inside| !inside.is_empty());
+        let inside = inside.ok_or_else(|| invalid(format!("it names nothing below {}", mount.path)))?;
+        Ok(Place { mount: mount.path.trim_end_matches('/').to_owned(), path: inside.to_owned() })
     }
 
     /// The newest version at `place`, if it can be read; needs no right to metadata.

@@ -11,7 +11,10 @@ use super::{
     session::Session,
     wire::{DEADLINE, Lost, Reply},
 };
-use crate::secret::SecretValue;
+use crate::{
+    secret::SecretValue,
+    upload::{Cut, Upload},
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use memchr::memmem;
@@ -36,6 +39,8 @@ pub struct Passage {
     pub headers: HeaderMap,
     /// Empty for none.
     pub body: Bytes,
+    /// What is sent in place of `body`, piece by piece and once.
+    pub upload: Option<Upload>,
     /// Whether sending it twice does no harm.
     pub repeats: Repeats,
     /// How a large answer may come.
@@ -57,6 +62,8 @@ pub enum Passed {
     Answer(Reply),
     /// The token that it was asked with, or its accessor, was in it. Nothing of it may be shown.
     Tainted,
+    /// Not all of the body was sent, so that there is no answer.
+    Cut(Cut),
 }
 
 /// What bounds the answers that are held.
@@ -80,8 +87,8 @@ impl Vault {
         let (path, headers) = ("auth/token/lookup-self".to_owned(), HeaderMap::new());
         let namespace = self.namespace();
         let (method, repeats) = (Method::GET, Repeats::Harmless);
-        let (body, size) = (Bytes::new(), Size::Whole);
-        let passage = Passage { method, path, query: None, namespace, headers, body, repeats, size };
+        let (body, upload, size) = (Bytes::new(), None, Size::Whole);
+        let passage = Passage { method, path, query: None, namespace, headers, body, upload, repeats, size };
         self.exchange(session.token(), &passage).await
     }
 
@@ -91,7 +98,11 @@ impl Vault {
     /// # Errors
     /// [`Class::Away`] when nothing answered in time, [`Class::Nonsense`] for an answer over 4 MiB or a redirect to a stranger.
     pub async fn pass(&self, session: &Session, passage: &Passage) -> Result<Passed, Error> {
-        self.exchange(session.token(), passage).await.map(|reply| looked_through(session, None, reply))
+        match (self.exchange(session.token(), passage).await, passage.upload.as_ref().and_then(Upload::cut)) {
+            (Ok(reply), _) => Ok(looked_through(session, None, reply)),
+            (Err(_), Some(cut)) => Ok(Passed::Cut(cut)),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// The same with another token, which must not come back either.
@@ -115,9 +126,7 @@ impl Vault {
             let Some((at, route)) = routes.in_use() else { break };
             let wired = routes.passing(route, token, passage)?;
             let limit = routes.patience(passage.repeats, tried);
-            let room = Arc::clone(&self.inner.room);
-            let sent = tokio::time::timeout(limit, route.wire.pass(wired, room, passage.size)).await;
-            let lost = match sent.unwrap_or_else(|_| Err(Lost::Unanswered("timed out".into()))) {
+            let lost = match self.send_on(route, wired, passage, limit).await {
                 Ok(reply) => match next(&routes, route, reply) {
                     Next::Take(reply) => return Ok(reply),
                     Next::Leave(reply) => {
@@ -126,6 +135,10 @@ impl Vault {
                     }
                     Next::Elsewhere(Some(known)) if known != at => {
                         routes.use_instead(at, known);
+                        if passage.is_spent() {
+                            failure = Error::new(Class::Away, doing, "another address is the active one now");
+                            break;
+                        }
                         continue;
                     }
                     Next::Elsewhere(_) => {
@@ -152,12 +165,45 @@ impl Vault {
                     passage.repeats == Repeats::Harmless
                 }
             };
+            if passage.upload.as_ref().is_some_and(|upload| upload.cut().is_some()) {
+                // It is not this address that failed.
+                break;
+            }
             routes.leave(at);
-            if !lost || routes.list.len() == 1 {
+            if !lost || routes.list.len() == 1 || passage.is_spent() {
                 break;
             }
         }
         last.ok_or(failure)
+    }
+
+    /// Sends it to one address, which has `limit` for the beginning of its answer; of a body on its way, for each piece.
+    async fn send_on(
+        &self,
+        route: &super::Route,
+        wired: http::Request<Bytes>,
+        passage: &Passage,
+        limit: Duration,
+    ) -> Result<Reply, Lost> {
+        let room = Arc::clone(&self.inner.room);
+        let late = async {
+            match &passage.upload {
+                Some(upload) => upload.still(limit).await,
+                None => tokio::time::sleep(limit).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            sent = route.wire.pass(wired, passage.upload.clone(), room, passage.size) => sent,
+            () = late => Err(Lost::Unanswered("timed out".into())),
+        }
+    }
+}
+
+impl Passage {
+    /// Whether a part of its body is gone, so that it cannot be sent again.
+    fn is_spent(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.sent().is_some())
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     error::{Class, Error},
     rest::{HELD, Rest, Size},
 };
+use crate::upload::Upload;
 use bytes::Bytes;
 use http::HeaderMap;
 use reqwest::{Certificate, Identity, dns, redirect, retry, tls};
@@ -55,8 +56,15 @@ pub trait Wire: Send + Sync + 'static {
     /// Sends `request` once and reads the whole answer.
     fn send(&self, request: http::Request<Bytes>) -> Sending<'_>;
 
-    /// The same for a request of a workload, of which there may be many at a time; what is held of its answer takes its bytes from `room`.
-    fn pass(&self, request: http::Request<Bytes>, _room: Arc<Semaphore>, _size: Size) -> Sending<'_> {
+    /// The same for a request of a workload, of which there may be many at a time, with `upload` as its body if there is one; what is
+    /// held of its answer takes its bytes from `room`.
+    fn pass(
+        &self,
+        request: http::Request<Bytes>,
+        _upload: Option<Upload>,
+        _room: Arc<Semaphore>,
+        _size: Size,
+    ) -> Sending<'_> {
         self.send(request)
     }
 }
@@ -190,10 +198,19 @@ impl Wire for Http {
         })
     }
 
-    fn pass(&self, request: http::Request<Bytes>, room: Arc<Semaphore>, size: Size) -> Sending<'_> {
+    fn pass(
+        &self,
+        request: http::Request<Bytes>,
+        upload: Option<Upload>,
+        room: Arc<Semaphore>,
+        size: Size,
+    ) -> Sending<'_> {
         Box::pin(async move {
             let request = reqwest::Request::try_from(request);
             let mut request = request.map_err(|error| Lost::Unsent(chain(&error)))?;
+            if let Some(upload) = upload {
+                *request.body_mut() = Some(reqwest::Body::wrap(upload));
+            }
             // Who asks has deadlines, for its beginning and for each piece; a whole answer may take as long as it is.
             *request.timeout_mut() = Some(LONGEST);
             exchange(&self.client, request, Some(room), size).await

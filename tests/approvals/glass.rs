@@ -10,27 +10,27 @@ use std::{process::Command, sync::Arc};
 use tokio::{runtime::Runtime, sync::Semaphore};
 
 /// A receiver of events on another machine, as far as the agent can know.
-struct Receiver {
-    server: Server,
+pub(crate) struct Receiver {
+    pub(crate) server: Server,
     _runtime: Runtime,
 }
 
 impl Receiver {
-    fn start() -> Receiver {
+    pub(crate) fn start() -> Receiver {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = runtime.block_on(Server::start(None, |_: &Seen| say(200, &[], "")));
         Receiver { server, _runtime: runtime }
     }
 
-    fn has(&self, id: &Value) -> bool {
+    pub(crate) fn has(&self, id: &Value) -> bool {
         let id = id.as_str().unwrap();
         self.server.seen().iter().any(|seen| String::from_utf8_lossy(&seen.body).contains(id))
     }
 }
 
 /// `stripe` needs a yes, or an emergency; `account` an emergency alone. `stripe` is rotated once a day.
-fn plan(scene: &Scene, receiver: &Receiver, window: &str) -> Plan {
+pub(crate) fn plan(scene: &Scene, receiver: &Receiver, window: &str) -> Plan {
     let mut plan = scene.plan(json!({}));
     let account = json!({"kind": "kv", "path": "secret/stripe", "field": "account", "refresh": "1h"});
     plan.secret("account", account);

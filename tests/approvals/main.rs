@@ -13,6 +13,7 @@ mod faults;
 mod glass;
 mod persons;
 mod refusals;
+mod reviews;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]
 #[path = "../live/rig.rs"]
 mod rig;

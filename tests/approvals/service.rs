@@ -35,12 +35,18 @@ pub(crate) struct Mind(Arc<Mutex<Known>>);
 struct Known {
     digests: BTreeMap<String, String>,
     word: Option<(&'static str, &'static str)>,
+    strangers: bool,
 }
 
 impl Mind {
     /// What it says from now on of every request, if it is asked.
     pub(crate) fn say(&self, decision: &'static str, reason: &'static str) {
         self.0.lock().unwrap().word = Some((decision, reason));
+    }
+
+    /// From now on it also brings the word of somebody whom no config names.
+    pub(crate) fn let_strangers_speak(&self) {
+        self.0.lock().unwrap().strangers = true;
     }
 
     /// Remembers what it is told, and answers what it is asked.
@@ -55,6 +61,9 @@ impl Mind {
         match (known.word, known.digests.get(id)) {
             (Some((decision, reason)), Some(digest)) => {
                 say(200, &[], decided(key, decision, digest, reason).to_string())
+            }
+            (None, _) if known.strangers => {
+                say(200, &[], json!({"approver": "passer-by", "decision": "approve"}).to_string())
             }
             _ => say(404, &[], ""),
         }

@@ -138,6 +138,14 @@ fn a_yes_that_the_service_takes_back_is_not_used_nor_is_one_that_it_cannot_vouch
     let event = agent.event("approval.refused.v1", |event| event["approval"]["id"] == json!(id));
     assert_eq!(event["approval"]["said"], json!(["stop it"]));
     assert!(counts(&agent, "poll", "status"));
+    let became = until("what became of it", || {
+        let seen = service.server.seen().into_iter().filter(|seen| seen.method == "POST");
+        seen.map(|seen| told(&seen)["data"].clone()).find(|data| data["state"] == "refused")
+    });
+    assert_eq!(
+        (&became["reason"], &became["by"][0]["reason"]),
+        (&json!("approval_refused"), &json!("stop it"))
+    );
 }
 
 #[test]
@@ -160,9 +168,26 @@ fn a_person_and_a_service_make_a_quorum_and_a_restart_in_between_loses_nothing()
     assert_eq!(ended(&agent).status, 200);
     let used = agent.event("approval.used.v1", |event| event["approval"]["id"] == json!(id));
     assert_eq!(used["approval"]["by"], json!(["lead", "webhook"]));
-    let told = service.server.seen().into_iter().filter(|seen| seen.method == "POST");
-    let ids: Vec<String> = told.map(|seen| seen.header("webhook-id").unwrap().to_owned()).collect();
-    assert!(ids.iter().all(|one| *one == format!("approval-{id}")), "{ids:?}");
+    let posts = || service.server.seen().into_iter().filter(|seen| seen.method == "POST");
+    let ids = |seen: &Seen| seen.header("webhook-id").unwrap().to_owned();
+    // What became of it is told too, once, each state by a message of its own, so that a message in a chat can be put right.
+    let [granted, used] = ["granted", "used"].map(|state| {
+        let message = until(state, || posts().find(|seen| told(seen)["data"]["state"] == state));
+        assert_eq!(ids(&message), format!("approval-{id}-{state}"));
+        assert!(message.header("webhook-signature").unwrap().starts_with("v1,"));
+        told(&message)
+    });
+    assert_eq!(granted["type"], "claviger.approval.granted");
+    let by = json!([{"approver": "lead", "reason": "release 7"}, {"approver": "webhook", "reason": "the bot thinks so"}]);
+    assert_eq!((&granted["data"]["by"], &granted["data"]["id"]), (&by, &json!(id)));
+    let text = granted["text"].as_str().unwrap();
+    assert!(text.starts_with("granted, approval two: job wanted to read the secret stripe ("), "{text}");
+    assert!(text.ends_with(": lead (release 7), webhook (the bot thinks so)"), "{text}");
+    assert_eq!(used["data"]["digest"], granted["data"]["digest"]);
+    let mut all: Vec<String> = posts().map(|seen| ids(&seen)).collect();
+    all.retain(|one| *one != format!("approval-{id}"));
+    assert_eq!(all, [format!("approval-{id}-granted"), format!("approval-{id}-used")]);
+    until("its count", || counts(&agent, "outcome", "ok").then_some(()));
 }
 
 #[test]
@@ -228,8 +253,7 @@ fn a_request_that_the_service_never_took_ends_with_its_time_and_the_record_says_
 fn a_service_is_told_once_of_a_run_that_replicas_ask_for_and_its_yes_begins_it() {
     let Some(scene) = Scene::start() else { return };
     let service = Service::start();
-    let _agents =
-        [0, 1].map(|_| rotations::plan(&scene, service.asked(json!({})), rotations::soon()).start());
+    let agents = [0, 1].map(|_| rotations::plan(&scene, service.asked(json!({})), rotations::soon()).start());
     let id = rotations::asked(&scene);
     let messages = || {
         let told = service.server.seen().into_iter().filter(|seen| seen.method == "POST");
@@ -239,8 +263,16 @@ fn a_service_is_told_once_of_a_run_that_replicas_ask_for_and_its_yes_begins_it()
     let text = told(&message)["text"].as_str().unwrap().to_owned();
     assert!(text.starts_with("claviger wants to rotate webhook (generate, secret/webhook)"), "{text}");
     assert_eq!(rotations::version(&scene), 1);
+    // The word of a stranger is none, and is told of.
+    service.mind.let_strangers_speak();
+    until("a warning", || agents.iter().any(|agent| counts(agent, "poll", "stranger")).then_some(()));
     service.mind.say("approve", "go on");
     until("a rotation", || (rotations::version(&scene) >= 2).then_some(()));
     assert_eq!(messages().len(), 1);
     assert_eq!(scene.stored(&format!("{id}/webhook"))["reason"], "go on");
+    let used = || {
+        let seen = service.server.seen().into_iter();
+        seen.filter(|seen| seen.header("webhook-id") == Some(&*format!("approval-{id}-used"))).count()
+    };
+    until("what became of it", || (used() == 1).then_some(()));
 }

@@ -1,7 +1,7 @@
 //! Clients that know nothing of claviger: only the address that they are given is another one.
 
 use crate::{
-    rig::{output, printed},
+    rig::{Agent, output, printed},
     scene::Scene,
 };
 use lab::Vault;
@@ -22,8 +22,13 @@ fn scene(vault: &Vault) -> Scene {
 
 /// Vault's own command line, with nothing set but the address.
 pub(crate) fn vault_cli(vault: &Vault, scene: &Scene, words: &[&str]) -> Command {
+    cli_at(vault, &scene.agent, words)
+}
+
+/// The same at any agent.
+pub(crate) fn cli_at(vault: &Vault, agent: &Agent, words: &[&str]) -> Command {
     let mut command = Command::new(vault.program());
-    let address = format!("unix://{}", scene.agent.socket().display());
+    let address = format!("unix://{}", agent.socket().display());
     command.args(words).env_clear().env("HOME", "/nonexistent").env("VAULT_ADDR", address);
     command
 }

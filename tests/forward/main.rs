@@ -17,8 +17,11 @@ mod leases;
 #[path = "../live/rig.rs"]
 mod rig;
 mod scene;
+mod snapshots;
 mod streams;
+mod taker;
 mod theft;
 mod tokens;
 mod tricks;
 mod upkeep;
+mod uploads;

@@ -111,7 +111,7 @@ fn a_large_answer_with_the_token_in_it_is_cut_off_before_it_and_on_record() {
 }
 
 /// Of the agent, in KiB.
-fn resident(agent: &Agent) -> usize {
+pub(crate) fn resident(agent: &Agent) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -2,12 +2,17 @@
 
 use crate::{
     clients::vault_cli,
-    rig::{printed, until},
-    scene::Scene,
+    failover::{Mode, Relay},
+    rig::{Plan, printed, until},
+    scene::{Scene, make_token},
 };
 use lab::Vault;
 use serde_json::{Value, json};
-use std::{io::Write as _, os::unix::net::UnixStream, process::Command};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    process::{Command, Stdio},
+};
 
 const CREATE: &str = "auth/token/create";
 
@@ -137,6 +142,10 @@ fn a_child_token_that_comes_back_for_a_client_that_hung_up_is_revoked_though_its
     let before = count(&vault);
     let count_of = |kind: &str| scene.agent.events().iter().filter(|event| event["type"] == kind).count();
     let text = format!("POST /v1/{CREATE} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}");
+    let revoked = || {
+        let events = scene.agent.events();
+        events.iter().any(|event| event["type"] == "lease.revoked.v1" && event["outcome"] == "allow")
+    };
     // Who hangs up between the intent and the request has sent nothing: then it is done once more.
     until("a revocation", || {
         vault.pause();
@@ -148,7 +157,54 @@ fn a_child_token_that_comes_back_for_a_client_that_hung_up_is_revoked_though_its
         drop(stream);
         until("a result that nobody got", || (count_of("vault.result.v1") > results).then_some(()));
         vault.resume();
-        (count_of("lease.revoked.v1") > 0).then_some(())
+        revoked().then_some(())
     });
     until("no child", || (count(&vault) == before).then_some(()));
+}
+
+/// Asks for a child, shows the answer, and lives until its input ends.
+const HOLDER: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b"POST /v1/auth/token/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+print(b"".join(iter(lambda: s.recv(65536), b"")).decode().split("\r\n\r\n")[1], flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn a_child_token_that_cannot_be_revoked_for_a_while_is_revoked_once_vault_can_be_asked() {
+    let Some(vault) = Vault::start() else { return };
+    let read = r#"path "secret/*" { capabilities = ["read"] }"#;
+    vault.root().put("sys/policies/acl/ci-read", &json!({"policy": read})).expect_success();
+    vault.root().post("secret/data/a", &json!({"data": {"k": "v"}})).expect_success();
+    let relay = Relay::start(&vault);
+    let mut plan = Plan::new(&vault);
+    let file = plan.file("token", &make_token(&vault).0);
+    plan.identity(json!({"method": "token_file", "token_file": file}));
+    plan.config["vault"]["addresses"] = json!([format!("http://{}", relay.address)]);
+    plan.config["workloads"]["job"]["rules"] =
+        json!([{"name": "children", "vault": {"tokens": {"policies": ["ci-read"]}}}]);
+    let agent = plan.start();
+    agent.ready();
+    let mut holder = Command::new("python3")
+        .args(["-c", HOLDER])
+        .arg(agent.socket())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert!(lives(&vault, &child));
+    relay.set(Mode::Swallows);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let failed = agent.event("lease.revoked.v1", |_| true);
+    assert_eq!((&failed["outcome"], &failed["reason"]), (&json!("error"), &json!("vault_away")));
+    assert!(lives(&vault, &child));
+    relay.set(Mode::Relays);
+    agent.event("lease.revoked.v1", |event| event["outcome"] == "allow");
+    assert!(!lives(&vault, &child));
 }

@@ -57,11 +57,22 @@ fn a_write_is_on_record_before_it_is_sent_and_what_came_of_it_after() {
 fn a_body_over_the_limit_is_refused_and_vault_does_not_hear_of_it() {
     let Some(vault) = Vault::start() else { return };
     let audit = vault.audit_file();
-    let scene =
-        Scene::of(&vault, json!([{"name": "tree", "vault": {"paths": ["secret/*"], "methods": ALL}}]));
-    let body = format!("{{\"data\": {{\"k\": \"{}\"}}}}", "x".repeat(1024 * 1024));
+    let rule = json!({"paths": ["secret/*"], "methods": ALL, "max_request": "200KiB"});
+    let scene = Scene::of(&vault, json!([{"name": "tree", "vault": rule}]));
+    let body = format!("{{\"data\": {{\"k\": \"{}\"}}}}", "x".repeat(200 * 1024));
     assert_eq!(scene.ask("POST", "secret/data/large", &[], &body).status, 413);
     assert_eq!(audit.calls("secret/data/large"), 0);
+}
+
+/// Revokes every token that was got by AppRole.
+pub(crate) fn revoke_logins(vault: &Vault) {
+    let accessors = vault.root().list("auth/token/accessors").expect_success();
+    for accessor in accessors["data"]["keys"].as_array().unwrap() {
+        let found = vault.root().post("auth/token/lookup-accessor", &json!({"accessor": accessor}));
+        if found.expect_success()["data"]["path"] == "auth/approle/login" {
+            vault.root().post("auth/token/revoke-accessor", &json!({"accessor": accessor})).expect_success();
+        }
+    }
 }
 
 #[test]
@@ -75,13 +86,7 @@ fn a_read_is_sent_again_once_the_token_that_was_revoked_is_replaced() {
     let agent = plan.start();
     let read = || ask(&agent.socket(), "GET", "secret/data/a", &[], "");
     until("a token", || (read().status == 200).then_some(()));
-    let accessors = vault.root().list("auth/token/accessors").expect_success();
-    for accessor in accessors["data"]["keys"].as_array().unwrap() {
-        let found = vault.root().post("auth/token/lookup-accessor", &json!({"accessor": accessor}));
-        if found.expect_success()["data"]["path"] == "auth/approle/login" {
-            vault.root().post("auth/token/revoke-accessor", &json!({"accessor": accessor})).expect_success();
-        }
-    }
+    revoke_logins(&vault);
     let said = read();
     assert_eq!((said.status, &said.json()["data"]["data"]["k"]), (200, &json!("v")), "{said:?}");
     until("two logins", || {

@@ -204,7 +204,13 @@ pub(crate) async fn the_mount_is_found_in_a_path(root: &Root) {
     let (kv2, place) = (Kv2::by(root), root.place().await);
     assert_eq!(kv2.place(&place.to_string()).await.unwrap(), place);
     let old = root.mount("1").await;
-    let error = kv2.place(&format!("{old}/a")).await.unwrap_err();
-    let said = format!("looking for the engine of {old}/a: {old}/ is no KV engine of version 2");
-    assert_eq!((error.class(), error.to_string()), (Class::Invalid, said));
+    let other = format!("{old}/a");
+    for (path, said) in [
+        (&other, format!("{old}/ is no KV engine of version 2")),
+        (&place.mount, format!("it names nothing below {}/", place.mount)),
+    ] {
+        let error = kv2.place(path).await.unwrap_err();
+        let said = format!("looking for the engine of {path}: {said}");
+        assert_eq!((error.class(), error.to_string()), (Class::Invalid, said));
+    }
 }

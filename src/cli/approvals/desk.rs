@@ -15,7 +15,12 @@ use crate::{
     },
     clock::{self, Timestamp},
     crypto::hex,
-    vault::{endpoint::Request, error::Class},
+    vault::{
+        caller::Caller as _,
+        endpoint::Request,
+        error::Class,
+        kv2::{Kv2, Place, Written},
+    },
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
@@ -24,8 +29,7 @@ use std::path::Path;
 /// A store, and who reads it.
 pub(super) struct Desk {
     person: Person,
-    mount: String,
-    path: String,
+    store: Place,
 }
 
 /// A request as it stands in the store.
@@ -69,19 +73,12 @@ impl Standing {
 impl Desk {
     /// The store at `place`, `MOUNT/PATH`.
     pub(super) async fn open(person: Person, place: &str) -> Result<Self, Failure> {
-        #[derive(Deserialize)]
-        struct Mount {
-            path: String,
-        }
-        let place = place.trim_matches('/');
-        let answer = person.call(&Request::mount_of(place)).await.map_err(|error| failed(&error))?;
-        let mount: Mount = answer.data().map_err(|error| failed(&error))?;
-        let path = place.strip_prefix(&mount.path).filter(|path| !path.is_empty());
-        let path = path.ok_or_else(|| {
-            Failure::new(Exit::Usage, format!("{place} is no folder of an engine")).remedy("write MOUNT/PATH")
+        let store = Kv2::by(&person).place(place.trim_matches('/')).await;
+        let store = store.map_err(|error| match error.class() {
+            Class::Invalid => Failure::of(Exit::Usage, &error).remedy("write MOUNT/PATH"),
+            _ => failed(&error),
         })?;
-        let mount = mount.path.trim_end_matches('/').to_owned();
-        Ok(Self { person, mount, path: path.to_owned() })
+        Ok(Self { person, store })
     }
 
     /// What waits; with `all`, what is over too. Oldest first.
@@ -101,7 +98,7 @@ impl Desk {
     /// One request.
     pub(super) async fn request(&self, id: &Id) -> Result<Standing, Failure> {
         let missing = || {
-            Failure::new(Exit::Failed, format!("there is no request {id} in {}/{}", self.mount, self.path))
+            Failure::new(Exit::Failed, format!("there is no request {id} in {}", self.store))
                 .remedy("name the store of its agent: --store MOUNT/PATH")
         };
         let (shown, _) = self.read::<Shown>(&format!("{id}/request")).await?.ok_or_else(missing)?;
@@ -179,9 +176,14 @@ impl Desk {
         value: &serde_json::Value,
         version: u64,
     ) -> Result<(), Failure> {
-        let path = format!("{}/{name}", self.path);
-        let write = Request::kv2_write(&self.mount, &path, value, version).map_err(|error| failed(&error))?;
-        self.person.call(&write).await.map(drop).map_err(|error| failed(&error))
+        let place = self.store.below(name);
+        match Kv2::by(&self.person).write(&place, value, version).await.map_err(|error| failed(&error))? {
+            Written::As(_) => Ok(()),
+            Written::Overtaken => {
+                let said = format!("somebody has written to {place} meanwhile");
+                Err(Failure::new(Exit::Failed, said).remedy("look at the request again"))
+            }
+        }
     }
 
     /// Who reads it.
@@ -222,41 +224,16 @@ impl Desk {
         Ok(answer.data::<Signed>().map_err(|error| failed(&error))?.signature)
     }
 
+    /// The names in the folder of that name below the store; in the store itself where it is empty.
     async fn names(&self, folder: &str) -> Result<Vec<String>, Failure> {
-        #[derive(Deserialize)]
-        struct Keys {
-            keys: Vec<String>,
-        }
-        let path = format!("{}/{folder}", self.path);
-        let list = Request::kv2_list(&self.mount, path.trim_end_matches('/'));
-        let list = list.map_err(|error| failed(&error))?;
-        match self.person.call(&list).await {
-            Ok(answer) => Ok(answer.data::<Keys>().map_err(|error| failed(&error))?.keys),
-            Err(error) if error.class() == Class::Missing => Ok(Vec::new()),
-            Err(error) => Err(failed(&error)),
-        }
+        let names = Kv2::by(&self.person).list(&self.store.below(folder)).await;
+        names.map_err(|error| failed(&error))
     }
 
+    /// What stands there, if it is of that form, and its version.
     pub(super) async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, u64)>, Failure> {
-        #[derive(Deserialize)]
-        struct Data {
-            data: Option<serde_json::Value>,
-            metadata: Version,
-        }
-        #[derive(Deserialize)]
-        struct Version {
-            version: u64,
-        }
-        let read = Request::kv2(&self.mount, &format!("{}/{name}", self.path), None);
-        let read = read.map_err(|error| failed(&error))?;
-        match self.person.call(&read).await {
-            Ok(answer) => {
-                let Data { data, metadata } = answer.data().map_err(|error| failed(&error))?;
-                let value = data.and_then(|data| serde_json::from_value(data).ok());
-                Ok(value.map(|value| (value, metadata.version)))
-            }
-            Err(error) if error.class() == Class::Missing => Ok(None),
-            Err(error) => Err(failed(&error)),
-        }
+        let found = Kv2::by(&self.person).read(&self.store.below(name)).await;
+        let found = found.map_err(|error| failed(&error))?;
+        Ok(found.and_then(|found| Some((found.value()?, found.version))))
     }
 }

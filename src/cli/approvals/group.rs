@@ -15,6 +15,7 @@ use crate::{
     approval::ticket::{Decision, Shown, Ticket, Vote},
     secret::SecretValue,
     vault::{
+        caller::Caller as _,
         endpoint::Request,
         error::Class,
         group::{self, is_gone},

@@ -7,7 +7,7 @@ use crate::{
     secret::SecretValue,
     vault::{
         Budget, ClientCert, Settings, Vault,
-        answer::Answer,
+        caller::{Caller, Calling},
         endpoint::Request,
         error::{Class, Error},
         limiter::Account,
@@ -61,10 +61,11 @@ impl Person {
         let vault = Vault::new(settings).map_err(|error| Failure::of(Exit::Failed, &error))?;
         Ok(Self { vault, token: token()? })
     }
+}
 
-    /// One call.
-    pub(super) async fn call(&self, request: &Request) -> Result<Answer, Error> {
-        self.vault.call_as(&Account::Upkeep, &self.token, request).await
+impl Caller for Person {
+    fn call<'a>(&'a self, request: &'a Request) -> Calling<'a> {
+        Box::pin(self.vault.call_as(&Account::Upkeep, &self.token, request))
     }
 }
 

@@ -33,6 +33,13 @@ pub(super) fn one(request: &Standing) -> String {
     let times = if constraints.uses == 1 { "once".to_owned() } else { format!("{} times", constraints.uses) };
     let when = match ticket.resource.kind.as_str() {
         "rotation" => format!("by {}, as {}; {times}, and in that slot", ticket.rule, ticket.identity),
+        "break_glass" if ticket.op == "review" => {
+            format!(
+                "by the rule {}, as {}; a no, or silence, disables that rule",
+                ticket.rule, ticket.identity
+            )
+        }
+        "break_glass" => format!("by the rule {}, as {}", ticket.rule, ticket.identity),
         _ => format!(
             "by the rule {}, as {}; {times} within {} s",
             ticket.rule, ticket.identity, constraints.valid_for

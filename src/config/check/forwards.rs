@@ -15,6 +15,8 @@ use crate::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
+const MIB: u64 = 1024 * 1024;
+
 const METHODS: [(&str, Operation); 7] = [
     ("GET", Operation::Read),
     ("HEAD", Operation::Read),
@@ -34,6 +36,7 @@ pub(super) struct Part {
     tokens: Option<ChildTerms>,
     cache: Cache,
     controls: Vec<Control>,
+    max_request: u64,
 }
 
 impl Part {
@@ -55,12 +58,22 @@ impl Part {
         others: &[Rule],
         context: &Context<'_>,
     ) -> Option<ForwardRule> {
-        let Self { identity, paths, operations, namespace, tokens, cache, controls } = self;
+        let Self { identity, paths, operations, namespace, tokens, cache, controls, max_request } = self;
         let identity = match identity {
             Some(identity) => identity,
             None => only(leaf, others, context)?,
         };
-        Some(ForwardRule { rule, identity, paths, operations, namespace, tokens, cache, controls })
+        Some(ForwardRule {
+            rule,
+            identity,
+            paths,
+            operations,
+            namespace,
+            tokens,
+            cache,
+            controls,
+            max_request,
+        })
     }
 }
 
@@ -88,6 +101,8 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
         Some(trimmed.to_owned())
     });
     let cache = cache(&mut map);
+    // Vault's own limit of a request, by default.
+    let max_request = map.or("max_request", 32 * MIB, |leaf| leaf.size(1..=64 * 1024 * MIB));
     let controls = match &controls {
         Some(leaf) => leaf.each(|leaf| leaf.word(&words)).and_then(|words| some(leaf, words)),
         None => Some(Vec::new()),
@@ -107,6 +122,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
         tokens,
         cache: cache?,
         controls: controls?,
+        max_request: max_request?,
     })
 }
 

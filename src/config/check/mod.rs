@@ -180,7 +180,12 @@ fn config(mut root: Map<'_>, context: &Context<'_>) -> Option<Config> {
         rotations.as_deref().unwrap_or_default(),
         upstreams.as_deref().unwrap_or_default(),
     );
-    let around = workloads::Around { mode, secrets: secrets.as_deref(), upstreams: upstreams.as_deref() };
+    let around = workloads::Around {
+        mode,
+        secrets: secrets.as_deref(),
+        upstreams: upstreams.as_deref(),
+        approvals: approvals.as_deref(),
+    };
     let workloads = root.or("workloads", Vec::new(), |leaf| workloads::read(leaf, context, &around));
     let health = root.or("health", around::default_health(), around::health);
     let shutdown = root.or("shutdown", crate::shutdown::Settings::default(), around::shutdown);

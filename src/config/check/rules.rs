@@ -9,7 +9,7 @@ use super::{
     forwards, glass, group,
 };
 use crate::{
-    broker,
+    approval, broker,
     keeper::{self, Kind},
     listener::Limits,
     name::{ApprovalName, RuleName, SecretName},
@@ -30,6 +30,7 @@ pub(super) struct Around<'a> {
     pub(super) level: Option<Level>,
     pub(super) secrets: Option<&'a [keeper::Settings]>,
     pub(super) upstreams: Option<&'a [broker::Settings]>,
+    pub(super) approvals: Option<&'a [approval::Settings]>,
 }
 
 /// The rules of one workload, by what they are about, each in the order of the config.
@@ -185,7 +186,7 @@ fn rule(
         Some(rate)
     });
     let approval = map.given("approval", |leaf| leaf.refers(&context.approvals, ApprovalName::new));
-    let glass = glass::read(&mut map);
+    let glass = glass::read(&mut map, context, around.approvals);
     map.finish();
     let rule = Rule {
         name: name?,

@@ -36,12 +36,14 @@ pub(super) fn read(map: &mut Map<'_>) -> Option<Webhook> {
     let hmac_key_file = map.given("hmac_key_file", Leaf::path);
     let bearer_file = map.given("bearer_file", Leaf::path);
     let poll = map.or("poll", Duration::from_secs(5), |leaf| leaf.duration(milliseconds(1_000, 300_000)));
+    let outcomes = map.or("outcomes", true, Leaf::flag);
     Some(Webhook {
         to: to?,
         status_url: status_url?,
         hmac_key_file: hmac_key_file?,
         bearer_file: bearer_file?,
         poll: poll?,
+        outcomes: outcomes?,
     })
 }
 

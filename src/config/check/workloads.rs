@@ -8,7 +8,7 @@ use super::{
     rules::{self, Rules},
 };
 use crate::{
-    broker,
+    approval, broker,
     config::{Environment, Workload},
     keeper,
     listener::{self, Limits},
@@ -30,6 +30,8 @@ pub(super) struct Around<'a> {
     pub(super) secrets: Option<&'a [keeper::Settings]>,
     /// Where they could be read.
     pub(super) upstreams: Option<&'a [broker::Settings]>,
+    /// Where they could be read.
+    pub(super) approvals: Option<&'a [approval::Settings]>,
 }
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>, around: &Around<'_>) -> Option<Vec<Workload>> {
@@ -60,8 +62,8 @@ fn workload(
         leaf.word(&[policy::Bridge::Deny, policy::Bridge::Allow].map(|bridge| (bridge.word(), bridge)))
     });
     let level = peer.as_ref().map(|peer| peer.level);
-    let Around { mode, secrets, upstreams } = *around;
-    let by = rules::Around { mode, limits: limits.as_ref(), level, secrets, upstreams };
+    let Around { mode, secrets, upstreams, approvals } = *around;
+    let by = rules::Around { mode, limits: limits.as_ref(), level, secrets, upstreams, approvals };
     let rules = map.or("rules", Rules::default(), |leaf| rules::read(leaf, context, &by));
     let (path, mode, sockets_dir) = socket?;
     let Rules { rules, forwards, calls } = rules?;

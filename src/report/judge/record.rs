@@ -1,6 +1,6 @@
 //! The record itself, and what it says of people: KA012 to KA015. Pure.
 
-use super::{Facts, Findings, grouped, some};
+use super::{Facts, Findings, each_rule, grouped, some};
 use crate::{
     clock::Timestamp,
     report::{
@@ -23,6 +23,23 @@ pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
         unattributed(facts, workload, findings);
     }
     glass(facts, findings);
+    disabled(facts, findings);
+}
+
+/// Rules for emergencies that nobody can use when the next one comes, since the last was not reviewed.
+fn disabled(facts: &Facts<'_>, findings: &mut Findings) {
+    for (rule, standing) in &facts.record.marks.behind_glass {
+        let Some(since) = standing.is_disabled_since() else { continue };
+        let why = standing.why.as_deref().unwrap_or("unknown");
+        let evidence = vec![format!(
+            "it disabled itself {since:.0}, since an emergency was not reviewed ({why}), and no event says that it holds again"
+        )];
+        let name = rule.rsplit('/').next().unwrap_or_default();
+        let fix = Fix::text("Look at what was taken; then have persons say that the rule may hold again.")
+            .code("sh", format!("claviger break-glass {name} --enable --reason … --ticket …"));
+        let about = format!("workloads.{}", rule.replace('/', ".rules."));
+        findings.add(Finding { last: Some(since), ..Finding::new(Id::GLASS, about, evidence, fix) });
+    }
 }
 
 fn audit(facts: &Facts<'_>, findings: &mut Findings) {
@@ -166,8 +183,34 @@ fn glass(facts: &Facts<'_>, findings: &mut Findings) {
         let finding = Finding::new(Id::GLASS, format!("workloads.{workload}: approval {id}"), evidence, fix);
         findings.add(Finding { last: Some(glass.at), ..finding });
     }
-    findings.cannot(
-        Id::GLASS,
-        "that a read went past an approval cannot be told from the record: only approval.break_glass events count",
-    );
+    bypass(facts, findings);
+}
+
+/// What was had under a rule without a person's yes, after it had asked for one.
+fn bypass(facts: &Facts<'_>, findings: &mut Findings) {
+    for (workload, rule) in each_rule(facts).filter(|(_, rule)| rule.is_asked) {
+        let rows = || facts.rows(workload, &rule.name);
+        let asked = rows().filter_map(|entry| entry.asked).min();
+        let unasked = rows().filter_map(|entry| entry.unasked).max();
+        let about = format!("workloads.{workload}.rules.{}", rule.name);
+        match (asked, unasked) {
+            (Some(asked), Some(unasked)) if unasked > asked => {
+                let evidence = vec![format!(
+                    "something was had without anybody's yes on {unasked:.0}, and the rule has asked for one since {asked:.0}"
+                )];
+                let fix = Fix::text(
+                    "Look at what was read then, and by which config (rule.rev of the events); rotate it if nobody had switched approvals off on purpose.",
+                )
+                .code("sh", format!("claviger audit export | jq 'select(.rule.name == \"{}\" and .approval.id == null)'", rule.name));
+                findings
+                    .add(Finding { last: Some(unasked), ..Finding::new(Id::GLASS, about, evidence, fix) });
+            }
+            (None, Some(_)) => findings.cannot(
+                Id::GLASS,
+                format!("{about}: no yes is on record, so since when it asks for one is not known"),
+            ),
+            _ => {}
+        }
+    }
+    findings.cannot(Id::GLASS, "what was read of Vault past the agent stands in Vault's own audit log alone");
 }

@@ -1,6 +1,7 @@
 //! The three plots, as SVG that stands in the page itself: its colours are the page's. Pure.
 //!
-//! Each bar has its text beside it: nothing is told by colour alone.
+//! As wide as the page is, with letters that stay as large as the page's. Each bar has its text above it, and each plot says in words what
+//! it shows: nothing is told by colour alone.
 
 use super::{Report, html::escaped};
 use crate::{
@@ -11,10 +12,11 @@ use std::fmt::Write as _;
 
 /// Rows of one plot: of more, those that say most.
 const ROWS: usize = 30;
-const ROW: usize = 26;
-const LEFT: usize = 210;
-const WIDTH: usize = 760;
-const RIGHT: usize = 130;
+/// Pixels of one row, and of its bar.
+const ROW: usize = 38;
+const BAR: usize = 10;
+/// Characters of a name: as many as fit beside a value on a telephone.
+const NAME: usize = 30;
 /// Days after which a credential is old.
 const OLD: i64 = 90;
 
@@ -24,19 +26,28 @@ pub(super) fn ages(report: &Report) -> String {
     let mut keys: Vec<&Key> = report.keys.iter().collect();
     keys.sort_by_key(|key| std::cmp::Reverse(days(key)));
     let most = keys.iter().filter_map(|key| days(key)).max().unwrap_or(0).max(OLD.saturating_add(10));
-    let mut svg = Svg::new("Age of each secret in days", keys.len());
-    let limit = scaled(OLD, most);
-    svg.rule(limit, &format!("{OLD} d"));
-    for (row, key) in keys.iter().take(ROWS).enumerate() {
+    let old = keys.iter().filter(|key| days(key) > Some(OLD)).count();
+    let desc = match keys.first().and_then(|key| Some((key, days(key)?))) {
+        Some((key, age)) => format!(
+            "{}, {old} of them older than {OLD} days. The oldest is {} with {age} days.",
+            counted(keys.len(), "secret"),
+            key.name
+        ),
+        None => format!("{}, of none of which the age is known.", counted(keys.len(), "secret")),
+    };
+    let mut svg = Svg::new("age", "Age of each secret in days", &desc, keys.len());
+    for key in keys.iter().take(ROWS) {
         let Some(age) = days(key) else {
-            svg.bar(row, &key.name, 0, "unknown", "plain");
+            svg.row(&key.name, "age unknown");
+            svg.bar("plain", 0);
             continue;
         };
         let class = if age > OLD { "bad" } else { "good" };
-        let least = if key.exact { "" } else { "or more" };
-        svg.bar(row, &key.name, scaled(age, most), &format!("{age} d {least}"), class);
+        svg.row(&key.name, &format!("{age} days{}", if key.exact { "" } else { " or more" }));
+        svg.bar(class, thousandths(age, most));
+        svg.limit(thousandths(OLD, most));
     }
-    svg.end()
+    svg.end(&format!("The line stands at {OLD} days; red is older."))
 }
 
 /// When each secret was last used, within twice the period.
@@ -45,20 +56,21 @@ pub(super) fn last_use(report: &Report) -> String {
     let days = |key: &Key| key.last.map(|last| whole_days(report.now, last));
     let mut keys: Vec<&Key> = report.keys.iter().collect();
     keys.sort_by_key(|key| std::cmp::Reverse(days(key).unwrap_or(i64::MAX)));
+    let unused = keys.iter().filter(|key| days(key).is_none_or(|ago| ago > period)).count();
+    let desc = format!("{}, {unused} of them not used in {period} days.", counted(keys.len(), "secret"));
+    let mut svg = Svg::new("use", "Days since each secret was last used", &desc, keys.len());
     let most = period.saturating_mul(2);
-    let mut svg = Svg::new("Days since each secret was last used", keys.len());
-    svg.rule(scaled(period, most), &format!("{period} d"));
-    for (row, key) in keys.iter().take(ROWS).enumerate() {
-        match days(key) {
-            Some(ago) => {
-                let class = if ago > period { "bad" } else { "good" };
-                let text = if ago == 0 { "today".to_owned() } else { format!("{ago} d ago") };
-                svg.dot(row, &key.name, scaled(ago, most), &text, class);
-            }
-            None => svg.dot(row, &key.name, scaled(most, most), "never", "bad"),
-        }
+    for key in keys.iter().take(ROWS) {
+        let (text, ago) = match days(key) {
+            Some(0) => ("today".to_owned(), 0),
+            Some(ago) => (format!("{} ago", counted(usize::try_from(ago).unwrap_or(0), "day")), ago),
+            None => ("never".to_owned(), i64::MAX),
+        };
+        svg.row(&key.name, &text);
+        svg.limit(thousandths(period, most));
+        svg.dot(if ago > period { "bad" } else { "good" }, thousandths(ago, most));
     }
-    svg.end()
+    svg.end(&format!("From today on the left to {most} days ago on the right; the line stands at {period} days, red is beyond."))
 }
 
 /// How much each rule grants, and how much of that was used.
@@ -67,14 +79,29 @@ pub(super) fn grants(report: &Report) -> String {
     rules.sort_by_key(|rule| std::cmp::Reverse((rule.granted.saturating_sub(rule.used), rule.granted)));
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let most = number(rules.iter().map(|rule| rule.granted).max().unwrap_or(1));
-    let mut svg = Svg::new("Grants of each rule, and those that were used", rules.len());
-    for (row, rule) in rules.iter().take(ROWS).enumerate() {
-        let name = format!("{}.{}", rule.workload, rule.rule);
-        let text = format!("{} of {} used", rule.used, rule.granted);
-        svg.bar(row, &name, scaled(number(rule.granted), most), &text, "plain");
-        svg.over(row, scaled(number(rule.used), most));
+    let sum = |of: fn(&RuleUse) -> usize| rules.iter().map(|rule| of(rule)).fold(0, usize::saturating_add);
+    let desc = format!(
+        "{}, which grant {} things, of which {} were used.",
+        counted(rules.len(), "rule"),
+        sum(|rule| rule.granted),
+        sum(|rule| rule.used)
+    );
+    let mut svg = Svg::new("grants", "Grants of each rule, and those that were used", &desc, rules.len());
+    for rule in rules.iter().take(ROWS) {
+        svg.row(
+            &format!("{}.{}", rule.workload, rule.rule),
+            &format!("{} of {} used", rule.used, rule.granted),
+        );
+        svg.bar("plain", thousandths(number(rule.granted), most));
+        if rule.used > 0 {
+            svg.bar("good", thousandths(number(rule.used), most));
+        }
     }
-    svg.end()
+    svg.end("Green was used, grey was granted and not used.")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn whole_days(now: Timestamp, then: Timestamp) -> i64 {
@@ -82,87 +109,81 @@ fn whole_days(now: Timestamp, then: Timestamp) -> i64 {
 }
 
 /// How far `value` goes of the width, where `most` is all of it.
-fn scaled(value: i64, most: i64) -> usize {
-    let room = WIDTH.saturating_sub(LEFT).saturating_sub(RIGHT);
-    let share = value.clamp(0, most.max(1)).saturating_mul(i64::try_from(room).unwrap_or(1)) / most.max(1);
-    usize::try_from(share).unwrap_or(0)
+fn thousandths(value: i64, most: i64) -> i64 {
+    let most = most.max(1);
+    value.clamp(0, most).saturating_mul(1000) / most
+}
+
+fn percent(thousandths: i64) -> String {
+    format!("{}.{}%", thousandths / 10, thousandths % 10)
 }
 
 struct Svg {
     text: String,
-    height: usize,
+    rows: usize,
     more: usize,
 }
 
 impl Svg {
-    fn new(title: &str, rows: usize) -> Self {
-        let height = rows.min(ROWS).saturating_mul(ROW).saturating_add(30);
+    fn new(id: &str, title: &str, desc: &str, rows: usize) -> Self {
+        let height = rows.min(ROWS).saturating_mul(ROW);
+        let desc = escaped(desc);
         let text = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\"><title>{title}</title>\n"
+            "<p>{desc}</p>\n<svg width=\"100%\" height=\"{height}\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\">\
+             <title id=\"{id}-title\">{title}</title><desc id=\"{id}-desc\">{desc}</desc>\n"
         );
-        Self { text, height, more: rows.saturating_sub(ROWS) }
+        Self { text, rows: 0, more: rows.saturating_sub(ROWS) }
     }
 
-    fn top(row: usize) -> usize {
-        row.saturating_mul(ROW).saturating_add(22)
+    /// Where the bar of the newest row is.
+    fn top(&self) -> usize {
+        self.rows.saturating_mul(ROW).saturating_sub(ROW - 20)
     }
 
-    /// A line from top to bottom.
-    fn rule(&mut self, at: usize, label: &str) {
-        let (x, bottom) = (LEFT.saturating_add(at), self.height);
-        let _ = writeln!(
-            self.text,
-            "<line class=\"limit\" x1=\"{x}\" x2=\"{x}\" y1=\"18\" y2=\"{bottom}\"/><text class=\"limit\" x=\"{x}\" y=\"12\" text-anchor=\"middle\">{label}</text>"
-        );
-    }
-
-    fn label(&mut self, row: usize, name: &str, at: usize, value: &str) {
-        let shown: String = name.chars().take(28).collect();
+    /// The next row.
+    fn row(&mut self, name: &str, value: &str) {
+        self.rows = self.rows.saturating_add(1);
+        let shown: String = name.chars().take(NAME).collect();
         let cut = if shown.len() < name.len() { "…" } else { "" };
-        let (y, x) = (Self::top(row).saturating_add(14), LEFT.saturating_add(at).saturating_add(10));
-        let left = LEFT.saturating_sub(12);
+        let (top, y) = (self.top(), self.top().saturating_sub(6));
         let _ = writeln!(
             self.text,
-            "<text x=\"{left}\" y=\"{y}\" text-anchor=\"end\">{}{cut}</text><text class=\"value\" x=\"{x}\" y=\"{y}\">{}</text>",
+            "<text x=\"0\" y=\"{y}\">{}{cut}<title>{}</title></text><text class=\"value\" x=\"100%\" y=\"{y}\" text-anchor=\"end\">{}</text>\
+             <rect class=\"track\" y=\"{top}\" width=\"100%\" height=\"{BAR}\" rx=\"2\"/>",
             escaped(&shown),
-            escaped(value.trim_end())
+            escaped(name),
+            escaped(value)
         );
     }
 
-    fn bar(&mut self, row: usize, name: &str, length: usize, value: &str, class: &str) {
-        let y = Self::top(row).saturating_add(2);
-        let length = length.max(2);
+    fn bar(&mut self, class: &str, length: i64) {
+        let (top, width) = (self.top(), percent(length.max(4)));
         let _ = writeln!(
             self.text,
-            "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{y}\" width=\"{length}\" height=\"16\" rx=\"2\"/>"
-        );
-        self.label(row, name, length, value);
-    }
-
-    /// The part of the bar of `row` that was used.
-    fn over(&mut self, row: usize, length: usize) {
-        let y = Self::top(row).saturating_add(2);
-        let _ = writeln!(
-            self.text,
-            "<rect class=\"good\" x=\"{LEFT}\" y=\"{y}\" width=\"{length}\" height=\"16\" rx=\"2\"/>"
+            "<rect class=\"{class}\" y=\"{top}\" width=\"{width}\" height=\"{BAR}\" rx=\"2\"/>"
         );
     }
 
-    fn dot(&mut self, row: usize, name: &str, at: usize, value: &str, class: &str) {
-        let (y, x) = (Self::top(row).saturating_add(10), LEFT.saturating_add(at));
-        let right = WIDTH.saturating_sub(RIGHT);
-        let _ = writeln!(
-            self.text,
-            "<line class=\"track\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/><circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"6\"/>"
-        );
-        self.label(row, name, at, value);
+    fn dot(&mut self, class: &str, at: i64) {
+        // Whole, at both ends.
+        let (y, x) = (self.top().saturating_add(BAR / 2), percent(at.clamp(8, 992)));
+        let _ = writeln!(self.text, "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"6\"/>");
     }
 
-    fn end(self) -> String {
+    /// A line across the bar.
+    fn limit(&mut self, at: i64) {
+        let (top, x) = (self.top().saturating_sub(3), percent(at));
+        let bottom = top.saturating_add(BAR).saturating_add(6);
+        let _ =
+            writeln!(self.text, "<line class=\"limit\" x1=\"{x}\" x2=\"{x}\" y1=\"{top}\" y2=\"{bottom}\"/>");
+    }
+
+    /// With how it is to be read.
+    fn end(self, key: &str) -> String {
         let more = match self.more {
             0 => String::new(),
-            more => format!("<p class=\"note\">{more} more are in the tables below.</p>"),
+            more => format!(" {more} more are in the tables below."),
         };
-        format!("{}</svg>{more}\n", self.text)
+        format!("{}</svg>\n<p class=\"note\">{}{more}</p>\n", self.text, escaped(key))
     }
 }

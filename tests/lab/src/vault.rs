@@ -25,6 +25,15 @@ enum Kind {
     DevTls,
     /// Storage in a folder, so that it can stop and start again.
     Durable,
+    /// The same by Raft, as a cluster of one: it gives and takes snapshots.
+    Raft,
+}
+
+impl Kind {
+    /// Whether it has storage on disk, and is not initialised by itself.
+    fn is_durable(self) -> bool {
+        matches!(self, Kind::Durable | Kind::Raft)
+    }
 }
 
 /// A running Vault. Dropping it ends it.
@@ -62,6 +71,11 @@ impl Vault {
     /// Starts one with its storage on disk: [`Vault::stop`] and [`Vault::restart`] keep its tokens, leases and data.
     pub fn start_durable() -> Option<Vault> {
         Vault::start_as(Kind::Durable)
+    }
+
+    /// Starts one with integrated storage, a cluster of one: what `vault operator raft` is for.
+    pub fn start_raft() -> Option<Vault> {
+        Vault::start_as(Kind::Raft)
     }
 
     /// One dev Vault for all tests of this process, which must keep to mounts and roles of their own and never seal it.
@@ -105,10 +119,10 @@ impl Vault {
         vault.serve()?;
         match kind {
             Kind::Dev | Kind::DevTls => vault.unseal_key = vault.printed_unseal_key()?,
-            Kind::Durable => vault.initialize(),
+            Kind::Durable | Kind::Raft => vault.initialize(),
         }
         vault.wait_until_active();
-        if kind == Kind::Durable {
+        if kind.is_durable() {
             vault.root().post("sys/mounts/secret", &json!({"type": "kv-v2"})).expect_success();
         }
         // A new KV 2 mount refuses everything for a moment, while it prepares its storage.
@@ -121,7 +135,7 @@ impl Vault {
     fn serve(&mut self) -> Result<(), String> {
         let mut command = Command::new(&self.program);
         command.arg("server");
-        if self.kind != Kind::Durable {
+        if !self.kind.is_durable() {
             command.args(["-dev", "-dev-no-store-token"]).env("VAULT_DEV_ROOT_TOKEN_ID", &self.root_token);
             command.arg(format!("-dev-listen-address={}", self.tls.unwrap_or(self.plain)));
         }
@@ -154,6 +168,19 @@ impl Vault {
                 self.folder.path().join("storage").display(),
                 self.plain
             ),
+            Kind::Raft => {
+                let (storage, cluster) = (self.folder.path().join("storage"), free_port());
+                fs::create_dir(&storage)
+                    .unwrap_or_else(|error| panic!("making {}: {error}", storage.display()));
+                format!(
+                    "listener \"tcp\" {{\n  address = \"{}\"\n  cluster_address = \"127.0.0.1:{cluster}\"\n  tls_disable = true\n}}\n\
+                     storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"lab\"\n}}\n\
+                     api_addr = \"http://{}\"\ncluster_addr = \"https://127.0.0.1:{cluster}\"\ndisable_mlock = true\n",
+                    self.plain,
+                    storage.display(),
+                    self.plain
+                )
+            }
         };
         let file = self.config_file();
         fs::write(&file, config).unwrap_or_else(|error| panic!("writing {}: {error}", file.display()));
@@ -284,7 +311,7 @@ impl Vault {
     /// # Panics
     /// When it is not durable, since everything would be gone, or when its port was taken meanwhile.
     pub fn restart(&mut self) {
-        assert!(self.kind == Kind::Durable, "only a Vault from start_durable() can restart");
+        assert!(self.kind.is_durable(), "only a Vault with storage of its own can restart");
         self.stop();
         if let Err(log) = self.serve() {
             panic!("vault did not restart; its log:\n{log}");

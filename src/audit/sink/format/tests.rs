@@ -68,6 +68,10 @@ const TYPES: &[Type] = &[
     Type::ApprovalRefused,
     Type::ApprovalExpired,
     Type::ApprovalUsed,
+    Type::ApprovalBreakGlass,
+    Type::ApprovalDrill,
+    Type::ApprovalDisabled,
+    Type::ApprovalEnabled,
 ];
 
 /// Every type, each way it can end, with nothing known and with everything known.
