@@ -8,6 +8,7 @@ mod call;
 mod control;
 mod forward;
 mod glass;
+mod guarded;
 mod held;
 mod leases;
 mod limits;
@@ -23,7 +24,7 @@ use crate::{
     broker::Broker,
     forward::{Forward, cache::Cache},
     keeper,
-    name::{RuleName, SecretName, UpstreamName, WorkloadName},
+    name::{RotationName, RuleName, SecretName, UpstreamName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
     policy::{
         self, Permit, Policy,
@@ -148,6 +149,11 @@ pub trait Observe: Send + Sync {
 
     /// One event of a request is kept as its mode demands: on disk, or queued.
     fn recorded(&self, kind: Type, outcome: Outcome);
+
+    /// A read got the value before although `rotation` has promoted a new one: that has not come here yet.
+    fn late(&self, rotation: &RotationName) {
+        let _ = rotation;
+    }
 
     /// A call of `upstream` by `rule` came as far as this; each attempt begins and ends once.
     fn called(&self, upstream: &UpstreamName, rule: &RuleName, step: CallStep);
@@ -375,9 +381,5 @@ impl Access {
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))
         };
         Ok(policy::permits(&self.in_force(&rules, peer), peer).map(held).collect())
-    }
-
-    fn refuse<T>(&self, permit: &Permit<T>, why: Why) -> Refusal {
-        Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
 }

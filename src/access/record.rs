@@ -169,6 +169,9 @@ impl Access {
                 if served.stale {
                     event.kind = Type::SecretStaleServed;
                 }
+                if let Some(rotation) = &served.late {
+                    self.parts.observe.late(rotation);
+                }
                 event.rule = Some(self.rule_ref(grant.permit()));
                 approved(&mut event, grant);
                 event.cache = Some(Cache { hit: served.held.confirmed <= arrival.at, age: served.age });
@@ -200,6 +203,10 @@ impl Access {
             }
         }
         event
+    }
+
+    pub(super) fn refuse<T>(&self, permit: &Permit<T>, why: Why) -> Refusal {
+        Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
 
     pub(super) fn rule_ref<T>(&self, permit: &Permit<T>) -> RuleRef {

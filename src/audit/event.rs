@@ -6,8 +6,7 @@ pub use super::{
     approved::ApprovalRef,
     call::UpstreamRef,
     exposed::ExposureRef,
-    flood::Agg,
-    kind::Type,
+    kind::{Outcome, Turn, Type},
     pod::Pod,
     reason::Reason,
     reported::{Found, ReportRef},
@@ -135,26 +134,22 @@ impl Event {
     }
 }
 
-/// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Outcome {
-    /// It was permitted and done.
-    Allow,
-    /// It was refused.
-    Deny,
-    /// It was permitted and failed.
-    Error,
+/// Refusals that were counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agg {
+    /// How many.
+    pub count: u64,
+    /// When the first one was.
+    pub first: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
 }
 
-impl Outcome {
-    /// The word of the events and the metrics.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Error => "error",
-        }
+impl Agg {
+    /// Adds what `other` counted.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
     }
 }
 
