@@ -55,6 +55,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const MAY_EXPOSE: &[&str] = &[
     "secret/mod.rs",
     "api/value.rs",
+    "approval/group/keep.rs",
     "receiver/credential.rs",
     "broker/inject/certificate.rs",
     "broker/inject/material.rs",
@@ -69,6 +70,7 @@ const MAY_EXPOSE: &[&str] = &[
     "rotation/system/template.rs",
     "vault/approle.rs",
     "vault/endpoint.rs",
+    "vault/group.rs",
     "vault/login.rs",
     "vault/mod.rs",
     "vault/passage.rs",

@@ -86,28 +86,7 @@ impl Access {
             let taken = taken(permit.subject());
             return self.by_glass(peer, permit, taken);
         }
-        let asked = |permit: &Permit<Forwarding>| {
-            let Forwarding {
-                identity,
-                namespace,
-                operation,
-                path,
-                own: _,
-                child: _,
-                cache: _,
-                max_request: _,
-            } = permit.subject();
-            let resource = Resource {
-                body: Body::of(&call.body),
-                headers: media(&call.headers),
-                kind: "vault".to_owned(),
-                namespace: namespace.clone(),
-                path: Some(path.to_string()),
-                query: call.query.clone(),
-                ..Resource::default()
-            };
-            asked(peer, operation.word().to_owned(), resource, Some(identity.clone()))
-        };
+        let asked = |permit: &Permit<Forwarding>| asked_of_vault(peer, permit, call);
         let obtained = self.parts.approvals.obtain(permit, asked, None).await;
         obtained.map_err(|(permit, refusal)| self.refuse(&permit, Why::Unapproved(Box::new(refusal))))
     }
@@ -145,7 +124,23 @@ fn taken(subject: &Forwarding) -> Option<Taken> {
 }
 
 fn asked(peer: &Peer, op: String, resource: Resource, identity: Option<crate::name::IdentityName>) -> Asked {
-    Asked { op, resource, identity, uid: peer.uid(), exe_sha256: peer.exe_sha256().copied() }
+    Asked { op, resource, identity, uid: peer.uid(), exe_sha256: peer.exe_sha256().copied(), door: None }
+}
+
+/// What a person is asked of a request in Vault's API.
+pub(super) fn asked_of_vault(peer: &Peer, permit: &Permit<Forwarding>, call: &Call) -> Asked {
+    let Forwarding { identity, namespace, operation, path, own: _, child: _, cache: _, max_request: _ } =
+        permit.subject();
+    let resource = Resource {
+        body: Body::of(&call.body),
+        headers: media(&call.headers),
+        kind: "vault".to_owned(),
+        namespace: namespace.clone(),
+        path: Some(path.to_string()),
+        query: call.query.clone(),
+        ..Resource::default()
+    };
+    asked(peer, operation.word().to_owned(), resource, Some(identity.clone()))
 }
 
 /// What Vault reads a body by.
@@ -160,6 +155,7 @@ pub(super) fn reason_of(refusal: &approval::Refusal) -> Reason {
         approval::Refusal::Pending { .. } => Reason::Approval(Want::Pending),
         approval::Refusal::Ended { why, .. } => Reason::Approval(Want::Ended(*why)),
         approval::Refusal::Unreachable { .. } => Reason::Approval(Want::Unreachable),
+        approval::Refusal::Unguarded { .. } => Reason::Approval(Want::Unguarded),
         approval::Refusal::Crowded => Reason::Approval(Want::Crowded),
         approval::Refusal::Missing => Reason::NotReady,
         approval::Refusal::Vault(error) => error.class().into(),
@@ -184,6 +180,9 @@ pub(super) fn approved<T>(event: &mut Event, grant: &Grant<T>) {
 /// For want of whose yes it is not done.
 pub(super) fn unapproved(event: &mut Event, why: &Why) {
     let Why::Unapproved(refusal) = why else { return };
+    if let approval::Refusal::Unguarded { name } = &**refusal {
+        event.approval = Some(Box::new(about(name, None)));
+    }
     if let approval::Refusal::Pending { id, name, .. }
     | approval::Refusal::Ended { id, name, .. }
     | approval::Refusal::Unreachable { id, name } = &**refusal
@@ -192,7 +191,7 @@ pub(super) fn unapproved(event: &mut Event, why: &Why) {
     }
 }
 
-fn about(name: &crate::name::ApprovalName, id: Option<&Id>) -> ApprovalRef {
+pub(super) fn about(name: &crate::name::ApprovalName, id: Option<&Id>) -> ApprovalRef {
     ApprovalRef {
         name: name.clone(),
         id: id.map(Id::to_string),

@@ -2,7 +2,7 @@
 //!
 //! What may change something in Vault is on record before it is sent, and what came of it after, whether its client stays or not.
 
-use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Unheld, Why, held::Way};
+use super::{Access, Arrival, Call, Done, Reason, Refusal, Type, Unheld, Why, guarded::Guarded, held::Way};
 use crate::{
     approval::Grant,
     audit::event::{Cache, Event, Outcome, Resource, VaultRef},
@@ -25,10 +25,10 @@ const SHOWN: usize = 512;
 const FULL: Duration = Duration::from_secs(1);
 
 /// The result of something that is on record as intended. Dropped before there is one, that is on record.
-struct Pending {
-    access: Arc<Access>,
-    event: Option<Box<Event>>,
-    upload: Option<Upload>,
+pub(super) struct Pending {
+    pub(super) access: Arc<Access>,
+    pub(super) event: Option<Box<Event>>,
+    pub(super) upload: Option<Upload>,
 }
 
 impl Access {
@@ -42,7 +42,11 @@ impl Access {
         self.within_rate(&permit)?;
         self.take_body(&permit, call).await.map_err(|unheld| self.refuse(&permit, unheld.into()))?;
         let call = &*call;
-        let grant = self.obtain_forward(peer, permit, call).await?;
+        let grant = match self.obtain_guarded(peer, permit, call, arrival).await? {
+            Guarded::Granted(grant) => grant,
+            Guarded::Answered(grant, answer) => return Ok(Done::Forwarded(grant, *answer)),
+            Guarded::NotOfGroup(permit) => self.obtain_forward(peer, permit, call).await?,
+        };
         let refuse = |why: Why| self.refuse(grant.permit(), why);
         let Some(forward) = &self.parts.forward else {
             return Err(refuse(Why::NotForwarded(crate::forward::Error::NoToken(None).into())));
@@ -153,7 +157,11 @@ impl Access {
         match self.record(event, Some(peer)).await {
             Ok(_) => Ok(pending),
             Err(unaudited) => {
-                pending.settle();
+                if unaudited.is_on_record() {
+                    pending.unsent();
+                } else {
+                    pending.settle();
+                }
                 Err(Why::Unrecorded(unaudited).into())
             }
         }
@@ -161,8 +169,15 @@ impl Access {
 }
 
 impl Pending {
-    fn settle(mut self) {
+    pub(super) fn settle(mut self) {
         self.event = None;
+    }
+
+    /// It is on record here, and not elsewhere: nothing is sent.
+    fn unsent(mut self) {
+        if let Some(event) = &mut self.event {
+            event.reason = Some(Reason::AuditUnavailable);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod call;
 mod control;
 mod forward;
 mod glass;
+mod guarded;
 mod held;
 mod leases;
 mod limits;
@@ -380,9 +381,5 @@ impl Access {
             (permit.secret().clone(), shelf.and_then(|shelf| shelf.current))
         };
         Ok(policy::permits(&self.in_force(&rules, peer), peer).map(held).collect())
-    }
-
-    fn refuse<T>(&self, permit: &Permit<T>, why: Why) -> Refusal {
-        Refusal { why, rule: Some(self.rule_ref(permit)) }
     }
 }

@@ -205,6 +205,10 @@ impl Access {
         event
     }
 
+    pub(super) fn refuse<T>(&self, permit: &Permit<T>, why: Why) -> Refusal {
+        Refusal { why, rule: Some(self.rule_ref(permit)) }
+    }
+
     pub(super) fn rule_ref<T>(&self, permit: &Permit<T>) -> RuleRef {
         RuleRef {
             name: permit.rule().clone(),

@@ -41,7 +41,9 @@ struct Shown<'a> {
     state: &'a str,
     reason: Option<&'a str>,
     approved_by: &'a [String],
-    needed: usize,
+    /// Absent where Vault's policy says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     notified: Option<bool>,
     expires_at: String,
@@ -80,6 +82,13 @@ pub(super) fn unapproved(
             ),
             Some(ASK_AGAIN),
         ),
+        Unapproved::Unguarded { name } => (
+            format!(
+                "Vault did this without asking anybody, since its policy has no control_group on this path, and approvals.{name} says that \
+                 it asks: nothing of its answer is given. Correct the policy of the identity, or take the approval from the rule"
+            ),
+            None,
+        ),
         Unapproved::Crowded => (
             "as many requests of this workload as may wait for a person's yes are waiting; ask again later"
                 .to_owned(),
@@ -109,7 +118,7 @@ fn no_way(reason: Reason) -> &'static str {
         Reason::VaultAway => "Vault cannot be reached",
         Reason::VaultSealed => "Vault is sealed",
         Reason::VaultDenied => {
-            "Vault refuses the store to the identity; correct the policies of approvals.*.identity"
+            "Vault refuses the store, or sys/control-group/request, to the identity; correct the policies of approvals.*.identity"
         }
         Reason::VaultMissing => "Vault has no such store; correct approvals.*.store",
         Reason::Budget | Reason::VaultSlow => "too many calls to Vault; ask again later",
@@ -141,7 +150,7 @@ pub(super) fn shown(workload: &WorkloadName, status: Option<&Status>) -> Respons
         state,
         reason,
         approved_by: &status.by,
-        needed: status.quorum,
+        needed: Some(status.quorum).filter(|needed| *needed > 0),
         notified: status.notified,
         expires_at: rfc3339(status.until),
     })

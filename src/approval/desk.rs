@@ -7,6 +7,7 @@ use super::{
     entry::{EVERY, Entry, Requests},
     fact::Fact,
     glass::Glasses,
+    group::Door,
     hook::Hook,
     outcome::Outcomes,
     request::Around,
@@ -62,6 +63,8 @@ pub struct Asked {
     pub uid: u32,
     /// Its executable, if that was proved.
     pub exe_sha256: Option<Hash>,
+    /// The way to ask, where Vault itself asks persons.
+    pub door: Option<Arc<dyn Door>>,
 }
 
 /// Keeps what was asked. Cheap to clone.
@@ -239,6 +242,7 @@ impl Approvals {
     pub async fn run(self, stop: CancellationToken) {
         let reviews = review::run(self.clone(), stop.clone());
         tokio::join!(courier::run(Arc::clone(&self.inner), stop.clone()), reviews, self.look(stop));
+        self.inner.let_go().await;
     }
 
     async fn look(&self, stop: CancellationToken) {
@@ -271,6 +275,15 @@ impl Inner {
         self.table.load().settings.get(name).cloned()
     }
 
+    pub(super) fn vault(&self) -> Option<&Vault> {
+        self.vault.as_ref()
+    }
+
+    /// Whether Vault itself asks by this approval.
+    pub(super) fn is_of_group(&self, name: &ApprovalName) -> bool {
+        self.settings(name).is_some_and(|settings| settings.group.is_some())
+    }
+
     /// The service that is told of requests by this approval.
     pub(super) fn hook(&self, name: &ApprovalName) -> Option<Arc<Hook>> {
         self.table.load().hooks.get(name).cloned()
@@ -298,6 +311,7 @@ impl Inner {
         until: Instant,
     ) -> Result<Spent, Refusal> {
         let identity = asked.identity.clone().ok_or(Refusal::Missing)?;
+        let door = asked.door.clone();
         let ticket = self.ticket(settings, permit, asked, &identity);
         let mut is_new_here = true;
         loop {
@@ -308,7 +322,7 @@ impl Inner {
                     Some(status) => (status, None),
                     None => {
                         self.charge(&entry)?;
-                        self.step(&entry).await?
+                        self.step(&entry, door.as_deref()).await?
                     }
                 };
                 if let Some(spent) = spent {
@@ -341,7 +355,7 @@ impl Inner {
         asked: Asked,
         identity: &IdentityName,
     ) -> Ticket {
-        let Asked { op, resource, identity: _, uid, exe_sha256 } = asked;
+        let Asked { op, resource, identity: _, uid, exe_sha256, door: _ } = asked;
         Ticket {
             approval: settings.name.to_string(),
             constraints: Constraints {

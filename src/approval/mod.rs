@@ -11,6 +11,7 @@ mod desk;
 mod entry;
 pub mod fact;
 pub mod glass;
+pub mod group;
 mod hook;
 pub mod outcome;
 mod request;
@@ -30,7 +31,7 @@ pub mod webhook;
 pub use desk::{Approvals, Asked, Place};
 pub use entry::{State, Status};
 pub use request::Id;
-pub use store::Folder;
+pub use store::{Folder, TAKEN};
 pub use want::{Ended, Want};
 
 use crate::{
@@ -71,8 +72,10 @@ pub struct Settings {
     pub pending_max: usize,
     /// Nobody is asked: it is only on record that somebody would have been.
     pub observe: bool,
-    /// Who is told of requests, and may bring votes: kind `webhook`.
+    /// Who is told of requests, and may bring votes: kind `webhook`; of kind `control_group` it is told alone.
     pub webhook: Option<webhook::Webhook>,
+    /// Vault itself asks, by its control groups: kind `control_group`. Then `approvers` is empty and `quorum` 0: both are in Vault's policy.
+    pub group: Option<group::Group>,
 }
 
 /// Proof that a permit needed no approval, or has it. Only this module makes one.
@@ -106,6 +109,8 @@ pub struct Spent {
     pub digest: String,
     /// Who said yes.
     pub by: Vec<String>,
+    /// What a request that waits in Vault is done by.
+    pub key: Option<group::Key>,
 }
 
 /// Why there is no grant.
@@ -136,6 +141,12 @@ pub enum Refusal {
     Unreachable {
         /// Which request.
         id: Id,
+        /// By which entry of `approvals`.
+        name: ApprovalName,
+    },
+    /// A control group was to ask, and Vault did not: its policy has none there. Nothing of what it answered may be given.
+    #[error("Vault has no control group there")]
+    Unguarded {
         /// By which entry of `approvals`.
         name: ApprovalName,
     },

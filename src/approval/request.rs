@@ -5,6 +5,7 @@
 use super::{
     Ended, Settings, Spent,
     fact::{Act, Fact, Joined, Said},
+    group::Guard,
     shown::shown,
     signed::{Approver, Found, judge},
     store::{Entities, Pointer, Store, Uses, Written, pointer},
@@ -20,8 +21,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// How often a write that somebody else overtook is tried again.
 pub(super) const TRIES: usize = 4;
-/// How long another start may take from saying that it asks to asking.
-const BEGUN: Duration = Duration::from_millis(300);
+/// How often it is looked whether another start, or a replica, that says that it asks has asked, and how long before each: whoever takes
+/// longer is taken for dead.
+const LOOKS: usize = 10;
+pub(super) const BEGUN: Duration = Duration::from_millis(300);
 
 /// What a request is called: seconds since 1970 and random digits, both hex, so that the names stand in the order of their time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +58,7 @@ impl fmt::Display for Id {
 }
 
 /// Who may not say yes to a request, and what else a step needs to know.
+#[derive(Clone, Copy)]
 pub(super) struct Around<'a> {
     pub(super) store: Store<'a>,
     pub(super) settings: &'a Settings,
@@ -85,6 +89,8 @@ pub(super) struct Request {
     /// The run of a rotation that used it.
     run: Option<String>,
     pub(super) ended: Option<Ended>,
+    /// Where Vault itself asks: what waits there.
+    pub(super) guard: Option<Guard>,
 }
 
 /// Which votes are read.
@@ -100,7 +106,8 @@ impl Request {
     /// Joins the request of `ticket` that waits in the store, or writes a new one.
     pub(super) async fn open(around: &Around<'_>, ticket: &Ticket) -> Result<Self, Error> {
         let place = pointer(&ticket.fingerprint());
-        for round in 1..=TRIES {
+        let (mut tries, mut looks) = (TRIES, LOOKS);
+        while tries > 0 {
             let found = around.store.read(&place).await?;
             let now = clock::now();
             let known = found.data.and_then(|data| serde_json::from_value::<Pointer>(data).ok());
@@ -110,14 +117,16 @@ impl Request {
                     joined.tell(around, Act::Requested { joined: Joined::Earlier });
                     return Ok(joined);
                 }
-                if round < TRIES
+                if looks > 0
                     && let Some(id) = id
                     && around.store.read(&format!("{id}/request")).await?.version == 0
                 {
+                    looks -= 1;
                     tokio::time::sleep(BEGUN).await;
                     continue;
                 }
             }
+            tries -= 1;
             let new = Self::new(around, ticket, now)?;
             let own = Pointer { id: new.id.to_string(), not_after: rfc3339(new.not_after) };
             if around.store.write(&place, &own, found.version).await? == Written::Overtaken {
@@ -132,7 +141,7 @@ impl Request {
         Err(Error::new(Class::Away, "asking for a person's yes", "others ask for the same all the time"))
     }
 
-    fn new(around: &Around<'_>, ticket: &Ticket, now: Timestamp) -> Result<Self, Error> {
+    pub(super) fn new(around: &Around<'_>, ticket: &Ticket, now: Timestamp) -> Result<Self, Error> {
         let ttl = jiff::SignedDuration::try_from(around.settings.ttl).unwrap_or_default();
         let not_after = around.until.unwrap_or(now + ttl);
         let nonce = hex(&random::<16>().map_err(|_| unrandom())?);
@@ -155,6 +164,7 @@ impl Request {
             used: 0,
             run: None,
             ended: None,
+            guard: None,
         }
     }
 
@@ -210,10 +220,13 @@ impl Request {
         let window = jiff::SignedDuration::try_from(settings.valid_for).unwrap_or_default();
         let granted = self.granted.map(|ours| self.since.map_or(ours, |since| ours.min(since)));
         let end = granted.map_or(self.not_after, |granted| granted.min(self.not_after) + window);
-        clock::now() > end
+        clock::now() > end || self.guard.as_ref().is_some_and(Guard::is_over)
     }
 
     async fn votes(&mut self, around: &Around<'_>, look: Look) -> Result<(), Error> {
+        if let Some(guard) = self.guard.clone() {
+            return self.look_at_group(around, &guard).await;
+        }
         let slots = around.store.slots(self.id.as_str()).await?;
         for approver in &around.settings.approvers {
             let is_known = self.yes.contains_key(&approver.name);
@@ -338,6 +351,7 @@ impl Request {
             name: around.settings.name.clone(),
             digest: hex(&self.digest),
             by: self.yes.keys().cloned().collect(),
+            key: self.guard.as_ref().map(Guard::key),
         }
     }
 
@@ -355,12 +369,12 @@ impl Request {
         Ok(found.version)
     }
 
-    fn end(&mut self, around: &Around<'_>, why: Ended, by: Vec<Said>) {
+    pub(super) fn end(&mut self, around: &Around<'_>, why: Ended, by: Vec<Said>) {
         self.ended = Some(why);
         self.tell(around, Act::Ended { why, by, notified: around.notified });
     }
 
-    fn tell(&self, around: &Around<'_>, act: Act) {
+    pub(super) fn tell(&self, around: &Around<'_>, act: Act) {
         (around.tell)(self.fact(around, act));
     }
 

@@ -11,7 +11,8 @@ use super::{
 
 /// What stands in the store of a request.
 pub(super) fn shown(settings: &Settings, text: &str) -> Shown {
-    Shown { ticket: text.to_owned(), approvers: approvers(settings), transit: settings.transit.clone() }
+    let (approvers, transit) = (approvers(settings), settings.transit.clone());
+    Shown { ticket: text.to_owned(), approvers, transit, accessor: None }
 }
 
 /// Who may say yes, for whoever asks them.

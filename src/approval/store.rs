@@ -1,9 +1,9 @@
 //! The place in Vault where requests and votes meet: a folder of KV 2, written by check-and-set.
 //!
 //! `ID/request` is what is asked, `ID/SLOT` a vote, `ID/uses` how often a yes was used, `open/FINGERPRINT` which request equal calls
-//! join. Each call has a hard end. Decides nothing.
+//! join, `glass/HASH` how a rule for emergencies stands. Each call has a hard end. Decides nothing.
 
-use super::ticket::Vote;
+use super::{group::HELD, outcome, ticket::Vote, told, webhook::SERVICE};
 use crate::{
     crypto::{PublicKey, hex},
     name::IdentityName,
@@ -39,7 +39,16 @@ pub type Folder = kv2::Place;
 /// Every identity that runs.
 pub(super) type Identities = Arc<ArcSwap<BTreeMap<IdentityName, Identity>>>;
 
+/// Names beside a request that are no approver's.
+pub const TAKEN: [&str; 6] = ["request", "uses", told::SLOT, outcome::SLOT, SERVICE, HELD];
+
+/// Whether somebody's word is there.
+pub(super) fn beside(slot: &str) -> bool {
+    !TAKEN.contains(&slot) && !slot.ends_with('/')
+}
+
 /// The way to one folder.
+#[derive(Clone, Copy)]
 pub(super) struct Store<'a> {
     pub(super) vault: &'a Vault,
     pub(super) identities: &'a Identities,
@@ -94,7 +103,13 @@ impl Store<'_> {
         Ok((identity, session))
     }
 
-    async fn call(&self, request: &Request) -> Result<Answer, Error> {
+    /// What `identity` acts with now.
+    pub(super) fn acting(&self, identity: &str) -> Result<Session, Error> {
+        let unknown = |_| Error::new(Class::Away, DOING, "the identity is not there");
+        self.session(&IdentityName::new(identity).map_err(unknown)?).map(|(_, session)| session)
+    }
+
+    pub(super) async fn call(&self, request: &Request) -> Result<Answer, Error> {
         let (identity, session) = self.session(self.identity)?;
         self.call_as((&identity, &session), request).await
     }

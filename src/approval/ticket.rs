@@ -253,6 +253,9 @@ pub struct Shown {
     pub approvers: Vec<ShownApprover>,
     /// Where the approvers' transit keys are.
     pub transit: String,
+    /// What it is authorized by where Vault itself asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accessor: Option<String>,
 }
 
 /// One who may say yes.

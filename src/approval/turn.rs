@@ -6,6 +6,7 @@ use super::{
     Id, Refusal, Spent, State, Status,
     desk::Inner,
     entry::Entry,
+    group::Door,
     request::{Around, Look, Request},
 };
 use crate::{crypto::hex, vault::error::Error};
@@ -28,19 +29,23 @@ impl Inner {
     }
 
     /// Asks, if nobody has yet, and spends a use, if there is one.
-    pub(super) async fn step(&self, entry: &Arc<Entry>) -> Result<(Status, Option<Spent>), Refusal> {
+    pub(super) async fn step(
+        &self,
+        entry: &Arc<Entry>,
+        door: Option<&dyn Door>,
+    ) -> Result<(Status, Option<Spent>), Refusal> {
         let tell = |fact| self.tell(fact);
         let around = self.around(entry, &tell).map_err(Refusal::Vault)?;
         let mut turn = entry.request.lock().await;
         let request = match &mut *turn {
             Some(request) => request,
             None => {
-                let opened = match Request::open(&around, &entry.ticket).await {
+                let opened = match open(&around, entry, door).await {
                     Ok(opened) => opened,
-                    Err(error) => {
+                    Err(refusal) => {
                         // It takes no room: the next one asks.
                         self.lock().open.remove(&entry.fingerprint);
-                        return Err(Refusal::Vault(error));
+                        return Err(refusal);
                     }
                 };
                 self.lock().known.insert(opened.id.clone(), Arc::clone(entry));
@@ -56,6 +61,7 @@ impl Inner {
             // Nobody has said yes as far as we know.
             tracing::debug!(%error, "looking for votes");
         }
+        request.release(&around).await;
         let status = entry.note(request);
         if status.state != State::Granted {
             return Ok((status, None));
@@ -78,6 +84,7 @@ impl Inner {
         let request = turn.as_mut().ok_or(Refusal::Missing)?;
         request.bring(around, &votes).await.map_err(Refusal::Vault)?;
         let spent = request.spend(around, None).await;
+        request.release(around).await;
         let status = entry.note(request);
         spent.map(|spent| (status, spent)).map_err(Refusal::Vault)
     }
@@ -94,8 +101,19 @@ impl Inner {
         } else {
             request.look(&around, Look::New).await
         };
+        request.release(&around).await;
         entry.note(request);
         looked
+    }
+}
+
+/// Asks, as the approval's kind does.
+async fn open(around: &Around<'_>, entry: &Entry, door: Option<&dyn Door>) -> Result<Request, Refusal> {
+    match (&entry.settings.group, door) {
+        (None, _) => Request::open(around, &entry.ticket).await.map_err(Refusal::Vault),
+        (Some(group), Some(door)) => Request::knock(around, &entry.ticket, (group, door)).await,
+        // What no request to Vault stands behind cannot be asked of it.
+        (Some(_), None) => Err(Refusal::Missing),
     }
 }
 
@@ -148,6 +166,7 @@ mod tests {
             pending_max: 1,
             observe: false,
             webhook: None,
+            group: None,
         }
     }
 
@@ -174,6 +193,7 @@ mod tests {
             identity: IdentityName::new("reports").ok(),
             uid: 1,
             exe_sha256: None,
+            door: None,
         };
         for _ in 0..50 {
             let (_, refusal) = approvals.obtain(permit(), asked, None).await.unwrap_err();

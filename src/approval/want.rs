@@ -21,6 +21,9 @@ pub enum Ended {
     /// What was asked is not what stands in the store.
     #[error("what is asked was changed in the store")]
     Changed,
+    /// Somebody else has had done what waited in Vault, or ended it.
+    #[error("somebody else has unwrapped or ended it in Vault")]
+    Taken,
     /// It was used as often as it may be.
     #[error("it is used up")]
     Used,
@@ -37,13 +40,14 @@ impl Ended {
             Self::Forged => "approval_forged",
             Self::OwnApproval => "approval_self",
             Self::Changed => "approval_changed",
+            Self::Taken => "approval_taken",
             Self::Used => "approval_used",
         }
     }
 
     /// Whether the same may be asked for again at once. A no stands until its request's time is over.
     pub(super) fn may_ask_again(self) -> bool {
-        matches!(self, Self::Expired | Self::Used)
+        matches!(self, Self::Expired | Self::Used | Self::Taken)
     }
 }
 
@@ -60,6 +64,8 @@ pub enum Want {
     Unreachable,
     /// A review of what was done in an emergency: the rule has disabled itself.
     Disabled,
+    /// Vault's own question: it did what was asked for at once.
+    Unguarded,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -74,6 +80,7 @@ impl Want {
             Self::Crowded => "approval_crowded",
             Self::Unreachable => "approval_unreachable",
             Self::Disabled => "glass_disabled",
+            Self::Unguarded => "approval_unguarded",
             Self::Ended(why) => why.word(),
         }
     }

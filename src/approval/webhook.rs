@@ -93,8 +93,12 @@ struct Data {
     quorum: u64,
     expires_at: String,
     /// What is signed, with three places to fill in.
-    statement: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statement: Option<&'static str>,
     approvers: Vec<ShownApprover>,
+    /// What it is authorized by in Vault, where Vault itself asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accessor: Option<String>,
 }
 
 /// See [`super::ticket::statement`].
@@ -106,6 +110,11 @@ impl Message {
         let ticket = &request.ticket;
         let asks: String = ticket.to_string().chars().take(LONGEST).collect();
         let store = format!("{}/{}", settings.store.mount, settings.store.path);
+        let accessor = request.accessor();
+        let needed = match accessor {
+            Some(_) => "the control group in Vault".to_owned(),
+            None => settings.quorum.to_string(),
+        };
         let text = format!(
             "{} wants to {} (rule {}, in {}). Approval {}: {} must say yes until {}. `claviger approve {id} --store {store} --reason …` or \
              `claviger refuse {id} --store {store} --reason …`",
@@ -114,7 +123,7 @@ impl Message {
             plain(&ticket.rule),
             plain(&ticket.workload.place),
             settings.name,
-            settings.quorum,
+            needed,
             rfc3339(request.not_after),
             id = request.id,
         );
@@ -132,8 +141,9 @@ impl Message {
                 rule: ticket.rule.clone(),
                 quorum: ticket.constraints.quorum,
                 expires_at: rfc3339(request.not_after),
-                statement: STATEMENT,
+                statement: accessor.is_none().then_some(STATEMENT),
                 approvers: approvers(settings),
+                accessor,
             },
         }
     }

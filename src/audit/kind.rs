@@ -58,6 +58,7 @@ pub enum Type {
 impl Type {
     /// The event's `type`: dotted, and ending in its version.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list: one line a word")]
     pub fn word(self) -> &'static str {
         match self {
             Self::AgentStarted => "agent.started.v1",
@@ -108,6 +109,29 @@ impl Type {
             Self::ApprovalDrill => "approval.drill.v1",
             Self::ApprovalDisabled => "approval.disabled.v1",
             Self::ApprovalEnabled => "approval.enabled.v1",
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// It was permitted and done.
+    Allow,
+    /// It was refused.
+    Deny,
+    /// It was permitted and failed.
+    Error,
+}
+
+impl Outcome {
+    /// The word of the events and the metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
         }
     }
 }

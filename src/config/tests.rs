@@ -305,10 +305,6 @@ fn an_approval_says_who_may_say_yes_and_where() {
         );
         check(&rules(&format!(", {other}")), &[&found]);
     }
-    check(
-        "approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n",
-        &["approvals.two: line 1: not built yet: approvals of kind control_group; remove it"],
-    );
 }
 
 #[test]
@@ -1786,16 +1782,81 @@ fn a_webhook_says_where_it_is_and_by_whose_key_it_decides() {
 }
 
 #[test]
-fn what_is_not_built_is_read_all_the_same() {
+fn a_control_group_says_nothing_that_vaults_policy_says() {
+    let rule = |subject: &str, more: &str| {
+        format!(
+            "secrets: {{s: {{identity: reports, kind: kv, path: kv/a}}}}\n\
+             workloads: {{job: {{socket: {{path: /s}}, peer: {{uid: 1}}, rules: [{{name: a, {subject}, approval: two}}]}}}}\n\
+             approvals: {{two: {{kind: control_group, store: {{mount: kv, path: a}}{more}}}}}\n"
+        )
+    };
+    let vault = "vault: {paths: [\"kv/data/*\"]}";
     check(
-        "approvals: {two: {kind: control_group, url: x}}\n\
-         rotations: {k: {kind: generate, identity: reports, path: kv/a, field: a, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+        &rule(vault, ", transit_key: transit/claviger, hold: 5s, exclude: [e], url: \"https://bot/x\""),
+        &[],
+    );
+    let at = |key: &str, right: &str| {
+        format!("approvals.two.{key}: line 3: {key} in an approval of kind control_group; remove it: {right}")
+    };
+    let of_policy = |what: &str| format!("{what} is in the control_group of the identity's policy in Vault");
+    for (more, expected) in [
+        (", approvers: {lead: {entity_id: e}}", at("approvers", &of_policy("who may say yes"))),
+        (", quorum: 2", at("quorum", &of_policy("how many must say yes"))),
+        (", uses: 2", at("uses", "Vault does what it was asked for once")),
+        (", observe: true", at("observe", "Vault asks whatever the config says")),
+        (", status_url: \"https://bot/{id}\"", at("status_url", "a yes is said in Vault alone")),
+        (
+            ", transit: t",
+            at("transit", "nothing is signed; the key that seals what waits is transit_key: MOUNT/KEY"),
+        ),
+    ] {
+        check(&rule(vault, more), &[&expected]);
+    }
+    let unfit = |found: &str| {
+        format!("workloads.job.rules[0]: line 2: the approval two of kind control_group {found}")
+    };
+    for (subject, expected) in [
+        (
+            "secrets: [s]",
+            unfit(
+                "of a rule without vault: what claviger keeps is read for all who may have it, and Vault would ask about that read alone; \
+                   make it a rule with vault, or name an approval of kind signed or webhook",
+            ),
+        ),
+        (
+            "vault: {paths: [\"kv/data/*\"], cache: leases}",
+            unfit(
+                "beside cache: what persons allowed once may not be given again; remove cache from the rule",
+            ),
+        ),
+        (
+            "vault: {tokens: {policies: [ci]}}",
+            unfit(
+                "beside tokens: no child token is made behind a wrapping token; make a rule of its own for tokens, or name an approval \
+                   of kind signed or webhook",
+            ),
+        ),
+    ] {
+        check(&rule(subject, ""), &[&expected]);
+    }
+    check(
+        "approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n\
+         rotations: {k: {kind: generate, identity: reports, path: kv/a, field: a, journal: {mount: kv, path: r}, approval: two, schedule: {every: 1h}}}\n",
         &[
-            "approvals.two: line 1: not built yet: approvals of kind control_group; remove it",
-            "approvals.two.store: line 1: missing; write store: {mount: kv, path: approvals}",
-            "rotations.k.schedule.crn: line 2: unknown key \"crn\"; did you mean cron?",
-            "rotations.k.schedule: line 2: neither cron with tz, nor every alone; write one of the two",
-            "rotations.k.revoke_when: line 2: acks are awaited, but not of how many; write consumers: N",
+            "rotations.k.approval: line 2: the approval two of kind control_group, which no rotation can wait for: it makes many requests, and \
+           Vault would ask about each; name an approval of kind signed or webhook",
+        ],
+    );
+}
+
+#[test]
+fn what_stands_beside_a_fault_is_read_all_the_same() {
+    check(
+        "rotations: {k: {kind: generate, identity: reports, path: kv/a, field: a, journal: {mount: kv, path: r}, revoke_when: acked, schedule: {crn: x}}}\n",
+        &[
+            "rotations.k.schedule.crn: line 1: unknown key \"crn\"; did you mean cron?",
+            "rotations.k.schedule: line 1: neither cron with tz, nor every alone; write one of the two",
+            "rotations.k.revoke_when: line 1: acks are awaited, but not of how many; write consumers: N",
         ],
     );
 }

@@ -6,13 +6,14 @@
 pub mod cache;
 mod child;
 mod envelope;
+pub mod guarded;
 pub mod lease;
 mod own;
 pub mod stream;
 mod top;
 
 use crate::{
-    approval::Grant,
+    approval::{Approved, Grant, group},
     crypto,
     name::IdentityName,
     policy::{
@@ -26,6 +27,7 @@ use crate::{
         passage::{Passage, Passed, Repeats},
         rest::Size,
         session::{Identity, Session, State},
+        wire::Reply,
     },
 };
 use arc_swap::ArcSwap;
@@ -113,6 +115,8 @@ pub struct Sending {
     forwarding: Forwarding,
     passage: Passage,
     key: Option<cache::Key>,
+    /// What Vault does it by, once persons have authorized it there.
+    unwraps: Option<group::Key>,
 }
 
 impl Forward {
@@ -127,8 +131,13 @@ impl Forward {
     pub fn prepare(&self, grant: &Grant<Forwarding>, call: &Call) -> Sending {
         let forwarding = grant.permit().subject().clone();
         let mut passage = passage(&forwarding, call);
+        let unwraps = match grant.approved() {
+            Approved::Spent(spent) => spent.key.clone(),
+            _ => None,
+        };
         // What an answer is found by is all of a request.
-        let key = passage.upload.is_none().then(|| cache::key(&forwarding, &passage)).flatten();
+        let is_whole = passage.upload.is_none() && unwraps.is_none();
+        let key = is_whole.then(|| cache::key(&forwarding, &passage)).flatten();
         if key.is_none() && forwarding.own.is_none() && forwarding.child.is_none() {
             passage.size = Size::Any;
         }
@@ -136,7 +145,7 @@ impl Forward {
             // Its answer is for others too, so that nothing but what finds it may change it.
             passage.headers.clear();
         }
-        Sending { forward: self.clone(), forwarding, passage, key }
+        Sending { forward: self.clone(), forwarding, passage, key, unwraps }
     }
 
     /// A claim on the token that the identity has, or on the one after login number `before`.
@@ -201,6 +210,9 @@ impl Sending {
     /// [`Error`]; an answer of Vault that is itself an error is an answer.
     pub async fn send(&self) -> Result<Answer, Error> {
         let Self { forward, forwarding, passage, .. } = self;
+        if let Some(key) = &self.unwraps {
+            return self.unwrap(key.wrapped()).await;
+        }
         if let Some(own) = forwarding.own.filter(|own| own.is_answered_here()) {
             return own::answer(forward, &forwarding.identity, own).await;
         }
@@ -225,11 +237,15 @@ impl Sending {
     }
 
     async fn pass(&self, session: &Session) -> Result<Answer, Error> {
-        let mut reply = match self.forward.vault.pass(session, &self.passage).await.map_err(Error::Vault)? {
-            Passed::Tainted => return Err(Error::Tainted),
-            Passed::Cut(cut) => return Err(Error::Upload(cut)),
-            Passed::Answer(reply) => reply,
-        };
+        match self.forward.vault.pass(session, &self.passage).await.map_err(Error::Vault)? {
+            Passed::Tainted => Err(Error::Tainted),
+            Passed::Cut(cut) => Err(Error::Upload(cut)),
+            Passed::Answer(reply) => self.answered(session, reply).await,
+        }
+    }
+
+    /// What of Vault's reply may be given.
+    async fn answered(&self, session: &Session, mut reply: Reply) -> Result<Answer, Error> {
         let rest = reply.rest.take();
         let envelope = if rest.is_some() { Envelope::cut(&reply.body) } else { Envelope::read(&reply.body) };
         let Forwarding { child, own, .. } = &self.forwarding;

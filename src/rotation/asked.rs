@@ -195,6 +195,7 @@ mod tests {
             pending_max: 1,
             observe: false,
             webhook: None,
+            group: None,
         };
         Consent { settings, lead: Duration::from_secs(3600) }
     }

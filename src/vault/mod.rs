@@ -10,6 +10,7 @@ pub mod caller;
 pub mod endpoint;
 mod engine;
 pub mod error;
+pub mod group;
 pub mod keepalive;
 pub mod kv2;
 pub mod limiter;

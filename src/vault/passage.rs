@@ -11,7 +11,10 @@ use super::{
     session::Session,
     wire::{DEADLINE, Lost, Reply},
 };
-use crate::upload::{Cut, Upload};
+use crate::{
+    secret::SecretValue,
+    upload::{Cut, Upload},
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use memchr::memmem;
@@ -86,7 +89,7 @@ impl Vault {
         let (method, repeats) = (Method::GET, Repeats::Harmless);
         let (body, upload, size) = (Bytes::new(), None, Size::Whole);
         let passage = Passage { method, path, query: None, namespace, headers, body, upload, repeats, size };
-        self.exchange(session, &passage).await
+        self.exchange(session.token(), &passage).await
     }
 
     /// Sends `passage` with the token of `session`: at the address in use, or at the next ones while one refuses, is sealed or is a
@@ -95,20 +98,34 @@ impl Vault {
     /// # Errors
     /// [`Class::Away`] when nothing answered in time, [`Class::Nonsense`] for an answer over 4 MiB or a redirect to a stranger.
     pub async fn pass(&self, session: &Session, passage: &Passage) -> Result<Passed, Error> {
-        match (self.exchange(session, passage).await, passage.upload.as_ref().and_then(Upload::cut)) {
-            (Ok(reply), _) => Ok(looked_through(session, reply)),
+        let exchanged = self.exchange(session.token(), passage).await;
+        match (exchanged, passage.upload.as_ref().and_then(Upload::cut)) {
+            (Ok(reply), _) => Ok(looked_through(session, None, reply)),
             (Err(_), Some(cut)) => Ok(Passed::Cut(cut)),
             (Err(error), None) => Err(error),
         }
     }
 
-    async fn exchange(&self, session: &Session, passage: &Passage) -> Result<Reply, Error> {
+    /// The same with another token, which must not come back either.
+    ///
+    /// # Errors
+    /// As for [`Vault::pass`].
+    pub(super) async fn pass_by(
+        &self,
+        token: &SecretValue,
+        session: &Session,
+        passage: &Passage,
+    ) -> Result<Passed, Error> {
+        self.exchange(token, passage).await.map(|reply| looked_through(session, Some(token), reply))
+    }
+
+    async fn exchange(&self, token: &SecretValue, passage: &Passage) -> Result<Reply, Error> {
         let routes = self.inner.routes.load_full();
         let doing = "passing a request on";
         let (mut last, mut failure) = (None, Error::new(Class::Away, doing, "no address was tried"));
         for tried in 0..=routes.list.len() {
             let Some((at, route)) = routes.in_use() else { break };
-            let wired = routes.passing(route, session.token(), passage)?;
+            let wired = routes.passing(route, token, passage)?;
             let limit = routes.patience(passage.repeats, tried);
             let lost = match self.send_on(route, wired, passage, limit).await {
                 Ok(reply) => match next(&routes, route, reply) {
@@ -203,8 +220,8 @@ fn next(routes: &Routes, route: &super::Route, reply: Reply) -> Next {
     }
 }
 
-fn looked_through(session: &Session, reply: Reply) -> Passed {
-    let secrets = || std::iter::once(session.token()).chain(session.accessor());
+fn looked_through(session: &Session, other: Option<&SecretValue>, reply: Reply) -> Passed {
+    let secrets = || std::iter::once(session.token()).chain(session.accessor()).chain(other);
     let holds = |bytes: &[u8]| {
         secrets()
             .any(|secret| !secret.is_empty() && memmem::find(bytes, secret.expose().as_bytes()).is_some())
@@ -229,7 +246,7 @@ impl Routes {
     fn passing(
         &self,
         route: &super::Route,
-        token: &crate::secret::SecretValue,
+        token: &SecretValue,
         passage: &Passage,
     ) -> Result<http::Request<Bytes>, Error> {
         let invalid = |said: &str| Error::new(Class::Invalid, "passing a request on", said);

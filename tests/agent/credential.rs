@@ -1,7 +1,10 @@
 //! The credential of another system's users, over processes that die at each step and answers that are lost.
 #![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
 
-use crate::rotation::Scene;
+use crate::{
+    rotation::Scene,
+    support::deaths::{at_each_call, dies, either},
+};
 use claviger::{
     clock,
     rotation::{
@@ -25,9 +28,6 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Notify, time::sleep};
-
-/// More calls than any run makes.
-const CALLS: usize = 80;
 
 /// What happens to one call of the system.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -209,13 +209,7 @@ async fn survives(kind: &Kind, at: At, deaths: usize) -> bool {
             }
         };
         let mut replica = scene.start(&format!("replica-{death}"));
-        let died = tokio::select! {
-            biased;
-            () = vault.notified() => true,
-            () = system.hit.notified() => true,
-            () = scene.rested() => false,
-        };
-        replica.shutdown().await;
+        let died = dies(&mut replica, either(&vault, &system.hit), scene.rested()).await;
         scene.dev.clear_scripts();
         system.with(|inner| inner.mishap = None);
         assert_safe(&scene, &system, &format!("{at:?}")).await;
@@ -234,20 +228,10 @@ async fn survives(kind: &Kind, at: At, deaths: usize) -> bool {
 }
 
 async fn survives_everywhere(kind: Kind, deaths: usize) {
-    let mut count = 0;
-    for at in 0..CALLS {
-        if !survives(&kind, At::Vault(at), deaths).await {
-            break;
-        }
-        count += 1;
-    }
-    assert!((7..CALLS).contains(&count), "a run has other than {count} calls of Vault");
+    let count = at_each_call(async |at| survives(&kind, At::Vault(at), deaths).await).await;
+    assert!(count >= 7, "a run has {count} calls of Vault only");
     for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
-        let mut count = 0;
-        while survives(&kind, At::System(count, mishap), deaths).await {
-            count += 1;
-            assert!(count < CALLS, "it never comes to rest");
-        }
+        let count = at_each_call(async |at| survives(&kind, At::System(at, mishap), deaths).await).await;
         assert!(count >= 3, "a run asks the system {count} times only");
     }
 }

@@ -177,14 +177,6 @@ async fn a_config_that_cannot_be_read_is_a_bad_config() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_is_refused_in_those_words() {
-    let scene = Scene::new().await;
-    let text =
-        scene.config().text() + "approvals: {lead: {kind: control_group, store: {mount: kv, path: a}}}\n";
-    refused(&scene, &text, &[("approvals.lead", Some(9), "not built yet")]).await;
-}
-
-#[tokio::test]
 async fn what_cannot_be_started_is_1_and_says_why() {
     let scene = Scene::new().await;
     let mut config = scene.config();

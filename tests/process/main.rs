@@ -19,6 +19,7 @@ mod support;
 
 mod clock;
 mod config;
+mod control_group;
 mod run;
 mod kill;
 mod disk;

@@ -4,12 +4,13 @@
 
 use super::{
     super::exit::{Exit, Failure},
+    group::InVault,
     person::{Person, failed},
     sign,
 };
 use crate::{
     approval::{
-        Id,
+        Id, TAKEN,
         ticket::{Decision, Shown, ShownApprover, Ticket, Vote, digest, statement},
     },
     clock::{self, Timestamp},
@@ -41,6 +42,8 @@ pub(super) struct Standing {
     /// Who has said what.
     pub(super) votes: Vec<(String, Vote)>,
     pub(super) used: u64,
+    /// Where Vault itself asks: how it stands there.
+    pub(super) in_vault: Option<InVault>,
 }
 
 impl Standing {
@@ -54,7 +57,10 @@ impl Standing {
             "refused"
         } else if self.used >= constraints.uses {
             "used"
-        } else if says(Decision::Approve) >= constraints.quorum {
+        } else if let Some(state) = self.in_vault.as_ref().and_then(InVault::state) {
+            // What is over there by its time is over here too.
+            if state == "ended" && clock::now() > self.not_after { "expired" } else { state }
+        } else if self.in_vault.is_none() && says(Decision::Approve) >= constraints.quorum {
             "approved"
         } else if clock::now() > self.not_after {
             "expired"
@@ -107,10 +113,16 @@ impl Desk {
                 votes.push((approver.name.clone(), vote));
             }
         }
+        let in_vault = self.in_vault(&shown, &ticket).await?;
+        for slot in slots.iter().filter(|slot| !TAKEN.contains(&slot.as_str())) {
+            let Some(in_vault) = &in_vault else { break };
+            let vote = self.read::<Vote>(&format!("{id}/{slot}")).await?.map(|(vote, _)| vote);
+            votes.extend(vote.filter(|vote| in_vault.shows(slot, vote)).map(|vote| (slot.clone(), vote)));
+        }
         let uses = self.read::<serde_json::Value>(&format!("{id}/uses")).await?;
         let used = uses.and_then(|(uses, _)| uses.get("used")?.as_u64()).unwrap_or(0);
         let digest = hex(&digest(&shown.ticket));
-        Ok(Standing { id: id.clone(), shown, ticket, digest, not_after, votes, used })
+        Ok(Standing { id: id.clone(), shown, ticket, digest, not_after, votes, used, in_vault })
     }
 
     /// Leaves a person's word beside a request.
@@ -123,6 +135,14 @@ impl Desk {
     ) -> Result<(), Failure> {
         if clock::now() > request.not_after && decision == Decision::Approve {
             return Err(Failure::new(Exit::Failed, format!("the time of request {} is over", request.id)));
+        }
+        if request.in_vault.is_some() {
+            let with_key =
+                || Failure::new(Exit::Usage, format!("{} is answered to Vault, not signed", request.id));
+            return match ssh_key {
+                Some(_) => Err(with_key().remedy("leave --ssh-key out: your login in Vault is what counts")),
+                None => self.say_in_vault(request, (decision, reason)).await,
+            };
         }
         let text = statement(decision, &digest(&request.shown.ticket), reason);
         let (approver, signature) = match ssh_key {
@@ -150,7 +170,12 @@ impl Desk {
     }
 
     /// Writes what must stand there as this version so far.
-    async fn write(&self, name: &str, value: &serde_json::Value, version: u64) -> Result<(), Failure> {
+    pub(super) async fn write(
+        &self,
+        name: &str,
+        value: &serde_json::Value,
+        version: u64,
+    ) -> Result<(), Failure> {
         let place = self.store.below(name);
         match Kv2::by(&self.person).write(&place, value, version).await.map_err(|error| failed(&error))? {
             Written::As(_) => Ok(()),
@@ -159,6 +184,11 @@ impl Desk {
                 Err(Failure::new(Exit::Failed, said).remedy("look at the request again"))
             }
         }
+    }
+
+    /// Who reads it.
+    pub(super) fn person(&self) -> &Person {
+        &self.person
     }
 
     /// Which approver the person is, by the entity of the token.
@@ -201,7 +231,7 @@ impl Desk {
     }
 
     /// What stands there, if it is of that form, and its version.
-    async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, u64)>, Failure> {
+    pub(super) async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, u64)>, Failure> {
         let found = Kv2::by(&self.person).read(&self.store.below(name)).await;
         let found = found.map_err(|error| failed(&error))?;
         Ok(found.and_then(|found| Some((found.value()?, found.version))))

@@ -4,6 +4,7 @@
 //! which believes nothing here but the signature.
 
 mod desk;
+mod group;
 mod person;
 mod sign;
 mod text;
@@ -71,6 +72,10 @@ The policy in Vault that an approver needs, one for all of them (here the store 
   path \"transit/sign/approver-{{identity.entity.id}}\"  { capabilities = [\"update\"] }
 and, once for each person: vault write transit/keys/approver-ENTITY type=ed25519
 With an SSH key: kv/data/approvals/+/NAME in place of the last two, and no transit key.
+Of an approval of kind control_group Vault itself asks: your login authorizes the request there, and nothing is signed.
+In place of the last one, and of the transit key:
+  path \"sys/control-group/authorize\"                  { capabilities = [\"update\"] }
+  path \"sys/control-group/request\"                    { capabilities = [\"update\"] }
 
 Exit codes: 0 said, 1 failed, 2 wrong command line, 3 you are no approver of it, or refused by Vault")]
 pub(super) struct ApproveArgs {
@@ -87,6 +92,7 @@ Examples:
   claviger refuse 6a1f3c20-9b1e42aa10f3 --reason 'not on a Friday'
 
 It needs what `claviger approve --help` says.
+What waits in a control group of Vault, which knows no no, is ended there by the agent when it sees yours in the store.
 
 Exit codes: 0 said, 1 failed, 2 wrong command line, 3 you are no approver of it, or refused by Vault")]
 pub(super) struct RefuseArgs {

@@ -1,6 +1,6 @@
 //! Requests in plain words, and as JSON. Pure.
 
-use super::desk::Standing;
+use super::{desk::Standing, group::InVault};
 use crate::clock::rfc3339;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -47,11 +47,19 @@ pub(super) fn one(request: &Standing) -> String {
     };
     let _ = writeln!(
         text,
-        "  {when}; approval {} needs {} of: {}",
+        "  {when}; approval {} needs {}",
         ticket.approval,
-        constraints.quorum,
-        request.shown.approvers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", "),
+        match &request.in_vault {
+            Some(_) => "those whom its control group in Vault names".to_owned(),
+            None => {
+                let names: Vec<&str> = request.shown.approvers.iter().map(|one| one.name.as_str()).collect();
+                format!("{} of: {}", constraints.quorum, names.join(", "))
+            }
+        },
     );
+    for by in request.in_vault.iter().flat_map(InVault::authorized) {
+        let _ = writeln!(text, "  authorized by {}", shown(&by));
+    }
     for (name, vote) in votes {
         let _ = writeln!(text, "  {name}: {}, {}", shown(&vote.decision), shown(&vote.reason));
     }
@@ -71,7 +79,9 @@ pub(super) fn json(all: &[Standing]) -> String {
             let votes: Vec<Value> = request.votes.iter().map(|(name, vote)| {
             json!({"approver": name, "decision": vote.decision, "reason": vote.reason})
         }).collect();
+            let authorized = request.in_vault.as_ref().map(InVault::authorized);
             json!({
+                "authorized_by": authorized,
                 "id": request.id.as_str(), "state": request.state(), "asks": request.ticket.to_string(),
                 "digest": request.digest, "ticket": request.ticket, "votes": votes, "used": request.used,
             })

@@ -3,12 +3,12 @@
 //! Pure. Whether Vault has the store and the keys is found out when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, milliseconds, mount, seconds, webhook};
+use super::{Context, DAY, group, milliseconds, mount, place::place, seconds, webhook};
 use crate::{
     approval::{
-        Folder, Settings, outcome,
+        Settings, TAKEN,
         signed::{Approver, Key},
-        ssh, told,
+        ssh,
         webhook::{SERVICE, Webhook},
     },
     crypto::PublicKey,
@@ -16,9 +16,6 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{collections::BTreeSet, time::Duration};
-
-/// Names in the store that are no approver's.
-const TAKEN: [&str; 5] = ["request", "uses", told::SLOT, outcome::SLOT, SERVICE];
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Vec<Settings>> {
     let entries = leaf.named(ApprovalName::new)?;
@@ -37,18 +34,13 @@ enum Kind {
 fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let mut map = leaf.map()?;
     let kind = map.need("kind", "signed", |leaf| {
-        leaf.word(&[
-            ("signed", Kind::Signed),
-            ("webhook", Kind::Webhook),
-            ("control_group", Kind::ControlGroup),
-        ])
+        leaf.word(&[("signed", Kind::Signed), ("webhook", Kind::Webhook), (group::KIND, Kind::ControlGroup)])
     });
-    match kind {
-        Some(Kind::ControlGroup) => leaf.not_built("approvals of kind control_group"),
-        Some(Kind::Signed | Kind::Webhook) | None => {}
+    if kind == Some(Kind::ControlGroup) {
+        return group::read(name, map, context);
     }
-    if !matches!(kind, Some(Kind::Signed | Kind::Webhook)) {
-        for key in ["url", "key", "status_url", "approvers", "transit"] {
+    if kind.is_none() {
+        for key in ["url", "key", "status_url", "approvers", "transit", "transit_key"] {
             let _ = map.find(key);
         }
     }
@@ -59,7 +51,7 @@ fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Optio
     };
     let transit = map.or("transit", "transit".to_owned(), mount);
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
-    let store = map.need("store", "{mount: kv, path: approvals}", store);
+    let store = map.need("store", "{mount: kv, path: approvals}", |leaf| place(leaf, "approvals"));
     let quorum = map.or("quorum", 1, |leaf| leaf.whole::<u32>(1..=100));
     let exclude = map.or("exclude", Vec::new(), |leaf| leaf.each(Leaf::text));
     let ttl = map.or("ttl", Duration::from_secs(15 * 60), |leaf| leaf.duration(seconds(1, 7 * DAY)));
@@ -69,9 +61,7 @@ fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Optio
     let pending_max = map.or("pending_max", 32, |leaf| leaf.whole::<u32>(1..=1_000));
     let observe = map.or("observe", false, Leaf::flag);
     map.finish();
-    if kind? == Kind::ControlGroup {
-        return None;
-    }
+    kind?;
     let (approvers, exclude) = (approvers?, exclude?);
     enough(leaf, &approvers, &exclude, quorum?);
     Some(Settings {
@@ -89,6 +79,7 @@ fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Optio
         pending_max: usize::try_from(pending_max?).ok()?,
         observe: observe?,
         webhook: webhook?,
+        group: None,
     })
 }
 
@@ -124,15 +115,6 @@ fn enough(leaf: &Leaf<'_>, approvers: &[Approver], exclude: &[String], quorum: u
             "name more approvers, or write a smaller quorum",
         );
     }
-}
-
-/// `{mount, path}`, in a KV 2 engine.
-fn store(leaf: &Leaf<'_>) -> Option<Folder> {
-    let mut map = leaf.map()?;
-    let mounted = map.need("mount", "kv", mount);
-    let path = map.need("path", "approvals", mount);
-    map.finish();
-    Some(Folder { mount: mounted?, path: path? })
 }
 
 fn approvers(leaf: &Leaf<'_>) -> Option<Vec<Approver>> {

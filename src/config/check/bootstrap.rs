@@ -3,7 +3,7 @@
 //! Pure. Does not know whether the role is the identity's: Vault says that when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, local, rotations::ALPHABET, schedule::nearest, seconds};
+use super::{Context, DAY, generate::ALPHABET, local, schedule::nearest, seconds};
 use crate::{
     name::{IdentityName, RotationName},
     rotation::{

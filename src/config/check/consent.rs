@@ -3,7 +3,7 @@
 //! Pure.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, schedule::nearest, seconds};
+use super::{Context, DAY, group, schedule::nearest, seconds};
 use crate::{
     approval,
     name::ApprovalName,
@@ -30,7 +30,11 @@ pub(super) fn read<'a>(
         return None;
     }
     let settings = match named? {
-        Some(named) => Some(approvals.iter().find(|approval| approval.name == named)?.clone()),
+        Some(named) => {
+            let settings = approvals.iter().find(|approval| approval.name == named)?.clone();
+            group::of_rotation(&map.find("approval")?, &settings)?;
+            Some(settings)
+        }
         None => None,
     };
     Some(Given { settings, lead: leaf.zip(lead?) })

@@ -3,7 +3,7 @@
 //! Pure. That a program is there is the environment's word; whether the system does what it is told is found out when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, milliseconds, rotations, schedule::nearest, seconds};
+use super::{Context, generate, milliseconds, schedule::nearest, seconds};
 use crate::{
     name::UpstreamName,
     rotation::{
@@ -48,7 +48,7 @@ pub(super) fn read(
     let path = map.need("path", "MOUNT/PATH, as in secret/orders/db", super::vault_path);
     let field = map.or("field", "password".to_owned(), Leaf::text);
     let user_field = map.or("user_field", "username".to_owned(), Leaf::text);
-    let source = rotations::source(map);
+    let source = generate::source(map);
     let users = match slots {
         Slots::One => map.need("user", "orders", user).map(Users::One),
         Slots::Two => map.need("users", "[orders_a, orders_b]", pair).map(Users::Two),

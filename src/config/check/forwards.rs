@@ -40,6 +40,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Whether its answers may be given again.
+    pub(super) fn is_cached(&self) -> bool {
+        self.cache != Cache::Off
+    }
+
     /// How long the child tokens may live that it allows, if it allows any.
     pub(super) fn child_ttl(&self) -> Option<Duration> {
         self.tokens.as_ref().map(|terms| terms.ttl)

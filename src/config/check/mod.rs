@@ -12,9 +12,12 @@ mod consent;
 mod coordination;
 mod credentials;
 mod forwards;
+mod generate;
 mod glass;
+mod group;
 mod identities;
 mod issue;
+mod place;
 mod program;
 mod local;
 mod notice;
@@ -62,6 +65,8 @@ struct Context<'a> {
     own: BTreeSet<&'a str>,
     upstreams: Table<'a>,
     approvals: Table<'a>,
+    /// Those that Vault itself asks by.
+    groups: BTreeSet<&'a str>,
     client_cert: ClientCert,
     sandbox: Mode,
     revision: &'a str,
@@ -88,6 +93,7 @@ pub(super) fn check(root: &Node, revision: &str, environment: &Environment) -> R
         own: own(root),
         upstreams: Table::of(root, "upstreams", "upstream"),
         approvals: Table::of(root, "approvals", "approval"),
+        groups: group::named(root),
         sandbox: around::peek_sandbox(root),
         client_cert: if given { ClientCert::Given } else { ClientCert::Missing },
         revision,

@@ -6,7 +6,7 @@ use super::super::reader::{Leaf, Map};
 use super::{
     Context, audit,
     calls::{self, Calls},
-    forwards, glass,
+    forwards, glass, group,
 };
 use crate::{
     approval, broker,
@@ -197,6 +197,8 @@ fn rule(
         break_glass: None,
     };
     let subject = subject?;
+    let part = if let Subject::Vault(part) = &subject { Some(part) } else { None };
+    group::fits(leaf, &rule, part, context)?;
     let rule = match glass? {
         Some(glass) => {
             let child = match &subject {
@@ -252,7 +254,7 @@ fn subject(
             .leaf()
             .problem("a rule with more than one of secrets, vault and upstream", "make a rule of each"),
     }
-    // None of what is not built becomes a rule; its problem was written down.
+    // What is wrong becomes no rule; its problem was written down.
     match (read, forwards, calls) {
         (Some(secrets), ..) => secrets.map(Subject::Secrets),
         (None, Some(forwards), _) => forwards.map(Subject::Vault),

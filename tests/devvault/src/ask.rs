@@ -20,6 +20,7 @@ pub(crate) enum Verb {
 }
 
 /// A parsed request.
+#[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) verb: Verb,
     pub(crate) path: String,

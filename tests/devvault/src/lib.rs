@@ -53,6 +53,6 @@ pub use fault::{Edit, Fault, Gate, ScriptId, Times};
 pub use matcher::Matcher;
 pub use prepare::{LeaseView, RoleIds, TokenView};
 pub use serve::Server;
-pub use sys::Standing;
+pub use sys::{ControlGroup, Person, Standing, WaitingView};
 pub use token::TokenType;
 pub use vault::{ConnectionLost, DevVault, NotCalled};

@@ -16,6 +16,7 @@ use crate::ids::Ids;
 use crate::lease::Lease;
 use crate::outcome::{Outcome, Success, envelope, error_body, json_response};
 use crate::policy::{self, Grants, Policy};
+use crate::sys::group::Groups;
 use crate::sys::wrapping::Wrap;
 use crate::sys::{AuthMount, Mount, Quotas, Standing};
 use crate::token::{Token, TokenRole};
@@ -34,6 +35,7 @@ pub(crate) struct State {
     pub(crate) mounts: BTreeMap<String, Mount>,
     pub(crate) auths: BTreeMap<String, AuthMount>,
     pub(crate) wraps: HashMap<String, Wrap>,
+    pub(crate) groups: Groups,
     pub(crate) quotas: Quotas,
     pub(crate) entities: BTreeMap<String, String>,
     pub(crate) accepted: Vec<(String, Claims)>,
@@ -62,6 +64,7 @@ impl State {
             mounts: BTreeMap::new(),
             auths: BTreeMap::new(),
             wraps: HashMap::new(),
+            groups: Groups::default(),
             quotas: Quotas::default(),
             entities: BTreeMap::new(),
             accepted: Vec::new(),
@@ -121,10 +124,16 @@ impl State {
             let outcome = self.login(&mount, ask);
             return self.finished(outcome, ask, "");
         }
+        if let Some(outcome) = self.by_wrapping_token(ask) {
+            return outcome;
+        }
         let caller = match self.caller(ask) {
             Ok(caller) => caller,
             Err(refusal) => return refusal,
         };
+        if let Some(outcome) = self.guarded(ask, &caller) {
+            return outcome;
+        }
         let last_use = self.spend(&caller);
         let outcome = self.routed(ask, &caller);
         let outcome = self.finished(outcome, ask, &caller);
@@ -221,7 +230,7 @@ impl State {
         }
     }
 
-    fn routed(&mut self, ask: &Ask, caller: &str) -> Outcome {
+    pub(crate) fn routed(&mut self, ask: &Ask, caller: &str) -> Outcome {
         if let Some(rest) = ask.path.strip_prefix("sys/") {
             return self.sys_route(rest, ask, caller);
         }
@@ -263,7 +272,7 @@ impl State {
     }
 
     /// Makes the lease or token that an outcome asks for, and wraps what is to be wrapped.
-    fn finished(&mut self, outcome: Outcome, ask: &Ask, caller: &str) -> Outcome {
+    pub(crate) fn finished(&mut self, outcome: Outcome, ask: &Ask, caller: &str) -> Outcome {
         let success = match outcome {
             Outcome::Secret(success) => *success,
             Outcome::Leased(success, mut terms) => {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use devvault::{
-    ConnectionLost, DevVault, Fault, Gate, Kind, Matcher, RoleIds, RoleSettings, Standing, Times,
+    ConnectionLost, ControlGroup, DevVault, Fault, Gate, Kind, Matcher, RoleIds, RoleSettings, Standing,
+    Times,
 };
 use http::{Request, Response};
 use serde_json::{Value, json};
@@ -315,4 +316,40 @@ async fn the_busiest_stretch_is_found() {
     check(1000, 4);
     check(60_000, 6);
     assert_eq!(vault.count_calls(&Matcher::any().status(403)), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_control_group_guards_is_done_when_it_is_unwrapped_once_members_have_authorized_it() {
+    let vault = DevVault::new();
+    vault.mount("secret", Kind::KvV2);
+    vault.put_kv("secret/x", &[("k", "v")]);
+    vault.policy("app", &[("secret/data/x", &["read"]), ("sys/control-group/authorize", &["update"])]);
+    let person = |name: &str| vault.person(name, &["app", "default"]);
+    let (app, lead, eve) = (person("app"), person("lead"), person("eve"));
+    let members = vec![app.entity.clone(), lead.entity.clone()];
+    let group =
+        ControlGroup { approvals: 1, ttl: 60 * SECOND, members, self_authorization: false, again: false };
+    vault.control_group("secret/data/*", group);
+    let ask = async || {
+        let wrapped =
+            call(&vault, "GET", "secret/data/x", &app.token, Value::Null).await.1["wrap_info"].clone();
+        (wrapped["token"].as_str().unwrap().to_string(), json!({ "accessor": wrapped["accessor"] }))
+    };
+    let (token, accessor) = ask().await;
+    let authorize =
+        async |who: &str| call(&vault, "POST", "sys/control-group/authorize", who, accessor.clone()).await;
+    let unwrap = async |token: &str| call(&vault, "POST", "sys/wrapping/unwrap", token, json!({})).await;
+    assert_eq!(unwrap(&token).await.0, 400);
+    assert_eq!(authorize(&app.token).await.0, 500);
+    assert_eq!(authorize(&eve.token).await.1["data"]["approved"], false);
+    assert_eq!(authorize(&lead.token).await.1["data"]["approved"], true);
+    let standing = call(&vault, "POST", "sys/control-group/request", &app.token, accessor.clone()).await.1;
+    assert_eq!(standing["data"]["authorizations"][0]["entity_id"], lead.entity);
+    assert_eq!(unwrap(&token).await.1["data"]["data"]["k"], "v");
+    assert_eq!(unwrap(&token).await.0, 400);
+    assert_eq!(authorize(&lead.token).await.0, 400);
+    // Its time is over.
+    let (token, _) = ask().await;
+    tokio::time::advance(61 * SECOND).await;
+    assert_eq!(unwrap(&token).await.0, 400);
 }

@@ -326,6 +326,33 @@ fn ocsf_conforms_to_its_schema() {
     }
 }
 
+/// What `report keys --format ocsf` prints has no chain and nobody behind it.
+#[test]
+fn a_report_of_the_command_line_conforms_to_the_schema_of_ocsf_too() {
+    use crate::report::{self, page, subject::Subject};
+    let terms = report::Terms {
+        now: Timestamp::from_second(1_795_000_000).unwrap(),
+        period: Duration::from_secs(3600),
+    };
+    let report = report::judge(&Subject::default(), &crate::usage::history::Record::default(), &[], terms);
+    let text = page::Format::Ocsf.render(&report);
+    assert!(text.lines().count() > 0, "a config that keeps no record is a finding");
+    let schema = schema(include_str!("../../../../tests/schemas/ocsf-1.8.0.json"));
+    for line in text.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        Ocsf { schema: &schema, profiles: &Value::Array(Vec::new()) }.check(
+            &event,
+            &schema["classes"]["2008"],
+            "event",
+        );
+        assert!(event["permission_analysis_results"][0]["unused_privileges_count"].is_u64());
+        assert!(
+            event["finding_info"]["last_seen_time"].is_i64()
+                || event["finding_info"]["last_seen_time"].is_u64()
+        );
+    }
+}
+
 /// Of 1.9.0 one class is published in a package, and with it the objects that all classes share.
 #[test]
 fn ocsf_conforms_to_what_is_published_of_1_9() {

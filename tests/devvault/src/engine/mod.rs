@@ -4,6 +4,7 @@ pub(crate) mod database;
 pub(crate) mod kv1;
 pub(crate) mod kv2;
 pub(crate) mod pki;
+pub(crate) mod transit;
 
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ pub enum Kind {
     Database,
     /// Certificates that look like certificates; no key is behind them.
     Pki,
+    /// Encryption in name only.
+    Transit,
 }
 
 impl Kind {
@@ -31,6 +34,7 @@ impl Kind {
             Kind::KvV1 | Kind::KvV2 => "kv",
             Kind::Database => "database",
             Kind::Pki => "pki",
+            Kind::Transit => "transit",
         }
     }
 }
@@ -42,6 +46,7 @@ pub(crate) enum Engine {
     Kv2(kv2::Kv2),
     Database(database::Database),
     Pki(pki::Pki),
+    Transit(transit::Transit),
 }
 
 /// What an engine may use of the server.
@@ -58,6 +63,7 @@ impl Engine {
             Kind::KvV2 => Engine::Kv2(kv2::Kv2::default()),
             Kind::Database => Engine::Database(database::Database::default()),
             Kind::Pki => Engine::Pki(pki::Pki::default()),
+            Kind::Transit => Engine::Transit(transit::Transit::default()),
         }
     }
 
@@ -67,6 +73,7 @@ impl Engine {
             Engine::Kv2(kv) => kv.answer(rest, ask, tools),
             Engine::Database(database) => database.answer(rest, ask, tools),
             Engine::Pki(pki) => pki.answer(rest, ask, tools),
+            Engine::Transit(transit) => transit.answer(rest, ask),
         }
     }
 
@@ -75,7 +82,7 @@ impl Engine {
         match self {
             Engine::Kv1(kv) => kv.has(rest),
             Engine::Kv2(kv) => kv.has(rest),
-            Engine::Database(_) | Engine::Pki(_) => true,
+            Engine::Database(_) | Engine::Pki(_) | Engine::Transit(_) => true,
         }
     }
 }

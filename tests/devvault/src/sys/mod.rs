@@ -1,5 +1,6 @@
 //! `sys/*`: what an operator and a client ask of the server itself.
 
+pub(crate) mod group;
 mod health;
 mod mounts;
 mod quota;
@@ -7,6 +8,7 @@ pub(crate) mod wrapping;
 
 use serde_json::{Value, json};
 
+pub use group::{ControlGroup, Person, WaitingView};
 pub use health::Standing;
 pub(crate) use mounts::{AuthMount, Mount};
 pub(crate) use quota::Quotas;
@@ -52,6 +54,7 @@ impl State {
                 self.sealed = true;
                 Outcome::Empty
             }
+            ("control-group", Verb::Write) => self.group_route(tail, ask, caller),
             ("quotas", _) => self.quotas.answer(tail, ask),
             ("internal", Verb::Read) => match tail.strip_prefix("ui/mounts/") {
                 Some(path) => self.ui_mount(path, caller),
