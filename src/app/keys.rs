@@ -306,6 +306,11 @@ fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
         }
         wants.push(api("auth/token/revoke-accessor", &[Update], "ending the logins of rotations' tests"));
     }
+    if let Some(key) = &settings.wrap {
+        for verb in ["encrypt", "decrypt"] {
+            wants.push(api(format!("{}/{verb}/{}", key.mount, key.name), &[Update], &why));
+        }
+    }
     let Place { mount, path } = &settings.journal;
     let mut journals = vec![format!("{path}/{}", settings.name)];
     journals.extend(settings.group.as_ref().map(|group| format!("{path}/groups/{}", group.name)));

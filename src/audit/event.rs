@@ -6,7 +6,7 @@ pub use super::{
     approved::ApprovalRef,
     call::UpstreamRef,
     exposed::ExposureRef,
-    kind::{Outcome, Type},
+    kind::{Outcome, Turn, Type},
     pod::Pod,
     reason::Reason,
     reported::{Found, ReportRef},

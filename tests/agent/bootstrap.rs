@@ -228,6 +228,8 @@ fn settings(ways: Ways, path: PathBuf, bench: &Bench) -> Settings {
         journal: Place { mount: String::new(), path: String::new() },
         coordination: Coordination::Vault,
         consent: None,
+        notice: Duration::ZERO,
+        wrap: None,
         group: None,
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),
@@ -372,7 +374,7 @@ async fn a_new_secret_id_that_is_refused_is_destroyed_and_the_old_one_stays() {
             assert_eq!(scene.accessors().await, 1);
             let status = scene.desk().status().await.unwrap().unwrap();
             assert_eq!(status.phase, Phase::Orphaned);
-            scene.desk().unorphan().await.unwrap();
+            scene.desk().unorphan("alice", None).await.unwrap();
         } else {
             scene.assert_done(&before, &format!("{refusals} refusals")).await;
         }

@@ -122,6 +122,8 @@ impl Scene {
             serves: Vec::new(),
             acks: None,
             consent: None,
+            notice: Duration::ZERO,
+            wrap: None,
         };
         let (facts_in, facts) = mpsc::unbounded_channel();
         let scene = Scene { dev, outside, bench, identity, settings, facts, facts_in };

@@ -99,6 +99,8 @@ pub(super) fn read(
         acks: None,
         journal: Place { mount: String::new(), path: String::new() },
         consent: None,
+        notice: Duration::ZERO,
+        wrap: None,
         coordination: Coordination::Vault,
         group: None,
         lease: Terms::of(Duration::from_secs(30)),

@@ -63,11 +63,6 @@ pub(super) fn read(
     let cycles = map.or("max_retry_cycles", 3, |leaf| leaf.whole::<u32>(1..=3));
     let probe = probe(map);
     let quarantine = quarantine(map, slots);
-    for key in ["grace_min", "wrap"] {
-        if let Some(leaf) = map.find(key) {
-            leaf.not_built(key);
-        }
-    }
     let system = map.need("driver", "{exec: {command: [/usr/local/bin/set-password]}}", |leaf| {
         driver(leaf, context, terms)
     });

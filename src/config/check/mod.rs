@@ -20,6 +20,7 @@ mod issue;
 mod place;
 mod program;
 mod local;
+mod notice;
 mod rotations;
 mod rules;
 mod schedule;
@@ -31,6 +32,7 @@ mod upstreams;
 mod vault;
 mod webhook;
 mod workloads;
+mod wrap;
 
 use super::{
     Config, Environment, Loaded, Workload,

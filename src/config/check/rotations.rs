@@ -9,7 +9,7 @@ use super::{
     generate, issue,
     place::place,
     schedule::{self, nearest},
-    seconds, vault_path,
+    seconds, vault_path, wrap,
 };
 use crate::{
     approval, keeper,
@@ -115,6 +115,9 @@ fn rotation(
         Word::Local => None,
     };
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
+    let wrap = wrap::read(&mut map);
+    wrap::of_ours(map.leaf(), kind.as_ref(), wrap.as_ref().and_then(Option::as_ref));
+    let notice = super::notice::read(&mut map, schedule.as_ref());
     credentials::room(map.leaf(), kind.as_ref(), grace, schedule.as_ref());
     apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());
     schedule::spacing(map.leaf(), schedule.as_ref());
@@ -129,6 +132,8 @@ fn rotation(
         kind,
         schedule: schedule?,
         grace: grace?,
+        notice: notice?,
+        wrap: wrap?,
         journal: journal?,
         group: group?,
         lease: lease?,
@@ -141,6 +146,7 @@ struct Acks {
     and: Option<And>,
     consumers: Option<u32>,
     longest: Option<Duration>,
+    least: Option<Duration>,
 }
 
 /// What they come to; without `max_grace`, the old value ends after ten times its grace at the latest.
@@ -150,7 +156,14 @@ fn awaited(
     grace: Duration,
     (kind, schedule): (&Kind, &Schedule),
 ) -> Option<Option<Awaited>> {
-    let Acks { and, consumers, longest } = acks;
+    let Acks { and, consumers, longest, least } = acks;
+    if least.is_some() && and != Some(And::Nothing) {
+        leaf.problem(
+            "a grace_min without revoke_when: acked: a grace that time ends is at least as long as it is",
+            "write revoke_when: acked, or remove grace_min",
+        );
+        return None;
+    }
     let (Some(and), Some(consumers)) = (and, consumers) else {
         if consumers.or(longest.map(|_| 0)).is_some() {
             leaf.problem(
@@ -176,6 +189,14 @@ fn awaited(
         );
         return None;
     }
+    let least = least.unwrap_or_default();
+    if least > max_grace {
+        leaf.problem(
+            "a grace_min that is longer than max_grace",
+            "write a shorter grace_min, or a longer max_grace",
+        );
+        return None;
+    }
     if nearest(schedule).is_some_and(|nearest| max_grace >= nearest) {
         leaf.problem(
             "a grace that may last beyond the next slot",
@@ -183,13 +204,14 @@ fn awaited(
         );
         return None;
     }
-    Some(Some(Awaited { and, consumers, max_grace }))
+    Some(Some(Awaited { and, least, consumers, max_grace }))
 }
 
 /// What is said to workloads and replicas.
 fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
     let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
     let longest = map.given("max_grace", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
+    let least = map.given("grace_min", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
     let and = map.or("revoke_when", None, |leaf| {
         let and = leaf.word(&[("time", None), ("acked", Some(And::Nothing)), ("both", Some(And::Grace))])?;
         if and.is_some() && consumers == Some(None) {
@@ -198,7 +220,7 @@ fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
         }
         Some(and)
     });
-    Some(Acks { and: and?, consumers: consumers?, longest: longest? })
+    Some(Acks { and: and?, consumers: consumers?, longest: longest?, least: least? })
 }
 
 fn generate(map: &mut Map<'_>) -> Option<Generate> {
