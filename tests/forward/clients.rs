@@ -50,6 +50,13 @@ fn the_vault_command_line_works_with_nothing_changed_but_its_address() {
     assert_eq!(run(&["read", "-field=k", "old/plain"]), "v");
     assert_eq!(json(&["list", "-format=json", "old"]), json!(["plain"]));
     run(&["delete", "old/plain"]);
+    // By the variable that is for agents, with a token left over from somebody's login.
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join(".vault-token"), "hvs.left-over").unwrap();
+    let mut command = vault_cli(&vault, &scene, &["kv", "get", "-field=pass", "secret/app"]);
+    let address = format!("unix://{}", scene.agent.socket().display());
+    command.env("HOME", home.path()).env("VAULT_AGENT_ADDR", address).env("VAULT_ADDR", "http://127.0.0.1:9");
+    assert_eq!(printed(&mut command), "two");
     run(&["kv", "metadata", "delete", "secret/app"]);
     let lookup = json(&["token", "lookup", "-format=json"]);
     assert!(lookup["data"]["ttl"].as_u64().is_some() && lookup["data"].get("id").is_none(), "{lookup}");

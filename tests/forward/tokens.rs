@@ -168,7 +168,7 @@ import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
 s.sendall(b"POST /v1/auth/token/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-print(b"".join(iter(lambda: s.recv(65536), b"")).decode().split("\r\n\r\n")[1], flush=True)
+print(b"".join(iter(lambda: s.recv(65536), b"")).decode().split("\r\n\r\n")[1].strip(), flush=True)
 sys.stdin.read()
 "#;
 
@@ -195,7 +195,8 @@ fn a_child_token_that_cannot_be_revoked_for_a_while_is_revoked_once_vault_can_be
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut said = BufReader::new(holder.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
     let child: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
     assert!(lives(&vault, &child));
     relay.set(Mode::Swallows);
