@@ -157,7 +157,11 @@ impl Access {
         match self.record(event, Some(peer)).await {
             Ok(_) => Ok(pending),
             Err(unaudited) => {
-                pending.settle();
+                if unaudited.is_on_record() {
+                    pending.unsent();
+                } else {
+                    pending.settle();
+                }
                 Err(Why::Unrecorded(unaudited).into())
             }
         }
@@ -167,6 +171,13 @@ impl Access {
 impl Pending {
     pub(super) fn settle(mut self) {
         self.event = None;
+    }
+
+    /// It is on record here, and not elsewhere: nothing is sent.
+    fn unsent(mut self) {
+        if let Some(event) = &mut self.event {
+            event.reason = Some(Reason::AuditUnavailable);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     broker::Broker,
     forward::{Forward, cache::Cache},
     keeper,
-    name::{RuleName, SecretName, UpstreamName, WorkloadName},
+    name::{RotationName, RuleName, SecretName, UpstreamName, WorkloadName},
     peer::{self, Peer, Since, attestor::Attestor, level::Level},
     policy::{
         self, Permit, Policy,
@@ -149,6 +149,11 @@ pub trait Observe: Send + Sync {
 
     /// One event of a request is kept as its mode demands: on disk, or queued.
     fn recorded(&self, kind: Type, outcome: Outcome);
+
+    /// A read got the value before although `rotation` has promoted a new one: that has not come here yet.
+    fn late(&self, rotation: &RotationName) {
+        let _ = rotation;
+    }
 
     /// A call of `upstream` by `rule` came as far as this; each attempt begins and ends once.
     fn called(&self, upstream: &UpstreamName, rule: &RuleName, step: CallStep);

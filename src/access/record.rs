@@ -169,6 +169,9 @@ impl Access {
                 if served.stale {
                     event.kind = Type::SecretStaleServed;
                 }
+                if let Some(rotation) = &served.late {
+                    self.parts.observe.late(rotation);
+                }
                 event.rule = Some(self.rule_ref(grant.permit()));
                 approved(&mut event, grant);
                 event.cache = Some(Cache { hit: served.held.confirmed <= arrival.at, age: served.age });

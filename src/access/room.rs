@@ -82,7 +82,8 @@ pub async fn hold(upload: &Upload, most: u64, mut room: Room) -> Result<Option<B
     if upload.length().is_some_and(|length| length > most) {
         return Ok(None);
     }
-    let holding = async {
+    // In a box: a request holds its future for as long as it waits.
+    let holding = Box::pin(async {
         let (mut first, mut more) = (Bytes::new(), Vec::new());
         let whole =
             |first: Bytes, more: &[u8]| if more.is_empty() { first } else { [&first, more].concat().into() };
@@ -103,7 +104,7 @@ pub async fn hold(upload: &Upload, most: u64, mut room: Room) -> Result<Option<B
         }
         let whole = whole(first, &more);
         Ok(Some(if whole.is_empty() { whole } else { roomed(whole, room) }))
-    };
+    });
     timeout(WITHIN, holding).await.unwrap_or(Err(Unheld::Cut(Cut::Late)))
 }
 

@@ -5,8 +5,8 @@
 use super::{Content, approval, glass, passed, upstream, value};
 use crate::{
     access::{
-        Act, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason, TurnedAway,
-        Unaudited, Unheld, Want, Why, Wish,
+        Act, Answered, Bridge, Denial, Done, Form, Held, NotForwarded, Outcome, Read, Reason, Served,
+        TurnedAway, Unaudited, Unheld, Want, Why, Wish,
     },
     clock,
     name::{RuleName, SecretName, WorkloadName},
@@ -129,6 +129,7 @@ pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response
             let mut response = plain_response(StatusCode::NOT_MODIFIED, Bytes::new(), JSON);
             response.headers_mut().remove(header::CONTENT_TYPE);
             tag(&mut response, &served.held);
+            foretell(&mut response, served);
             response
         }
         Done::Read(_, served) => {
@@ -142,8 +143,18 @@ pub(super) fn answered(workload: &WorkloadName, answered: &Answered) -> Response
             if served.stale {
                 headers.insert("claviger-stale", HeaderValue::from_static("true"));
             }
+            foretell(&mut response, served);
             response
         }
+    }
+}
+
+/// When it is to be replaced, where that is soon: also for who waits for the next value.
+fn foretell(response: &mut Response<Content>, served: &Served) {
+    if let Some(soon) = served.soon
+        && let Ok(soon) = HeaderValue::from_str(&clock::rfc3339(soon))
+    {
+        response.headers_mut().insert("claviger-rotates-at", soon);
     }
 }
 

@@ -130,6 +130,8 @@ struct Data<'a> {
     generation: u64,
     rotation_id: Option<&'a str>,
     valid_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
 }
 
 fn render(notice: &Notice, id: &str) -> Bytes {
@@ -140,6 +142,7 @@ fn render(notice: &Notice, id: &str) -> Bytes {
         generation: notice.generation,
         rotation_id: current.and_then(|value| value.rotation()).map(|run| &**run),
         valid_until: notice.valid_until.map(clock::rfc3339),
+        at: notice.at.map(clock::rfc3339),
     };
     // This shape cannot fail to serialise.
     let data = serde_json::to_string(&data).unwrap_or_default();

@@ -123,6 +123,11 @@ fn rotation(settings: &rotation::Settings) -> Rotation {
         serves: settings.serves.iter().map(ToString::to_string).collect(),
         places: settings.kind.places(),
         weak,
+        max_age: settings.schedule.max_age,
+        made_by: made_by(&settings.kind).and_then(|generate| match &generate.source {
+            Source::Policy(policy) => Some(policy.clone()),
+            Source::Characters { .. } => None,
+        }),
         journal: Some(format!("{mount}/{path}/{}", settings.name)),
     }
 }
@@ -136,6 +141,8 @@ fn local(settings: &rotation::local::Settings) -> Rotation {
         serves: Vec::new(),
         places: Vec::new(),
         weak: None,
+        max_age: None,
+        made_by: None,
         journal: None,
     }
 }
@@ -298,6 +305,11 @@ fn of_rotation(settings: &rotation::Settings, wants: &mut Vec<Want>) {
             wants.push(api(path.join("/"), &[Create, Update], &why));
         }
         wants.push(api("auth/token/revoke-accessor", &[Update], "ending the logins of rotations' tests"));
+    }
+    if let Some(key) = &settings.wrap {
+        for verb in ["encrypt", "decrypt"] {
+            wants.push(api(format!("{}/{verb}/{}", key.mount, key.name), &[Update], &why));
+        }
     }
     let Place { mount, path } = &settings.journal;
     let mut journals = vec![format!("{path}/{}", settings.name)];

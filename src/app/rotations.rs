@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     approval::{Approvals, Want},
-    audit::event::{ApprovalRef, Event, Outcome, Reason, Resource, RotationRef, Type},
+    audit::event::{ApprovalRef, Event, Outcome, Reason, Resource, RotationRef, Turn, Type},
     clock,
     config::Config,
     crypto,
@@ -221,7 +221,9 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
         | Act::Reenabled
         | Act::RolledBack
         | Act::Suspended
-        | Act::Resumed => {}
+        | Act::Resumed
+        | Act::Unorphaned
+        | Act::Adopted => {}
     }
 }
 
@@ -229,22 +231,24 @@ pub(super) fn count(metrics: &Metrics, fact: &Fact) {
 pub(super) fn event(fact: Fact) -> Option<Event> {
     let (kind, reason) = match fact.act {
         Act::Passed(_) => return None,
-        Act::Drifted => (Type::RotationDrift, Some(Reason::Refused)),
-        Act::Repaired => (Type::RotationRepaired, None),
-        Act::Quarantined => (Type::RotationQuarantined, None),
-        Act::Reenabled => (Type::RotationReenabled, None),
-        Act::Started => (Type::RotationStarted, None),
-        Act::TakenOver => (Type::RotationTakenOver, None),
-        Act::Set => (Type::RotationSet, None),
-        Act::Promoted => (Type::RotationPromoted, None),
-        Act::GraceEnded => (Type::RotationGraceEnded, None),
-        Act::Revoked => (Type::RotationRevoked, None),
-        Act::RolledBack => (Type::RotationRolledBack, None),
-        Act::Suspended => (Type::RotationSuspended, None),
-        Act::Resumed => (Type::RotationResumed, None),
-        Act::Skipped(why) => (Type::RotationSkipped, Some(skip_reason(why))),
-        Act::Failed(failure) => (Type::RotationFailed, Some(reason_of(failure))),
-        Act::Orphaned(why) => (Type::RotationOrphaned, Some(orphan_reason(why))),
+        Act::Drifted => (Type::Rotation(Turn::Drift), Some(Reason::Refused)),
+        Act::Repaired => (Type::Rotation(Turn::Repaired), None),
+        Act::Quarantined => (Type::Rotation(Turn::Quarantined), None),
+        Act::Reenabled => (Type::Rotation(Turn::Reenabled), None),
+        Act::Started => (Type::Rotation(Turn::Started), None),
+        Act::TakenOver => (Type::Rotation(Turn::TakenOver), None),
+        Act::Set => (Type::Rotation(Turn::Set), None),
+        Act::Promoted => (Type::Rotation(Turn::Promoted), None),
+        Act::GraceEnded => (Type::Rotation(Turn::GraceEnded), None),
+        Act::Revoked => (Type::Rotation(Turn::Revoked), None),
+        Act::RolledBack => (Type::Rotation(Turn::RolledBack), None),
+        Act::Suspended => (Type::Rotation(Turn::Suspended), None),
+        Act::Resumed => (Type::Rotation(Turn::Resumed), None),
+        Act::Unorphaned => (Type::Rotation(Turn::Unorphaned), None),
+        Act::Adopted => (Type::Rotation(Turn::Adopted), None),
+        Act::Skipped(why) => (Type::Rotation(Turn::Skipped), Some(skip_reason(why))),
+        Act::Failed(failure) => (Type::Rotation(Turn::Failed), Some(reason_of(failure))),
+        Act::Orphaned(why) => (Type::Rotation(Turn::Orphaned), Some(orphan_reason(why))),
     };
     let outcome: Outcome = outcome_of(reason.is_none());
     Some(Event {

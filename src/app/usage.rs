@@ -48,16 +48,7 @@ impl Usage {
         let mut usage =
             Self { reports, ledgers, audit: audit.clone(), metrics: metrics.clone(), tasks: JoinSet::new() };
         usage.grant(config);
-        usage.tasks.spawn(async move {
-            let mut turns = interval_at(Instant::now() + EVERY, EVERY);
-            for turn in 1_u32.. {
-                turns.tick().await;
-                if turn.is_multiple_of(WHOLE) {
-                    audit.ledger().retell();
-                }
-                tell(&audit, &metrics).await;
-            }
-        });
+        usage.tasks.spawn(repeat(audit, metrics));
         usage
     }
 
@@ -86,6 +77,18 @@ impl Usage {
     }
 }
 
+/// Snapshots for as long as the agent runs.
+async fn repeat(audit: Audit, metrics: Metrics) {
+    let mut turns = interval_at(Instant::now() + EVERY, EVERY);
+    for turn in 1_u32.. {
+        turns.tick().await;
+        if turn.is_multiple_of(WHOLE) {
+            audit.ledger().retell();
+        }
+        tell(&audit, &metrics).await;
+    }
+}
+
 /// Puts on record what no snapshot tells yet.
 async fn tell(audit: &Audit, metrics: &Metrics) {
     while let Some(part) = audit.ledger().part() {
@@ -102,5 +105,74 @@ async fn tell(audit: &Audit, metrics: &Metrics) {
                 return audit.ledger().retell();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::{Journal, Settings, event::RuleRef, journal},
+        name::{RuleName, WorkloadName},
+    };
+    use tokio::time::sleep;
+
+    fn settings(dir: &std::path::Path) -> Settings {
+        Settings {
+            mode: AuditMode::Buffered,
+            journal: Journal {
+                dir: dir.to_owned(),
+                max_size: 8 * 1024 * 1024,
+                segment: 1024 * 1024,
+                retain: Duration::ZERO,
+            },
+            sinks: Vec::new(),
+            workloads: 1,
+            source: "urn:claviger:test".into(),
+            pod: None,
+            hash_paths: false,
+            fingerprint_key: None,
+            checkpoints: None,
+            handoff: None,
+        }
+    }
+
+    /// Waits for so many snapshots: time stands still while somebody is busy.
+    async fn wait_for(dir: &std::path::Path, snapshots: usize) {
+        loop {
+            let texts = journal::read(dir).unwrap().map(|(_, bytes)| String::from_utf8(bytes).unwrap());
+            let found = texts.filter(|text| text.contains("usage.snapshot.v1")).count();
+            assert!(found <= snapshots, "{found} snapshots");
+            if found == snapshots {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_used_is_on_record_every_ten_minutes_if_anything_was_and_whole_once_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(&settings(dir.path()), |_| {}).unwrap();
+        let mut event = Event::new(Type::SecretRead, Outcome::Allow, clock::now());
+        event.workload = Some(WorkloadName::new("job").unwrap());
+        let name = RuleName::new("keys").unwrap();
+        event.rule = Some(RuleRef { name, revision: "sha256:77ab".into(), mode: AuditMode::Buffered });
+        audit.record(event.clone(), AuditMode::Buffered).await.unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(repeat(audit.clone(), Metrics::new()));
+        tokio::task::yield_now().await;
+        sleep(EVERY - Duration::from_secs(1)).await;
+        wait_for(dir.path(), 0).await;
+        sleep(Duration::from_secs(2)).await;
+        wait_for(dir.path(), 1).await;
+        // Nothing was used since.
+        sleep(EVERY * 3).await;
+        wait_for(dir.path(), 1).await;
+        audit.record(event, AuditMode::Buffered).await.unwrap();
+        sleep(EVERY).await;
+        wait_for(dir.path(), 2).await;
+        sleep(EVERY * WHOLE).await;
+        wait_for(dir.path(), 3).await;
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     forward::Forward,
     keeper::Keeper,
     listener::{HEAD, HEAD_OF_CALLS, Limits, Listener, Settings, Standing},
-    name::{RuleName, UpstreamName, WorkloadName},
+    name::{RotationName, RuleName, UpstreamName, WorkloadName},
     peer::attestor::Attestor,
     policy::Policy,
     shutdown::{Phase, Stop},
@@ -180,6 +180,10 @@ fn rules(workload: &Workload) -> Rules {
 struct Counting(Metrics);
 
 impl Observe for Counting {
+    fn late(&self, rotation: &RotationName) {
+        self.0.rotations().stale_read(rotation);
+    }
+
     fn seen(&self, seen: &Seen<'_>) {
         let Seen { workload, peer, rule, outcome, reason, took } = *seen;
         let reason = reason.inspect(|reason| {

@@ -21,7 +21,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// How often a write that somebody else overtook is tried again.
 pub(super) const TRIES: usize = 4;
-/// How long another start may take from saying that it asks to asking.
+/// How often it is looked whether another start, or a replica, that says that it asks has asked, and how long before each: whoever takes
+/// longer is taken for dead.
+const LOOKS: usize = 10;
 pub(super) const BEGUN: Duration = Duration::from_millis(300);
 
 /// What a request is called: seconds since 1970 and random digits, both hex, so that the names stand in the order of their time.
@@ -104,7 +106,8 @@ impl Request {
     /// Joins the request of `ticket` that waits in the store, or writes a new one.
     pub(super) async fn open(around: &Around<'_>, ticket: &Ticket) -> Result<Self, Error> {
         let place = pointer(&ticket.fingerprint());
-        for round in 1..=TRIES {
+        let (mut tries, mut looks) = (TRIES, LOOKS);
+        while tries > 0 {
             let found = around.store.read(&place).await?;
             let now = clock::now();
             let known = found.data.and_then(|data| serde_json::from_value::<Pointer>(data).ok());
@@ -114,14 +117,16 @@ impl Request {
                     joined.tell(around, Act::Requested { joined: Joined::Earlier });
                     return Ok(joined);
                 }
-                if round < TRIES
+                if looks > 0
                     && let Some(id) = id
                     && around.store.read(&format!("{id}/request")).await?.version == 0
                 {
+                    looks -= 1;
                     tokio::time::sleep(BEGUN).await;
                     continue;
                 }
             }
+            tries -= 1;
             let new = Self::new(around, ticket, now)?;
             let own = Pointer { id: new.id.to_string(), not_after: rfc3339(new.not_after) };
             if around.store.write(&place, &own, found.version).await? == Written::Overtaken {

@@ -1,7 +1,7 @@
 //! The place in Vault where requests and votes meet: a folder of KV 2, written by check-and-set.
 //!
 //! `ID/request` is what is asked, `ID/SLOT` a vote, `ID/uses` how often a yes was used, `open/FINGERPRINT` which request equal calls
-//! join. Each call has a hard end. Decides nothing.
+//! join, `glass/HASH` how a rule for emergencies stands. Each call has a hard end. Decides nothing.
 
 use super::{group::HELD, outcome, ticket::Vote, told, webhook::SERVICE};
 use crate::{

@@ -62,10 +62,10 @@ pub enum Want {
     Crowded,
     /// The service's word that the yes still stands.
     Unreachable,
-    /// Vault's own question: it did what was asked for at once.
-    Unguarded,
     /// A review of what was done in an emergency: the rule has disabled itself.
     Disabled,
+    /// Vault's own question: it did what was asked for at once.
+    Unguarded,
     /// A yes that counts.
     Ended(Ended),
 }
@@ -79,8 +79,8 @@ impl Want {
             Self::Pending => "approval_pending",
             Self::Crowded => "approval_crowded",
             Self::Unreachable => "approval_unreachable",
-            Self::Unguarded => "approval_unguarded",
             Self::Disabled => "glass_disabled",
+            Self::Unguarded => "approval_unguarded",
             Self::Ended(why) => why.word(),
         }
     }

@@ -11,26 +11,16 @@ use super::{
         Trace, Type, UpstreamRef, VaultRef,
     },
     exposed::write_exposure,
-    pen::{Caps, Pen, whole},
+    pen::{Caps, Paths, Pen, whole},
     reported::write_report,
     rotated::write_rotation,
     used::write_usage,
 };
 use crate::clock::Timestamp;
-use crate::crypto::sha256;
 use std::time::Duration;
 
 /// The longest line in bytes: container runtimes split lines of standard output at 16 KiB.
 pub(super) const LONGEST: usize = 16_000;
-
-/// Whether paths in Vault are readable in events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Paths {
-    /// As they are.
-    Clear,
-    /// `sha256:` and the hex digits of the path's hash.
-    Hashed,
-}
 
 /// What a line says beside its event.
 #[derive(Debug, Clone, Copy)]
@@ -268,10 +258,7 @@ fn write_resource(pen: &mut Pen<'_>, resource: &Resource, paths: Paths) {
     pen.text("lease_id_hash", lease_id_hash.as_deref());
     pen.text("mount", mount.as_deref().filter(|_| paths == Paths::Clear));
     pen.text("operation", *operation);
-    match (paths, path) {
-        (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
-        (_, path) => pen.text("path", path.as_deref()),
-    }
+    pen.path(path.as_deref(), paths);
     pen.text("secret", secret.as_ref().map(|name| name.as_str()));
     pen.number("version", *version);
 }
@@ -313,10 +300,7 @@ fn write_upstream(pen: &mut Pen<'_>, call: &UpstreamRef, paths: Paths) {
     });
     pen.text("method", call.method.as_deref());
     pen.text("name", call.name.as_ref().map(|name| name.as_str()));
-    match (paths, &call.path) {
-        (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
-        (_, path) => pen.text("path", path.as_deref()),
-    }
+    pen.path(call.path.as_deref(), paths);
     pen.list("query", &call.query);
     hex(pen, "query_hmac", &call.query_hmac);
     pen.number("received", call.received);
@@ -495,7 +479,7 @@ mod tests {
     #[test]
     fn hashed_paths_do_not_show_the_path() {
         let text = line(&read(), Paths::Hashed);
-        let hash = crate::crypto::hex(&sha256(b"secret/payments/stripe"));
+        let hash = crate::crypto::hex(&crate::crypto::sha256(b"secret/payments/stripe"));
         assert!(text.contains(&format!(r#""path":"sha256:{hash}""#)), "{text}");
         assert!(!text.contains("payments/stripe") && !text.contains("mount"), "{text}");
     }

@@ -6,8 +6,7 @@ pub use super::{
     approved::ApprovalRef,
     call::UpstreamRef,
     exposed::ExposureRef,
-    flood::Agg,
-    kind::Type,
+    kind::{Outcome, Turn, Type},
     pod::Pod,
     reason::Reason,
     reported::{Found, ReportRef},
@@ -108,10 +107,14 @@ impl Event {
         }
     }
 
-    /// Whether whoever asked waits for the receivers elsewhere, where the mode is `strict-remote`: before a secret leaves, and to try them.
+    /// Whether whoever asked waits for the receivers elsewhere, where the mode is `strict-remote`: before a secret leaves, before something is
+    /// changed in an emergency, and to try them.
     #[must_use]
     pub fn waits_elsewhere(&self) -> bool {
-        self.discloses() || self.kind == Type::ApprovalDrill
+        let is_emergency = || self.approval.as_ref().is_some_and(|about| about.how == Some("break_glass"));
+        self.discloses()
+            || self.kind == Type::ApprovalDrill
+            || (self.kind == Type::VaultIntent && is_emergency())
     }
 
     /// Whether a secret leaves, or may, once this event is on disk, to the peer or to an upstream. Such events may not use the room held
@@ -131,26 +134,22 @@ impl Event {
     }
 }
 
-/// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Outcome {
-    /// It was permitted and done.
-    Allow,
-    /// It was refused.
-    Deny,
-    /// It was permitted and failed.
-    Error,
+/// Refusals that were counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agg {
+    /// How many.
+    pub count: u64,
+    /// When the first one was.
+    pub first: Timestamp,
+    /// When the last one was.
+    pub last: Timestamp,
 }
 
-impl Outcome {
-    /// The word of the events and the metrics.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Error => "error",
-        }
+impl Agg {
+    /// Adds what `other` counted.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
     }
 }
 

@@ -4,11 +4,8 @@
 //! Pure. What is allowed is never counted together. Does not write: the journal's thread asks which refusals to write, and when
 //! counts are due.
 
-use super::event::{Event, Outcome, Reason, Type};
-use crate::{
-    clock::Timestamp,
-    name::{SecretName, WorkloadName},
-};
+use super::event::{Agg, Event, Outcome, Reason, Type};
+use crate::name::{SecretName, WorkloadName};
 use std::{collections::HashMap, time::Duration};
 
 /// Equal refusals written at once, before any is counted.
@@ -239,29 +236,13 @@ fn take(full_at: &mut Duration, burst: u32, now: Duration) -> bool {
     fits
 }
 
-/// Refusals that were counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agg {
-    /// How many.
-    pub count: u64,
-    /// When the first one was.
-    pub first: Timestamp,
-    /// When the last one was.
-    pub last: Timestamp,
-}
-
-impl Agg {
-    /// Adds what `other` counted.
-    pub(crate) fn join(&mut self, other: &Self) {
-        self.count = self.count.saturating_add(other.count);
-        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audit::event::Resource, clock};
+    use crate::{
+        audit::event::Resource,
+        clock::{self, Timestamp},
+    };
 
     fn refusal(workload: &str, secret: &str) -> Event {
         let mut event = Event::new(Type::SecretDenied, Outcome::Deny, Timestamp::UNIX_EPOCH);

@@ -38,22 +38,7 @@ pub enum Type {
     AuditSinkUp,
     AuditDlq,
     AuditCheckpoint,
-    RotationStarted,
-    RotationTakenOver,
-    RotationSet,
-    RotationPromoted,
-    RotationGraceEnded,
-    RotationRevoked,
-    RotationSkipped,
-    RotationFailed,
-    RotationOrphaned,
-    RotationQuarantined,
-    RotationReenabled,
-    RotationDrift,
-    RotationRepaired,
-    RotationRolledBack,
-    RotationSuspended,
-    RotationResumed,
+    Rotation(Turn),
     UsageSnapshot,
     ReportGenerated,
     ReportFinding,
@@ -73,6 +58,7 @@ pub enum Type {
 impl Type {
     /// The event's `type`: dotted, and ending in its version.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list: one line a word")]
     pub fn word(self) -> &'static str {
         match self {
             Self::AgentStarted => "agent.started.v1",
@@ -108,22 +94,7 @@ impl Type {
             Self::AuditSinkUp => "audit.sink.up.v1",
             Self::AuditDlq => "audit.dlq.v1",
             Self::AuditCheckpoint => "audit.checkpoint.v1",
-            Self::RotationStarted => "rotation.started.v1",
-            Self::RotationTakenOver => "rotation.taken_over.v1",
-            Self::RotationSet => "rotation.set.v1",
-            Self::RotationPromoted => "rotation.promoted.v1",
-            Self::RotationGraceEnded => "rotation.grace_ended.v1",
-            Self::RotationRevoked => "rotation.revoked.v1",
-            Self::RotationSkipped => "rotation.skipped.v1",
-            Self::RotationFailed => "rotation.failed.v1",
-            Self::RotationOrphaned => "rotation.orphaned.v1",
-            Self::RotationQuarantined => "rotation.quarantined.v1",
-            Self::RotationReenabled => "rotation.reenabled.v1",
-            Self::RotationDrift => "rotation.drift.v1",
-            Self::RotationRepaired => "rotation.repaired.v1",
-            Self::RotationRolledBack => "rotation.rolled_back.v1",
-            Self::RotationSuspended => "rotation.suspended.v1",
-            Self::RotationResumed => "rotation.resumed.v1",
+            Self::Rotation(turn) => turn.word(),
             Self::UsageSnapshot => "usage.snapshot.v1",
             Self::ReportGenerated => "report.generated.v1",
             Self::ReportFinding => "report.finding.v1",
@@ -138,6 +109,78 @@ impl Type {
             Self::ApprovalDrill => "approval.drill.v1",
             Self::ApprovalDisabled => "approval.disabled.v1",
             Self::ApprovalEnabled => "approval.enabled.v1",
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// It was permitted and done.
+    Allow,
+    /// It was refused.
+    Deny,
+    /// It was permitted and failed.
+    Error,
+}
+
+impl Outcome {
+    /// The word of the events and the metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What happened to a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is its own name; `word` spells it")]
+pub enum Turn {
+    Started,
+    TakenOver,
+    Set,
+    Promoted,
+    GraceEnded,
+    Revoked,
+    Skipped,
+    Failed,
+    Orphaned,
+    Quarantined,
+    Reenabled,
+    Drift,
+    Repaired,
+    RolledBack,
+    Suspended,
+    Resumed,
+    Unorphaned,
+    Adopted,
+}
+
+impl Turn {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Started => "rotation.started.v1",
+            Self::TakenOver => "rotation.taken_over.v1",
+            Self::Set => "rotation.set.v1",
+            Self::Promoted => "rotation.promoted.v1",
+            Self::GraceEnded => "rotation.grace_ended.v1",
+            Self::Revoked => "rotation.revoked.v1",
+            Self::Skipped => "rotation.skipped.v1",
+            Self::Failed => "rotation.failed.v1",
+            Self::Orphaned => "rotation.orphaned.v1",
+            Self::Quarantined => "rotation.quarantined.v1",
+            Self::Reenabled => "rotation.reenabled.v1",
+            Self::Drift => "rotation.drift.v1",
+            Self::Repaired => "rotation.repaired.v1",
+            Self::RolledBack => "rotation.rolled_back.v1",
+            Self::Suspended => "rotation.suspended.v1",
+            Self::Resumed => "rotation.resumed.v1",
+            Self::Unorphaned => "rotation.unorphaned.v1",
+            Self::Adopted => "rotation.adopted.v1",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. Does not know events.
 
 use super::escape::{escape, fitting};
-use crate::crypto::append_hex;
+use crate::crypto::{append_hex, sha256};
 use std::{fmt::Display, io::Write};
 
 /// The largest integer that every JSON reader keeps (RFC 8785 section 3.2.2.3).
@@ -18,6 +18,15 @@ pub(super) struct Caps {
     pub(super) keys: usize,
     /// How long the line would be, if it is cut.
     pub(super) original: Option<usize>,
+}
+
+/// Whether paths in Vault are readable in events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// As they are.
+    Clear,
+    /// `sha256:` and the hex digits of the path's hash.
+    Hashed,
 }
 
 /// Writes one value after the other; absent ones leave no key behind.
@@ -83,6 +92,14 @@ impl<'a> Pen<'a> {
         self.out.extend_from_slice(prefix.as_bytes());
         append_hex(self.out, bytes);
         self.out.push(b'"');
+    }
+
+    /// A path, as paths are written.
+    pub(super) fn path(&mut self, path: Option<&str>, paths: Paths) {
+        match (paths, path) {
+            (Paths::Hashed, Some(path)) => self.hex("path", "sha256:", &sha256(path.as_bytes())),
+            (_, path) => self.text("path", path),
+        }
     }
 
     /// A number of an event: a text, since it may pass what JSON readers keep.

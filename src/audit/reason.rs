@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use super::event::Outcome;
+use super::kind::Outcome;
 use crate::{approval::Want, broker::fault::Fault};
 
 /// Why something was refused or failed: a closed set, the same words in answers (`reason`), events and metrics.
@@ -330,7 +330,7 @@ impl Reason {
             | Self::RateLimited
             | Self::GlassWhole
             | Self::Approval(
-                Want::Pending | Want::Crowded | Want::Unguarded | Want::Disabled | Want::Ended(_),
+                Want::Pending | Want::Crowded | Want::Disabled | Want::Unguarded | Want::Ended(_),
             ) => Outcome::Deny,
             _ => Outcome::Error,
         }

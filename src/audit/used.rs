@@ -2,13 +2,13 @@
 //!
 //! Does not count: `usage` does.
 
-use super::{canonical::Paths, event::Event, pen::Pen};
-use crate::{
-    crypto::sha256,
-    usage::{
-        Entry, Part,
-        told::{Rotated, Told},
-    },
+use super::{
+    event::Event,
+    pen::{Paths, Pen},
+};
+use crate::usage::{
+    Entry, Part,
+    told::{Rotated, Told},
 };
 
 /// What `event` tells of use: nothing is copied.
@@ -74,10 +74,7 @@ fn write_entry(pen: &mut Pen<'_>, entry: &Entry, paths: Paths) {
     pen.quoted("last", format_args!("{:.0}", entry.last));
     pen.text("level", entry.level);
     pen.text("mount", entry.mount.as_deref().filter(|_| paths == Paths::Clear));
-    match (paths, &entry.path) {
-        (Paths::Hashed, Some(path)) => pen.hex("path", "sha256:", &sha256(path.as_bytes())),
-        (_, path) => pen.text("path", path.as_deref()),
-    }
+    pen.path(entry.path.as_deref(), paths);
     pen.text("rule", entry.rule.as_deref());
     pen.text("secret", entry.secret.as_deref());
     pen.number("stale", some(entry.stale));

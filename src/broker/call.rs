@@ -8,7 +8,6 @@ use super::{
     buffers::Room,
     decode::Decoder,
     fault::Fault,
-    held::{Held, declared, whole},
     inject::{self, Slot, material::Material, sigv4},
     request::{self, Selection},
     scrub::{Hits, Masks, Scrubber},
@@ -22,8 +21,10 @@ use super::{
 use crate::{clock, keeper::value::Value, name::WorkloadName};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// What a client asks of an upstream, its form checked.
 pub struct Call {
@@ -43,6 +44,12 @@ pub struct Call {
     pub prefix: Prefix,
     /// What went of the body.
     pub sent: Arc<Sent>,
+}
+
+/// A body that was read before it is known whether it is sent, and its room.
+pub struct Held {
+    pub(super) bytes: Bytes,
+    pub(super) room: Room,
 }
 
 impl fmt::Debug for Call {
@@ -228,5 +235,19 @@ impl Prepared {
         *response.status_mut() = head.status;
         *response.headers_mut() = headers;
         Ok(Reply { response, facts, redirect_host })
+    }
+}
+
+/// How long the client says that the body is.
+pub(super) fn declared(call: &Call) -> Option<u64> {
+    call.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A whole body of at most `largest` bytes.
+pub(super) async fn whole(body: Incoming, largest: usize, limit: Duration) -> Result<Bytes, Fault> {
+    match timeout(limit, Limited::new(body, largest).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::TooLarge),
+        _ => Err(Fault::BadBody),
     }
 }

@@ -4,19 +4,15 @@
 
 use super::{
     Broker, Settings, Upstream,
-    buffers::Room,
-    call::Call,
+    call::{Call, Held, declared, whole},
     fault::Fault,
     inject::body::LARGEST,
     request::{self, Selection},
 };
 use crate::name::WorkloadName;
 use bytes::Bytes;
-use http::header;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body as _, Incoming};
-use std::{collections::BTreeMap, time::Duration};
-use tokio::time::timeout;
+use hyper::body::Body as _;
+use std::collections::BTreeMap;
 
 /// Headers that differ from call to call and do not say what is to be done: what a person is asked does not hold them, so that the same
 /// call, made once more, is the same.
@@ -31,12 +27,6 @@ const PASSING: &[&str] = &[
     "accept",
 ];
 const PASSING_FAMILIES: &[&str] = &["x-stripe-client-", "x-stainless-", "x-datadog-", "x-b3-", "sentry-"];
-
-/// Such a body, and its room.
-pub struct Held {
-    pub(super) bytes: Bytes,
-    pub(super) room: Room,
-}
 
 impl Broker {
     /// Reads the body of `call`, and gives it with the headers that say what is to be done.
@@ -73,19 +63,5 @@ impl Broker {
         }
         call.held = Some(Held { bytes: bytes.clone(), room });
         Ok((bytes, headers))
-    }
-}
-
-/// How long the client says that the body is.
-pub(super) fn declared(call: &Call) -> Option<u64> {
-    call.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// A whole body of at most `largest` bytes.
-pub(super) async fn whole(body: Incoming, largest: usize, limit: Duration) -> Result<Bytes, Fault> {
-    match timeout(limit, Limited::new(body, largest).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::TooLarge),
-        _ => Err(Fault::BadBody),
     }
 }

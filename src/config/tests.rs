@@ -1570,8 +1570,22 @@ fn a_credential_of_another_system_says_whose_and_how() {
             ".driver.vault.set.data: line 3: a { without a }; write {user}, {value}, {id}, {rotation} or {basic}",
         ),
         (
-            format!("kind: single, user: a, wrap: transit, {exec}"),
-            ".wrap: line 3: not built yet: wrap; remove it",
+            format!("kind: two-slot, users: [a, b], grace_min: 10m, {exec}"),
+            ": line 3: a grace_min without revoke_when: acked: a grace that time ends is at least as long as it is; write revoke_when: acked, or remove grace_min",
+        ),
+        (
+            format!(
+                "kind: two-slot, users: [a, b], revoke_when: acked, consumers: 1, max_grace: 2h, grace_min: 3h, {exec}"
+            ),
+            ": line 3: a grace_min that is longer than max_grace; write a shorter grace_min, or a longer max_grace",
+        ),
+        (
+            format!("kind: two-slot, users: [a, b], wrap: {{}}, {exec}"),
+            ".wrap.transit: line 3: missing; write transit: MOUNT/KEY, as in transit/rotation",
+        ),
+        (
+            format!("kind: two-slot, users: [a, b], notice: 9h, {exec}"),
+            ".notice: line 3: a notice that is not shorter than the time between two slots; make it shorter, or write notice: 0s for none",
         ),
     ] {
         let mut expected = vec![format!("rotations.r{expected}")];
@@ -1831,6 +1845,15 @@ fn a_control_group_says_nothing_that_vaults_policy_says() {
         &[
             "rotations.k.approval: line 2: the approval two of kind control_group, which no rotation can wait for: it makes many requests, and \
            Vault would ask about each; name an approval of kind signed or webhook",
+        ],
+    );
+    check(
+        "secrets: {s: {identity: reports, kind: kv, path: kv/a}}\n\
+         workloads: {job: {socket: {path: /s}, peer: {uid: 1}, rules: [{name: a, secrets: [s], audit: strict-remote, break_glass: {review: two}}]}}\n\
+         approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n",
+        &[
+            "workloads.job.rules[0].break_glass.review: line 2: the approval two of kind control_group, which no review can wait for: there is \
+           no request to Vault that it would ask about; name an approval of kind signed or webhook",
         ],
     );
 }

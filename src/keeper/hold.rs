@@ -33,7 +33,7 @@ pub(super) enum Verdict {
     /// What is on it.
     Free,
     /// The value that is about to be on it.
-    Pending(Served),
+    Pending(Box<Served>),
     /// Nothing; a read may wait as long.
     Dead(Duration),
 }
@@ -57,7 +57,14 @@ impl Hold {
             None => Verdict::Dead(dead.limit),
             Some(pending) => {
                 let held = Held { value: Arc::clone(pending), confirmed: Instant::now(), ..held.clone() };
-                Verdict::Pending(Served { held, previous: None, stale: false, age: Duration::ZERO })
+                Verdict::Pending(Box::new(Served {
+                    held,
+                    previous: None,
+                    stale: false,
+                    age: Duration::ZERO,
+                    soon: None,
+                    late: None,
+                }))
             }
         }
     }
@@ -92,12 +99,12 @@ impl Slot {
         .await;
     }
 
-    /// What a read gets of what is in hand.
-    pub(super) fn served(&self, now: Instant) -> Option<Served> {
+    /// What a read gets of what is in hand; see [`Self::served`].
+    pub(super) fn unforeseen(&self, now: Instant) -> Option<Served> {
         let shelf = self.shelf.borrow();
         match self.hold.verdict(&shelf) {
             Verdict::Free => shelf.served(now),
-            Verdict::Pending(served) => Some(served),
+            Verdict::Pending(served) => Some(*served),
             Verdict::Dead(_) => None,
         }
     }

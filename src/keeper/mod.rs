@@ -14,11 +14,13 @@ mod fingerprint;
 mod hold;
 mod kept;
 pub mod kv;
+mod late;
 mod lease;
 pub mod notice;
 pub mod own;
 mod place;
 mod shown;
+mod soon;
 mod source;
 mod token;
 pub mod worth;
@@ -26,7 +28,7 @@ pub mod worth;
 use crate::{
     approval::Grant,
     clock::Timestamp,
-    name::{IdentityName, SecretName, WorkloadName},
+    name::{IdentityName, RotationName, SecretName, WorkloadName},
     peer::process::Process,
     vault,
 };
@@ -175,13 +177,16 @@ pub struct Slot {
     nudge: mpsc::Sender<WorkloadName>,
     again: again::Again,
     hold: hold::Hold,
+    soon: soon::Soon,
+    late: late::Late,
 }
 
 impl Slot {
     /// A place that is written through `shelf` and hears of waiting workloads through `nudge`.
     #[must_use]
     pub fn new(shelf: watch::Receiver<Shelf>, nudge: mpsc::Sender<WorkloadName>) -> Self {
-        Self { shelf, nudge, again: again::Again::default(), hold: hold::Hold::default() }
+        let (again, hold, soon) = (again::Again::default(), hold::Hold::default(), soon::Soon::default());
+        Self { shelf, nudge, again, hold, soon, late: late::Late::default() }
     }
 
     /// What there is right now.
@@ -233,6 +238,10 @@ pub struct Served {
     pub stale: bool,
     /// Since Vault confirmed it.
     pub age: Duration,
+    /// When it is to be replaced, where that is soon.
+    pub soon: Option<Timestamp>,
+    /// The rotation that has promoted a newer one already, which has not come yet.
+    pub late: Option<RotationName>,
 }
 
 impl Keeper {
@@ -351,6 +360,13 @@ impl Shelf {
         let held = self.current.as_ref().filter(valid)?.clone();
         let stale = held.stale_from.is_some_and(|from| now >= from);
         let age = now.saturating_duration_since(held.confirmed);
-        Some(Served { previous: self.previous.as_ref().filter(valid).cloned(), held, stale, age })
+        Some(Served {
+            previous: self.previous.as_ref().filter(valid).cloned(),
+            held,
+            stale,
+            age,
+            soon: None,
+            late: None,
+        })
     }
 }

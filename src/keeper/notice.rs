@@ -2,7 +2,7 @@
 //!
 //! Does not hand out values. What was told is a text that the watcher gives back, so nothing is kept for one that is away.
 
-use super::{Held, Holding, Keeper, Shelf, value::Value};
+use super::{Held, Holding, Keeper, Shelf, soon::Soon, value::Value};
 use crate::{clock::Timestamp, crypto, name::SecretName, peer::process::Process};
 use std::{
     fmt::Write as _,
@@ -31,6 +31,8 @@ pub struct Notice {
     pub generation: u64,
     /// Until when that one may be used, where it has an end.
     pub valid_until: Option<Timestamp>,
+    /// When it is to have a new value, of what is told ahead of that.
+    pub at: Option<Timestamp>,
     /// The value that is current now, for the record; `None`: there is none.
     pub current: Option<Arc<Value>>,
 }
@@ -44,6 +46,8 @@ pub enum What {
     GraceEnding,
     /// A value is no longer handed out.
     Revoked,
+    /// It will have a new value soon.
+    PendingSoon,
 }
 
 impl What {
@@ -54,6 +58,7 @@ impl What {
             Self::Promoted => "promoted",
             Self::GraceEnding => "grace_ending",
             Self::Revoked => "revoked",
+            Self::PendingSoon => "pending_soon",
         }
     }
 }
@@ -77,6 +82,8 @@ enum Stage {
 struct Told {
     current: Option<Mark>,
     previous: Option<(u64, Stage)>,
+    /// When it will be another one, as was told last.
+    soon: Option<i64>,
 }
 
 /// What is seen of one secret.
@@ -84,6 +91,7 @@ struct Told {
 struct Seen {
     current: Option<Mark>,
     previous: Option<(u64, Stage)>,
+    soon: Option<i64>,
 }
 
 impl Told {
@@ -115,8 +123,13 @@ impl Told {
                 self.previous = seen.previous;
                 Some((What::GraceEnding, generation))
             }
-            _ => None,
+            _ => self.foretold(seen),
         }
+    }
+
+    fn foretold(&mut self, seen: Seen) -> Option<(What, u64)> {
+        let (told, current) = (std::mem::replace(&mut self.soon, seen.soon), self.current?);
+        (seen.soon.is_some() && seen.soon != told).then_some((What::PendingSoon, current.generation))
     }
 
     fn write(&self, out: &mut String) {
@@ -128,13 +141,20 @@ impl Told {
         if let Some((generation, stage)) = self.previous {
             let _ = write!(out, "-{generation:x}{}", if stage == Stage::Valid { "v" } else { "x" });
         }
+        if let Some(soon) = self.soon {
+            let _ = write!(out, "+{soon:x}");
+        }
     }
 
     fn read(text: &str) -> Option<Self> {
+        let (text, soon) = match text.split_once('+') {
+            Some((text, soon)) => (text, Some(i64::from_str_radix(soon, 16).ok()?)),
+            None => (text, None),
+        };
         let mut parts = text.split('-');
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         let tag = number(parts.next()?)?;
-        let mut told = Self::default();
+        let mut told = Self { soon, ..Self::default() };
         if tag > 0 {
             told.current = Some(Mark { tag, generation: number(parts.next()?)? });
         }
@@ -164,6 +184,7 @@ pub struct Eye {
 struct Look {
     name: SecretName,
     shelf: Option<watch::Receiver<Shelf>>,
+    soon: Option<(Soon, watch::Receiver<()>)>,
     told: Told,
 }
 
@@ -177,7 +198,7 @@ impl Eye {
         process: Option<&Process>,
         since: Option<&str>,
     ) -> Self {
-        let look = |name| Look { name, shelf: None, told: Told::default() };
+        let look = |name| Look { name, shelf: None, soon: None, told: Told::default() };
         let mut eye = Self {
             keeper: keeper.clone(),
             process: process.cloned(),
@@ -199,7 +220,11 @@ impl Eye {
         let found = self.looks.iter_mut().find_map(|look| {
             let shelf = look.shelf.as_mut()?.borrow_and_update().clone();
             boot = boot.take().or_else(|| shelf.current.as_ref().map(|held| boot_of(&held.value)));
-            let (what, generation) = look.told.next(seen(&shelf, now))?;
+            let soon = look.soon.as_mut().and_then(|(soon, changes)| {
+                changes.mark_unchanged();
+                soon.at()
+            });
+            let (what, generation) = look.told.next(Seen { soon, ..seen(&shelf, now) })?;
             let of = |held: &Option<Held>| {
                 held.as_ref().filter(|held| held.value.generation() == generation)?.expires_at
             };
@@ -212,6 +237,7 @@ impl Eye {
                 } else {
                     of(&shelf.current).or_else(|| of(&shelf.previous))
                 },
+                at: soon.filter(|_| what == What::PendingSoon).and_then(|at| Timestamp::from_second(at).ok()),
                 current: shelf.current.map(|held| held.value),
             })
         });
@@ -233,7 +259,15 @@ impl Eye {
         let next = self.looks.iter().filter_map(|look| turn(&look.shelf.as_ref()?.borrow(), now)).min();
         let replaced = self.replaced.changed();
         let mut shelves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
-        for shelf in self.looks.iter_mut().filter_map(|look| look.shelf.as_mut()) {
+        let looks = self.looks.iter_mut();
+        for (shelf, soon) in looks.filter_map(|look| Some((look.shelf.as_mut()?, look.soon.as_mut()))) {
+            if let Some((_, changes)) = soon {
+                shelves.push(Box::pin(async move {
+                    if changes.changed().await.is_err() {
+                        pending::<()>().await;
+                    }
+                }));
+            }
             shelves.push(Box::pin(async move {
                 if shelf.changed().await.is_err() {
                     // Its task has ended; another one's shelf comes with the next holdings.
@@ -262,6 +296,10 @@ impl Eye {
     pub fn find(&mut self) {
         let holdings = self.keeper.holdings.load();
         for look in &mut self.looks {
+            look.soon = match holdings.get(&look.name) {
+                Some(Holding::Shared(slot)) => Some((slot.soon(), slot.soon().changes())),
+                _ => None,
+            };
             look.shelf = match holdings.get(&look.name) {
                 Some(Holding::Shared(slot)) => Some(slot.shelf()),
                 Some(Holding::Own(own)) => {
@@ -310,7 +348,7 @@ fn seen(shelf: &Shelf, now: Instant) -> Seen {
         let is_ending = ending(shelf).is_some_and(|at| at <= now);
         (held.value.generation(), if is_ending { Stage::Ending } else { Stage::Valid })
     });
-    Seen { current: shelf.current.as_ref().and_then(mark), previous }
+    Seen { current: shelf.current.as_ref().and_then(mark), previous, soon: None }
 }
 
 /// When the previous value has a fifth of its grace left.
@@ -336,7 +374,7 @@ mod tests {
     }
 
     fn shows(current: u64, previous: Option<(u64, Stage)>) -> Seen {
-        Seen { current: mark(current).filter(|_| current > 0), previous }
+        Seen { current: mark(current).filter(|_| current > 0), previous, soon: None }
     }
 
     /// What is told of these looks, one after the other; what was told goes through its text each time.
@@ -373,6 +411,16 @@ mod tests {
             &[shows(2, Some((1, Ending))), shows(2, None)],
             &[(Promoted, 2), (GraceEnding, 1), (Revoked, 1)],
         );
+    }
+
+    #[test]
+    fn what_comes_soon_is_told_once_for_each_time_and_not_without_a_value() {
+        use What::{PendingSoon, Promoted};
+        let soon = |current, soon| Seen { soon, ..shows(current, None) };
+        check(&[soon(0, Some(60))], &[]);
+        let once = [soon(1, Some(60)), soon(1, Some(60)), soon(1, None), soon(2, None)];
+        check(&once[..3], &[(Promoted, 1), (PendingSoon, 1)]);
+        check(&[soon(1, Some(60)), soon(1, Some(90))], &[(Promoted, 1), (PendingSoon, 1), (PendingSoon, 1)]);
     }
 
     #[test]

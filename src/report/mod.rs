@@ -88,6 +88,19 @@ pub struct Report {
     pub span: Option<(Timestamp, Timestamp)>,
     /// Uses that no ledger had room for: what is said of use may be too little.
     pub overflow: u64,
+    /// How many processes and files were looked at for values that must not be there, in each agent's last look; `None`: nobody looked.
+    pub looked: Option<(u64, u64)>,
+    /// The file that the config was read from, where a person made the report: what to show findings beside.
+    pub file: Option<File>,
+}
+
+/// A config's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// As it was named.
+    pub path: String,
+    /// What stands in it.
+    pub text: String,
 }
 
 /// A finding that could not be looked for.

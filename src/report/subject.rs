@@ -1,6 +1,7 @@
 //! What the config grants and says, as far as a report judges it. Pure.
 
 use crate::usage::told::Capability;
+use std::time::Duration;
 
 /// A config.
 #[derive(Debug, Clone, Default)]
@@ -113,6 +114,10 @@ pub struct Rotation {
     pub places: Vec<String>,
     /// Why the values that it makes are weak, if they are.
     pub weak: Option<String>,
+    /// How old what it changes may be, where the schedule says so.
+    pub max_age: Option<Duration>,
+    /// Who makes its values, where that is a policy in Vault, whose text is not read.
+    pub made_by: Option<String>,
     /// Where its journal is; `None`: each agent follows Vault, or replaces a lease of its own, without one.
     pub journal: Option<String>,
 }

@@ -137,6 +137,8 @@ fn clean() -> World {
             serves: vec!["mail".into()],
             places: vec!["secret/mail".into(), "secret/data/mail".into()],
             weak: None,
+            max_age: None,
+            made_by: None,
             journal: Some("kv/rotation/hook".into()),
         }],
         audit: Audit { mode: "strict", strict: true, remote: true, signed: true },
@@ -460,6 +462,60 @@ fn where_nobody_could_look_is_named_and_never_clean() {
 }
 
 #[test]
+fn what_nobody_used_is_no_finding_any_more_once_somebody_does() {
+    let mut world = clean();
+    FAULTS[0].1(&mut world);
+    assert_eq!(world.found(), [Id::UNUSED_RULE.to_string()]);
+    world.record.entries.push(Entry { first: ago(0), last: ago(0), ..entry("job", "spare", "mail") });
+    assert!(world.found().is_empty());
+    // A version that is old by the rotation's own word, and a new one.
+    let mut world = clean();
+    world.subject.rotations[0].max_age = Some(Duration::from_secs(19 * 24 * 3600));
+    assert_eq!(world.found(), [Id::OVER_AGE.to_string()]);
+    world.granted.values.get_mut("secret/mail").unwrap().made = Some(ago(18));
+    assert!(world.found().is_empty());
+}
+
+/// SARIF 2.1.0 (OASIS), the required properties of sections 3.13 to 3.52, and what GitHub asks for beyond ("SARIF support for code scanning").
+#[test]
+fn sarif_has_what_its_readers_require() {
+    let mut world = clean();
+    FAULTS.iter().for_each(|(_, fault)| fault(&mut world));
+    let file = File { path: "config.yaml".into(), text: "identities:\n  reports: {}\n".into() };
+    let report = Report { file: Some(file), ..world.report() };
+    let log: serde_json::Value = serde_json::from_str(&Format::Sarif.render(&report)).unwrap();
+    assert_eq!((&log["version"], log["runs"].as_array().unwrap().len()), (&"2.1.0".into(), 1));
+    let run = &log["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    assert!(run["tool"]["driver"]["name"].is_string() && rules.len() == Id::ALL.len());
+    for rule in rules {
+        let is_text = |key: &str| rule[key]["text"].as_str().is_some_and(|text| !text.is_empty());
+        assert!(rule["id"].is_string() && is_text("shortDescription") && is_text("help"), "{rule}");
+        let score: f64 = rule["properties"]["security-severity"].as_str().unwrap().parse().unwrap();
+        assert!((0.0..=10.0).contains(&score));
+    }
+    let results = run["results"].as_array().unwrap();
+    assert_eq!(results.len(), report.findings.len());
+    for result in results {
+        let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+        assert!(["error", "warning", "note"].contains(&result["level"].as_str().unwrap()));
+        assert!(result["message"]["text"].as_str().is_some_and(|text| !text.is_empty()));
+        let location = &result["locations"][0];
+        assert!(location["logicalLocations"][0]["fullyQualifiedName"].is_string(), "{result}");
+        let place = &location["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "config.yaml");
+        assert!(place["region"]["startLine"].as_u64() >= Some(1));
+        assert!(result["partialFingerprints"]["claviger/v1"].is_string());
+    }
+    let invocation = &run["invocations"][0];
+    assert!(invocation["executionSuccessful"].is_boolean());
+    for note in invocation["toolExecutionNotifications"].as_array().unwrap() {
+        assert!(note["message"]["text"].is_string() && note["associatedRule"]["id"].is_string(), "{note}");
+    }
+}
+
+#[test]
 fn what_was_had_without_a_yes_after_the_rule_had_asked_for_one_is_a_finding() {
     let found = |asked: Option<i64>, is_asked: bool| {
         let mut world = clean();
@@ -605,5 +661,9 @@ fn a_report_of_ten_thousand_rows_is_measured() {
     let report = world.report();
     let judged = began.elapsed();
     let size = Format::Html.render(&report).len();
-    println!("judged in {judged:?}, written as {size} bytes of HTML in {:?}", began.elapsed() - judged);
+    let asking = std::time::Instant::now();
+    let (single, canaries) = need::asked(&world.subject, &world.record, &world.granted);
+    let asked = asking.elapsed();
+    println!("{} paths and {} canaries to be asked about in {asked:?}", single.len(), canaries.len());
+    println!("judged in {judged:?}, written as {size} bytes of HTML in {:?}", asking - began - judged);
 }

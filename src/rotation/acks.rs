@@ -29,6 +29,8 @@ const FIELD: &str = "acks";
 pub struct Awaited {
     /// Beside the acks.
     pub and: And,
+    /// The old value is valid at least so long, acked or not.
+    pub least: Duration,
     /// So many workloads, counted in each replica.
     pub consumers: u32,
     /// The old value ends then, acked or not.
@@ -60,8 +62,8 @@ impl Awaited {
     pub(super) fn stand(&self, promoted: Timestamp, grace: Duration, missing: u32, now: Timestamp) -> Stand {
         let last = plus(promoted, self.max_grace);
         let first = match self.and {
-            And::Nothing => promoted,
-            And::Grace => plus(promoted, grace),
+            And::Nothing => plus(promoted, self.least),
+            And::Grace => plus(promoted, grace.max(self.least)),
         };
         match missing {
             0 if first <= now => Stand::Acked,
@@ -202,7 +204,13 @@ mod tests {
 
     /// A grace of 100 s, which may last 300 s.
     fn check(and: And, missing: u32, now: u64, expected: Stand) {
-        let awaited = Awaited { and, consumers: 3, max_grace: Duration::from_secs(300) };
+        check_with(0, and, missing, now, expected);
+    }
+
+    /// The same, of which at least so much is kept.
+    fn check_with(least: u64, and: And, missing: u32, now: u64, expected: Stand) {
+        let least = Duration::from_secs(least);
+        let awaited = Awaited { and, least, consumers: 3, max_grace: Duration::from_secs(300) };
         let stand = awaited.stand(at(0), Duration::from_secs(100), missing, at(now));
         assert_eq!(stand, expected, "{and:?} {missing} {now}");
     }
@@ -216,5 +224,10 @@ mod tests {
         check(And::Grace, 0, 100, Stand::Acked);
         check(And::Grace, 1, 299, Stand::Until(at(300)));
         check(And::Grace, 1, 300, Stand::Unacked);
+        // Everybody was quick: the old value is kept for a while all the same.
+        check_with(20, And::Nothing, 0, 1, Stand::Until(at(20)));
+        check_with(20, And::Nothing, 0, 20, Stand::Acked);
+        check_with(20, And::Nothing, 1, 20, Stand::Until(at(80)));
+        check_with(20, And::Grace, 0, 20, Stand::Until(at(100)));
     }
 }

@@ -10,7 +10,7 @@ use super::{
     journal::{Entry, Error},
     phase::State,
     run::Work,
-    schedule::{self, Past, Skipped, Turn, Why, plus},
+    schedule::{self, Past, Skipped, Turn, Why, minus, plus},
     store::Written,
     task::{BUSY_LOOK, Task, until_then},
 };
@@ -64,6 +64,7 @@ impl Task {
             schedule::Act::Begin(_) => now,
         };
         self.stand(document, Some(next));
+        self.foretell(document, next, now);
         match (plan, document.approval.clone()) {
             (Plan::Ask { slot, reason, until }, _) => self.ask(entry, consent, (slot, until), reason).await,
             (Plan::Pursue(due), Some(asked)) => self.pursue(entry, consent, (asked, due), &turn).await,
@@ -92,7 +93,8 @@ impl Task {
         if let Some(next) = self.look_for_drift(&entry).await? {
             return Ok(next);
         }
-        Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe())))
+        let notice = self.until_notice(until, now);
+        Ok((None, until_then(until, now).min(self.idle_look()).min(self.until_probe()).min(notice)))
     }
 
     /// Persons are asked, and the journal says so.
@@ -321,8 +323,4 @@ pub(super) fn is_held(document: &Document) -> bool {
 pub(super) fn run_of(document: &Document, slot: Timestamp) -> Option<String> {
     let asked = document.approval.as_ref().filter(|asked| asked.state == Stand::Used && asked.slot == slot);
     asked?.run.clone()
-}
-
-fn minus(at: Timestamp, time: Duration) -> Timestamp {
-    at.saturating_sub(time).unwrap_or(Timestamp::MIN)
 }

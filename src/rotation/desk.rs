@@ -19,9 +19,9 @@ use crate::{
 
 /// The way to the journal of one rotation.
 pub struct Desk {
-    journal: Journal,
-    store: Store,
-    kind: Kind,
+    pub(super) journal: Journal,
+    pub(super) store: Store,
+    pub(super) settings: Settings,
 }
 
 /// How a rotation stands, by its journal.
@@ -89,6 +89,12 @@ pub enum Error {
     /// It is not suspended.
     #[error("it is not suspended: runs begin as scheduled")]
     NotSuspended,
+    /// There is no system that could be given a value.
+    #[error("of kind {0} no system is given what a person wrote: only of two-slot and single")]
+    NotAdopted(&'static str),
+    /// Nothing of it can be looked at from here.
+    #[error("of kind bootstrap nothing can be looked at without the agent's own login: see rotation status")]
+    Unrehearsed,
     /// It cannot be suspended.
     #[error(
         "a secret id that is not replaced before its end takes the agent's login with it: remove the rotation from the config instead"
@@ -114,7 +120,7 @@ impl Desk {
     #[must_use]
     pub fn new(settings: &Settings, vault: Vault, identity: Identity) -> Self {
         let store = Store::new(vault, identity, settings.lease.call);
-        Self { journal: Journal::new(store.clone(), settings), store, kind: settings.kind.clone() }
+        Self { journal: Journal::new(store.clone(), settings), store, settings: settings.clone() }
     }
 
     /// How the rotation stands; `None`: no agent has begun it.
@@ -137,6 +143,7 @@ impl Desk {
                 own: _,
                 rolled: _,
                 values: _,
+                sealed: _,
                 suspended,
                 said: _,
             } = document;
@@ -177,7 +184,7 @@ impl Desk {
     /// # Errors
     /// It is suspended already, of kind `bootstrap`, or the journal could not be written.
     pub async fn suspend(&self, by: &str, reason: &str) -> Result<Phase, Error> {
-        if matches!(self.kind, Kind::Bootstrap(_)) {
+        if matches!(self.settings.kind, Kind::Bootstrap(_)) {
             return Err(Error::Bootstrap);
         }
         for _ in 0..TRIES {
@@ -216,11 +223,10 @@ impl Desk {
     ///
     /// # Errors
     /// It is not orphaned, or the journal could not be written.
-    pub async fn unorphan(&self) -> Result<(), Error> {
+    pub async fn unorphan(&self, by: &str, reason: Option<&str>) -> Result<(), Error> {
         self.change(|document| {
-            if document.state.phase != Phase::Orphaned {
-                return Err(Error::NotOrphaned(document.state.phase.word()));
-            }
+            refuse_unorphaned(document)?;
+            document.say(Verb::Unorphaned, by, reason);
             document.settled =
                 document.run.take().map_or(document.settled, |run| run.slot.max(document.settled));
             document.state = State::idle();
@@ -228,6 +234,23 @@ impl Desk {
             document.grace_until = None;
             document.orphaned = None;
             document.aim = super::document::Aim::default();
+            Ok(())
+        })
+        .await
+    }
+
+    /// A person has looked: an agent gives the system what consumers read, and tries it; then the run is over.
+    ///
+    /// # Errors
+    /// It is not orphaned, of a kind whose system cannot be given a value, or the journal could not be written.
+    pub async fn adopt(&self, by: &str, reason: Option<&str>) -> Result<(), Error> {
+        if !matches!(self.settings.kind, Kind::Credential(_)) {
+            return Err(Error::NotAdopted(self.settings.kind.word()));
+        }
+        self.change(|document| {
+            refuse_unorphaned(document)?;
+            document.say(Verb::Adopted, by, reason);
+            document.aim.adopt = true;
             Ok(())
         })
         .await
@@ -273,7 +296,7 @@ impl Desk {
     /// # Errors
     /// It is not in its grace, somebody wrote since, or Vault could not be written.
     pub async fn roll_back(&self, reason: Option<&str>) -> Result<(), Error> {
-        if self.kind.word() != "two-slot" {
+        if self.settings.kind.word() != "two-slot" {
             return Err(Error::NotInGrace(
                 "only of two users the one before is still valid: there is no way back",
             ));
@@ -286,7 +309,7 @@ impl Desk {
             ));
         };
         let vault = |error: crate::vault::error::Error| Error::Journal(error.to_string());
-        let place = self.store.place(self.kind.path()).await.map_err(vault)?;
+        let place = self.store.place(self.settings.kind.path()).await.map_err(vault)?;
         let fields = self.store.version(&place, document.state.before).await.map_err(vault)?;
         let fields = fields.ok_or(Error::NotInGrace("the version before can no longer be read"))?;
         if self.store.read(&place).await.map_err(vault)?.version != after {
@@ -332,5 +355,12 @@ fn refuse_suspended(document: &Document) -> Result<(), Error> {
             Err(Error::Suspended { by: by.clone(), since: rfc3339(*at), reason: reason.clone() })
         }
         None => Ok(()),
+    }
+}
+
+fn refuse_unorphaned(document: &Document) -> Result<(), Error> {
+    match document.state.phase {
+        Phase::Orphaned => Ok(()),
+        phase => Err(Error::NotOrphaned(phase.word())),
     }
 }

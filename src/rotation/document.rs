@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{clock::Timestamp, secret::SecretValue};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use zeroize::Zeroizing;
 
 /// The form of the document; another one is not read.
@@ -24,6 +24,8 @@ pub(super) struct Document {
     pub(super) state: State,
     /// The values of its candidates.
     pub(super) values: Vec<(u32, Arc<SecretValue>)>,
+    /// Those that are still ciphertext.
+    pub(super) sealed: Vec<(u32, String)>,
     /// Which run it is; none while idle.
     pub(super) run: Option<Run>,
     /// Who works on it.
@@ -70,6 +72,12 @@ pub(super) struct Aim {
     /// A person had it back: its grace ends by time alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) reenabled: bool,
+    /// A person wants the system to be given what consumers read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) adopt: bool,
+    /// That is what is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) adopted: bool,
     /// Of kind `bootstrap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ids: Option<Ids>,
@@ -136,6 +144,11 @@ pub(super) enum Unreadable {
     /// Another version of claviger wrote it.
     #[error("the journal has another form than this version of claviger reads")]
     Form,
+    /// What it keeps is ciphertext, and the config names no key.
+    #[error(
+        "the journal has ciphertext, and the config has no `wrap`: replicas must not differ; write wrap: {{transit: MOUNT/KEY}}"
+    )]
+    Sealed,
     /// Replicas must not differ in this.
     #[error(
         "the journal says coordination: {theirs}, and the config says {ours}: replicas must not differ; to change it, stop every \
@@ -191,7 +204,11 @@ struct Written {
 #[derive(Serialize, Deserialize)]
 struct WrittenCandidate {
     n: u32,
-    value: Zeroizing<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<Zeroizing<String>>,
+    /// The same as ciphertext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<String>,
     refused: bool,
 }
 
@@ -201,6 +218,7 @@ impl Document {
         Self {
             state: State::idle(),
             values: Vec::new(),
+            sealed: Vec::new(),
             run: None,
             lease: Lease::default(),
             settled: now,
@@ -222,14 +240,20 @@ impl Document {
         self.values.iter().find(|(known, _)| *known == number).map(|(_, value)| value)
     }
 
-    /// Its JSON text, of a rotation that is coordinated so.
-    pub(super) fn encode(&self, coordination: &Coordination) -> Zeroizing<Vec<u8>> {
-        let candidate = |candidate: &Candidate| WrittenCandidate {
-            n: candidate.number,
-            value: Zeroizing::new(
-                self.value(candidate.number).map(|v| v.expose().to_owned()).unwrap_or_default(),
-            ),
-            refused: candidate.refused,
+    /// Its JSON text, of a rotation that is coordinated so; where there is a ciphertext of a value, with that instead.
+    pub(super) fn encode(
+        &self,
+        coordination: &Coordination,
+        sealed: &BTreeMap<u32, String>,
+    ) -> Zeroizing<Vec<u8>> {
+        let candidate = |candidate: &Candidate| {
+            let sealed = sealed.get(&candidate.number).cloned();
+            let value = || {
+                let value = self.value(candidate.number).map(|value| value.expose().to_owned());
+                Zeroizing::new(value.unwrap_or_default())
+            };
+            let value = sealed.is_none().then(value);
+            WrittenCandidate { n: candidate.number, value, sealed, refused: candidate.refused }
         };
         let run = self.run.as_ref();
         let written = Written {
@@ -293,8 +317,10 @@ impl Document {
         }
         let candidates =
             written.candidates.iter().map(|it| Candidate { number: it.n, refused: it.refused }).collect();
+        let ciphertext = |it: &WrittenCandidate| Some((it.n, it.sealed.clone()?));
+        let sealed = written.candidates.iter().filter_map(ciphertext).collect();
         let value =
-            |mut it: WrittenCandidate| (it.n, Arc::new(SecretValue::new(std::mem::take(&mut *it.value))));
+            |it: WrittenCandidate| Some((it.n, Arc::new(SecretValue::new(std::mem::take(&mut *it.value?)))));
         Ok(Self {
             state: State {
                 phase,
@@ -303,7 +329,8 @@ impl Document {
                 before: written.before,
                 after: written.after,
             },
-            values: written.candidates.into_iter().map(value).collect(),
+            values: written.candidates.into_iter().filter_map(value).collect(),
+            sealed,
             run,
             lease: Lease { epoch: written.epoch, holder: written.holder, beat: written.beat },
             settled: written.settled,
@@ -329,8 +356,9 @@ mod tests {
     fn a_document_reads_back_as_it_was_written() {
         let at: Timestamp = "2026-11-29T08:00:00Z".parse().unwrap();
         let mut document = Document::new(at);
-        let text =
-            |document: &Document| String::from_utf8(document.encode(&Coordination::Vault).to_vec()).unwrap();
+        let text = |document: &Document| {
+            String::from_utf8(document.encode(&Coordination::Vault, &BTreeMap::new()).to_vec()).unwrap()
+        };
         let decode = |text: &str| Document::decode(text, Some(&Coordination::Vault));
         assert!(decode(&text(&document)).unwrap().run.is_none());
         document.state =
@@ -366,7 +394,8 @@ mod tests {
     #[test]
     fn what_cannot_be_gone_on_with_is_refused() {
         let document = Document::new(Timestamp::UNIX_EPOCH);
-        let text = String::from_utf8(document.encode(&Coordination::Vault).to_vec()).unwrap();
+        let text =
+            String::from_utf8(document.encode(&Coordination::Vault, &BTreeMap::new()).to_vec()).unwrap();
         for (from, to, expected) in [
             (r#""v":1"#, r#""v":2"#, Unreadable::Form),
             (r#":"idle""#, r#":"pending""#, Unreadable::Malformed),
@@ -389,7 +418,7 @@ mod tests {
             (&one, &vault, Some(("kubernetes (team-a/one)", "vault"))),
             (&one, &other, Some(("kubernetes (team-a/one)", "kubernetes (team-a/other)"))),
         ] {
-            let text = String::from_utf8(document.encode(written).to_vec()).unwrap();
+            let text = String::from_utf8(document.encode(written, &BTreeMap::new()).to_vec()).unwrap();
             let expected = expected.map(|(theirs, ours)| Unreadable::Coordination {
                 theirs: theirs.to_owned(),
                 ours: ours.to_owned(),

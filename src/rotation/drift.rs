@@ -130,6 +130,13 @@ impl Task {
     pub(super) async fn end_repair(&mut self, work: &mut Work, step: &Step) -> Result<Next, Broken> {
         let before = work.entry.document.clone();
         let mut document = before.clone();
+        let is_set = matches!(step, Step::Look | Step::Promote(_));
+        if document.aim.adopted && !is_set {
+            return self.refuse_adopted(work).await;
+        }
+        if document.aim.adopted {
+            self.settle_adopted(&mut document);
+        }
         document.aim.repairs = false;
         if document.state.after.is_some() {
             document.state.phase = Phase::Grace;
@@ -138,7 +145,6 @@ impl Task {
             document.state = State::idle();
             end(&mut document);
         }
-        let is_set = matches!(step, Step::Look | Step::Promote(_));
         if !is_set {
             document.asked.get_or_insert_with(|| WHY.to_owned());
         }

@@ -92,6 +92,10 @@ pub enum Act {
     Suspended,
     /// A person lets runs begin again.
     Resumed,
+    /// A person has looked at a run that waited for that, and dropped it.
+    Unorphaned,
+    /// A person wants the system to be given what consumers read.
+    Adopted,
 }
 
 /// Why a step did not work.

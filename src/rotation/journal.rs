@@ -9,9 +9,11 @@ use super::{
     document::{Document, Unreadable},
     kubernetes,
     object::Field,
+    seal::Seal,
     store::{Place, Store, Written},
 };
 use crate::vault::error::Error as VaultError;
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// Where the document is in its KV secret: one field, so that the engine's web page shows it as one.
@@ -25,6 +27,7 @@ pub(super) struct Journal {
     place: Place,
     coordination: Coordination,
     local: Option<Local>,
+    seal: Option<Seal>,
 }
 
 /// A document and the version that a write of the next one names.
@@ -67,7 +70,9 @@ impl Journal {
             Kind::Bootstrap(bootstrap) => Some(Local::new(&bootstrap.file)),
             _ => None,
         };
-        Self { store, place, coordination: settings.coordination.clone(), local }
+        let key = settings.wrap.clone();
+        let seal = key.map(|key| Seal::new(store.clone(), key, &settings.name));
+        Self { store, place, coordination: settings.coordination.clone(), local, seal }
     }
 
     /// Makes sure that we may work on it at all: a file is one agent's.
@@ -97,7 +102,12 @@ impl Journal {
         let newest = self.store.read(&self.place).await?;
         let Some(fields) = newest.fields else { return Ok((None, newest.version)) };
         let text = json_of(&fields, FIELD).ok_or(Error::Unreadable(Unreadable::Malformed))?;
-        let document = Document::decode(&text, coordination).map_err(Error::Unreadable)?;
+        let mut document = Document::decode(&text, coordination).map_err(Error::Unreadable)?;
+        match &self.seal {
+            Some(seal) => seal.open(&mut document).await?,
+            None if !document.sealed.is_empty() => return Err(Error::Unreadable(Unreadable::Sealed)),
+            None => {}
+        }
         Ok((Some(document), newest.version))
     }
 
@@ -106,7 +116,11 @@ impl Journal {
         if let Some(local) = &self.local {
             return local.write(document, version);
         }
-        let text = document.encode(&self.coordination);
+        let sealed = match &self.seal {
+            Some(seal) => seal.seal(document).await?,
+            None => BTreeMap::new(),
+        };
+        let text = document.encode(&self.coordination, &sealed);
         let mut object = Zeroizing::new(Vec::with_capacity(text.len() + FIELD.len() + 8));
         object.extend_from_slice(format!(r#"{{"{FIELD}":"#).as_bytes());
         object.extend_from_slice(&text);

@@ -12,6 +12,7 @@ pub mod coordination;
 pub mod credential;
 pub mod desk;
 pub mod fact;
+mod foretell;
 pub mod generate;
 pub mod issue;
 pub mod kubernetes;
@@ -19,6 +20,7 @@ pub mod lease;
 pub mod local;
 pub mod once;
 pub mod phase;
+pub mod rehearsal;
 pub mod runner;
 pub mod schedule;
 pub mod standing;
@@ -31,6 +33,7 @@ pub mod trigger;
 mod asking;
 mod attempt;
 pub mod acks;
+mod adopt;
 mod document;
 mod drift;
 mod driver;
@@ -44,11 +47,12 @@ mod places;
 mod quarantine;
 mod rollback;
 mod run;
+mod seal;
 mod work;
 
 use crate::{
     name::{IdentityName, RotationName, SecretName},
-    vault::kv2::Place,
+    vault::{endpoint::TransitKey, kv2::Place},
 };
 use bootstrap::Bootstrap;
 use coordination::Coordination;
@@ -72,11 +76,15 @@ pub struct Settings {
     pub schedule: Schedule,
     /// How long the old value stays readable after the new one is.
     pub grace: Duration,
+    /// How long before a run begins watchers of what it changes are told; zero: they are not.
+    pub notice: Duration,
     /// Whose acks the end of the grace waits for, if it does.
     pub acks: Option<acks::Awaited>,
     /// The folder in KV 2 that journals are kept in; one for each rotation. Of kind `bootstrap` it is not used: the journal lies
     /// beside the secret id.
     pub journal: Place,
+    /// The transit key that encrypts what its journal keeps of values.
+    pub wrap: Option<TransitKey>,
     /// Persons who must say yes to each run.
     pub consent: Option<asked::Consent>,
     /// Others that must not be rotated at the same time.

@@ -25,8 +25,12 @@ impl Task {
         let version = after.filter(|_| self.driver.target() != Target::Vault);
         let by = document.run.as_ref().map(|run| Change { run: run.id.as_str().into(), version });
         for name in &self.settings.serves {
+            if let Some(version) = version {
+                self.keeper.supersede(name, version, &self.settings.name);
+            }
             self.keeper.look_again(name, by.clone());
         }
+        self.say_soon(None);
         self.free_place();
     }
 }

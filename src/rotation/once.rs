@@ -172,6 +172,7 @@ impl Task {
         let document = self.journal.read().await.ok()?.0?;
         let now = clock::now();
         match document.state.phase {
+            Phase::Orphaned if document.is_to_be_adopted() => None,
             Phase::Orphaned => Some(End::Orphaned),
             Phase::Idle if document.suspended.is_none() && self.is_due(&document, now) => None,
             Phase::Idle if seen.promoted => Some(End::Rotated),

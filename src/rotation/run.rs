@@ -277,6 +277,9 @@ impl Task {
         document.lease.holder = None;
         self.write(work, document).await?;
         self.let_go();
+        if why == phase::Orphaned::Conflict {
+            self.report(&work.entry.document, Act::Failed(Failure::Conflict));
+        }
         self.report(&work.entry.document, Act::Orphaned(why));
         Ok(Next::Leave(Duration::ZERO))
     }

@@ -48,6 +48,8 @@ pub(super) struct Said {
 pub(super) enum Verb {
     Suspended,
     Resumed,
+    Unorphaned,
+    Adopted,
 }
 
 impl Verb {
@@ -55,6 +57,8 @@ impl Verb {
         match self {
             Self::Suspended => Act::Suspended,
             Self::Resumed => Act::Resumed,
+            Self::Unorphaned => Act::Unorphaned,
+            Self::Adopted => Act::Adopted,
         }
     }
 }
@@ -93,6 +97,7 @@ impl Task {
         now: Timestamp,
     ) -> Result<(Option<Work>, Duration), Error> {
         self.stand(&entry.document, None);
+        self.say_soon(None);
         let max_age = self.settings.schedule.max_age;
         let is_over = max_age.is_some_and(|age| plus(entry.document.succeeded, age) <= now);
         if is_over && !suspended.over_age {

@@ -205,6 +205,7 @@ impl Task {
             return Ok(next);
         }
         match (entry.document.state.phase, entry.document.grace_until) {
+            (Phase::Orphaned, _) if entry.document.is_to_be_adopted() => self.adopt(entry).await,
             (Phase::Orphaned, _) => Ok((None, self.idle_look())),
             (Phase::Grace, _) if self.waits_for_acks(&entry) => self.await_acks(entry, may_take, now).await,
             (Phase::Grace | Phase::Quarantine, Some(until))
@@ -251,6 +252,7 @@ impl Task {
             schedule::Act::Wait(until) => document.due().map_or(until, |due| due.min(until)),
         };
         self.stand(document, Some(until));
+        self.foretell(document, until, now);
         self.wait(entry, &skipped, (until, now)).await
     }
 

@@ -23,6 +23,7 @@ pub struct Rotations {
     skipped: Family<Skip, Counter>,
     transitions: Family<Rotation, Counter>,
     drift: Family<Rotation, Counter>,
+    stale: Family<Rotation, Counter>,
     gaps: Gaps,
     phases: Family<Phase, Histogram, fn() -> Histogram>,
 }
@@ -47,6 +48,7 @@ impl Default for Rotations {
             skipped: Family::default(),
             transitions: Family::default(),
             drift: Family::default(),
+            stale: Family::default(),
             phases: Family::new_with_constructor(phase as fn() -> Histogram),
             gaps: Family::new_with_constructor(gap as fn() -> Histogram),
         }
@@ -134,6 +136,11 @@ impl Rotations {
         self.drift.get_or_create(&Rotation { rotation: rotation.clone() }).inc();
     }
 
+    /// Counts one read that got the value before a promoted one.
+    pub fn stale_read(&self, rotation: &RotationName) {
+        self.stale.get_or_create(&Rotation { rotation: rotation.clone() }).inc();
+    }
+
     /// How long one phase of a run lasted.
     pub fn passed(&self, rotation: &RotationName, phase: &'static str, took: Duration) {
         let labels = Phase { rotation: rotation.clone(), phase };
@@ -153,6 +160,11 @@ impl Rotations {
             "rotation_drift",
             "Times that a system was found not to accept what consumers read",
             self.drift.clone(),
+        );
+        registry.register(
+            "rotation_stale_reads",
+            "Reads that got the value before a promoted one",
+            self.stale.clone(),
         );
         registry.register(
             "rotation_duration_seconds",
@@ -201,6 +213,7 @@ mod tests {
         metrics.rotations().skipped(&name, "missed");
         metrics.rotations().taken_over(&name);
         metrics.rotations().drifted(&name);
+        metrics.rotations().stale_read(&name);
         metrics.rotations().passed(&name, "pending", Duration::from_millis(30));
         let gauge = RotationGauge {
             name,
@@ -219,6 +232,7 @@ mod tests {
             r#"rotation_skipped_total{rotation="webhook",reason="missed"} 1"#,
             r#"rotation_lease_transitions_total{rotation="webhook"} 1"#,
             r#"rotation_drift_total{rotation="webhook"} 1"#,
+            r#"rotation_stale_reads_total{rotation="webhook"} 1"#,
             r#"rotation_duration_seconds_count{rotation="webhook",phase="pending"} 1"#,
             r#"rotation_phase{rotation="webhook",phase="grace"} 1.0"#,
             r#"rotation_age_seconds{rotation="webhook"} 60.0"#,

@@ -2,7 +2,10 @@
 //! is refused: at no moment is there none to log in with.
 #![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
 
-use crate::support::Bench;
+use crate::support::{
+    Bench,
+    deaths::{at_each_call, dies, fault_at},
+};
 use bytes::Bytes;
 use claviger::{
     approval::Approvals,
@@ -35,27 +38,13 @@ use claviger::{
         session::{self, Start},
     },
 };
-use devvault::{DevVault, Fault, Matcher, RoleSettings, Times};
+use devvault::{DevVault, Fault, Matcher, RoleSettings};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
-use tokio::{
-    sync::{Notify, mpsc},
-    task::JoinSet,
-    time::sleep,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// More calls than any run makes.
-const CALLS: usize = 60;
 const ROLE: &str = "auth/approle/role/reports";
 
 /// How secret ids come.
@@ -137,21 +126,6 @@ impl Scene {
         tasks.spawn(keepalive.run(stop.clone()));
         tasks.spawn(Task::new(self.settings.clone(), identity, shared).run(stop));
         tasks
-    }
-
-    /// Does `fault` to call number `at` from now of those that fit, and tells when it is made.
-    fn script(&self, at: usize, fits: fn(&devvault::Call) -> bool, fault: Fault) -> Arc<Notify> {
-        let (seen, hit) = (AtomicUsize::new(0), Arc::new(Notify::new()));
-        let told = Arc::clone(&hit);
-        let is_it = move |call: &devvault::Call| {
-            let is_it = fits(call) && seen.fetch_add(1, Ordering::Relaxed) == at;
-            if is_it {
-                told.notify_one();
-            }
-            is_it
-        };
-        self.dev.script(Matcher::any().when(is_it), fault, Times::Always);
-        hit
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -254,6 +228,8 @@ fn settings(ways: Ways, path: PathBuf, bench: &Bench) -> Settings {
         journal: Place { mount: String::new(), path: String::new() },
         coordination: Coordination::Vault,
         consent: None,
+        notice: Duration::ZERO,
+        wrap: None,
         group: None,
         lease: Terms::of(Duration::from_secs(30)),
         serves: Vec::new(),
@@ -274,31 +250,14 @@ async fn ask(dev: &DevVault, method: &str, path: &str, body: &Value) -> Value {
     json["data"].clone()
 }
 
-fn any(_: &devvault::Call) -> bool {
-    true
-}
-
-fn is_login(call: &devvault::Call) -> bool {
-    call.path == "auth/approle/login"
-}
-
 /// Rotates with the process gone at call `at`; gives whether there was such a call.
 async fn survives(ways: Ways, at: usize, fault: Fault) -> bool {
     let when = format!("{ways:?}, {fault:?} at call {at}");
     let mut scene = Scene::new(ways).await;
     let before = fs::read_to_string(scene.file("secret_id")).unwrap();
-    let hit = scene.script(at, any, fault);
+    let hit = fault_at(&scene.dev, at, Matcher::any(), fault);
     let mut process = scene.start();
-    let died = tokio::select! {
-        biased;
-        () = hit.notified() => true,
-        () = scene.rested() => false,
-    };
-    if died {
-        // Its own part of the call goes on as far as it can.
-        tokio::task::yield_now().await;
-    }
-    process.shutdown().await;
+    let died = dies(&mut process, hit.notified(), scene.rested()).await;
     scene.dev.clear_scripts();
     // What came wrapped, and was unwrapped by a process that is gone before it had another one, is nobody's.
     if died && ways == Ways::Other && !scene.has_login().await {
@@ -315,12 +274,8 @@ async fn survives(ways: Ways, at: usize, fault: Fault) -> bool {
 }
 
 async fn survives_everywhere(ways: Ways, fault: fn() -> Fault) {
-    let mut at = 0;
-    while survives(ways, at, fault()).await {
-        at += 1;
-        assert!(at < CALLS, "it never comes to rest");
-    }
-    assert!(at > 8, "a run has more than {at} calls");
+    let calls = at_each_call(async |at| survives(ways, at, fault()).await).await;
+    assert!(calls > 8, "a run has more than {calls} calls");
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,7 +303,7 @@ async fn a_process_that_dies_between_its_two_files_goes_on_from_either() {
         let mut scene = Scene::new(Ways::Usual).await;
         let before = fs::read_to_string(scene.file("secret_id")).unwrap();
         // The first login is the start's, the second is the test; with the third the identity moves over.
-        let hit = scene.script(2, is_login, Fault::Hang);
+        let hit = fault_at(&scene.dev, 2, Matcher::login(), Fault::Hang);
         let mut process = scene.start();
         hit.notified().await;
         process.shutdown().await;
@@ -380,7 +335,7 @@ async fn a_process_that_dies_between_its_two_files_goes_on_from_either() {
 async fn a_start_whose_old_secret_id_has_ended_goes_on_with_the_new_one_of_its_journal() {
     let mut scene = Scene::new(Ways::Usual).await;
     let before = fs::read_to_string(scene.file("secret_id")).unwrap();
-    let hit = scene.script(1, is_login, Fault::Hang);
+    let hit = fault_at(&scene.dev, 1, Matcher::login(), Fault::Hang);
     let mut process = scene.start();
     hit.notified().await;
     process.shutdown().await;
@@ -401,7 +356,7 @@ async fn a_new_secret_id_that_is_refused_is_destroyed_and_the_old_one_stays() {
         for _ in 0..refusals {
             let refused = Fault::error(400, "invalid role or secret ID");
             // After the start's own login.
-            scene.script(1, is_login, refused.clone());
+            fault_at(&scene.dev, 1, Matcher::login(), refused.clone());
         }
         let mut process = scene.start();
         let is_orphaned = refusals == 3;
@@ -419,7 +374,7 @@ async fn a_new_secret_id_that_is_refused_is_destroyed_and_the_old_one_stays() {
             assert_eq!(scene.accessors().await, 1);
             let status = scene.desk().status().await.unwrap().unwrap();
             assert_eq!(status.phase, Phase::Orphaned);
-            scene.desk().unorphan().await.unwrap();
+            scene.desk().unorphan("alice", None).await.unwrap();
         } else {
             scene.assert_done(&before, &format!("{refusals} refusals")).await;
         }
@@ -430,7 +385,7 @@ async fn a_new_secret_id_that_is_refused_is_destroyed_and_the_old_one_stays() {
 async fn a_secret_id_that_a_person_brings_is_lived_by_and_never_replaced_by_ours() {
     let mut scene = Scene::new(Ways::Usual).await;
     // Brought while a run is at its test.
-    let hit = scene.script(1, is_login, Fault::Delay(Duration::from_secs(1)));
+    let hit = fault_at(&scene.dev, 1, Matcher::login(), Fault::Delay(Duration::from_secs(1)));
     let mut process = scene.start();
     hit.notified().await;
     let brought = scene.dev.secret_id("approle", "reports").unwrap();

@@ -1,7 +1,10 @@
 //! The credential of another system's users, over processes that die at each step and answers that are lost.
 #![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
 
-use crate::rotation::Scene;
+use crate::{
+    rotation::Scene,
+    support::deaths::{at_each_call, dies, either},
+};
 use claviger::{
     clock,
     rotation::{
@@ -25,9 +28,6 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Notify, time::sleep};
-
-/// More calls than any run makes.
-const CALLS: usize = 80;
 
 /// What happens to one call of the system.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -209,13 +209,7 @@ async fn survives(kind: &Kind, at: At, deaths: usize) -> bool {
             }
         };
         let mut replica = scene.start(&format!("replica-{death}"));
-        let died = tokio::select! {
-            biased;
-            () = vault.notified() => true,
-            () = system.hit.notified() => true,
-            () = scene.rested() => false,
-        };
-        replica.shutdown().await;
+        let died = dies(&mut replica, either(&vault, &system.hit), scene.rested()).await;
         scene.dev.clear_scripts();
         system.with(|inner| inner.mishap = None);
         assert_safe(&scene, &system, &format!("{at:?}")).await;
@@ -234,20 +228,10 @@ async fn survives(kind: &Kind, at: At, deaths: usize) -> bool {
 }
 
 async fn survives_everywhere(kind: Kind, deaths: usize) {
-    let mut count = 0;
-    for at in 0..CALLS {
-        if !survives(&kind, At::Vault(at), deaths).await {
-            break;
-        }
-        count += 1;
-    }
-    assert!((7..CALLS).contains(&count), "a run has other than {count} calls of Vault");
+    let count = at_each_call(async |at| survives(&kind, At::Vault(at), deaths).await).await;
+    assert!(count >= 7, "a run has {count} calls of Vault only");
     for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
-        let mut count = 0;
-        while survives(&kind, At::System(count, mishap), deaths).await {
-            count += 1;
-            assert!(count < CALLS, "it never comes to rest");
-        }
+        let count = at_each_call(async |at| survives(&kind, At::System(at, mishap), deaths).await).await;
         assert!(count >= 3, "a run asks the system {count} times only");
     }
 }
@@ -370,7 +354,7 @@ async fn a_system_that_refuses_every_value_leaves_an_orphan_and_no_loop() {
         assert!(facts.contains(&Did::Orphaned(Orphaned::Refused)), "{facts:?}");
         let calls = system.with(|inner| inner.calls);
         assert!(calls < 20, "{calls} calls");
-        scene.desk().unorphan().await.unwrap();
+        scene.desk().unorphan("alice", None).await.unwrap();
         system.with(|inner| (inner.refusals, inner.is_deaf) = (0, false));
         scene.desk().ask("a person has looked").await.unwrap();
         let mut replica = scene.start("next");
@@ -380,29 +364,64 @@ async fn a_system_that_refuses_every_value_leaves_an_orphan_and_no_loop() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_person_wrote_after_the_system_was_changed_stays_and_a_person_must_look() {
-    let system = Directory::new();
+/// A run that waits for a person: its system was changed, and then a person wrote what consumers read.
+pub(crate) async fn in_conflict(system: &Arc<Directory>) -> Scene {
     // The test after the set: what comes next is the promotion.
     system.with(|inner| inner.mishap = Some((2, Mishap::HangsAfter)));
-    let mut scene = Scene::new(two_slot(), Arc::clone(&system) as Arc<dyn Ask>).await;
+    let scene = Scene::new(two_slot(), Arc::clone(system) as Arc<dyn Ask>).await;
     let mut replica = scene.start("only");
     system.hit.notified().await;
     replica.shutdown().await;
+    system.with(|inner| inner.mishap = None);
     scene.dev.put_kv("secret/webhook", &[("key", "human"), ("user", "a")]);
     let mut replica = scene.start("next");
-    let orphaned = async {
-        loop {
-            let journal = scene.read("secret/data/rotation/webhook").await["data"]["journal"].clone();
-            if journal["phase"] == "orphaned" {
-                return journal;
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let journal = orphaned.await;
+    while phase(&scene).await != "orphaned" {
+        sleep(Duration::from_millis(100)).await;
+    }
     replica.shutdown().await;
-    assert_eq!((&journal["orphaned"], scene.version().await), (&"conflict".into(), 2));
-    assert_eq!(consumer(&scene).await.1, "human");
-    assert!(scene.facts().contains(&Did::Orphaned(Orphaned::Conflict)));
+    scene
+}
+
+pub(crate) async fn phase(scene: &Scene) -> serde_json::Value {
+    scene.read("secret/data/rotation/webhook").await["data"]["journal"]["phase"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_wrote_after_the_system_was_changed_stays_and_a_person_must_look() {
+    let system = Directory::new();
+    let mut scene = in_conflict(&system).await;
+    assert_eq!((consumer(&scene).await.1, scene.version().await), ("human".to_owned(), 2));
+    let facts = scene.facts();
+    for told in [Did::Orphaned(Orphaned::Conflict), Did::Failed(Failure::Conflict)] {
+        assert!(facts.contains(&told), "{facts:?}");
+    }
+    assert!(!system.accepts("a", "human"), "nobody has said that it is to be adopted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_wrote_is_adopted_when_a_person_says_so_and_only_if_the_system_will_have_it() {
+    for refusals in [0, 1] {
+        let system = Directory::new();
+        let mut scene = in_conflict(&system).await;
+        system.with(|inner| inner.refusals = refusals);
+        scene.desk().adopt("alice", Some("mine")).await.unwrap();
+        let mut replica = scene.start("adopts");
+        let ends = |act: &Did| matches!(act, Did::Repaired | Did::Orphaned(Orphaned::Refused));
+        let end = scene.told(ends).await;
+        assert_eq!(end == Did::Repaired, refusals == 0, "{end:?}");
+        let rest = if refusals == 0 { "idle" } else { "orphaned" };
+        assert_eq!((phase(&scene).await, system.accepts("a", "human")), (rest.into(), refusals == 0));
+        assert_eq!((consumer(&scene).await.1, scene.version().await), ("human".to_owned(), 2));
+        if refusals > 0 {
+            // The second time it will.
+            scene.desk().adopt("alice", None).await.unwrap();
+            scene.told(|act| *act == Did::Repaired).await;
+            assert!(system.accepts("a", "human"));
+        }
+        scene.desk().ask("the next run").await.unwrap();
+        scene.rested().await;
+        replica.shutdown().await;
+        let (user, key) = consumer(&scene).await;
+        assert!(system.accepts(&user, &key) && user == "b", "and the next run is as any other: {user}");
+    }
 }

@@ -4,6 +4,7 @@
 use crate::{
     credential::{Directory, Mishap, consumer, single, two_slot},
     rotation::Scene,
+    support::deaths::{dies, either},
 };
 use claviger::rotation::{Kind, fact::Act as Did, system::Ask};
 use devvault::Fault;
@@ -70,13 +71,8 @@ async fn survives(kind: &Kind, grace: Duration, at: At) -> bool {
         At::Nowhere => Arc::new(Notify::new()),
     };
     let mut replica = scene.start("first");
-    let died = tokio::select! {
-        biased;
-        () = vault.notified() => true,
-        () = system.hit.notified() => true,
-        () = mended(&scene, &system, rest) => false,
-    };
-    replica.shutdown().await;
+    let rested = mended(&scene, &system, rest);
+    let died = dies(&mut replica, either(&vault, &system.hit), rested).await;
     scene.dev.clear_scripts();
     system.with(|inner| inner.mishap = None);
     let mut last = scene.start("last");

@@ -1,7 +1,10 @@
 //! Keys that a provider mints, over processes that die at each step and answers that are lost: never more than two of them.
 #![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
 
-use crate::rotation::Scene;
+use crate::{
+    rotation::Scene,
+    support::deaths::{at_each_call, dies, either},
+};
 use claviger::{
     name::UpstreamName,
     rotation::{
@@ -192,13 +195,7 @@ async fn survives(at: At, deaths: usize) -> bool {
             }
         };
         let mut replica = scene.start(&format!("replica-{death}"));
-        let died = tokio::select! {
-            biased;
-            () = vault.notified() => true,
-            () = mint.hit.notified() => true,
-            () = scene.rested() => false,
-        };
-        replica.shutdown().await;
+        let died = dies(&mut replica, either(&vault, &mint.hit), scene.rested()).await;
         scene.dev.clear_scripts();
         mint.with(|inner| inner.mishap = None);
         let key = consumer(&scene).await;
@@ -218,17 +215,9 @@ async fn survives(at: At, deaths: usize) -> bool {
 }
 
 async fn survives_everywhere(deaths: usize) {
-    let count_of = async |at: &dyn Fn(usize) -> At| {
-        let mut count = 0;
-        while survives(at(count), deaths).await {
-            count += 1;
-            assert!(count < 80, "it never comes to rest");
-        }
-        count
-    };
-    assert!(count_of(&At::Vault).await > 6);
+    assert!(at_each_call(async |at| survives(At::Vault(at), deaths).await).await > 6);
     for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
-        assert!(count_of(&|at| At::Provider(at, mishap)).await >= 5);
+        assert!(at_each_call(async |at| survives(At::Provider(at, mishap), deaths).await).await >= 5);
     }
 }
 

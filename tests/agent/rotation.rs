@@ -1,7 +1,11 @@
 //! A rotation whose process dies, or whose answers are lost, at each of its calls to Vault.
 #![expect(clippy::indexing_slicing, reason = "an answer without the field is a failed test")]
 
-use crate::support::{Bench, bench::until};
+use crate::support::{
+    Bench,
+    bench::until,
+    deaths::{at_each_call, dies, fault_at},
+};
 use claviger::{
     approval::Approvals,
     keeper::Keeper,
@@ -27,14 +31,8 @@ use claviger::{
         session::{Identity, State},
     },
 };
-use devvault::{DevVault, Fault, Matcher, RoleSettings, Times};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use devvault::{DevVault, Fault, Matcher, RoleSettings};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -43,8 +41,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// More calls than any run makes.
-const CALLS: usize = 60;
 
 /// A Vault with the secret `webhook`, and an identity that may rotate it.
 pub(crate) struct Scene {
@@ -126,6 +122,8 @@ impl Scene {
             serves: Vec::new(),
             acks: None,
             consent: None,
+            notice: Duration::ZERO,
+            wrap: None,
         };
         let (facts_in, facts) = mpsc::unbounded_channel();
         let scene = Scene { dev, outside, bench, identity, settings, facts, facts_in };
@@ -190,17 +188,7 @@ impl Scene {
 
     /// Does `fault` to call number `at` from now, and tells when it is made.
     pub(crate) fn script(&self, at: usize, fault: Fault) -> Arc<Notify> {
-        let (seen, hit) = (AtomicUsize::new(0), Arc::new(Notify::new()));
-        let told = Arc::clone(&hit);
-        let is_it = move |_: &devvault::Call| {
-            let is_it = seen.fetch_add(1, Ordering::Relaxed) == at;
-            if is_it {
-                told.notify_one();
-            }
-            is_it
-        };
-        self.dev.script(Matcher::any().role("reports").when(is_it), fault, Times::Always);
-        hit
+        fault_at(&self.dev, at, Matcher::any().role("reports"), fault)
     }
 
     /// The run that was asked for is over.
@@ -261,12 +249,7 @@ async fn survives(kind: Kind, at: usize, deaths: usize) -> bool {
     for death in 0..deaths {
         let hit = scene.script(at, Fault::Hang);
         let mut replica = scene.start(&format!("replica-{death}"));
-        let died = tokio::select! {
-            biased;
-            () = hit.notified() => true,
-            () = scene.rested() => false,
-        };
-        replica.shutdown().await;
+        let died = dies(&mut replica, hit.notified(), scene.rested()).await;
         scene.dev.clear_scripts();
         if !died {
             assert_eq!(scene.version().await, 2);
@@ -282,12 +265,8 @@ async fn survives(kind: Kind, at: usize, deaths: usize) -> bool {
 }
 
 async fn survives_everywhere(kind: Kind, deaths: usize) {
-    let mut at = 0;
-    while survives(kind.clone(), at, deaths).await {
-        at += 1;
-        assert!(at < CALLS, "it never comes to rest");
-    }
-    assert!(at > 6, "a run has more than {at} calls");
+    let calls = at_each_call(async |at| survives(kind.clone(), at, deaths).await).await;
+    assert!(calls > 6, "a run has more than {calls} calls");
 }
 
 #[tokio::test(start_paused = true)]

@@ -135,11 +135,12 @@ fn in_an_emergency_vaults_own_api_and_another_api_are_open_for_a_while_and_what_
         "url": format!("http://{}", bank.server.address), "insecure_http": true, "allow_cidrs": ["127.0.0.0/8"],
         "inject": {"secret": "bank-key", "header": "Authorization", "format": "Bearer {}"},
     }});
-    for (name, subject) in [
-        ("emergency-api", json!({"vault": {"paths": ["secret/data/stripe"]}})),
-        ("emergency-bank", json!({"upstream": "bank", "methods": ["POST"], "paths": ["pay"]})),
+    for (name, window, subject) in [
+        ("emergency-api", "5s", json!({"vault": {"paths": ["secret/data/stripe"]}})),
+        ("emergency-bank", "5s", json!({"upstream": "bank", "methods": ["POST"], "paths": ["pay"]})),
+        ("emergency-write", "30m", json!({"vault": {"paths": ["secret/data/app"], "methods": ["POST"]}})),
     ] {
-        let mut rule = json!({"name": name, "audit": "strict-remote", "break_glass": {"window": "5s"}});
+        let mut rule = json!({"name": name, "audit": "strict-remote", "break_glass": {"window": window}});
         rule.as_object_mut().unwrap().extend(subject.as_object().unwrap().clone());
         plan.config["workloads"]["job"]["rules"].as_array_mut().unwrap().push(rule);
     }
@@ -152,7 +153,7 @@ fn in_an_emergency_vaults_own_api_and_another_api_are_open_for_a_while_and_what_
         assert!(said["errors"][0].as_str().unwrap().contains("claviger break-glass emergency-"), "{said}");
     }
     let full = json!({"reason": "both are away", "ticket": "INC-7"}).to_string();
-    let opened = ["emergency-api", "emergency-bank"].map(|rule| {
+    let opened = ["emergency-api", "emergency-bank", "emergency-write"].map(|rule| {
         let (status, opened) = send(&agent, "POST", &format!("/break-glass/{rule}"), &full);
         assert_eq!(status, 200, "{opened}");
         opened["id"].clone()
@@ -169,6 +170,19 @@ fn in_an_emergency_vaults_own_api_and_another_api_are_open_for_a_while_and_what_
     until("its end", || (read().0 == 403 && pay().0 == 403).then_some(()));
     rotated(&scene, &agent, &opened[0]);
     agent.says("taken in an emergency, and no rotation changes it");
+    // What changes something is on record elsewhere before it is sent.
+    let write = || send(&agent, "POST", "/v1/secret/data/app", r#"{"data":{"limit":"100"}}"#);
+    assert_eq!(write().0, 200);
+    let intent = agent.event("vault.intent.v1", |event| event["approval"]["id"] == opened[2]);
+    assert!(receiver.has(&intent["id"]), "{intent}");
+    let gate = Arc::new(Semaphore::new(0));
+    receiver.server.obey(move |_: &Seen| vec![Step::Wait(Arc::clone(&gate))]);
+    let (status, said) = write();
+    assert_eq!((status, &said["reason"]), (503, &json!("audit_unavailable")), "{said}");
+    let unsent = agent.event("vault.result.v1", |event| event["reason"] == "audit_unavailable");
+    assert_eq!((&unsent["outcome"], &unsent["approval"]["id"]), (&json!("error"), &opened[2]));
+    let there = scene.vault.root().get("secret/metadata/app").expect_success();
+    assert_eq!(there["data"]["current_version"], 1, "it was not sent");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! load and Vault on another. `-- --quick` is a short run whose numbers are only a hint; `-- --program FILE` measures a
 //! program that is there already; `-- --only audit` measures the journal, its verifier and reads beside a dead receiver alone,
 //! `-- --only attestation` what the levels cost, `-- --only broker` what calls of upstreams cost, `-- --only forward` what Vault's own API
-//! costs beside `vault proxy`.
+//! costs beside `vault proxy`, `-- --only report` how long a report on keys takes.
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod agent;
@@ -20,6 +20,7 @@ mod load;
 mod machine;
 mod process;
 mod proxy;
+mod report;
 mod table;
 mod vault;
 mod verify;
@@ -59,6 +60,8 @@ enum Parts {
     Broker,
     /// What Vault's own API costs, and `vault proxy` beside it.
     Forward,
+    /// How long a report on keys takes.
+    Report,
 }
 
 /// What `vault proxy` is compared with, at 64 connections.
@@ -77,6 +80,7 @@ impl Plan {
             Some("attestation") => Parts::Attestation,
             Some("broker") => Parts::Broker,
             Some("forward") => Parts::Forward,
+            Some("report") => Parts::Report,
             _ => Parts::All,
         };
         let full = Self {
@@ -130,6 +134,7 @@ fn main() -> Outcome<()> {
             let agent = Agent::start(&binaries.program, &cores, &vault, Mode::Buffered)?;
             attestation::measure(&plan, &agent, &mut table)?;
         }
+        Parts::Report => report::measure(&binaries.program, &cores, &mut table)?,
         Parts::Broker => {
             cores.put_load(std::process::id())?;
             let vault = Vault::start(&cores)?;
@@ -179,6 +184,7 @@ fn measure_all(plan: &Plan, binaries: &Binaries, cores: &Cores, table: &mut Tabl
     blackhole::measure(plan, &binaries.program, cores, &vault, table)?;
     broker::measure(plan, &binaries.program, cores, &vault, table)?;
     verify::measure(plan.events, &binaries.program, cores, table)?;
+    report::measure(&binaries.program, cores, table)?;
     measure_beside(plan, cores, &vault, &Ours { idle, strict, passed_on, held }, table)
 }
 

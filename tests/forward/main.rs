@@ -13,6 +13,7 @@ mod cache;
 mod clients;
 mod failover;
 mod leases;
+mod passing;
 #[expect(dead_code, reason = "the suite `live` uses all of it")]
 #[path = "../live/rig.rs"]
 mod rig;

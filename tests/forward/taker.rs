@@ -93,7 +93,12 @@ fn serve(stream: &TcpStream, vault: SocketAddr, seen: &Mutex<Seen>) -> std::io::
         "gone" => 1024 * 1024,
         _ => usize::MAX,
     };
-    let came = body(&mut reader, length(&head), |piece| {
+    let framing = if head.to_ascii_lowercase().contains("\r\ntransfer-encoding:") {
+        None
+    } else {
+        Some(length(&head).unwrap_or(0))
+    };
+    let came = body(&mut reader, framing, |piece| {
         (bytes, checked) = (bytes + piece.len(), sum(checked, piece));
         seen.lock().unwrap().bytes += piece.len();
         if path == "slow" {
@@ -118,15 +123,36 @@ fn serve(stream: &TcpStream, vault: SocketAddr, seen: &Mutex<Seen>) -> std::io::
             say(stream, "403 Forbidden", r#"{"errors":["permission denied","invalid token"]}"#)?
         }
         ("gone", _) | (_, false) => {}
+        ("headers", true) => {
+            // Whose token it is, is nothing to give back.
+            let shown = |line: &str| {
+                if line.starts_with("x-vault-token:") { "x-vault-token: a" } else { line }.to_owned()
+            };
+            let head: Vec<String> = head.lines().map(shown).collect();
+            let body = serde_json::json!({"data": {"head": head.join("\r\n")}}).to_string();
+            answer(stream, "200 OK", OUT, &body)?;
+        }
+        (path, true) if path.starts_with("status-") => {
+            // Not as JSON is written by us: what comes back is what was sent.
+            say(stream, &path["status-".len()..], "{ \"errors\":[\"as it is\"],\n\"warnings\":[\"w\"] }")?;
+        }
         (_, true) => say(stream, "200 OK", &format!("{{\"data\":{{\"bytes\":{bytes}}}}}"))?,
     }
     stream.shutdown(Shutdown::Both)
 }
 
-fn say(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+/// What Vault, or whoever stands before it, might add to an answer.
+const OUT: &str = "X-Vault-Index: index\r\nETag: \"tag\"\r\nLast-Modified: then\r\nX-Vault-Hostname: inside\r\nSet-Cookie: a=b\r\n\
+                   Location: http://elsewhere/\r\nStrict-Transport-Security: max-age=1\r\nX-Vault-Token: another\r\n";
+
+fn say(stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+    answer(stream, status, "", body)
+}
+
+fn answer(mut stream: &TcpStream, status: &str, headers: &str, body: &str) -> std::io::Result<()> {
     let length = body.len();
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(format!("{head}{body}").as_bytes())
 }

@@ -2,7 +2,7 @@
 //! memory, and never sent twice.
 
 use crate::{
-    rig::{Agent, Plan, until},
+    rig::{Agent, Plan, printed, until},
     scene::{Said, Scene, make_token},
     streams::resident,
     taker::{Taken, Taker, sum},
@@ -13,6 +13,7 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
+    process::Command,
     thread,
     time::Duration,
 };
@@ -21,7 +22,7 @@ const MIB: usize = 1024 * 1024;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A claviger whose Vault takes uploads; its token may do anything.
-fn agent(vault: &Vault, taker: &Taker, change: impl FnOnce(&mut Value)) -> Agent {
+pub(crate) fn agent(vault: &Vault, taker: &Taker, change: impl FnOnce(&mut Value)) -> Agent {
     let mut plan = Plan::new(vault);
     let file = plan.file("token", &make_token(vault).0);
     plan.identity(json!({"method": "token_file", "token_file": file}));
@@ -220,11 +221,23 @@ fn an_answer_that_comes_before_the_end_of_the_body_is_the_answer() {
         let said = post(&agent.socket(), path, &noise, is_told);
         assert!(said.status == 413 && said.raw.contains("http: request body too large"), "{said:?}");
     }
+    // As curl asks first whether it is to send so much: it is not, and not kept waiting.
+    let file = agent.folder().join("noise");
+    std::fs::write(&file, &noise).unwrap();
+    for (path, expected) in [("take/curl", "200"), ("elsewhere", "403")] {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket"]).arg(agent.socket());
+        curl.arg("--data-binary").arg(format!("@{}", file.display())).arg(format!("http://x/v1/{path}"));
+        assert_eq!(printed(&mut curl), expected, "{path}");
+    }
     // No rule allows it: that is said though nobody wants its body.
     let said = post(&agent.socket(), "elsewhere", &noise, Some(noise.len()));
     assert!(said.status == 403 && said.raw.contains("no_rule"), "{said:?}");
-    let results: Vec<Value> =
-        agent.events().into_iter().filter(|event| event["type"] == "vault.result.v1").collect();
+    let results: Vec<Value> = agent
+        .events()
+        .into_iter()
+        .filter(|event| event["resource"]["path"] == "take/early" && event["type"] == "vault.result.v1")
+        .collect();
     for result in &results {
         assert_eq!((words(result), &result["vault"]["status"]), (("error", "vault_invalid"), &json!(413)));
         assert!(result["vault"]["sent"].as_u64().unwrap() < noise.len() as u64, "{result}");

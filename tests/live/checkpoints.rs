@@ -91,13 +91,19 @@ fn a_boot_key_that_vault_certified_signs_and_anchors_what_a_verifier_then_trusts
         "signer": "boot", "key": "transit/audit", "identity": "reports",
         "anchor": {"mount": "secret", "path": "anchor"},
     });
-    let stopped = run(&vault, plan(&vault, checkpoints).start());
+    let mut plan = plan(&vault, checkpoints);
+    plan.config["report"] = json!({"every": "5s"});
+    let agent = plan.start();
+    // A report is signed as everything else on record.
+    let reported = agent.event("report.generated.v1", |_| true)["seq"].as_str().unwrap().to_owned();
+    let stopped = run(&vault, agent);
     let (folder, journal) = (stopped.folder.path(), stopped.folder.path().join("audit"));
     let (key, anchor) = (key_file(&vault, folder), anchor_file(&vault, folder));
     let (code, report) = verify(&journal, &[&key, &anchor]);
     assert_eq!(code, Some(0), "{report:#}");
     let chain = &report["chains"][0];
     assert_eq!(chain["signed_by"], "certified_key", "{report:#}");
+    assert!(chain["signed_up_to"].as_u64() > reported.parse().ok(), "{report:#}");
     // The last event is the last checkpoint, which covers the stop.
     assert_eq!(chain["signed_up_to"].as_u64().unwrap() + 1, chain["last"].as_u64().unwrap());
     // The stdout sink printed the same.

@@ -224,7 +224,7 @@ fn a_person_goes_back_to_the_user_before_while_it_is_valid() {
     assert_eq!(login.status, 200);
 }
 
-fn userpass(vault: &Vault) {
+pub(crate) fn userpass(vault: &Vault) {
     let root = vault.root();
     root.post("sys/auth/userpass", &json!({"type": "userpass"})).expect_success();
     for user in ["orders_a", "orders_b"] {

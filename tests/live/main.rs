@@ -13,6 +13,7 @@
 mod kv2_promises;
 
 mod acks;
+mod adopt;
 mod calls;
 mod checkpoints;
 mod credential;
@@ -35,6 +36,7 @@ mod quarantine;
 mod pem;
 mod record;
 mod rig;
+mod rehearsal;
 mod rotation;
 mod suspend;
 mod syslog;
@@ -43,3 +45,4 @@ mod told;
 mod upkeep;
 mod values;
 mod watch;
+mod wrap;

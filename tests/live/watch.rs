@@ -84,8 +84,20 @@ fn a_watcher_is_told_of_a_rotation_and_the_command_after_it_is_started_anew() {
     let run =
         agent.event("rotation.promoted.v1", |event| event["rotation"]["to_v"] == promoted["generation"]);
     assert_eq!((&promoted["name"], &promoted["rotation_id"]), (&json!("webhook"), &run["rotation"]["id"]));
-    let order: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let order = events.iter().map(|event| event["event"].as_str().unwrap());
+    let order: Vec<&str> = order.filter(|word| *word != "pending_soon").collect();
     assert_eq!(&order[..4], ["promoted", "promoted", "grace_ending", "revoked"], "{events:?}");
+    // It was said ahead, and then it came; whoever reads meanwhile is told as well.
+    until("what was said ahead", || {
+        let events = told.events();
+        let soon = events.iter().find(|event| event["event"] == "pending_soon" && event["at"].is_string())?;
+        let next = soon["generation"].as_u64().unwrap() + 1;
+        let came =
+            events.iter().position(|event| event["event"] == "promoted" && event["generation"] == next)?;
+        assert!(events.iter().position(|event| event == soon) < Some(came), "{events:?}");
+        Some(())
+    });
+    until("a read ahead of a rotation", || agent.read("webhook").header("claviger-rotates-at").map(drop));
     until("a second start", || (anew.lines().len() >= 2).then_some(()));
     until("a signal", || (hup.lines().get(1).map(String::as_str) == Some("told")).then_some(()));
     fs::write(home.join("reload.end"), "").unwrap();

@@ -91,28 +91,68 @@ async fn the_page_is_drawn_and_printed_by_a_real_browser_which_finds_nothing_wro
     let page = scene.path("keys.html");
     fs::write(&page, report(&scene, &["--format", "html"]).await.stdout).unwrap();
     let (shot, pdf) = (scene.path("keys.png"), scene.path("keys.pdf"));
-    let browse = async |what: String| {
-        let mut command = Command::new("chromium");
-        command.args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--window-size=900,2400",
-        ]);
-        command.arg(format!("--user-data-dir={}", scene.path("browser").display()));
-        finish({
-            command.arg(what).arg(format!("file://{}", page.display()));
-            command
-        })
-        .await
-    };
+    let browse = async |what: String| chromium(&scene, &page, &[&what]).await;
     let drawn = browse(format!("--screenshot={}", shot.display())).await;
     let said = String::from_utf8_lossy(&drawn.stderr).into_owned();
     assert!(drawn.status.success() && !said.contains("CONSOLE"), "{said}");
     browse(format!("--print-to-pdf={}", pdf.display())).await;
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     assert!(size(&shot) > 10_000 && size(&pdf) > 10_000, "{} {}", size(&shot), size(&pdf));
-    let dom = browse("--dump-dom".into()).await;
-    assert_eq!(String::from_utf8_lossy(&dom.stdout).matches("</svg>").count(), 3);
+    let narrow = scene.path("keys-on-a-telephone.png");
+    for more in [&["--window-size=390,2400"][..], &["--window-size=390,2400", "--force-dark-mode"]] {
+        let drawn =
+            chromium(&scene, &page, &[more, &[&format!("--screenshot={}", narrow.display())]].concat()).await;
+        assert!(drawn.status.success() && size(&narrow) > 10_000);
+    }
+    // As a telephone shows it: nothing is wider than the screen, and in each plot everything is within it and no text on another.
+    let around = scene.path("around.html");
+    fs::write(&around, AROUND).unwrap();
+    let measured = chromium(
+        &scene,
+        &around,
+        &["--allow-file-access-from-files", "--virtual-time-budget=10000", "--dump-dom"],
+    )
+    .await;
+    let text = String::from_utf8_lossy(&measured.stdout).into_owned();
+    let found =
+        text.split("<pre id=\"o\">").nth(1).and_then(|rest| rest.split("</pre>").next()).unwrap_or_default();
+    let found: Value = serde_json::from_str(found).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert!(found["width"].as_u64() <= Some(390), "{found:#}");
+    let plots = found["plots"].as_array().unwrap();
+    assert_eq!(plots.len(), 3, "{found:#}");
+    for plot in plots {
+        assert!(plot["named"] == true && plot["marks"].as_u64() >= Some(1), "{plot:#}");
+        assert_eq!((&plot["clashes"], &plot["outside"]), (&0.into(), &0.into()), "{plot:#}");
+    }
+}
+
+/// A page around the page, which measures what it looks like: the page itself may run no script.
+const AROUND: &str = r#"<!doctype html><iframe id=f src="keys.html" style="width:390px;height:800px;border:0"></iframe><pre id="o"></pre><script>
+f.onload = () => {
+  const page = f.contentDocument, box = one => one.getBoundingClientRect();
+  const plots = [...page.querySelectorAll("svg")].map(svg => {
+    const all = box(svg), of = what => [...svg.querySelectorAll(what)];
+    const named = svg.getAttribute("aria-labelledby").split(" ").every(id => page.getElementById(id).textContent);
+    const clashes = of("text.value").filter(one => box(one.previousElementSibling).right + 4 > box(one).left).length;
+    const outside = of("rect,circle,text").filter(one => box(one).left < all.left - 1 || box(one).right > all.right + 1
+      || box(one).top < all.top - 1 || box(one).bottom > all.bottom + 1).length;
+    return {named, marks: of("rect:not(.track),circle").length, clashes, outside};
+  });
+  document.getElementById("o").textContent = JSON.stringify({width: page.documentElement.scrollWidth, plots});
+}
+</script>"#;
+
+/// Chromium, once, with nobody before it.
+async fn chromium(scene: &Scene, page: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new("chromium");
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--window-size=900,2400",
+    ]);
+    command.arg(format!("--user-data-dir={}", scene.path("browser").display()));
+    command.args(more).arg(format!("file://{}", page.display()));
+    finish(command).await
 }

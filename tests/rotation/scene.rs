@@ -147,6 +147,8 @@ impl Scene {
             serves: Vec::new(),
             acks: None,
             consent: None,
+            notice: Duration::ZERO,
+            wrap: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Fakes the outside only: everything of ours that runs here is the real thing.
 
 pub(crate) mod bench;
+pub(crate) mod deaths;
 pub(crate) mod other;
 
 pub(crate) use bench::Bench;

@@ -32,6 +32,8 @@ const TURN: Duration = Duration::from_secs(1);
 struct Known {
     rule: Arc<Reviewed>,
     asking: BTreeMap<Id, Asking>,
+    /// What is to be told once it is known that it is written down.
+    owed: Vec<Fact>,
     next: Instant,
 }
 
@@ -43,7 +45,7 @@ pub(in super::super) async fn run(approvals: Approvals, stop: CancellationToken)
         known.retain(|one| rules.contains(&one.rule));
         for rule in rules {
             if known.iter().all(|one| one.rule != rule) {
-                known.push(Known { rule, asking: BTreeMap::new(), next: Instant::now() });
+                known.push(Known { rule, asking: BTreeMap::new(), owed: Vec::new(), next: Instant::now() });
             }
         }
         for one in &mut known {
@@ -73,6 +75,11 @@ impl Known {
     async fn look(&mut self, approvals: &Approvals) -> Result<Duration, Error> {
         let (mut book, version) = approvals.book(&self.rule).await?;
         let (waiting, mut facts, mut settled) = (book.waiting.clone(), Vec::new(), BTreeSet::new());
+        let owed = std::mem::take(&mut self.owed);
+        if owed.iter().all(|fact| waiting.iter().all(|one| one.id != fact.id.as_str())) {
+            // The answer to our write was lost, or another was faster: better told twice than never.
+            approvals.tell_of(&self.rule, owed);
+        }
         self.asking.retain(|id, _| waiting.iter().any(|one| one.id == id.as_str()));
         for one in waiting {
             let (state, mut heard) = self.state(approvals, &one).await?;
@@ -98,7 +105,10 @@ impl Known {
         if !settled.is_empty() {
             // What is not written down by us is looked at anew, by what then stands there.
             self.asking.retain(|id, _| !settled.contains(id.as_str()));
-            if approvals.write(&self.rule, &mut book, version).await? == Written::Overtaken {
+            self.owed = facts;
+            let written = approvals.write(&self.rule, &mut book, version).await?;
+            let facts = std::mem::take(&mut self.owed);
+            if written == Written::Overtaken {
                 return Ok(Duration::ZERO);
             }
             approvals.tell_of(&self.rule, facts);

@@ -56,7 +56,10 @@ mod tests {
 
     const SIZE: u64 = 1024 * 1024;
 
-    fn check(writes: &[(Range<u64>, Option<(u64, usize)>)]) {
+    /// Bytes that are written, and from where on how many zeros are written with them.
+    type Write = (Range<u64>, Option<(u64, usize)>);
+
+    fn check(writes: &[Write]) {
         let mut ahead = Ahead::default();
         for (bytes, expected) in writes {
             let fill = ahead.next(bytes.clone(), SIZE).map(|fill| (fill.start, fill.zeros().len()));

@@ -17,9 +17,10 @@ pub use walk::{Reader, read};
 
 use super::{
     Settings, Stats,
-    canonical::{self, Frame, Paths},
+    canonical::{self, Frame},
     chain::{Chain, ChainId},
     event::{AgentFacts, Event, Outcome, Pod, Reason, Type},
+    pen::Paths,
     pins::Pins,
 };
 use crate::clock::{self, Timestamp};

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     audit::{
-        canonical::{self, Frame, Paths},
+        canonical::{self, Frame},
         chain::{Chain, ChainId, Position},
         event::{Event, Outcome, Type},
+        pen::Paths,
         pins::Pins,
     },
     clock::Timestamp,

@@ -2,7 +2,7 @@
 //!
 //! Pure. Knows nothing of other chains: the judge compares them.
 
-use super::{fact::Continued, line::Line, signed::Signing};
+use super::{fact::Continued, line::Line, signed::Signing, wrong::Wrong};
 use crate::{
     audit::chain::Chain,
     crypto::{Hash, hex},
@@ -35,14 +35,6 @@ pub(super) struct State {
     /// The hash of a line behind the last event that could not be read.
     unread: Option<Hash>,
     recent: VecDeque<Hash>,
-}
-
-/// What is wrong with one line, before it has a verdict's words.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) seq: u64,
-    pub(super) what: &'static str,
-    pub(super) hashes: Option<(String, String)>,
 }
 
 /// What became of a line.
@@ -186,12 +178,6 @@ impl State {
             self.recent.pop_front();
         }
         self.recent.push_back(hash);
-    }
-}
-
-impl Wrong {
-    fn at(seq: u64, what: &'static str) -> Self {
-        Self { seq, what, hashes: None }
     }
 }
 

@@ -4,12 +4,13 @@
 
 use super::{
     Terms,
-    chain::{Repeats, State, Step, Wrong},
+    chain::{Repeats, State, Step},
     fact::{self, Continued, Declared},
     input::Sees,
     line::Line,
     report::{Finding, Verdict},
     signed::Against,
+    wrong::Wrong,
 };
 use crate::{
     audit::chain::{Chain, ChainId, Position},

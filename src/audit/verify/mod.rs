@@ -11,6 +11,7 @@ mod line;
 mod number;
 mod report;
 mod signed;
+mod wrong;
 
 pub use input::{Input, Unreadable, export};
 pub use report::{Chain, Ending, Finding, Gap, Report, Verdict};

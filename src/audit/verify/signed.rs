@@ -3,7 +3,7 @@
 //! Pure. A checkpoint is recorded some events after those that it covers, so the tree stands still at the last one that was
 //! checked, and what came since waits as hashes.
 
-use super::{chain::Wrong, fact::Signed};
+use super::{fact::Signed, wrong::Wrong};
 use crate::{
     audit::{
         checkpoint::text::{Certificate, Checkpoint, public_key},

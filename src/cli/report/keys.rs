@@ -11,7 +11,7 @@ use crate::{
         terminal,
     },
     clock, config,
-    report::{Terms, finding::Severity, judge, page::Format},
+    report::{File, Report, Terms, finding::Severity, judge, page::Format},
     usage::reader::Reader,
 };
 use std::{path::PathBuf, time::Duration};
@@ -21,7 +21,8 @@ use std::{path::PathBuf, time::Duration};
 /// Reads the config, the record of its agents (by default the config's own journal; or directories, segments and JSON lines of any
 /// number of pods, which are counted together), and, with a login, what Vault says. Looks for KA001 to KA017; what cannot be judged is named
 /// with the reason. Only grants older than the period are judged by their use. The policy that it prints for each identity was
-/// tried on every recorded request.
+/// tried on every recorded request. Values that stand where they must not (KA011) are seen by agents alone, whose config has report.exposure: what
+/// they saw, and where they could not look, is in their record.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -84,7 +85,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     } else {
         Vec::new()
     };
-    let report = judge(&subject, &record, &granted, terms);
+    let text = std::fs::read_to_string(&args.config).unwrap_or_default();
+    let file = File { path: args.config.display().to_string(), text };
+    let report = Report { file: Some(file), ..judge(&subject, &record, &granted, terms) };
     answer(args.format.render(&report).as_bytes())?;
     Ok(if args.fail_on.is_some_and(|least| report.fails_on(least)) { Exit::Findings } else { Exit::Done })
 }

@@ -1,4 +1,4 @@
-//! `rotation status|unorphan|rollback|coordinate`: the journals in Vault, read and written as the rotation's identity.
+//! `rotation status|rollback|reenable|coordinate`: the journals in Vault, read and written as the rotation's identity.
 
 use super::{
     super::{answer, block_on},
@@ -47,23 +47,6 @@ pub(super) struct StatusArgs {
     /// As one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// Let an orphaned rotation go on
-///
-/// A person has looked at what is true. The run is dropped and its slot settled; what consumers read stays.
-#[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
-Examples:
-  claviger rotation unorphan webhook --config /etc/claviger/config.yaml
-
-Exit codes: 0 done, 1 not orphaned, or failed, 2 wrong command line, 64 bad config")]
-pub(super) struct UnorphanArgs {
-    /// Which rotation
-    #[arg(value_parser = name)]
-    name: RotationName,
-    #[command(flatten)]
-    source: Source,
 }
 
 /// Let consumers read again what they read before
@@ -154,10 +137,6 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
         all.iter().map(|(settings, status)| as_text(settings, status.as_ref())).collect()
     };
     answer(text.as_bytes())
-}
-
-pub(super) fn unorphan(args: &UnorphanArgs) -> Result<Exit, Failure> {
-    write(&args.source, &args.name, async |desk| desk.unorphan().await)
 }
 
 fn write(

@@ -7,7 +7,9 @@ mod desk;
 mod now;
 mod once;
 mod plan;
+mod rehearse;
 mod suspend;
+mod unorphan;
 
 use super::{
     check,
@@ -34,6 +36,7 @@ Examples:
   claviger rotation plan --config /etc/claviger/config.yaml                      when is what due?
   claviger rotation status --config config.yaml --json                           how does each stand?
   claviger rotation now webhook --reason 'leaked in a log' --config config.yaml  an agent begins within half a minute
+  claviger rotation now webhook --dry-run --config config.yaml                   what would be done, and what is in its way
   claviger rotation suspend webhook --reason 'the database moves' --config c.yaml no run begins until it is resumed
   claviger rotation unorphan webhook --config config.yaml                        a person has looked: go on
   claviger rotation rollback orders-db --config config.yaml                      the user before, while it is valid
@@ -58,7 +61,7 @@ enum Command {
     Now(now::Args),
     Suspend(suspend::SuspendArgs),
     Resume(suspend::ResumeArgs),
-    Unorphan(desk::UnorphanArgs),
+    Unorphan(unorphan::Args),
     Rollback(desk::RollbackArgs),
     Reenable(desk::ReenableArgs),
     Coordinate(desk::CoordinateArgs),
@@ -80,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Command::Now(args) => now::run(args),
         Command::Suspend(args) => suspend::suspend(args),
         Command::Resume(args) => suspend::resume(args),
-        Command::Unorphan(args) => desk::unorphan(args),
+        Command::Unorphan(args) => unorphan::run(args),
         Command::Rollback(args) => desk::rollback(args),
         Command::Reenable(args) => desk::reenable(args),
         Command::Coordinate(args) => desk::coordinate(args),

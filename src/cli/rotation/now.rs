@@ -24,25 +24,33 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// Writes the wish into the journal; a running agent begins within half a minute, unless the last success is nearer than
 /// min_interval. The reason is in the events of the run. Where the rotation names an approval, an agent asks persons first:
 /// their request's id is the answer, and the run begins within seconds of their yes.
+///
+/// With --dry-run nothing is asked for and nothing changes: it shows what the run would do step by step, and looks at what can be looked at:
+/// the journal, the rights of the identity in Vault, whether the system can be reached and accepts what consumers read, the lease,
+/// approvals, blackouts, the group's distance.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   claviger rotation now webhook --reason 'leaked in a log' --config /etc/claviger/config.yaml
   claviger rotation now orders-db --reason 'leaked in a log' --config config.yaml --json
+  claviger rotation now orders-db --dry-run --config config.yaml       what would be done, and what is in its way
 
-Exit codes: 0 asked for, 1 failed, 2 wrong command line, 64 bad config")]
+Exit codes: 0 asked for, or with --dry-run it would begin, at once or later; 1 failed, or it would not begin; 2 wrong command line, 64 bad config")]
 pub(super) struct Args {
     /// Which rotation
     #[arg(value_parser = name)]
-    name: RotationName,
+    pub(super) name: RotationName,
     /// Why, for the record and for whoever must say yes
-    #[arg(long, value_parser = reason)]
-    reason: String,
+    #[arg(long, value_parser = reason, required_unless_present = "dry_run")]
+    reason: Option<String>,
+    /// Show what would be done and what stands in its way, and change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
-    source: Source,
+    pub(super) source: Source,
     /// As one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What came of it.
@@ -56,6 +64,10 @@ enum Said {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let reason = match &args.reason {
+        Some(reason) if !args.dry_run => reason,
+        _ => return super::rehearse::run(args),
+    };
     let config = match load(&args.source.config) {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
@@ -64,8 +76,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let [settings] = *chosen.as_slice() else { return Ok(Exit::Failed) };
     let needs_yes = settings.consent.as_ref().is_some_and(|consent| !consent.settings.observe);
     let said = at_desk(&config, settings, async |desk| {
-        desk.ask(&args.reason).await?;
-        if needs_yes { request(&desk, &args.reason).await } else { Ok(Said::Begins) }
+        desk.ask(reason).await?;
+        if needs_yes { request(&desk, reason).await } else { Ok(Said::Begins) }
     })?;
     answer(text(args, &said).as_bytes())
 }

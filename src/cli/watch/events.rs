@@ -41,6 +41,9 @@ struct Data {
     generation: u64,
     rotation_id: Option<String>,
     valid_until: Option<String>,
+    /// When it is to be rotated, of what is told ahead of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
 }
 
 impl Happened {
@@ -56,7 +59,7 @@ impl Happened {
 
     /// One line for people.
     pub(super) fn line(&self) -> String {
-        let Data { name, generation, rotation_id, valid_until, .. } = &self.data;
+        let Data { name, generation, rotation_id, valid_until, at, .. } = &self.data;
         let part = |word: &str, text: &Option<String>| {
             text.as_ref().map(|text| format!(", {word} {text}")).unwrap_or_default()
         };
@@ -65,10 +68,12 @@ impl Happened {
             "promoted" => "promoted to",
             "grace_ending" => "grace ends soon of",
             "revoked" => "no longer gives",
+            "pending_soon" => "is rotated soon:",
             other => other,
         };
         let (run, until) = (part("rotation", rotation_id), part("valid until", valid_until));
-        format!("{name}: {word} generation {generation}{run}{until}\n")
+        let at = part("at", at);
+        format!("{name}: {word} generation {generation}{run}{until}{at}\n")
             .replace(|c: char| c.is_control() && c != '\n', " ")
     }
 }

@@ -28,7 +28,8 @@ use tokio::time::{Instant, sleep_until};
 /// Watch secrets and act when one changes
 ///
 /// Waits on the sidecar's socket; no polling. Without an action it prints what happens: `promoted` (a new value is there),
-/// `grace_ending` (a fifth of the old one's time is left), `revoked` (it is no longer handed out). With one, the action is taken
+/// `grace_ending` (a fifth of the old one's time is left), `revoked` (it is no longer handed out), `pending_soon` (a rotation begins
+/// at the time that it says, a minute before unless the config says otherwise; no action is taken for it). With one, the action is taken
 /// once for all changes within --debounce: --signal goes to the process of --pid-file, or to the command after `--`; a command
 /// without --signal is stopped by TERM and started anew.
 ///

@@ -3,10 +3,10 @@
 //! Pure. Whether Vault has the store and the keys is found out when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, group, milliseconds, mount, seconds, webhook};
+use super::{Context, DAY, group, milliseconds, mount, place::place, seconds, webhook};
 use crate::{
     approval::{
-        Folder, Settings, TAKEN,
+        Settings, TAKEN,
         signed::{Approver, Key},
         ssh,
         webhook::{SERVICE, Webhook},
@@ -51,7 +51,7 @@ fn approval(name: ApprovalName, leaf: &Leaf<'_>, context: &Context<'_>) -> Optio
     };
     let transit = map.or("transit", "transit".to_owned(), mount);
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
-    let store = map.need("store", "{mount: kv, path: approvals}", store);
+    let store = map.need("store", "{mount: kv, path: approvals}", |leaf| place(leaf, "approvals"));
     let quorum = map.or("quorum", 1, |leaf| leaf.whole::<u32>(1..=100));
     let exclude = map.or("exclude", Vec::new(), |leaf| leaf.each(Leaf::text));
     let ttl = map.or("ttl", Duration::from_secs(15 * 60), |leaf| leaf.duration(seconds(1, 7 * DAY)));
@@ -115,15 +115,6 @@ fn enough(leaf: &Leaf<'_>, approvers: &[Approver], exclude: &[String], quorum: u
             "name more approvers, or write a smaller quorum",
         );
     }
-}
-
-/// `{mount, path}`, in a KV 2 engine.
-pub(super) fn store(leaf: &Leaf<'_>) -> Option<Folder> {
-    let mut map = leaf.map()?;
-    let mounted = map.need("mount", "kv", mount);
-    let path = map.need("path", "approvals", mount);
-    map.finish();
-    Some(Folder { mount: mounted?, path: path? })
 }
 
 fn approvers(leaf: &Leaf<'_>) -> Option<Vec<Approver>> {

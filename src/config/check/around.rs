@@ -6,13 +6,14 @@ use super::super::{
     file::{Node, Raw},
     reader::{Leaf, under},
 };
-use super::{Context, DAY, mount, seconds};
+use super::{Context, DAY, place::place_in, seconds};
 use crate::{
     name::IdentityName,
     report,
     sandbox::Mode,
     shutdown,
     telemetry::{LogFormat, LogLevel, LogSettings, health},
+    vault::kv2::Place,
 };
 use std::{
     net::{Ipv6Addr, SocketAddr},
@@ -89,10 +90,10 @@ fn merge(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<report::Merge> {
     let identity = map.need("identity", "the name of one of identities", |leaf| {
         leaf.refers(&context.identities, IdentityName::new)
     });
-    let mounted = map.need("mount", "kv", mount);
-    let path = map.need("path", "usage", mount);
+    let place = place_in(&mut map, "usage");
     map.finish();
-    Some(report::Merge { identity: identity?, mount: mounted?, path: path? })
+    let Place { mount, path } = place?;
+    Some(report::Merge { identity: identity?, mount, path })
 }
 
 pub(super) fn log(leaf: &Leaf<'_>) -> Option<LogSettings> {

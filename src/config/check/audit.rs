@@ -3,12 +3,15 @@
 //! Pure. Does not look at the directory.
 
 use super::super::reader::Leaf;
-use super::{Context, DAY, mount, seconds};
+use super::{
+    Context, DAY,
+    place::{place_in, transit_key},
+    seconds,
+};
 use crate::{
     audit::{Journal, Settings, handoff},
     name::IdentityName,
     policy::rule::AuditMode,
-    vault::{endpoint::TransitKey, kv2::Place},
 };
 use std::time::Duration;
 
@@ -55,13 +58,6 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     })
 }
 
-/// `MOUNT/KEY`; the mount may have more than one segment.
-pub(super) fn transit_key(leaf: &Leaf<'_>) -> Option<TransitKey> {
-    let path = super::vault_path(leaf)?;
-    let (mount, name) = path.rsplit_once('/')?;
-    Some(TransitKey { mount: mount.to_owned(), name: name.to_owned() })
-}
-
 fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
     let mut map = leaf.map()?;
     let dir = map.need("dir", "/var/lib/claviger/audit", Leaf::path);
@@ -85,10 +81,9 @@ fn journal(leaf: &Leaf<'_>) -> Option<Journal> {
 /// `{mount, path, identity}`, in a KV 2 engine.
 fn handoff(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<handoff::Settings> {
     let mut map = leaf.map()?;
-    let mounted = map.need("mount", "kv", mount);
-    let path = map.need("path", "claviger/handoff", mount);
+    let place = place_in(&mut map, "claviger/handoff");
     let identity =
         map.need("identity", "one of identities", |leaf| leaf.refers(&context.identities, IdentityName::new));
     map.finish();
-    Some(handoff::Settings { place: Place { mount: mounted?, path: path? }, identity: identity? })
+    Some(handoff::Settings { place: place?, identity: identity? })
 }

@@ -3,7 +3,7 @@
 //! Pure. Does not know whether the role is the identity's: Vault says that when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, local, rotations::ALPHABET, schedule::nearest, seconds};
+use super::{Context, DAY, generate::ALPHABET, local, schedule::nearest, seconds};
 use crate::{
     name::{IdentityName, RotationName},
     rotation::{
@@ -99,6 +99,8 @@ pub(super) fn read(
         acks: None,
         journal: Place { mount: String::new(), path: String::new() },
         consent: None,
+        notice: Duration::ZERO,
+        wrap: None,
         coordination: Coordination::Vault,
         group: None,
         lease: Terms::of(Duration::from_secs(30)),

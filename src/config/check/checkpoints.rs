@@ -3,19 +3,21 @@
 //! Pure. Whether Vault has the key and the engine is found out when running.
 
 use super::super::reader::Leaf;
-use super::{Context, mount};
+use super::{
+    Context,
+    place::{place, transit_key},
+};
 use crate::{
     audit::checkpoint::{Settings, Signer},
     name::IdentityName,
-    vault::kv2::Place,
 };
 
 pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
     let mut map = leaf.map()?;
     let signer =
         map.need("signer", "boot", |leaf| leaf.word(&[("boot", Signer::Boot), ("transit", Signer::Transit)]));
-    let key = map.given("key", super::audit::transit_key);
-    let anchor = map.given("anchor", anchor);
+    let key = map.given("key", transit_key);
+    let anchor = map.given("anchor", |leaf| place(leaf, "claviger/anchor"));
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
     map.finish();
     let settings = Settings { signer: signer?, key: key?, anchor: anchor?, identity: identity? };
@@ -39,13 +41,4 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Settings> {
         return Some(settings);
     }
     None
-}
-
-/// `{mount, path}`, in a KV 2 engine.
-fn anchor(leaf: &Leaf<'_>) -> Option<Place> {
-    let mut map = leaf.map()?;
-    let mounted = map.need("mount", "kv", mount);
-    let path = map.need("path", "claviger/anchor", mount);
-    map.finish();
-    Some(Place { mount: mounted?, path: path? })
 }

@@ -3,7 +3,7 @@
 //! Pure. That a program is there is the environment's word; whether the system does what it is told is found out when running.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, milliseconds, rotations, schedule::nearest, seconds};
+use super::{Context, generate, milliseconds, schedule::nearest, seconds};
 use crate::{
     name::UpstreamName,
     rotation::{
@@ -48,7 +48,7 @@ pub(super) fn read(
     let path = map.need("path", "MOUNT/PATH, as in secret/orders/db", super::vault_path);
     let field = map.or("field", "password".to_owned(), Leaf::text);
     let user_field = map.or("user_field", "username".to_owned(), Leaf::text);
-    let source = rotations::source(map);
+    let source = generate::source(map);
     let users = match slots {
         Slots::One => map.need("user", "orders", user).map(Users::One),
         Slots::Two => map.need("users", "[orders_a, orders_b]", pair).map(Users::Two),
@@ -63,11 +63,6 @@ pub(super) fn read(
     let cycles = map.or("max_retry_cycles", 3, |leaf| leaf.whole::<u32>(1..=3));
     let probe = probe(map);
     let quarantine = quarantine(map, slots);
-    for key in ["grace_min", "wrap"] {
-        if let Some(leaf) = map.find(key) {
-            leaf.not_built(key);
-        }
-    }
     let system = map.need("driver", "{exec: {command: [/usr/local/bin/set-password]}}", |leaf| {
         driver(leaf, context, terms)
     });

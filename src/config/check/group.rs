@@ -6,7 +6,13 @@ use super::super::{
     file::{Node, Raw},
     reader::{Leaf, Map, under},
 };
-use super::{Context, DAY, approvals, audit, forwards::Part, milliseconds, seconds, webhook};
+use super::{
+    Context, DAY,
+    forwards::Part,
+    milliseconds,
+    place::{place, transit_key},
+    seconds, webhook,
+};
 use crate::{
     approval::{Settings, group::Group},
     name::{ApprovalName, IdentityName},
@@ -48,8 +54,8 @@ pub(super) fn read(name: ApprovalName, mut map: Map<'_>, context: &Context<'_>) 
         }
     }
     let identity = map.given("identity", |leaf| leaf.refers(&context.identities, IdentityName::new));
-    let store = map.need("store", "{mount: kv, path: approvals}", approvals::store);
-    let transit_key = map.given("transit_key", audit::transit_key);
+    let store = map.need("store", "{mount: kv, path: approvals}", |leaf| place(leaf, "approvals"));
+    let transit_key = map.given("transit_key", transit_key);
     let exclude = map.or("exclude", Vec::new(), |leaf| leaf.each(Leaf::text));
     let ttl = map.or("ttl", Duration::from_secs(15 * 60), |leaf| leaf.duration(seconds(1, 7 * DAY)));
     let valid_for = map.or("valid_for", Duration::from_secs(10 * 60), |leaf| leaf.duration(seconds(1, DAY)));

@@ -62,7 +62,7 @@ fn follow(
         leaf.refers(&context.identities, IdentityName::new)
     });
     let path = map.need("path", "database/static-creds/app", vault_path);
-    let evidence = map.given("evidence", super::rotations::evidence);
+    let evidence = map.given("evidence", evidence);
     let schedule = map.given("schedule", schedule::read);
     let path = path?;
     let known = || {
@@ -125,6 +125,15 @@ fn lease(
 pub(super) fn when(map: &mut Map<'_>) -> Option<Schedule> {
     let rest = (Duration::from_secs(60), seconds(1, 365 * DAY));
     let schedule = schedule::whole(map, "{every: 12h}", rest)?;
-    super::rotations::spacing(map.leaf(), Some(&schedule));
+    schedule::spacing(map.leaf(), Some(&schedule));
     Some(schedule)
+}
+
+/// Where it is seen that Vault has rotated: `{path, field}`.
+pub(super) fn evidence(leaf: &Leaf<'_>) -> Option<Evidence> {
+    let mut map = leaf.map()?;
+    let path = map.need("path", "database/static-creds/app", vault_path);
+    let field = map.need("field", "last_vault_rotation", Leaf::text);
+    map.finish();
+    Some(Evidence { path: path?, field: field? })
 }

@@ -12,12 +12,15 @@ mod consent;
 mod coordination;
 mod credentials;
 mod forwards;
+mod generate;
 mod glass;
 mod group;
 mod identities;
 mod issue;
+mod place;
 mod program;
 mod local;
+mod notice;
 mod rotations;
 mod rules;
 mod schedule;
@@ -29,6 +32,7 @@ mod upstreams;
 mod vault;
 mod webhook;
 mod workloads;
+mod wrap;
 
 use super::{
     Config, Environment, Loaded, Workload,

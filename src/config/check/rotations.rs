@@ -6,9 +6,10 @@ use super::super::reader::{Leaf, Map};
 use super::{
     Context, DAY, consent, coordination,
     credentials::{self, Slots},
-    issue, mount,
+    generate, issue,
+    place::place,
     schedule::{self, nearest},
-    seconds, vault_path,
+    seconds, vault_path, wrap,
 };
 use crate::{
     approval, keeper,
@@ -16,7 +17,7 @@ use crate::{
     rotation::{
         Group, Kind, Settings,
         acks::{And, Awaited},
-        generate::{Generate, Source},
+        generate::Generate,
         lease::Terms,
         local,
         schedule::Schedule,
@@ -26,8 +27,6 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Characters of generated values, unless the config says others.
-pub(super) const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 #[derive(Clone, Copy)]
 enum Word {
     Generate,
@@ -104,7 +103,7 @@ fn rotation(
     let rest = (Duration::from_secs(300), least..=Duration::from_secs(365 * DAY));
     let schedule = schedule::whole(&mut map, "{cron: \"0 3 * * SUN\", tz: Europe/Berlin}", rest);
     let group = map.given("group", group);
-    let journal = map.need("journal", "{mount: kv, path: rotation}", place);
+    let journal = map.need("journal", "{mount: kv, path: rotation}", |leaf| place(leaf, "rotation"));
     let when_revoked = workload_keys(&mut map);
     let consent = consent::read(&mut map, context, approvals);
     let coordination = coordination::read(&mut map, &name, &context.environment.cluster);
@@ -116,9 +115,12 @@ fn rotation(
         Word::Local => None,
     };
     let grace = grace(&mut map, kind.as_ref(), schedule.as_ref());
+    let wrap = wrap::read(&mut map);
+    wrap::of_ours(map.leaf(), kind.as_ref(), wrap.as_ref().and_then(Option::as_ref));
+    let notice = super::notice::read(&mut map, schedule.as_ref());
     credentials::room(map.leaf(), kind.as_ref(), grace, schedule.as_ref());
     apart(map.leaf(), &name, kind.as_ref(), journal.as_ref());
-    spacing(map.leaf(), schedule.as_ref());
+    schedule::spacing(map.leaf(), schedule.as_ref());
     map.finish();
     let kind = kind?;
     Some(Settings {
@@ -130,6 +132,8 @@ fn rotation(
         kind,
         schedule: schedule?,
         grace: grace?,
+        notice: notice?,
+        wrap: wrap?,
         journal: journal?,
         group: group?,
         lease: lease?,
@@ -142,6 +146,7 @@ struct Acks {
     and: Option<And>,
     consumers: Option<u32>,
     longest: Option<Duration>,
+    least: Option<Duration>,
 }
 
 /// What they come to; without `max_grace`, the old value ends after ten times its grace at the latest.
@@ -151,7 +156,14 @@ fn awaited(
     grace: Duration,
     (kind, schedule): (&Kind, &Schedule),
 ) -> Option<Option<Awaited>> {
-    let Acks { and, consumers, longest } = acks;
+    let Acks { and, consumers, longest, least } = acks;
+    if least.is_some() && and != Some(And::Nothing) {
+        leaf.problem(
+            "a grace_min without revoke_when: acked: a grace that time ends is at least as long as it is",
+            "write revoke_when: acked, or remove grace_min",
+        );
+        return None;
+    }
     let (Some(and), Some(consumers)) = (and, consumers) else {
         if consumers.or(longest.map(|_| 0)).is_some() {
             leaf.problem(
@@ -177,6 +189,14 @@ fn awaited(
         );
         return None;
     }
+    let least = least.unwrap_or_default();
+    if least > max_grace {
+        leaf.problem(
+            "a grace_min that is longer than max_grace",
+            "write a shorter grace_min, or a longer max_grace",
+        );
+        return None;
+    }
     if nearest(schedule).is_some_and(|nearest| max_grace >= nearest) {
         leaf.problem(
             "a grace that may last beyond the next slot",
@@ -184,13 +204,14 @@ fn awaited(
         );
         return None;
     }
-    Some(Some(Awaited { and, consumers, max_grace }))
+    Some(Some(Awaited { and, least, consumers, max_grace }))
 }
 
 /// What is said to workloads and replicas.
 fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
     let consumers = map.given("consumers", |leaf| leaf.whole::<u32>(1..=100_000));
     let longest = map.given("max_grace", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
+    let least = map.given("grace_min", |leaf| leaf.duration(seconds(1, 3650 * DAY)));
     let and = map.or("revoke_when", None, |leaf| {
         let and = leaf.word(&[("time", None), ("acked", Some(And::Nothing)), ("both", Some(And::Grace))])?;
         if and.is_some() && consumers == Some(None) {
@@ -199,57 +220,19 @@ fn workload_keys(map: &mut Map<'_>) -> Option<Acks> {
         }
         Some(and)
     });
-    Some(Acks { and: and?, consumers: consumers?, longest: longest? })
+    Some(Acks { and: and?, consumers: consumers?, longest: longest?, least: least? })
 }
 
 fn generate(map: &mut Map<'_>) -> Option<Generate> {
     let path = map.need("path", "MOUNT/PATH, as in secret/payments/webhook", vault_path);
     let field = map.need("field", "key", Leaf::text);
-    let source = source(map);
+    let source = generate::source(map);
     Some(Generate { path: path?, field: field?, source: source? })
-}
-
-/// How values are made.
-pub(super) fn source(map: &mut Map<'_>) -> Option<Source> {
-    let policy = map.given("policy", |leaf| {
-        let policy = leaf.text()?;
-        if policy.contains('/') {
-            leaf.problem("not the name of a password policy", "write the name of sys/policies/password/NAME");
-            return None;
-        }
-        Some(policy)
-    });
-    let length = map.given("length", |leaf| leaf.whole::<u32>(8..=4096));
-    let alphabet = map.given("alphabet", |leaf| {
-        let alphabet = leaf.text()?;
-        let mut letters: Vec<char> = alphabet.chars().collect();
-        letters.sort_unstable();
-        letters.dedup();
-        if !alphabet.is_ascii() || letters.len() < 2 || letters.len() != alphabet.len() {
-            leaf.problem(
-                "an alphabet with fewer than two characters, one of them twice, or outside of ASCII",
-                "write each character once",
-            );
-            return None;
-        }
-        Some(alphabet)
-    });
-    match (policy?, length?, alphabet?) {
-        (Some(policy), None, None) => Some(Source::Policy(policy)),
-        (None, length, alphabet) => Some(Source::Characters {
-            length: length.unwrap_or(40) as usize,
-            alphabet: alphabet.unwrap_or_else(|| ALPHABET.to_owned()),
-        }),
-        _ => {
-            map.leaf().problem("a policy beside a length or an alphabet", "write one of the two");
-            None
-        }
-    }
 }
 
 fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
     let path = map.need("path", "database/rotate-role/app", vault_path);
-    let evidence = map.given("evidence", evidence);
+    let evidence = map.given("evidence", super::local::evidence);
     let path = path?;
     let evidence = evidence?.or_else(|| Evidence::of(&path));
     if evidence.is_none() {
@@ -259,14 +242,6 @@ fn trigger(map: &mut Map<'_>) -> Option<Trigger> {
         );
     }
     Some(Trigger { path, evidence })
-}
-
-pub(super) fn evidence(leaf: &Leaf<'_>) -> Option<Evidence> {
-    let mut map = leaf.map()?;
-    let path = map.need("path", "database/static-creds/app", vault_path);
-    let field = map.need("field", "last_vault_rotation", Leaf::text);
-    map.finish();
-    Some(Evidence { path: path?, field: field? })
 }
 
 fn grace(map: &mut Map<'_>, kind: Option<&Kind>, schedule: Option<&Schedule>) -> Option<Duration> {
@@ -319,34 +294,12 @@ fn apart(leaf: &Leaf<'_>, name: &RotationName, kind: Option<&Kind>, journal: Opt
     }
 }
 
-/// Slots must leave room for what lies between them.
-pub(super) fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
-    if let Some(schedule) = schedule
-        && let Some(nearest) = nearest(schedule)
-        && nearest < schedule.min_interval
-    {
-        leaf.problem(
-            "slots that are nearer to each other than min_interval",
-            "write a schedule with fewer slots, or a shorter min_interval",
-        );
-    }
-}
-
 fn group(leaf: &Leaf<'_>) -> Option<Group> {
     let mut map = leaf.map()?;
     let name = map.need("name", "what the group is called", |leaf| leaf.name(SecretName::new));
     let gap = map.or("min_gap", Duration::from_secs(900), |leaf| leaf.duration(seconds(1, 30 * DAY)));
     map.finish();
     Some(Group { name: name?.as_str().to_owned(), min_gap: gap? })
-}
-
-/// `{mount, path}`, in a KV 2 engine.
-fn place(leaf: &Leaf<'_>) -> Option<Place> {
-    let mut map = leaf.map()?;
-    let mounted = map.need("mount", "kv", mount);
-    let path = map.need("path", "rotation", mount);
-    map.finish();
-    Some(Place { mount: mounted?, path: path? })
 }
 
 /// The secrets of this agent that change with what `kind` rotates.

@@ -254,7 +254,7 @@ fn subject(
             .leaf()
             .problem("a rule with more than one of secrets, vault and upstream", "make a rule of each"),
     }
-    // None of what is not built becomes a rule; its problem was written down.
+    // What is wrong becomes no rule; its problem was written down.
     match (read, forwards, calls) {
         (Some(secrets), ..) => secrets.map(Subject::Secrets),
         (None, Some(forwards), _) => forwards.map(Subject::Vault),

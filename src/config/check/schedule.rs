@@ -151,3 +151,16 @@ pub(super) fn nearest(schedule: &Schedule) -> Option<Duration> {
     let gaps = slots.iter().zip(slots.iter().skip(1));
     gaps.filter_map(|(one, next)| Duration::try_from(next.slot.duration_since(one.slot)).ok()).min()
 }
+
+/// Slots must leave room for what lies between them.
+pub(super) fn spacing(leaf: &Leaf<'_>, schedule: Option<&Schedule>) {
+    if let Some(schedule) = schedule
+        && let Some(nearest) = nearest(schedule)
+        && nearest < schedule.min_interval
+    {
+        leaf.problem(
+            "slots that are nearer to each other than min_interval",
+            "write a schedule with fewer slots, or a shorter min_interval",
+        );
+    }
+}

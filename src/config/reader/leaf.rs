@@ -37,11 +37,6 @@ impl<'a> Leaf<'a> {
         Findings::add(&self.findings.warnings, &self.place, found.into(), would_be_right);
     }
 
-    /// Writes down that `feature` is not built yet.
-    pub(in crate::config) fn not_built(&self, feature: &str) {
-        self.problem(format!("not built yet: {feature}"), "remove it");
-    }
-
     /// Its line.
     pub(in crate::config) fn line(&self) -> u32 {
         self.place.line

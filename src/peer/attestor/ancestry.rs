@@ -4,7 +4,7 @@
 //! itself stayed. Works in a PID namespace that the containers of a pod share, where each container's first process has no
 //! parent that can be seen.
 
-use super::{image::read_of, texts};
+use super::{proc::read_of, texts};
 use crate::peer::program::{Ancestry, Refusal};
 use std::fs;
 

@@ -4,7 +4,7 @@
 //! it.
 
 use super::{
-    image::{read, unreadable},
+    proc::{read, unreadable},
     texts,
 };
 use crate::peer::program::{Backing, FileId, Mapping, Refusal};

@@ -13,6 +13,7 @@ mod image;
 mod memory;
 mod open;
 mod parent;
+mod proc;
 mod texts;
 mod wire;
 mod worker;

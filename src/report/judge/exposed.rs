@@ -39,6 +39,14 @@ pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
+/// How many processes and files all agents looked at last.
+pub(super) fn looked(facts: &Facts<'_>) -> Option<(u64, u64)> {
+    let looks = facts.record.marks.exposures.looked.values().filter(|looked| looked.at >= facts.since);
+    looks.map(|looked| (looked.processes, looked.files)).reduce(|(processes, files), (more, other)| {
+        (processes.saturating_add(more), files.saturating_add(other))
+    })
+}
+
 /// Whether what was seen is no longer the value, so that it need not be changed.
 fn is_over(facts: &Facts<'_>, exposed: &Exposed) -> bool {
     let Some(secret) = &exposed.secret else { return false };

@@ -190,6 +190,8 @@ pub(super) fn judge(facts: &Facts<'_>) -> Report {
         read: (facts.record.chains, facts.record.events),
         span: facts.record.span,
         overflow: facts.record.overflow,
+        looked: exposed::looked(facts),
+        file: None,
     }
 }
 

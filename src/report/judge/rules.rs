@@ -104,7 +104,11 @@ fn wildcards(facts: &Facts<'_>, forward: &Forward, used: &[&Entry], about: &str,
         return;
     }
     let list = kept.iter().map(|path| format!("\"{path}\"")).collect::<Vec<_>>().join(", ");
-    let fix = Fix::text("Write out the paths that are used.").code("yaml", format!("paths: [{list}]"));
+    let fix = Fix::text(format!(
+        "Write out the paths that are used; the least policy of {} in this report names each of them too.",
+        forward.identity
+    ))
+    .code("yaml", format!("paths: [{list}]"));
     let last = used.iter().map(|entry| entry.last).max();
     findings.add(Finding { last, ..Finding::new(Id::WIDE_WILDCARD, about, evidence, fix) });
 }

@@ -66,11 +66,17 @@ fn admin(granted: &Granted, about: &str) -> Option<Finding> {
         "sh",
         format!(
             "claviger report keys --format hcl --config CONFIG > {0}.hcl\nvault policy write {0} {0}.hcl\n\
-             vault write auth/METHOD/role/ROLE token_policies={0}",
-            granted.identity
+             vault write {1} token_policies={0}",
+            granted.identity,
+            role(granted)
         ),
     );
     Some(Finding::new(Id::ADMIN_TOKEN, about, evidence, fix))
+}
+
+/// Where its role is in Vault.
+fn role(granted: &Granted) -> &str {
+    granted.role_path.as_deref().unwrap_or("auth/METHOD/role/ROLE")
 }
 
 fn expiry(granted: &Granted, about: &str, findings: &mut Findings) {
@@ -104,7 +110,7 @@ fn expiry(granted: &Granted, about: &str, findings: &mut Findings) {
     }
     let settings = settings.into_iter().collect::<Vec<_>>().join(" ");
     let fix = Fix::text("Let its role give what ends early; the agent renews, and logs in again.")
-        .code("sh", format!("vault write auth/METHOD/role/ROLE {settings}"));
+        .code("sh", format!("vault write {} {settings}", role(granted)));
     findings.add(Finding::new(Id::NO_EXPIRY, about, evidence, fix));
 }
 

@@ -34,6 +34,13 @@ pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
             let about = format!("rotations.{}", rotation.name);
             findings.add(Finding::new(Id::WEAK_VALUE, about, vec![why.clone()], fix));
         }
+        if let Some(policy) = &rotation.made_by {
+            let why = format!(
+                "rotations.{}: the password policy {policy} makes its values, and is not read",
+                rotation.name
+            );
+            findings.cannot(Id::WEAK_VALUE, why);
+        }
     }
     fingerprints(facts, findings);
 }
@@ -48,11 +55,17 @@ fn over_age(facts: &Facts<'_>, secret: &Secret, findings: &mut Findings) {
         return findings
             .cannot(Id::OVER_AGE, format!("{about}: neither Vault nor the record tells how old it is"));
     };
-    if facts.now.duration_since(made) <= jiff::SignedDuration::try_from(OLDEST).unwrap_or_default() {
+    let rotations = facts.subject.rotations.iter().filter(|rotation| rotation.serves.contains(&secret.name));
+    let most = rotations.filter_map(|rotation| rotation.max_age).min().unwrap_or(OLDEST);
+    if facts.now.duration_since(made) <= jiff::SignedDuration::try_from(most).unwrap_or_default() {
         return;
     }
     let how = if exact { "by Vault's metadata" } else { "at least: the record goes no further back" };
-    let evidence = vec![format!("its newest version is {} days old, {how}", days(facts, made))];
+    let most = most.as_secs() / (24 * 3600);
+    let evidence = vec![format!(
+        "its newest version is {} days old, {how}; {most} days are the most",
+        days(facts, made)
+    )];
     let path = secret.path.as_deref().unwrap_or_default();
     let field = secret.field.as_deref().unwrap_or("value");
     let stanza = format!(
@@ -143,7 +156,7 @@ fn fingerprints(facts: &Facts<'_>, findings: &mut Findings) {
     let had = facts.record.entries.iter().filter(|entry| entry.had() > 0 && entry.last >= facts.since);
     let by = grouped(had, |entry| entry.fingerprint.as_deref().filter(|one| is_keyed(one)));
     if by.is_empty() {
-        for id in [Id::SHARED, Id::SAME_VALUE] {
+        for id in [Id::SHARED, Id::SAME_VALUE, Id::WEAK_VALUE] {
             findings.cannot(id, "no event has a fingerprint: audit.fingerprint_key makes them");
         }
     }
@@ -159,15 +172,24 @@ fn fingerprints(facts: &Facts<'_>, findings: &mut Findings) {
         let about = list(&paths);
         if workloads.len() > 1 {
             let evidence = vec![format!("the same value is used by {}", list(&workloads))];
-            let fix = Fix::text("Have a credential of its own made for each workload.");
+            let fix = Fix::text("Have a credential of its own made for each workload.")
+                .code("yaml", format!("secrets:\n{}", workloads.iter().map(split).collect::<String>()));
             findings.add(Finding { last, ..Finding::new(Id::SHARED, about.clone(), evidence, fix) });
         }
         if paths.len() > 1 {
             let evidence = vec![format!("the same value is at {about}")];
-            let fix = Fix::text("Keep it in one place, and let all rules name that one.");
+            let others = paths.iter().skip(1).map(|path| format!("vault kv metadata delete {path}\n"));
+            let fix =
+                Fix::text("Keep it in one place, and let all rules name that one; then delete the others.")
+                    .code("sh", others.collect::<String>());
             findings.add(Finding { last, ..Finding::new(Id::SAME_VALUE, about, evidence, fix) });
         }
     }
+}
+
+/// A secret for one workload alone.
+fn split(workload: &&str) -> String {
+    format!("  NAME-{workload}: {{identity: IDENTITY, kind: kv, path: PATH/{workload}, field: FIELD}}\n")
 }
 
 fn weak(facts: &Facts<'_>, secret: &Secret, findings: &mut Findings) {
@@ -179,6 +201,10 @@ fn weak(facts: &Facts<'_>, secret: &Secret, findings: &mut Findings) {
     }
     let metadata =
         facts.granted(&secret.identity).and_then(|granted| granted.values.get(secret.path.as_ref()?));
+    if metadata.is_none() {
+        findings
+            .cannot(Id::WEAK_VALUE, format!("secrets.{}: its metadata in Vault were not read", secret.name));
+    }
     for key in metadata.iter().flat_map(|metadata| &metadata.suspects) {
         evidence
             .push(format!("its metadata {key} look like a credential: metadata are readable by more people"));

@@ -2,7 +2,7 @@
 //!
 //! Nothing in it is a script, and nothing that the record says can become a tag.
 
-use super::{Report, basis, plot, proof};
+use super::{Report, basis, minute, plot, proof};
 use crate::{
     clock::Timestamp,
     report::{
@@ -22,10 +22,10 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 .4rem}h2{font-size:1.25rem;margin:2.4rem 0 .6rem}h3{font-size:1.05rem;margin:0 0 .3rem}\
 p{margin:.4rem 0}a{color:var(--link)}.note,.soft,footer{color:var(--soft)}.note,footer{font-size:.9rem}\
 .verdict{font-size:1.15rem;font-weight:600;margin:0 0 .6rem}\
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));gap:.6rem;list-style:none;padding:0;margin:1.2rem 0 0}\
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(4.6rem,1fr));gap:.6rem;list-style:none;padding:0;margin:1.2rem 0 0}\
 .tiles li{background:var(--box);border:1px solid var(--edge);border-top:5px solid currentColor;border-radius:4px;padding:.5rem .8rem}\
 .tiles b{display:block;font-size:1.7rem;line-height:1.2}.tiles .none{color:var(--soft)}\
-svg{display:block;font:14px system-ui,sans-serif;overflow:visible}svg text{fill:var(--ink)}svg text.value{fill:var(--soft)}\
+svg{display:block;margin-top:.7rem;font:14px system-ui,sans-serif;overflow:visible}svg text{fill:var(--ink)}svg text.value{fill:var(--soft)}\
 svg .track{fill:var(--track)}svg .good{fill:var(--good)}svg .bad{fill:var(--bad)}svg .plain{fill:var(--plain)}svg .limit{stroke:var(--ink);stroke-width:2}\
 article{background:var(--box);border:1px solid var(--edge);border-left:6px solid var(--low);border-radius:4px;padding:.8rem 1rem;margin:1rem 0;break-inside:avoid}\
 article.critical{border-left-color:var(--critical)}article.high{border-left-color:var(--high)}article.medium{border-left-color:var(--medium)}\
@@ -90,13 +90,6 @@ pub(super) fn render(report: &Report) -> String {
         env!("CARGO_PKG_VERSION")
     );
     page
-}
-
-/// Minutes are enough for people.
-fn minute(time: Timestamp) -> String {
-    let text = super::day(time);
-    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
-    format!("{} {} UTC", part(0..10), part(11..16))
 }
 
 fn summary(page: &mut String, report: &Report) {

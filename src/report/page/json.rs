@@ -21,6 +21,7 @@ fn value(report: &Report) -> Value {
             "agents": report.sources, "starts": chains, "events": events, "overflow": report.overflow,
             "from": time(report.span.map(|(first, _)| first)), "to": time(report.span.map(|(_, last)| last)),
         },
+        "looked": report.looked.map(|(processes, files)| json!({"processes": processes, "files": files})),
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "not_judged": report.unjudged.iter().map(|one| json!({"id": one.id.to_string(), "why": one.why})).collect::<Vec<_>>(),
         "secrets": report.keys.iter().map(|key| json!({

@@ -72,7 +72,14 @@ fn proof(policy: &Policy) -> String {
     text
 }
 
-/// Seconds are enough for people.
+/// Minutes are enough for people.
+fn minute(time: crate::clock::Timestamp) -> String {
+    let text = day(time);
+    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
+    format!("{} {} UTC", part(0..10), part(11..16))
+}
+
+/// Seconds are enough for programs.
 fn day(time: crate::clock::Timestamp) -> String {
     format!("{time:.0}")
 }
@@ -82,17 +89,26 @@ fn basis(report: &Report) -> String {
     let (chains, events) = report.read;
     let agents = report.sources.len();
     let count = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-    let span =
-        report.span.map_or("nothing".to_owned(), |(first, last)| format!("{} to {}", day(first), day(last)));
+    let span = report
+        .span
+        .map_or("nothing".to_owned(), |(first, last)| format!("{} to {}", minute(first), minute(last)));
     let mut text = format!(
         "Made {} for the use since {}, of config {}; the record: {} in {} of {}, which speak of {span}.",
-        day(report.now),
-        day(report.since),
+        minute(report.now),
+        minute(report.since),
         report.revision,
         count(usize::try_from(events).unwrap_or(usize::MAX), "event"),
         count(chains, "start"),
         count(agents, "agent"),
     );
+    if let Some((processes, files)) = report.looked {
+        let processes = usize::try_from(processes).unwrap_or(usize::MAX);
+        text.push_str(&format!(
+            " Values were looked for in {} and {}.",
+            if processes == 1 { "1 process".to_owned() } else { format!("{processes} processes") },
+            count(usize::try_from(files).unwrap_or(usize::MAX), "file"),
+        ));
+    }
     if report.overflow > 0 {
         text.push_str(&format!(
             " {} uses found no room in a ledger: what is called unused may have been used.",

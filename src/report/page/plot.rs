@@ -166,7 +166,7 @@ impl Svg {
 
     fn dot(&mut self, class: &str, at: i64) {
         // Whole, at both ends.
-        let (y, x) = (self.top().saturating_add(BAR / 2), percent(at.clamp(8, 992)));
+        let (y, x) = (self.top().saturating_add(BAR / 2), percent(at.clamp(20, 980)));
         let _ = writeln!(self.text, "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"6\"/>");
     }
 

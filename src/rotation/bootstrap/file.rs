@@ -194,7 +194,10 @@ impl Local {
         if newest != version {
             return Ok(Written::Overtaken);
         }
-        let (next, text) = (version.saturating_add(1), document.encode(&Coordination::Vault));
+        let (next, text) = (
+            version.saturating_add(1),
+            document.encode(&Coordination::Vault, &std::collections::BTreeMap::new()),
+        );
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() + 64));
         bytes.extend_from_slice(format!(r#"{{"version":{next},"journal":"#).as_bytes());
         bytes.extend_from_slice(&text);

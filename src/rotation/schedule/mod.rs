@@ -273,6 +273,12 @@ impl Schedule {
             .collect()
     }
 
+    /// When the blackout of `now` ends, if there is one.
+    #[must_use]
+    pub fn blackout_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.blackout(now).filter(|end| *end > now)
+    }
+
     /// A slot as people read it, and as the journal keeps it: local time with its offset.
     #[must_use]
     pub fn spell(&self, slot: Timestamp) -> String {
@@ -356,6 +362,11 @@ pub fn local(zone: &Zone, at: Timestamp) -> Zoned {
 #[must_use]
 pub fn plus(at: Timestamp, span: Duration) -> Timestamp {
     at.saturating_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// `span` before `at`, or the beginning of what dates can say.
+pub(super) fn minus(at: Timestamp, span: Duration) -> Timestamp {
+    at.saturating_sub(span).unwrap_or(Timestamp::MIN)
 }
 
 fn minus_a_moment(at: Timestamp) -> Timestamp {

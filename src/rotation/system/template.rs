@@ -40,7 +40,7 @@ pub(super) fn filled(text: &str, order: &Order<'_>) -> Zeroizing<String> {
 }
 
 /// The same for a path: what is put in is percent-encoded, so that it stays one segment.
-pub(super) fn filled_path(text: &str, order: &Order<'_>) -> String {
+pub(in crate::rotation) fn filled_path(text: &str, order: &Order<'_>) -> String {
     let path = fill(text, order, |out, part| {
         for byte in part.bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte) {

@@ -3,7 +3,8 @@
 use super::{super::tests::chained, *};
 use crate::{
     audit::event::{
-        Actor, AgentFacts, Cache, Event, Outcome, Reason, Resource, RuleRef, SinkRef, Trace, Type, VaultRef,
+        Actor, AgentFacts, Cache, Event, Outcome, Reason, Resource, RuleRef, SinkRef, Trace, Turn, Type,
+        VaultRef,
     },
     clock::Timestamp,
     crypto::{hex, sha256},
@@ -42,22 +43,24 @@ const TYPES: &[Type] = &[
     Type::AuditSinkDown,
     Type::AuditSinkUp,
     Type::AuditDlq,
-    Type::RotationStarted,
-    Type::RotationTakenOver,
-    Type::RotationSet,
-    Type::RotationPromoted,
-    Type::RotationGraceEnded,
-    Type::RotationRevoked,
-    Type::RotationSkipped,
-    Type::RotationFailed,
-    Type::RotationOrphaned,
-    Type::RotationQuarantined,
-    Type::RotationReenabled,
-    Type::RotationDrift,
-    Type::RotationRepaired,
-    Type::RotationRolledBack,
-    Type::RotationSuspended,
-    Type::RotationResumed,
+    Type::Rotation(Turn::Started),
+    Type::Rotation(Turn::TakenOver),
+    Type::Rotation(Turn::Set),
+    Type::Rotation(Turn::Promoted),
+    Type::Rotation(Turn::GraceEnded),
+    Type::Rotation(Turn::Revoked),
+    Type::Rotation(Turn::Skipped),
+    Type::Rotation(Turn::Failed),
+    Type::Rotation(Turn::Orphaned),
+    Type::Rotation(Turn::Quarantined),
+    Type::Rotation(Turn::Reenabled),
+    Type::Rotation(Turn::Drift),
+    Type::Rotation(Turn::Repaired),
+    Type::Rotation(Turn::RolledBack),
+    Type::Rotation(Turn::Suspended),
+    Type::Rotation(Turn::Resumed),
+    Type::Rotation(Turn::Unorphaned),
+    Type::Rotation(Turn::Adopted),
     Type::UsageSnapshot,
     Type::ReportGenerated,
     Type::ReportFinding,
@@ -320,6 +323,33 @@ fn ocsf_conforms_to_its_schema() {
         assert_eq!((&event["class_uid"], &event["category_uid"]), (&class["uid"], &class["category_uid"]));
         let uid = event["class_uid"].as_u64().unwrap() * 100 + event["activity_id"].as_u64().unwrap();
         assert_eq!(event["type_uid"], uid);
+    }
+}
+
+/// What `report keys --format ocsf` prints has no chain and nobody behind it.
+#[test]
+fn a_report_of_the_command_line_conforms_to_the_schema_of_ocsf_too() {
+    use crate::report::{self, page, subject::Subject};
+    let terms = report::Terms {
+        now: Timestamp::from_second(1_795_000_000).unwrap(),
+        period: Duration::from_secs(3600),
+    };
+    let report = report::judge(&Subject::default(), &crate::usage::history::Record::default(), &[], terms);
+    let text = page::Format::Ocsf.render(&report);
+    assert!(text.lines().count() > 0, "a config that keeps no record is a finding");
+    let schema = schema(include_str!("../../../../tests/schemas/ocsf-1.8.0.json"));
+    for line in text.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        Ocsf { schema: &schema, profiles: &Value::Array(Vec::new()) }.check(
+            &event,
+            &schema["classes"]["2008"],
+            "event",
+        );
+        assert!(event["permission_analysis_results"][0]["unused_privileges_count"].is_u64());
+        assert!(
+            event["finding_info"]["last_seen_time"].is_i64()
+                || event["finding_info"]["last_seen_time"].is_u64()
+        );
     }
 }
 
