@@ -129,7 +129,8 @@ fn asked(peer: &Peer, op: String, resource: Resource, identity: Option<crate::na
 
 /// What a person is asked of a request in Vault's API.
 pub(super) fn asked_of_vault(peer: &Peer, permit: &Permit<Forwarding>, call: &Call) -> Asked {
-    let Forwarding { identity, namespace, operation, path, .. } = permit.subject();
+    let Forwarding { identity, namespace, operation, path, own: _, child: _, cache: _, max_request: _ } =
+        permit.subject();
     let resource = Resource {
         body: Body::of(&call.body),
         headers: media(&call.headers),

@@ -30,7 +30,8 @@ Examples:
                                                 ask persons to have a rule again that has disabled itself
 
 A drill tries what an emergency needs: that a required receiver elsewhere acknowledges its event, that there are values to give, and where the
-rule names a review that its store can be written, that the rule is not disabled and that each approver has a key.
+rule names a review that its store can be written, that the rule is not disabled, that each approver has a key and that the service answers which is
+told.
 
 Exit codes: 0 broken, would work, or asked, 1 failed, or would not work, 2 wrong command line, 3 no such rule, or refused by policy, 4 it cannot be
 put on record elsewhere")]

@@ -5,6 +5,7 @@ use crate::{
     rig::{Agent, PROGRAM, Plan, output, until},
     scene::{Scene, pending, send},
     server::{Seen, Step, say},
+    service::Service,
 };
 use serde_json::{Value, json};
 use std::{process::Command, sync::Arc};
@@ -151,7 +152,16 @@ fn a_drill_shows_what_would_work_and_what_would_not_and_opens_nothing() {
     let mut ghosts = plan.config["approvals"]["two"].clone();
     ghosts["approvers"]["ghost"] = json!({"entity_id": "00000000-0000-0000-0000-000000000000"});
     plan.config["approvals"]["ghosts"] = ghosts;
-    plan.config["workloads"]["job"]["rules"][2]["break_glass"]["review"] = json!("ghosts");
+    let rules = &mut plan.config["workloads"]["job"]["rules"];
+    rules[2]["break_glass"]["review"] = json!("ghosts");
+    let service = Service::start();
+    let mut flood = rules[2].clone();
+    flood["name"] = json!("flood");
+    flood["break_glass"]["review"] = json!("bot");
+    rules.as_array_mut().unwrap().push(flood);
+    let mut bot = service.asked(json!({}));
+    bot["store"] = plan.config["approvals"]["two"]["store"].clone();
+    plan.config["approvals"]["bot"] = bot;
     let agent = plan.start();
     pending(&agent);
     let (code, said) = command(&agent, &["--drill", "emergency"]);
@@ -170,6 +180,15 @@ fn a_drill_shows_what_would_work_and_what_would_not_and_opens_nothing() {
     let (code, said) = command(&agent, &["--drill", "fire"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("WRONG approvers no key in Vault of ghost"), "{said}");
+    // Nor one that a service brings which does not answer.
+    let (code, said) = command(&agent, &["--drill", "flood"]);
+    assert!(code == Some(0) && said.contains("ok    service   answers"), "{said}");
+    service.server.obey(|_: &Seen| say(500, &[], ""));
+    let (code, said) = command(&agent, &["--drill", "flood"]);
+    assert!(
+        code == Some(1) && said.contains("WRONG service   the webhook does not answer: HTTP 500"),
+        "{said}"
+    );
     let gate = Arc::new(Semaphore::new(0));
     receiver.server.obey(move |_: &Seen| vec![Step::Wait(Arc::clone(&gate))]);
     let (code, said) = command(&agent, &["--drill", "emergency"]);

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     approval::{
         self,
-        review::{Drilled, Reviewed},
+        review::{Drilled, Reviewed, Service},
     },
     audit::event::{ApprovalRef, RuleRef, Type},
     name::{ApprovalName, RuleName, SecretName},
@@ -34,7 +34,7 @@ pub struct Drill {
 /// One thing that must be right.
 #[derive(Debug)]
 pub struct Check {
-    /// `rule`, `values`, `review`, `approvers` or `receiver`.
+    /// `rule`, `values`, `review`, `approvers`, `service` or `receiver`.
     pub name: &'static str,
     /// What was found, for people.
     pub said: String,
@@ -158,7 +158,7 @@ impl Access {
                 );
                 vec![Check::bad("review", said, Reason::Approval(Want::Disabled))]
             }
-            Ok(Drilled { unknown, .. }) => {
+            Ok(Drilled { unknown, service, .. }) => {
                 let said = format!(
                     "{quorum} of approvals.{name} would be asked, and have {}s",
                     review.within.as_secs()
@@ -172,12 +172,26 @@ impl Access {
                     );
                     Check::bad("approvers", said, Reason::NotReady)
                 };
-                vec![Check::good("review", said), approvers]
+                [Check::good("review", said), approvers].into_iter().chain(service.map(heard)).collect()
             }
             Err(error) => {
                 let said = format!("the store of approvals.{name} cannot be used: {error}");
                 vec![Check::bad("review", said, error.class().into())]
             }
+        }
+    }
+}
+
+/// Whether the service would hear of it that is told of requests.
+fn heard(service: Service) -> Check {
+    match service {
+        Service::Answers => Check::good("service", "answers"),
+        Service::Unasked => {
+            Check::good("service", "has no status_url: that it hears is seen by a request alone")
+        }
+        Service::Silent(why) => {
+            let said = format!("the webhook does not answer: {why}");
+            Check::bad("service", said, Reason::Approval(Want::Unreachable))
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     Approvals, Id, Settings,
     fact::Fact,
     glass::Broken,
+    hook::{Hook, in_time},
     request::TRIES,
     slot::Asking,
     store::{Newest, Written},
@@ -78,6 +79,19 @@ pub struct Drilled {
     pub holds: bool,
     /// Approvers whose key in Vault could not be read: nobody could check their word.
     pub unknown: Vec<String>,
+    /// The service that is told of requests, if there is one.
+    pub service: Option<Service>,
+}
+
+/// What a drill found out of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// It answers when it is asked of a request.
+    Answers,
+    /// It cannot be asked, and is told of nothing by a drill.
+    Unasked,
+    /// It does not answer, for this reason.
+    Silent(String),
 }
 
 /// The rules that are reviewed, and how each stood when it was last looked at.
@@ -206,7 +220,11 @@ impl Approvals {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Drilled { holds: book.holds(clock::now()), unknown })
+        let service = match self.hook(&rule.settings.name) {
+            Some(hook) => Some(try_service(&hook, rule).await?),
+            None => None,
+        };
+        Ok(Drilled { holds: book.holds(clock::now()), unknown, service })
     }
 
     /// Takes a call from what the rule's workload may cause.
@@ -318,4 +336,14 @@ impl Approvals {
         let name: String = hex(&sha256(text.as_bytes())).chars().take(32).collect();
         format!("glass/{name}")
     }
+}
+
+/// Asks the service of a request that there is not: that it knows none is an answer.
+async fn try_service(hook: &Hook, rule: &Reviewed) -> Result<Service, Error> {
+    if hook.settings().status_url.is_none() {
+        return Ok(Service::Unasked);
+    }
+    let of = (&Id::new(clock::now())?, hex(&[0; 32]));
+    let asked = in_time(hook.ask((of.0, &of.1), &rule.settings.approvers)).await;
+    Ok(asked.map_or_else(|fault| Service::Silent(fault.why), |_| Service::Answers))
 }
