@@ -389,12 +389,6 @@ impl Request {
             act,
         }
     }
-
-    /// When there is nothing more to be known of it.
-    pub(super) fn last(&self, settings: &Settings) -> Timestamp {
-        let window = jiff::SignedDuration::try_from(settings.valid_for.max(Duration::from_secs(60)));
-        self.not_after + window.unwrap_or_default()
-    }
 }
 
 fn unrandom() -> Error {

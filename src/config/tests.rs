@@ -1847,6 +1847,15 @@ fn a_control_group_says_nothing_that_vaults_policy_says() {
            Vault would ask about each; name an approval of kind signed or webhook",
         ],
     );
+    check(
+        "secrets: {s: {identity: reports, kind: kv, path: kv/a}}\n\
+         workloads: {job: {socket: {path: /s}, peer: {uid: 1}, rules: [{name: a, secrets: [s], audit: strict-remote, break_glass: {review: two}}]}}\n\
+         approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n",
+        &[
+            "workloads.job.rules[0].break_glass.review: line 2: the approval two of kind control_group, which no review can wait for: there is \
+           no request to Vault that it would ask about; name an approval of kind signed or webhook",
+        ],
+    );
 }
 
 #[test]
