@@ -66,6 +66,7 @@ const MAY_EXPOSE: &[&str] = &[
     "rotation/bootstrap/file.rs",
     "rotation/document.rs",
     "rotation/object.rs",
+    "rotation/seal.rs",
     "rotation/system/template.rs",
     "vault/approle.rs",
     "vault/endpoint.rs",

@@ -89,9 +89,9 @@ impl Access {
     async fn take_body(&self, permit: &Permit<Forwarding>, call: &mut Call) -> Result<(), Unheld> {
         let subject = permit.subject();
         let most = subject.max_request;
-        let is_read =
-            subject.own.is_some() || subject.child.is_some() || subject.cache != policy::forward::Cache::Off;
-        if is_read || permit.approval().is_some() {
+        let is_sought = subject.cache == policy::forward::Cache::Leases;
+        let is_read = subject.own.is_some() || subject.child.is_some();
+        if is_read || is_sought || permit.approval().is_some() {
             self.hold_all(call).await?;
         }
         let length = match &call.upload {

@@ -3,20 +3,17 @@
 //! Does not judge votes: `request` does. What is kept here is lost at a restart; who asks again joins what still waits in the store.
 
 use super::{
-    Approved, Ended, Grant, Id, Refusal, Settings, Spent, State, Status, courier,
+    Approved, Asked, Ended, Grant, Id, Place, Refusal, Settings, Spent, State, Status, courier,
     entry::{EVERY, Entry, Requests},
     fact::Fact,
     glass::Glasses,
-    group::Door,
     hook::Hook,
     outcome::Outcomes,
     request::Around,
     review::{self, Reviews},
     store::{Entities, Identities, Store},
-    ticket::{Asker, Constraints, Resource, Ticket},
 };
 use crate::{
-    crypto::{Hash, hex},
     name::{ApprovalName, IdentityName, SecretName, WorkloadName},
     policy::Permit,
     vault::{
@@ -39,34 +36,6 @@ use tokio_util::sync::CancellationToken;
 /// What each request that waits adds to that.
 const EACH: Duration = Duration::from_millis(250);
 
-/// Where the agent runs: what a yes is bound to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The pod's uid; outside of Kubernetes the agent's `source`.
-    pub uid: String,
-    /// The Kubernetes namespace.
-    pub namespace: Option<String>,
-    /// The ServiceAccount.
-    pub service_account: Option<String>,
-}
-
-/// What a call wants, beside its permit.
-#[derive(Debug)]
-pub struct Asked {
-    /// What is to be done: `read`, `write`, or an HTTP method.
-    pub op: String,
-    /// To what.
-    pub resource: Resource,
-    /// With whose token; `None`: with that of the permit's secret.
-    pub identity: Option<IdentityName>,
-    /// The process's user.
-    pub uid: u32,
-    /// Its executable, if that was proved.
-    pub exe_sha256: Option<Hash>,
-    /// The way to ask, where Vault itself asks persons.
-    pub door: Option<Arc<dyn Door>>,
-}
-
 /// Keeps what was asked. Cheap to clone.
 #[derive(Clone)]
 pub struct Approvals {
@@ -74,7 +43,7 @@ pub struct Approvals {
 }
 
 pub(super) struct Inner {
-    vault: Option<Vault>,
+    pub(super) vault: Option<Vault>,
     identities: Identities,
     pub(super) place: Place,
     table: ArcSwap<Table>,
@@ -275,15 +244,6 @@ impl Inner {
         self.table.load().settings.get(name).cloned()
     }
 
-    pub(super) fn vault(&self) -> Option<&Vault> {
-        self.vault.as_ref()
-    }
-
-    /// Whether Vault itself asks by this approval.
-    pub(super) fn is_of_group(&self, name: &ApprovalName) -> bool {
-        self.settings(name).is_some_and(|settings| settings.group.is_some())
-    }
-
     /// The service that is told of requests by this approval.
     pub(super) fn hook(&self, name: &ApprovalName) -> Option<Arc<Hook>> {
         self.table.load().hooks.get(name).cloned()
@@ -345,38 +305,6 @@ impl Inner {
                 let _ = tokio::time::timeout_at(until.min(Instant::now() + 5 * EVERY), changed).await;
             }
             is_new_here = false;
-        }
-    }
-
-    fn ticket<T>(
-        &self,
-        settings: &Settings,
-        permit: &Permit<T>,
-        asked: Asked,
-        identity: &IdentityName,
-    ) -> Ticket {
-        let Asked { op, resource, identity: _, uid, exe_sha256, door: _ } = asked;
-        Ticket {
-            approval: settings.name.to_string(),
-            constraints: Constraints {
-                quorum: settings.quorum as u64,
-                uses: u64::from(settings.uses),
-                valid_for: settings.valid_for.as_secs(),
-            },
-            identity: identity.to_string(),
-            nonce: String::new(),
-            not_after: String::new(),
-            op,
-            resource,
-            rule: permit.rule().to_string(),
-            workload: Asker {
-                exe_sha256: exe_sha256.as_ref().map(|hash| hex(hash)),
-                name: permit.workload().to_string(),
-                namespace: self.place.namespace.clone(),
-                place: self.place.uid.clone(),
-                service_account: self.place.service_account.clone(),
-                uid: Some(uid),
-            },
         }
     }
 

@@ -4,6 +4,7 @@
 //! where both sides meet. Nobody who can write there can say yes: what counts is a signature of a key that the config names. What
 //! fails on the way is never a yes.
 
+mod asked;
 mod bell;
 mod brought;
 mod courier;
@@ -28,7 +29,8 @@ mod turn;
 mod want;
 pub mod webhook;
 
-pub use desk::{Approvals, Asked, Place};
+pub use asked::{Asked, Place};
+pub use desk::Approvals;
 pub use entry::{State, Status};
 pub use request::Id;
 pub use store::{Folder, TAKEN};

@@ -78,7 +78,11 @@ impl Asking {
         // Vault's own time begins later.
         let begun = Instant::now();
         let passed = forward.vault.pass(session, passage).await.map_err(Error::Vault)?;
-        let Passed::Answer(reply) = passed else { return Err(Error::Tainted) };
+        let reply = match passed {
+            Passed::Answer(reply) => reply,
+            Passed::Tainted => return Err(Error::Tainted),
+            Passed::Cut(cut) => return Err(Error::Upload(cut)),
+        };
         match Wrapping::of(&reply) {
             Some(wrapping) => {
                 let (until, namespace) = (begun + wrapping.ttl, forwarding.namespace.clone());

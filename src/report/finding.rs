@@ -76,7 +76,7 @@ ids! {
     WEAK_AUDIT 12 Medium "weak record" "Events can be lost or rewritten before anybody looks at them.";
     RETRIED 13 Low "denied, and tried again and again" "Either a rule is missing, or somebody is looking for a way in.";
     UNATTRIBUTED 14 Medium "reads that cannot be told apart" "The record names a user whom several workloads share.";
-    GLASS 15 High "break glass that is open" "What was let through in an emergency has to be looked at, and ended.";
+    GLASS 15 High "approval passed by, or break glass open" "What nobody said yes to, or was let through in an emergency, has to be looked at, and ended.";
     BEYOND_RULES 16 High "Vault grants more than the rules" "The agent's token can do what no rule allows: only the agent stands between.";
     WEAK_VALUE 17 Medium "weak value" "It can be guessed, or is written where values must not be.";
 }

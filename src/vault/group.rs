@@ -189,8 +189,8 @@ impl Vault {
     ) -> Result<Passed, Error> {
         let (method, path) = (Method::POST, "sys/wrapping/unwrap".to_owned());
         let (headers, body, repeats, size) = (HeaderMap::new(), Bytes::new(), Repeats::Never, Size::Whole);
-        let upload = None;
-        let passage = Passage { method, path, query: None, namespace, headers, body, upload, repeats, size };
+        let (query, upload) = (None, None);
+        let passage = Passage { method, path, query, namespace, headers, body, upload, repeats, size };
         self.pass_by(wrapping, session, &passage).await
     }
 }

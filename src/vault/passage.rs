@@ -98,8 +98,7 @@ impl Vault {
     /// # Errors
     /// [`Class::Away`] when nothing answered in time, [`Class::Nonsense`] for an answer over 4 MiB or a redirect to a stranger.
     pub async fn pass(&self, session: &Session, passage: &Passage) -> Result<Passed, Error> {
-        let exchanged = self.exchange(session.token(), passage).await;
-        match (exchanged, passage.upload.as_ref().and_then(Upload::cut)) {
+        match (self.exchange(session.token(), passage).await, passage.upload.as_ref().and_then(Upload::cut)) {
             (Ok(reply), _) => Ok(looked_through(session, None, reply)),
             (Err(_), Some(cut)) => Ok(Passed::Cut(cut)),
             (Err(error), None) => Err(error),

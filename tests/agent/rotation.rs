@@ -238,6 +238,22 @@ impl Scene {
         }
     }
 
+    /// The slot of the next thing of this kind that a replica tells.
+    pub(crate) async fn told_of(&mut self, act: Act) -> Option<String> {
+        loop {
+            let fact = self.facts.recv().await.unwrap();
+            if fact.act == act {
+                return fact.slot;
+            }
+        }
+    }
+
+    /// The slots of all that was told of this kind.
+    pub(crate) fn all_told_of(&mut self, act: Act) -> Vec<Option<String>> {
+        let facts = std::iter::from_fn(|| self.facts.try_recv().ok());
+        facts.filter(|fact| fact.act == act).map(|fact| fact.slot).collect()
+    }
+
     pub(crate) fn facts(&mut self) -> Vec<Act> {
         std::iter::from_fn(|| self.facts.try_recv().ok()).map(|fact| fact.act).collect()
     }

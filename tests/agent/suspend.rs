@@ -16,6 +16,13 @@ fn count(acts: &[Act], wanted: Act) -> usize {
     acts.iter().filter(|act| **act == wanted).count()
 }
 
+/// A slot each minute, over before anybody comes.
+fn minutely(schedule: &Schedule) -> Schedule {
+    let when = When::Cron { cron: Cron::parse("* * * * *").unwrap(), zone: Zone::utc() };
+    let moment = Duration::from_millis(1);
+    Schedule { when, window: moment, max_age: Some(moment), ..schedule.clone() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_suspended_at_any_call_goes_on_to_its_end_and_no_other_one_begins() {
     for at in 0..12 {
@@ -62,13 +69,7 @@ async fn neither_its_age_nor_a_slot_begins_a_suspended_rotation_and_both_are_tol
     scene.desk().suspend(WHO, "a test").await.unwrap();
     first.shutdown().await;
     drop(scene.facts());
-    let minutely = When::Cron { cron: Cron::parse("* * * * *").unwrap(), zone: Zone::utc() };
-    scene.settings.schedule = Schedule {
-        when: minutely,
-        window: Duration::from_millis(1),
-        max_age: Some(Duration::from_millis(1)),
-        ..scene.settings.schedule.clone()
-    };
+    scene.settings.schedule = minutely(&scene.settings.schedule);
     // Slots of the last three minutes that nobody has settled.
     let ago = (claviger::clock::now() - Duration::from_secs(200)).to_string();
     scene
@@ -91,4 +92,34 @@ async fn neither_its_age_nor_a_slot_begins_a_suspended_rotation_and_both_are_tol
     assert_eq!(count(&acts, Act::Failed(Failure::OverAge)), 1, "{acts:?}");
     assert_eq!(count(&acts, Act::Started), 0, "{acts:?}");
     assert_eq!(scene.version().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_that_passed_while_no_agent_ran_are_skipped_once_each_whoever_looks() {
+    let mut scene = Scene::new(generate(), nothing_outside()).await;
+    let mut first = scene.start("first");
+    scene.rested().await;
+    first.shutdown().await;
+    drop(scene.facts());
+    scene.settings.schedule = minutely(&scene.settings.schedule);
+    scene.settings.schedule.max_age = None;
+    let ago = claviger::clock::now() - Duration::from_secs(200);
+    let ago = ago.to_string();
+    scene
+        .rewrite(|journal| {
+            journal["settled"] = ago.clone().into();
+            journal["succeeded"] = ago.into();
+        })
+        .await;
+    let (mut one, mut other) = (scene.start("one"), scene.start("other"));
+    let mut slots = Vec::new();
+    while slots.len() < 3 {
+        slots.push(scene.told_of(Act::Skipped(Why::Missed)).await);
+    }
+    sleep(Duration::from_secs(1)).await;
+    one.shutdown().await;
+    other.shutdown().await;
+    slots.extend(scene.all_told_of(Act::Skipped(Why::Missed)));
+    let each: std::collections::BTreeSet<_> = slots.iter().collect();
+    assert_eq!(each.len(), slots.len(), "each slot once: {slots:?}");
 }

@@ -77,15 +77,7 @@ fn serve(stream: &TcpStream, vault: SocketAddr, seen: &Mutex<Seen>) -> std::io::
     let target = head.split(' ').nth(1).unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default().to_owned();
     let Some(path) = path.strip_prefix("/v1/take/") else {
-        // One request a connection: what Vault says ends with it.
-        let mut asked = TcpStream::connect(vault)?;
-        let (line, rest) = head.split_once("\r\n").unwrap_or_default();
-        let mut body = vec![0; length(&head).unwrap_or(0)];
-        reader.read_exact(&mut body)?;
-        asked.write_all(format!("{line}\r\nConnection: close\r\n{rest}").as_bytes())?;
-        asked.write_all(&body)?;
-        std::io::copy(&mut asked, &mut &*stream)?;
-        return stream.shutdown(Shutdown::Both);
+        return pass_on(stream, reader, vault, &head);
     };
     let (mut bytes, mut checked) = (0, 0);
     let most = match path {
@@ -112,6 +104,32 @@ fn serve(stream: &TcpStream, vault: SocketAddr, seen: &Mutex<Seen>) -> std::io::
     let is_whole = matches!(came, Ok(true));
     let taken = Taken { path: path.to_owned(), bytes, is_whole, sum: checked };
     seen.lock().unwrap().taken.push(taken);
+    reply(stream, (path, is_whole, bytes), &head)?;
+    stream.shutdown(Shutdown::Both)
+}
+
+/// One request a connection: what Vault says ends with it.
+fn pass_on(
+    stream: &TcpStream,
+    mut reader: BufReader<&TcpStream>,
+    vault: SocketAddr,
+    head: &str,
+) -> std::io::Result<()> {
+    let mut asked = TcpStream::connect(vault)?;
+    let (line, rest) = head.split_once("\r\n").unwrap_or_default();
+    let mut body = vec![0; length(head).unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    asked.write_all(format!("{line}\r\nConnection: close\r\n{rest}").as_bytes())?;
+    asked.write_all(&body)?;
+    std::io::copy(&mut asked, &mut &*stream)?;
+    stream.shutdown(Shutdown::Both)
+}
+
+fn reply(
+    stream: &TcpStream,
+    (path, is_whole, bytes): (&str, bool, usize),
+    head: &str,
+) -> std::io::Result<()> {
     match (path, is_whole) {
         // As Go's server does: it half closes, and closes a moment after.
         ("early", _) => {
@@ -138,7 +156,7 @@ fn serve(stream: &TcpStream, vault: SocketAddr, seen: &Mutex<Seen>) -> std::io::
         }
         (_, true) => say(stream, "200 OK", &format!("{{\"data\":{{\"bytes\":{bytes}}}}}"))?,
     }
-    stream.shutdown(Shutdown::Both)
+    Ok(())
 }
 
 /// What Vault, or whoever stands before it, might add to an answer.

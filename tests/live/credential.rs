@@ -125,7 +125,7 @@ fn two_users_of_a_database_take_turns_by_a_program_outside_the_sandbox() {
 }
 
 /// Keeps passwords in files, and a line of each change; the first change waits to be killed.
-const SLOW: &str = r#"#!/bin/sh
+pub(crate) const SLOW: &str = r#"#!/bin/sh
 cd FOLDER || exit 1
 read -r line
 field() { printf '%s' "$line" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }

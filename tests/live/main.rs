@@ -36,6 +36,7 @@ mod quarantine;
 mod pem;
 mod record;
 mod rig;
+mod recovery;
 mod rehearsal;
 mod rotation;
 mod suspend;

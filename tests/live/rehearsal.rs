@@ -21,6 +21,19 @@ fn policy(rights: &[(String, Vec<String>)], without: &[&str]) -> String {
     rights.iter().map(stanza).collect()
 }
 
+fn of(said: &Value, check: &str) -> Vec<Value> {
+    said["checks"].as_array().unwrap().iter().filter(|it| it["check"] == check).cloned().collect()
+}
+
+/// Each path that it names, with what is needed there.
+fn rights(said: &Value) -> Vec<(String, Vec<String>)> {
+    let right = |right: &Value| {
+        let words = right["needs"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
+        (right["path"].as_str().unwrap().to_owned(), words.collect())
+    };
+    of(said, "right").iter().map(right).collect()
+}
+
 #[test]
 fn a_dry_run_names_each_right_that_a_run_needs_asks_the_system_and_changes_nothing() {
     let (Some(vault), Some(postgres)) = (Vault::start(), Postgres::start()) else { return };
@@ -42,9 +55,6 @@ fn a_dry_run_names_each_right_that_a_run_needs_asks_the_system_and_changes_nothi
             .unwrap_or_else(|_| unreachable!("{text}{}", String::from_utf8_lossy(&ran.stderr)));
         (ran.status.code(), said)
     };
-    let of = |said: &Value, check: &str| -> Vec<Value> {
-        said["checks"].as_array().unwrap().iter().filter(|it| it["check"] == check).cloned().collect()
-    };
     let journal = || vault.root().get("secret/data/rotation/orders");
     until("a journal", || (journal().status == 200).then_some(()));
     let before = journal().expect_success()["data"].clone();
@@ -60,14 +70,7 @@ fn a_dry_run_names_each_right_that_a_run_needs_asks_the_system_and_changes_nothi
         assert!(is_there(part), "{part}: {said:#}");
     }
     // What it asks for is all that a run needs: with that alone the agent rotates to the end.
-    let rights: Vec<(String, Vec<String>)> = of(&said, "right")
-        .iter()
-        .map(|right| {
-            let words =
-                right["needs"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
-            (right["path"].as_str().unwrap().to_owned(), words.collect())
-        })
-        .collect();
+    let rights = rights(&said);
     assert!(rights.len() > 5, "{rights:?}");
     let grant = |without: &[&str]| {
         let policy = json!({"policy": policy(&rights, without)});

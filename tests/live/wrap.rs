@@ -13,6 +13,12 @@ const JOURNAL: &str = "secret/data/rotation/webhook";
 const OURS: &str = "Y2xhdmlnZXIvcm90YXRpb24vd2ViaG9vaw==";
 const ANOTHER: &str = "Y2xhdmlnZXIvcm90YXRpb24vb3RoZXI=";
 
+/// `machine`, as ciphertext that is bound so.
+fn encrypted(vault: &Vault, bound: &str) -> Value {
+    let body = json!({"plaintext": "bWFjaGluZQ==", "associated_data": bound});
+    vault.root().post("transit/encrypt/rotation", &body).expect_success()["data"]["ciphertext"].clone()
+}
+
 #[test]
 fn the_journal_of_a_wrapped_rotation_has_no_value_and_only_its_own_ciphertext_is_gone_on_with() {
     let Some(vault) = Vault::start() else { return };
@@ -35,11 +41,6 @@ fn the_journal_of_a_wrapped_rotation_has_no_value_and_only_its_own_ciphertext_is
         (read.status == 200).then(|| read.expect_success()["data"].clone())
     };
     until("a journal", || journal(0));
-    let encrypted = |bound: &str| {
-        // `machine`
-        let body = json!({"plaintext": "bWFjaGluZQ==", "associated_data": bound});
-        root.post("transit/encrypt/rotation", &body).expect_success()["data"]["ciphertext"].clone()
-    };
     // A run that another replica left, with this as its value.
     let leave = |sealed: &Value, before: u64| {
         until("a journal that nobody wrote meanwhile", || {
@@ -60,7 +61,7 @@ fn the_journal_of_a_wrapped_rotation_has_no_value_and_only_its_own_ciphertext_is
             (root.post(JOURNAL, &body).status == 200).then_some(())
         });
     };
-    leave(&encrypted(OURS), 1);
+    leave(&encrypted(&vault, OURS), 1);
     assert_eq!(agent.generation("webhook", 2)["data"]["key"], "machine");
     until("an idle journal", || journal(0).filter(|it| it["data"]["journal"]["phase"] == "idle"));
     // Its own run: what it wrote is no value.
@@ -75,7 +76,7 @@ fn the_journal_of_a_wrapped_rotation_has_no_value_and_only_its_own_ciphertext_is
     let text = json!(versions).to_string();
     assert!(text.contains("\"sealed\":\"vault:v1:") && !text.contains(&made), "{text}");
     // The ciphertext of another rotation is not taken, and nothing is promoted.
-    leave(&encrypted(ANOTHER), 3);
+    leave(&encrypted(&vault, ANOTHER), 3);
     let failed = agent.event("rotation.failed.v1", |_| true);
     assert_eq!(failed["reason"], "vault_invalid", "{failed:#}");
     let metadata = root.get("secret/metadata/webhook").expect_success();

@@ -124,14 +124,15 @@ impl Approvals {
     /// Whether Vault itself asks for what is permitted.
     #[must_use]
     pub fn is_of_group<T>(&self, permit: &Permit<T>) -> bool {
-        permit.approval().is_some_and(|name| self.inner().is_of_group(name))
+        let settings = permit.approval().and_then(|name| self.inner().settings(name));
+        settings.is_some_and(|settings| settings.group.is_some())
     }
 }
 
 impl Inner {
     /// Ends what waits in Vault: it is done with a token that ends with the agent.
     pub(super) async fn let_go(&self) {
-        let Some(vault) = self.vault() else { return };
+        let Some(vault) = &self.vault else { return };
         let mut ending = JoinSet::new();
         for entry in self.waiting() {
             // Whoever has its turn is about to use it.

@@ -3,7 +3,7 @@
 //! Pure.
 
 use super::super::reader::{Leaf, Map};
-use super::{Context, DAY, seconds};
+use super::{Context, DAY, group, seconds};
 use crate::{
     approval::{self, glass::LONGEST},
     name::ApprovalName,
@@ -40,6 +40,9 @@ fn review(
     let named = map.given("review", |leaf| {
         let name: ApprovalName = leaf.refers(&context.approvals, ApprovalName::new)?;
         let settings = approvals.and_then(|all| all.iter().find(|one| one.name == name));
+        if let Some(settings) = settings {
+            group::of_review(leaf, settings)?;
+        }
         if settings.is_some_and(|settings| settings.observe) {
             leaf.problem(
                 "a review by an approval that only observes: nobody is asked, and the rule would disable itself each time",

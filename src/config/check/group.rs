@@ -121,3 +121,18 @@ pub(super) fn of_rotation(leaf: &Leaf<'_>, settings: &Settings) -> Option<()> {
     );
     None
 }
+
+/// Whether a review of an emergency may name one.
+pub(super) fn of_review(leaf: &Leaf<'_>, settings: &Settings) -> Option<()> {
+    if settings.group.is_none() {
+        return Some(());
+    }
+    leaf.problem(
+        format!(
+            "the approval {} of kind {KIND}, which no review can wait for: there is no request to Vault that it would ask about",
+            settings.name
+        ),
+        "name an approval of kind signed or webhook",
+    );
+    None
+}

@@ -63,12 +63,14 @@ pub(super) fn render(report: &Report) -> String {
     let mut before: Option<&Finding> = None;
     for finding in &report.findings {
         let is_first = before.is_none_or(|before| before.id != finding.id);
-        one(&mut page, finding, is_first);
+        one(&mut page, finding, is_first, &report.policies);
         before = Some(finding);
     }
     secrets(&mut page, report);
     rules(&mut page, report);
-    report.policies.iter().for_each(|one| policy(&mut page, one));
+    for (number, one) in report.policies.iter().enumerate() {
+        policy(&mut page, one, number);
+    }
     if !report.unjudged.is_empty() {
         page.push_str(
             "<h2>Not judged</h2>\n<p class=\"note\">What could not be looked for is not clean.</p>\n<ul>\n",
@@ -142,7 +144,7 @@ fn plots(page: &mut String, report: &Report) {
     }
 }
 
-fn one(page: &mut String, finding: &Finding, is_first: bool) {
+fn one(page: &mut String, finding: &Finding, is_first: bool, policies: &[Policy]) {
     let (id, word) = (finding.id, finding.severity.word());
     let anchor = if is_first { format!(" id=\"{id}\"") } else { String::new() };
     let _ = writeln!(
@@ -161,7 +163,13 @@ fn one(page: &mut String, finding: &Finding, is_first: bool) {
     }
     let _ = writeln!(page, "<p><b>What ends it.</b> {}</p>", escaped(&finding.fix.text));
     if let Some((_, code)) = &finding.fix.code {
-        let _ = writeln!(page, "<pre>{}</pre>", escaped(code));
+        // It stands on the page once.
+        let _ = match policies.iter().position(|policy| policy.hcl == *code) {
+            Some(number) => {
+                writeln!(page, "<p><a href=\"#policy-{number}\">The policy stands below.</a></p>")
+            }
+            None => writeln!(page, "<pre>{}</pre>", escaped(code)),
+        };
     }
     page.push_str("</article>\n");
 }
@@ -224,9 +232,9 @@ fn rules(page: &mut String, report: &Report) {
     end(page);
 }
 
-fn policy(page: &mut String, policy: &Policy) {
+fn policy(page: &mut String, policy: &Policy, number: usize) {
     let (identity, proof) = (escaped(&policy.identity), escaped(&proof(policy)));
-    let _ = writeln!(page, "<h2>The least policy of {identity}</h2>\n<p>{proof}</p>");
+    let _ = writeln!(page, "<h2 id=\"policy-{number}\">The least policy of {identity}</h2>\n<p>{proof}</p>");
     if !policy.denied.is_empty() {
         return;
     }

@@ -419,6 +419,43 @@ mod tests {
         Past { settled: at(settled), succeeded: at(settled), not_before: None }
     }
 
+    /// Runs of `cron` in `zone` from `from` on, looked for each five minutes of five days, and what was planned.
+    fn over_a_change(zone: &str, cron: &str, from: &str) -> (Vec<Timestamp>, Vec<Timestamp>) {
+        let when = When::Cron { cron: Cron::parse(cron).unwrap(), zone: Zone::named(zone).unwrap() };
+        let schedule = Schedule { when, window: Duration::from_secs(1200), ..nightly() };
+        let schedule = Schedule { jitter: Duration::ZERO, min_interval: Duration::ZERO, ..schedule };
+        let (mut now, mut past) = (at(from), past(from));
+        let planned = schedule.plan(&name(), &past, now, 5).iter().map(|run| run.slot).collect();
+        let mut runs = Vec::new();
+        for _ in 0..5 * 24 * 12 {
+            let turn = schedule.decide(&name(), &past, now);
+            assert_eq!(turn.skipped, [], "{zone} {cron} {now}");
+            if let Act::Begin(slot) = turn.act {
+                runs.push(slot);
+                past = Past { settled: slot, succeeded: now, not_before: None };
+            }
+            now = plus(now, Duration::from_secs(300));
+        }
+        (runs, planned)
+    }
+
+    #[test]
+    fn over_both_changes_of_the_clocks_each_slot_runs_once_as_the_plan_said() {
+        // One hour in New York and in Lisbon, half of one on Lord Howe.
+        for (zone, spring, autumn) in [
+            ("America/New_York", "2027-03-12T12:00Z", "2027-11-05T12:00Z"),
+            ("Europe/Lisbon", "2027-03-26T12:00Z", "2027-10-29T12:00Z"),
+            ("Australia/Lord_Howe", "2027-10-01T12:00Z", "2027-04-02T12:00Z"),
+        ] {
+            for from in [spring, autumn] {
+                for cron in ["15 2 * * *", "30 1 * * *", "45 1 * * *"] {
+                    let (runs, planned) = over_a_change(zone, cron, from);
+                    assert_eq!(runs, planned, "{zone} {cron} {from}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_slot_runs_in_its_window_and_never_again() {
         let (schedule, past) = (nightly(), past("2026-11-25T02:00Z"));
