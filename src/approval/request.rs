@@ -8,7 +8,7 @@ use super::{
     group::Guard,
     shown::shown,
     signed::{Approver, Found, judge},
-    store::{Entities, Pointer, Store, Uses, Written, pointer},
+    store::{Entities, Pointer, Store, Uses, Written, pointer, unrandom},
     ticket::{Decision, Shown, Ticket, Vote, digest},
 };
 use crate::{
@@ -21,8 +21,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// How often a write that somebody else overtook is tried again.
 pub(super) const TRIES: usize = 4;
-/// How often it is looked whether another start, or a replica, that says that it asks has asked, and how long before each: whoever takes
-/// longer is taken for dead.
+/// How often it is looked whether another that says that it asks has asked, and how long before each: then it is taken for dead.
 const LOOKS: usize = 10;
 pub(super) const BEGUN: Duration = Duration::from_millis(300);
 
@@ -389,10 +388,6 @@ impl Request {
             act,
         }
     }
-}
-
-fn unrandom() -> Error {
-    Error::new(Class::Credential, "asking for a person's yes", "the system gives no random bytes")
 }
 
 #[cfg(test)]

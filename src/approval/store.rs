@@ -234,3 +234,8 @@ impl Entities {
 pub(super) fn pointer(fingerprint: &[u8]) -> String {
     format!("open/{}", hex(fingerprint))
 }
+
+/// There are no random bytes, of which ids are made.
+pub(super) fn unrandom() -> Error {
+    Error::new(Class::Credential, "asking for a person's yes", "the system gives no random bytes")
+}

@@ -1639,16 +1639,24 @@ fn a_program_that_is_not_there_is_refused() {
     assert!(rejected.contains("no program that can be executed is at /no/such/program"), "{rejected}");
 }
 
+/// A rule for emergencies with what stands beside its secret, and a sink.
+fn emergencies(rule: &str, sink: &str) -> String {
+    format!(
+        "audit: {{journal: {{dir: /a}}, sinks: {{siem: {{kind: http, url: \"https://siem/x\"{sink}}}}}}}\nworkloads: {{job: {{socket: {{path: /s}}, \
+             peer: {{uid: 1}}, rules: [{{name: a, secrets: [stripe]{rule}}}]}}}}\n"
+    )
+}
+
+/// Of a sink that events wait for.
+const REMOTE: &str = ", required: true";
+
+fn of_glass(rest: &str) -> String {
+    format!("workloads.job.rules[0].break_glass{rest}")
+}
+
 #[test]
 fn a_rule_for_emergencies_is_on_record_elsewhere_and_holds_half_an_hour_at_most() {
-    let config = |rule: &str, sink: &str| {
-        format!(
-            "audit: {{journal: {{dir: /a}}, sinks: {{siem: {{kind: http, url: \"https://siem/x\"{sink}}}}}}}\nworkloads: {{job: {{socket: {{path: /s}}, \
-             peer: {{uid: 1}}, rules: [{{name: a, secrets: [stripe]{rule}}}]}}}}\n"
-        )
-    };
-    const REMOTE: &str = ", required: true";
-    let at = |rest: &str| format!("workloads.job.rules[0].break_glass{rest}");
+    let (config, at) = (emergencies, of_glass);
     check(&config(", audit: strict-remote, break_glass: {window: 30m}", REMOTE), &[]);
     check(&config(", audit: strict-remote, break_glass: {}", REMOTE), &[]);
     check(
@@ -1662,6 +1670,24 @@ fn a_rule_for_emergencies_is_on_record_elsewhere_and_holds_half_an_hour_at_most(
              machine in audit.sinks",
         )],
     );
+    let vault = |rest: &str| {
+        let secrets = "secrets: [stripe], audit: strict-remote, break_glass: {window: 10m}";
+        let of_vault = format!("vault: {{{rest}}}, audit: strict-remote, break_glass: {{window: 10m}}");
+        config(", audit: strict-remote, break_glass: {window: 10m}", REMOTE).replace(secrets, &of_vault)
+    };
+    check(&vault("paths: [\"secret/data/a\"]"), &[]);
+    check(&vault("tokens: {policies: [ci], ttl: 10m}"), &[]);
+    check(
+        &vault("tokens: {policies: [ci], ttl: 11m}"),
+        &[&at(
+            ": line 2: child tokens that outlive the emergency; write a ttl in its vault.tokens that is no longer than the window",
+        )],
+    );
+}
+
+#[test]
+fn a_review_is_by_an_approval_in_which_somebody_says_yes() {
+    let (config, at) = (emergencies, of_glass);
     let approvals = |rest: &str| {
         format!(
             "approvals: {{two: {{kind: signed, approvers: {{a: {{entity_id: e}}}}, store: {{mount: kv, path: a}}{rest}}}}}\n"
@@ -1682,22 +1708,17 @@ fn a_rule_for_emergencies_is_on_record_elsewhere_and_holds_half_an_hour_at_most(
         ],
     );
     check(
+        &("approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n".to_owned()
+            + &reviewed("review: two")),
+        &[
+            "workloads.job.rules[0].break_glass.review: line 3: a review by an approval of kind control_group, by which Vault asks about a \
+           request of its own API alone; name an approval of kind signed or webhook",
+        ],
+    );
+    check(
         &reviewed("review_within: 30m"),
         &[&at(
             ".review_within: line 2: a review_within, and no review; write review: NAME, of approvals, or remove it",
-        )],
-    );
-    let vault = |rest: &str| {
-        let secrets = "secrets: [stripe], audit: strict-remote, break_glass: {window: 10m}";
-        let of_vault = format!("vault: {{{rest}}}, audit: strict-remote, break_glass: {{window: 10m}}");
-        config(", audit: strict-remote, break_glass: {window: 10m}", REMOTE).replace(secrets, &of_vault)
-    };
-    check(&vault("paths: [\"secret/data/a\"]"), &[]);
-    check(&vault("tokens: {policies: [ci], ttl: 10m}"), &[]);
-    check(
-        &vault("tokens: {policies: [ci], ttl: 11m}"),
-        &[&at(
-            ": line 2: child tokens that outlive the emergency; write a ttl in its vault.tokens that is no longer than the window",
         )],
     );
 }

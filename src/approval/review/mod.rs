@@ -126,7 +126,9 @@ impl Reviewed {
     fn settings(&self, until: Timestamp) -> Settings {
         let left = Duration::try_from(until.duration_since(clock::now())).unwrap_or_default();
         let ttl = left.saturating_add(Duration::from_secs(60));
-        Settings { ttl, uses: 1, ..self.settings.clone() }
+        // Where nobody can say yes, nobody does.
+        let quorum = self.settings.quorum.max(1);
+        Settings { ttl, uses: 1, quorum, ..self.settings.clone() }
     }
 }
 
