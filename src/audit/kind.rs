@@ -58,7 +58,6 @@ pub enum Type {
 impl Type {
     /// The event's `type`: dotted, and ending in its version.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "a list: one line a word")]
     pub fn word(self) -> &'static str {
         match self {
             Self::AgentStarted => "agent.started.v1",
