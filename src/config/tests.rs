@@ -1708,14 +1708,6 @@ fn a_review_is_by_an_approval_in_which_somebody_says_yes() {
         ],
     );
     check(
-        &("approvals: {two: {kind: control_group, store: {mount: kv, path: a}}}\n".to_owned()
-            + &reviewed("review: two")),
-        &[
-            "workloads.job.rules[0].break_glass.review: line 3: a review by an approval of kind control_group, by which Vault asks about a \
-           request of its own API alone; name an approval of kind signed or webhook",
-        ],
-    );
-    check(
         &reviewed("review_within: 30m"),
         &[&at(
             ".review_within: line 2: a review_within, and no review; write review: NAME, of approvals, or remove it",

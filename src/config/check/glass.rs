@@ -50,13 +50,6 @@ fn review(
             );
             return None;
         }
-        if settings.is_some_and(|settings| settings.group.is_some()) {
-            leaf.problem(
-                "a review by an approval of kind control_group, by which Vault asks about a request of its own API alone",
-                "name an approval of kind signed or webhook",
-            );
-            return None;
-        }
         Some(name)
     });
     let stands = map.find("review_within");
