@@ -10,6 +10,7 @@ use crate::{
         ticket::{Body, Resource},
     },
     audit::event::{ApprovalRef, Event},
+    forward::WRAP,
     name::UpstreamName,
     peer::{Peer, Since},
     policy::{
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::header;
 use std::{collections::BTreeMap, time::Duration};
 
 /// What an emergency is called where other events name an approval.
@@ -129,11 +130,20 @@ fn asked(peer: &Peer, op: String, resource: Resource, identity: Option<crate::na
 
 /// What a person is asked of a request in Vault's API.
 pub(super) fn asked_of_vault(peer: &Peer, permit: &Permit<Forwarding>, call: &Call) -> Asked {
-    let Forwarding { identity, namespace, operation, path, own: _, child: _, cache: _, max_request: _ } =
-        permit.subject();
+    let Forwarding {
+        identity,
+        namespace,
+        operation,
+        path,
+        own: _,
+        child: _,
+        cache: _,
+        max_request: _,
+        wrap: _,
+    } = permit.subject();
     let resource = Resource {
         body: Body::of(&call.body),
-        headers: media(&call.headers),
+        headers: headers(call),
         kind: "vault".to_owned(),
         namespace: namespace.clone(),
         path: Some(path.to_string()),
@@ -143,10 +153,12 @@ pub(super) fn asked_of_vault(peer: &Peer, permit: &Permit<Forwarding>, call: &Ca
     asked(peer, operation.word().to_owned(), resource, Some(identity.clone()))
 }
 
-/// What Vault reads a body by.
-fn media(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    value.map(|value| ("content-type".to_owned(), value.to_owned())).into_iter().collect()
+/// What Vault reads a body by, and for how long the answer is to be wrapped.
+fn headers(call: &Call) -> BTreeMap<String, String> {
+    let media = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media = media.map(|value| ("content-type".to_owned(), value.to_owned()));
+    let wrapped = call.wrapped.map(|asked| (WRAP.as_str().to_owned(), format!("{}s", asked.as_secs())));
+    media.into_iter().chain(wrapped).collect()
 }
 
 /// The word for why there is no grant.

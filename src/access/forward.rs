@@ -110,9 +110,6 @@ impl Access {
     async fn decide_forward(&self, peer: &Peer, call: &mut Call) -> Result<Permit<Forwarding>, Refusal> {
         let rules = self.rules.load_full();
         peer.attest(&rules.peer, &self.provers, Since::Asked).await?;
-        if call.wrapped {
-            return Err(Denial::Wrapped.into());
-        }
         if call.target.as_ref().is_ok_and(|target| target.control.is_some() || is_never(target.path.as_str()))
         {
             // Whether it may be done is in its body.
@@ -120,7 +117,14 @@ impl Access {
         }
         let target = call.target.as_ref().map_err(|malformed: &Malformed| Denial::Malformed(*malformed))?;
         let decide = |policy: &policy::Policy| policy::decide_forward(policy, peer, target, &call.body);
-        let permit = self.by_rules(&rules, peer, decide, |permit| permit)?;
+        let permit = self.by_rules(&rules, peer, decide, |permit| permit);
+        if call
+            .wrapped
+            .is_some_and(|asked| !permit.as_ref().is_ok_and(|it| it.subject().may_be_wrapped(asked)))
+        {
+            return Err(Denial::Wrapped.into());
+        }
+        let permit = permit?;
         let is_its_own = match permit.subject().own {
             Some(Own::Lease) => lease::named(&call.body).is_some_and(|hash| self.leases.has(&hash)),
             Some(Own::Child) => {
@@ -245,17 +249,19 @@ pub(super) fn answered(event: &mut Event, call: &Call, grant: &Grant<Forwarding>
     } else {
         Type::VaultCalled
     };
+    let wrapped = call.wrapped.filter(|_| answer.status < 300);
     if let Some(resource) = &mut event.resource {
         let named = || match subject.own {
             Some(Own::Lease) => lease::named(&call.body),
             _ => None,
         };
         let made = answer.lease.as_ref();
-        resource.kind = made.filter(|made| made.is_child()).map(|_| "token");
+        resource.kind = made.filter(|made| made.is_child()).map(|_| "token").or(wrapped.map(|_| "wrapped"));
         resource.lease_id_hash = made.map(|made| made.id_hash.clone()).or_else(named);
     }
     let vault = event.vault.get_or_insert_default();
     vault.request_id.clone_from(&answer.request_id);
+    vault.ttl = wrapped.map(|asked| asked.as_secs());
     event.reason = reason(answer.status);
     if let Some(reason) = event.reason {
         event.outcome = if reason == Reason::VaultDenied { Outcome::Deny } else { Outcome::Error };

@@ -163,9 +163,12 @@ pub(super) fn refused(workload: &WorkloadName, why: &Why, id: Option<String>) ->
     let (text, retry) = match why {
         Why::Rejected(cause) => (format!("{cause}; ask for it in workloads.{workload}.peer"), None),
         Why::Denied(Denial::Malformed(malformed)) => (malformed.0.to_owned(), None),
-        Why::Denied(Denial::Wrapped) => {
-            ("answers are not wrapped here; ask without X-Vault-Wrap-TTL".to_owned(), None)
-        }
+        Why::Denied(Denial::Wrapped) => (
+            format!(
+                "this answer may not be wrapped, or not for so long: ask without X-Vault-Wrap-TTL, or see wrap in workloads.{workload}.rules"
+            ),
+            None,
+        ),
         Why::NotForwarded(error) => unanswered(workload, error, why.reason()),
         Why::Body(unheld) => {
             let retry = matches!(unheld, Unheld::Full).then_some(SOON);

@@ -117,7 +117,7 @@ async fn on_record(
         shown: path.chars().filter(|c| !c.is_control()).collect(),
         query: None,
         head_only: false,
-        wrapped: false,
+        wrapped: None,
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
         upload: None,

@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 use hyper::body::Body;
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 /// Where it is.
 pub(super) const ROOT: &str = "/v1/";
@@ -51,7 +51,7 @@ where
         shown: raw.chars().filter(|c| !c.is_control()).collect(),
         query,
         head_only: head.method == Method::HEAD,
-        wrapped: is_wrapped(&head.headers),
+        wrapped: wrapped(&head.headers),
         headers: kept.collect(),
         body,
         upload,
@@ -93,7 +93,7 @@ where
         (Ok(path), Ok(namespace)) => Ok(Target { operation, path, namespace, control: Some(control) }),
         (Err(malformed), _) | (_, Err(malformed)) => Err(malformed),
     };
-    let (wrapped, headers) = (is_wrapped(&head.headers), HeaderMap::new());
+    let (wrapped, headers) = (wrapped(&head.headers), HeaderMap::new());
     let call = Call { target, shown, query: None, head_only: false, wrapped, headers, body, upload: None };
     Ok(Wish::Vault(Box::new(call)))
 }
@@ -171,9 +171,24 @@ fn namespace(headers: &HeaderMap) -> Result<Option<String>, Malformed> {
     }
 }
 
-/// Whether the answer is to be wrapped. A duration of nothing asks for nothing.
-fn is_wrapped(headers: &HeaderMap) -> bool {
-    headers.get_all("x-vault-wrap-ttl").iter().any(|ttl| !matches!(ttl.as_bytes(), b"" | b"0" | b"0s"))
+/// For how long the answer is to be wrapped: whole seconds, or with `s`, `m` or `h`. A duration of nothing asks for nothing.
+fn wrapped(headers: &HeaderMap) -> Option<Duration> {
+    let mut given = headers.get_all("x-vault-wrap-ttl").iter();
+    let (first, others) = (given.next()?, given.next());
+    let text = first.to_str().ok().filter(|_| others.is_none()).map(str::trim);
+    let (number, unit) = match text.and_then(|text| Some((text, text.chars().last()?))) {
+        Some((text, 's')) => (text.strip_suffix('s'), 1),
+        Some((text, 'm')) => (text.strip_suffix('m'), 60),
+        Some((text, 'h')) => (text.strip_suffix('h'), 3600),
+        Some((text, _)) => (Some(text), 1),
+        None => (text, 1),
+    };
+    let number = number.map(|digits| if digits.is_empty() { Ok(0) } else { digits.parse::<u32>() });
+    match number {
+        Some(Ok(0)) => None,
+        Some(Ok(number)) => Some(Duration::from_secs(u64::from(number) * unit)),
+        Some(Err(_)) | None => Some(Duration::MAX),
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +206,34 @@ mod tests {
             format!("{} {} {:?} {query:?}", target.operation.word(), target.path, target.namespace)
         });
         assert_eq!(found.unwrap_or_else(|malformed| malformed.0.to_owned()), expected, "{line}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_as_a_time_asks_for_more_than_anybody_allows() {
+        let seconds = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-vault-wrap-ttl", value.parse().unwrap());
+            }
+            wrapped(&headers).map(|asked| asked.as_secs())
+        };
+        for (values, expected) in [
+            (&[][..], None),
+            (&[""], None),
+            (&["0"], None),
+            (&["0s"], None),
+            (&["60"], Some(60)),
+            (&["60s"], Some(60)),
+            (&["5m"], Some(300)),
+            (&["1h"], Some(3600)),
+            (&["1h30m"], Some(u64::MAX)),
+            (&["-1"], Some(u64::MAX)),
+            (&["1ms"], Some(u64::MAX)),
+            (&["60", "60"], Some(u64::MAX)),
+            (&["0", "60"], Some(u64::MAX)),
+        ] {
+            assert_eq!(seconds(values), expected, "{values:?}");
+        }
     }
 
     #[test]

@@ -372,6 +372,12 @@ fn a_rule_with_vault_says_which_part_of_its_api_and_no_part_that_could_give_out_
         ("{paths: [a], cache: leases}", vec![]),
         ("{paths: [sys/storage/raft/snapshot], methods: [GET, POST], max_request: 4GiB}", vec![]),
         ("{paths: [a], max_request: 0B}", vec![at(".max_request", "0B is out of range; write 1B to 64GiB")]),
+        ("{paths: [a], wrap: 5m}", vec![]),
+        ("{paths: [a], wrap: 2d}", vec![at(".wrap", "2d is out of range; write 1s to 1d")]),
+        (
+            "{paths: [a], cache: kv, wrap: 5m}",
+            vec![at(".wrap", "wrap beside cache: what is wrapped is for one taker; remove one of them")],
+        ),
         ("{control: [cache-clear, metrics]}", vec![]),
         (
             "{control: [quit]}",
@@ -1841,6 +1847,10 @@ fn a_control_group_says_nothing_that_vaults_policy_says() {
             unfit(
                 "beside cache: what persons allowed once may not be given again; remove cache from the rule",
             ),
+        ),
+        (
+            "vault: {paths: [\"kv/data/*\"], wrap: 5m}",
+            unfit("beside wrap: Vault answers with a wrapping token of its own; remove wrap from the rule"),
         ),
         (
             "vault: {tokens: {policies: [ci]}}",

@@ -15,11 +15,18 @@ pub(super) struct Envelope {
     #[serde(default)]
     auth: Option<Given>,
     #[serde(default)]
-    wrap_info: Option<Given>,
+    wrap_info: Option<Wrap>,
     #[serde(default)]
     lease_id: Zeroizing<String>,
     #[serde(default)]
     lease_duration: u64,
+}
+
+/// What is behind a wrapping token.
+#[derive(Deserialize)]
+struct Wrap {
+    #[serde(default)]
+    creation_path: String,
 }
 
 /// Something, and not null.
@@ -48,9 +55,16 @@ impl Envelope {
         self.auth.is_some()
     }
 
-    /// Whether it hands out something behind a wrapping token: nothing that may be asked for does.
+    /// Whether it hands out something behind a wrapping token.
     pub(super) fn is_wrapped(&self) -> bool {
         self.wrap_info.is_some()
+    }
+
+    /// Whether it hands out what is at `path` behind a wrapping token, and nothing else.
+    pub(super) fn wraps(&self, path: &str) -> bool {
+        self.wrap_info
+            .as_ref()
+            .is_some_and(|wrap| wrap.creation_path.trim_matches('/') == path.trim_matches('/'))
     }
 
     /// The lease's id, and the seconds until its end.

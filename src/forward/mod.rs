@@ -42,6 +42,8 @@ use zeroize::Zeroizing;
 
 /// How long a request waits for its identity to have a token.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Has Vault wrap an answer, for so many seconds.
+pub const WRAP: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
 /// What of Vault's headers comes back. Nothing that names another place, and nothing about the connection.
 const OUT: [&str; 6] =
     ["content-type", "x-vault-index", "retry-after", "etag", "last-modified", "content-disposition"];
@@ -244,6 +246,11 @@ impl Sending {
         }
     }
 
+    /// Whether its answer is to be wrapped.
+    fn wraps(&self) -> bool {
+        self.passage.headers.contains_key(WRAP)
+    }
+
     /// What of Vault's reply may be given.
     async fn answered(&self, session: &Session, mut reply: Reply) -> Result<Answer, Error> {
         let rest = reply.rest.take();
@@ -251,7 +258,9 @@ impl Sending {
         let Forwarding { child, own, .. } = &self.forwarding;
         // Of a child of the client's it is the client who has the token.
         let may_have_token = child.is_some() || *own == Some(Own::Child);
-        if envelope.is_wrapped() || envelope.gives_token() && !may_have_token {
+        let is_wrapped =
+            envelope.is_wrapped() && !(self.wraps() && envelope.wraps(self.forwarding.path.as_str()));
+        if is_wrapped || envelope.gives_token() && !may_have_token {
             return Err(Error::Tainted);
         }
         let made_by = || (session.clone(), self.forwarding.namespace.clone());
@@ -335,6 +344,9 @@ fn passage(forwarding: &Forwarding, call: &Call) -> Passage {
     let repeats = if forwarding.operation.changes() { Repeats::Never } else { Repeats::Harmless };
     let (path, namespace) = (forwarding.path.encoded(), forwarding.namespace.clone());
     let mut headers = call.headers.clone();
+    if let Some(asked) = call.wrapped {
+        headers.insert(WRAP, asked.as_secs().into());
+    }
     if forwarding.own.is_some() || forwarding.child.is_some() {
         // Its body was read as JSON, and must be read so by Vault.
         headers.remove(header::CONTENT_TYPE);

@@ -78,6 +78,8 @@ pub struct ForwardRule {
     pub controls: Vec<Control>,
     /// The longest body that it lets be sent, in bytes.
     pub max_request: u64,
+    /// The longest that an answer may be wrapped; `None`: not at all.
+    pub wrap: Option<Duration>,
 }
 
 /// What scripts ask of Vault's own proxy, below `/agent/v1` and `/proxy/v1`.
@@ -121,6 +123,19 @@ pub struct Forwarding {
     pub cache: Cache,
     /// The longest body that may be sent, in bytes.
     pub max_request: u64,
+    /// The longest that its answer may be wrapped; `None`: not at all.
+    pub wrap: Option<Duration>,
+}
+
+impl Forwarding {
+    /// Whether its answer may stay wrapped for `asked`: where what is in it cannot be ours, which is in engines of secrets alone.
+    #[must_use]
+    pub fn may_be_wrapped(&self, asked: Duration) -> bool {
+        let is_ours = |segment: &str| ["auth", "sys", "identity", "cubbyhole"].contains(&segment);
+        let path = self.path.as_str().to_ascii_lowercase();
+        let is_allowed = self.wrap.is_some_and(|longest| asked <= longest);
+        is_allowed && self.own.is_none() && self.child.is_none() && !path.split('/').any(is_ours)
+    }
 }
 
 /// What a client may ask about the token that its requests are made with, which is answered by us and without it; or about its leases.
@@ -291,6 +306,7 @@ mod tests {
             cache: Cache::Off,
             controls: Vec::new(),
             max_request: 0,
+            wrap: None,
         }
     }
 
@@ -377,5 +393,34 @@ mod tests {
             ],
             false,
         );
+    }
+
+    #[track_caller]
+    fn wraps(wrap: Option<u64>, path: &str, own: Option<Own>, asked: u64) -> bool {
+        let forwarding = Forwarding {
+            identity: IdentityName::new("reports").unwrap(),
+            namespace: None,
+            operation: Operation::Read,
+            path: Path::parse(path).unwrap(),
+            own,
+            child: None,
+            cache: Cache::Off,
+            max_request: 0,
+            wrap: wrap.map(Duration::from_secs),
+        };
+        forwarding.may_be_wrapped(Duration::from_secs(asked))
+    }
+
+    #[test]
+    fn what_could_have_our_token_in_it_is_never_wrapped() {
+        assert!(wraps(Some(300), "secret/data/x", None, 300));
+        assert!(!wraps(Some(300), "secret/data/x", None, 301), "for longer than its rule says");
+        assert!(!wraps(None, "secret/data/x", None, 1), "a rule that says nothing of it");
+        for path in
+            ["auth/token/x", "ns1/AUTH/x", "sys/mounts", "ns1/sys/health", "identity/entity", "cubbyhole/x"]
+        {
+            assert!(!wraps(Some(300), path, None, 1), "{path}");
+        }
+        assert!(!wraps(Some(300), "secret/data/x", Some(Own::Lease), 1));
     }
 }

@@ -101,8 +101,8 @@ pub enum Denial {
     /// No rule can allow it.
     #[error("no rule can allow it")]
     Never,
-    /// It asks for its answer to be wrapped, which would take it out of our sight.
-    #[error("answers are not wrapped")]
+    /// It asks for its answer to be wrapped, which would take it out of our sight, and no rule allows that, for that long, or there.
+    #[error("its answer may not be wrapped")]
     Wrapped,
     /// It asks for a child token that is more than the rule's terms.
     #[error("{0}")]
@@ -142,9 +142,10 @@ pub fn decide_forward(
     }
     let permit = |(rule, of): &(Arc<Rule>, ForwardRule), path, own| {
         let (identity, namespace) = (of.identity.clone(), of.namespace.clone());
-        let (operation, cache, max_request) = (target.operation, of.cache, of.max_request);
+        let (operation, cache, max_request, wrap) = (target.operation, of.cache, of.max_request, of.wrap);
+        let child = None;
         let subject =
-            Forwarding { identity, namespace, operation, path, own, child: None, cache, max_request };
+            Forwarding { identity, namespace, operation, path, own, child, cache, max_request, wrap };
         policy.permit(peer.process(), subject, rule)
     };
     if let Some(control) = target.control {

@@ -34,8 +34,8 @@ pub struct Call {
     pub query: Option<String>,
     /// HEAD instead of GET.
     pub head_only: bool,
-    /// That the answer is asked to be wrapped.
-    pub wrapped: bool,
+    /// For how long the answer is asked to be wrapped, if it is; where that is not clear, for longer than any rule allows.
+    pub wrapped: Option<Duration>,
     /// Those that may go on.
     pub headers: HeaderMap,
     /// Empty for none.

@@ -60,9 +60,14 @@ impl Scene {
 
     /// With the widest rules that a config can have.
     pub(crate) fn wide(vault: &Vault) -> Scene {
-        let paths = ["secret/*", "auth/*", "sys/*", "identity/*", "database/*", "ns1/*", "sys/mounts/*"];
-        let methods = ["GET", "LIST", "POST", "PATCH", "DELETE"];
-        Scene::of(vault, json!([{"name": "wide", "vault": {"paths": paths, "methods": methods}}]))
+        Scene::of(vault, json!([{"name": "wide", "vault": wide()}]))
+    }
+
+    /// The same, where answers may be wrapped for five minutes.
+    pub(crate) fn wrapping(vault: &Vault) -> Scene {
+        let mut wide = wide();
+        wide["wrap"] = "5m".into();
+        Scene::of(vault, json!([{"name": "wide", "vault": wide}]))
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Said {
@@ -83,6 +88,11 @@ impl Scene {
         });
         found
     }
+}
+
+fn wide() -> Value {
+    let paths = ["secret/*", "auth/*", "sys/*", "identity/*", "database/*", "ns1/*", "sys/mounts/*"];
+    json!({"paths": paths, "methods": ["GET", "LIST", "POST", "PATCH", "DELETE"]})
 }
 
 pub(crate) fn ask(socket: &Path, method: &str, path: &str, headers: &[&str], body: &str) -> Said {

@@ -83,11 +83,19 @@ fn attempts<'a>(by_token: &'a str, by_accessor: &'a str) -> Vec<Attempt<'a>> {
 fn no_way_to_ask_for_the_token_gives_it_and_each_is_on_record() {
     let Some(vault) = Vault::start() else { return };
     let scene = Scene::wide(&vault);
-    let (by_token, by_accessor) =
-        (json!({"token": scene.token}).to_string(), json!({"accessor": scene.accessor}).to_string());
+    let (by_token, by_accessor) = named(&scene);
     let attempts = attempts(&by_token, &by_accessor);
     assert!(attempts.len() >= 30);
-    for (method, path, headers, body, status) in &attempts {
+    come_to_nothing(&vault, scene, &attempts);
+}
+
+/// What names the token, in bodies.
+fn named(scene: &Scene) -> (String, String) {
+    (json!({"token": scene.token}).to_string(), json!({"accessor": scene.accessor}).to_string())
+}
+
+fn come_to_nothing(vault: &Vault, scene: Scene, attempts: &[Attempt<'_>]) {
+    for (method, path, headers, body, status) in attempts {
         let said = scene.ask(method, path, headers, body);
         assert_eq!(said.status, *status, "{method} {path}: {said:?}");
         for secret in [&scene.token, &scene.accessor] {
@@ -97,7 +105,7 @@ fn no_way_to_ask_for_the_token_gives_it_and_each_is_on_record() {
     }
     let events = scene.events(attempts.len());
     assert_eq!(events.len(), attempts.len(), "{events:#?}");
-    for (event, (method, path, _, _, status)) in events.iter().zip(&attempts) {
+    for (event, (method, path, _, _, status)) in events.iter().zip(attempts) {
         let expected = if *status < 300 { "vault.called.v1" } else { "vault.denied.v1" };
         assert_eq!(event["type"], expected, "{method} {path}: {event}");
     }
@@ -147,4 +155,47 @@ fn an_answer_that_has_the_token_or_its_accessor_in_it_is_withheld_and_on_record(
     let missing = scene.read(&format!("secret/data/{}/none", scene.token));
     assert!(missing.status == 404 || missing.status == 502, "{missing:?}");
     assert!(!missing.raw.contains(&scene.token), "{missing:?}");
+}
+
+/// A rule that lets answers be wrapped says nothing of where: what could have our token in it never is.
+#[test]
+fn no_way_to_ask_for_the_token_gives_it_where_answers_may_be_wrapped() {
+    let Some(vault) = Vault::start() else { return };
+    let scene = Scene::wrapping(&vault);
+    let (by_token, by_accessor) = named(&scene);
+    let is_elsewhere = |attempt: &Attempt<'_>| attempt.1 != "secret/data/x";
+    let mut attempts: Vec<_> = attempts(&by_token, &by_accessor).into_iter().filter(is_elsewhere).collect();
+    attempts.extend([
+        ("POST", "auth/token/create", WRAP, "{}", 403),
+        ("POST", "auth/approle/login", WRAP, "{\"role_id\": \"x\"}", 403),
+        ("GET", "ns1/auth/token/lookup-self", WRAP, "", 403),
+        ("GET", "sys/mounts", WRAP, "", 403),
+        ("LIST", "identity/entity/id", WRAP, "", 403),
+        ("GET", "cubbyhole/mine", WRAP, "", 403),
+        ("GET", "secret/data/x", &["X-Vault-Wrap-TTL: 6m"] as &[&str], "", 403),
+        ("GET", "secret/data/x", &["X-Vault-Wrap-TTL: 1m", "X-Vault-Wrap-TTL: 9h"], "", 403),
+        ("GET", "secret/data/x", &["X-Vault-Wrap-TTL: forever"], "", 403),
+    ]);
+    come_to_nothing(&vault, scene, &attempts);
+}
+
+#[test]
+fn a_value_is_wrapped_for_somebody_else_where_its_rule_says_so_and_is_had_once() {
+    let Some(vault) = Vault::start() else { return };
+    let scene = Scene::wrapping(&vault);
+    vault.root().post("secret/data/handed", &json!({"data": {"pin": "4711-0815"}})).expect_success();
+    let said = scene.ask("GET", "secret/data/handed", WRAP, "");
+    assert_eq!(said.status, 200, "{said:?}");
+    assert!(!said.raw.contains("4711-0815"), "{said:?}");
+    let wrapped = said.json()["wrap_info"].clone();
+    assert_eq!((&wrapped["creation_path"], &wrapped["ttl"]), (&json!("secret/data/handed"), &json!(60)));
+    let token = wrapped["token"].as_str().unwrap().to_owned();
+    let event = scene.agent.event("vault.called.v1", |event| event["resource"]["kind"] == "wrapped");
+    assert_eq!((&event["vault"]["ttl"], &event["outcome"]), (&json!(60), &json!("allow")), "{event}");
+    let unwrap = || vault.root().post("sys/wrapping/unwrap", &json!({"token": token}));
+    assert_eq!(unwrap().expect_success()["data"]["data"]["pin"], "4711-0815");
+    assert_eq!(unwrap().status, 400);
+    for (place, bytes) in scene.agent.stop().written() {
+        assert!(!String::from_utf8_lossy(&bytes).contains(&token), "{}", place.display());
+    }
 }

@@ -37,9 +37,15 @@ pub(super) struct Part {
     cache: Cache,
     controls: Vec<Control>,
     max_request: u64,
+    wrap: Option<Duration>,
 }
 
 impl Part {
+    /// Whether its answers may be wrapped.
+    pub(super) fn is_wrapped(&self) -> bool {
+        self.wrap.is_some()
+    }
+
     /// Whether its answers may be given again.
     pub(super) fn is_cached(&self) -> bool {
         self.cache != Cache::Off
@@ -58,7 +64,8 @@ impl Part {
         others: &[Rule],
         context: &Context<'_>,
     ) -> Option<ForwardRule> {
-        let Self { identity, paths, operations, namespace, tokens, cache, controls, max_request } = self;
+        let Self { identity, paths, operations, namespace, tokens, cache, controls, max_request, wrap } =
+            self;
         let identity = match identity {
             Some(identity) => identity,
             None => only(leaf, others, context)?,
@@ -73,6 +80,7 @@ impl Part {
             cache,
             controls,
             max_request,
+            wrap,
         })
     }
 }
@@ -103,6 +111,13 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
     let cache = cache(&mut map);
     // Vault's own limit of a request, by default.
     let max_request = map.or("max_request", 32 * MIB, |leaf| leaf.size(1..=64 * 1024 * MIB));
+    let wrap = map.given("wrap", |leaf| {
+        if cache.is_some_and(|cache| cache != Cache::Off) {
+            leaf.problem("wrap beside cache: what is wrapped is for one taker", "remove one of them");
+            return None;
+        }
+        leaf.duration(seconds(1, DAY))
+    });
     let controls = match &controls {
         Some(leaf) => leaf.each(|leaf| leaf.word(&words)).and_then(|words| some(leaf, words)),
         None => Some(Vec::new()),
@@ -123,6 +138,7 @@ pub(super) fn read(leaf: &Leaf<'_>, context: &Context<'_>) -> Option<Part> {
         cache: cache?,
         controls: controls?,
         max_request: max_request?,
+        wrap: wrap?,
     })
 }
 

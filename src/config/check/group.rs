@@ -100,6 +100,9 @@ pub(super) fn fits(leaf: &Leaf<'_>, rule: &Rule, part: Option<&Part>, context: &
         Some(part) if part.is_cached() => {
             ("beside cache: what persons allowed once may not be given again", "remove cache from the rule")
         }
+        Some(part) if part.is_wrapped() => {
+            ("beside wrap: Vault answers with a wrapping token of its own", "remove wrap from the rule")
+        }
         Some(part) if part.child_ttl().is_some() => (
             "beside tokens: no child token is made behind a wrapping token",
             "make a rule of its own for tokens, or name an approval of kind signed or webhook",
