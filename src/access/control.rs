@@ -46,7 +46,17 @@ impl Access {
             }
         };
         let (body, request_id, lease) = (text.into(), None, None);
-        Ok(Answer { status: 200, headers, body, stream: None, request_id, lease, found: None, login: None })
+        Ok(Answer {
+            status: 200,
+            headers,
+            body,
+            stream: None,
+            request_id,
+            lease,
+            found: None,
+            login: None,
+            wrapped: false,
+        })
     }
 
     fn clear(&self, body: &[u8]) -> Result<(), Malformed> {

@@ -249,7 +249,7 @@ pub(super) fn answered(event: &mut Event, call: &Call, grant: &Grant<Forwarding>
     } else {
         Type::VaultCalled
     };
-    let wrapped = call.wrapped.filter(|_| answer.status < 300);
+    let wrapped = call.wrapped.filter(|_| answer.wrapped);
     if let Some(resource) = &mut event.resource {
         let named = || match subject.own {
             Some(Own::Lease) => lease::named(&call.body),

@@ -382,6 +382,7 @@ mod tests {
             lease: None,
             found: None,
             login: None,
+            wrapped: false,
         };
         let place = Place { namespace: None, path: "database/creds/app".into() };
         let seconds = envelope::seconds(body.as_bytes()).map(|(_, at)| at);

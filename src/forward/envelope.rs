@@ -22,11 +22,20 @@ pub(super) struct Envelope {
     lease_duration: u64,
 }
 
-/// What is behind a wrapping token.
-#[derive(Deserialize)]
-struct Wrap {
-    #[serde(default)]
-    creation_path: String,
+/// Where what is behind a wrapping token was asked for; empty where that is not said. Whatever stands there, that it does is seen.
+struct Wrap(String);
+
+impl<'de> Deserialize<'de> for Wrap {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Info {
+            creation_path: String,
+        }
+        // It has the wrapping token in it.
+        let text =
+            Zeroizing::new(String::from(Box::<str>::from(Box::<RawValue>::deserialize(deserializer)?)));
+        Ok(Self(serde_json::from_str(&text).map(|Info { creation_path }| creation_path).unwrap_or_default()))
+    }
 }
 
 /// Something, and not null.
@@ -62,9 +71,7 @@ impl Envelope {
 
     /// Whether it hands out what is at `path` behind a wrapping token, and nothing else.
     pub(super) fn wraps(&self, path: &str) -> bool {
-        self.wrap_info
-            .as_ref()
-            .is_some_and(|wrap| wrap.creation_path.trim_matches('/') == path.trim_matches('/'))
+        self.wrap_info.as_ref().is_some_and(|wrap| wrap.0.trim_matches('/') == path.trim_matches('/'))
     }
 
     /// The lease's id, and the seconds until its end.
@@ -123,6 +130,10 @@ mod tests {
         );
         check(&format!("{id},\"auth\":{{\"client_token\":\"hvs.x\"}}}}"), true, Some(ID));
         check("{\"wrap_info\":{\"token\":\"hvs.x\"}}", true, None);
+        for odd in ["\"hvs.x\"", "7", "[]", "{\"creation_path\":null}", "{\"creation_path\":7}"] {
+            check(&format!("{{\"wrap_info\":{odd}}}"), true, None);
+            check(&format!("{{\"auth\":{{\"client_token\":\"hvs.x\"}},\"wrap_info\":{odd}}}"), true, None);
+        }
         check("{\"request_id\":\"<script>\"}", false, None);
         check("{\"errors\":[\"x\"]}", false, None);
         check("-----BEGIN CERTIFICATE-----", false, None);

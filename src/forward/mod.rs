@@ -77,6 +77,8 @@ pub struct Answer {
     pub found: Option<Found>,
     /// The number of the login whose token it was asked with.
     pub login: Option<u64>,
+    /// Whether what it gives is behind a wrapping token.
+    pub wrapped: bool,
 }
 
 /// Whether an answer was in the cache.
@@ -258,9 +260,9 @@ impl Sending {
         let Forwarding { child, own, .. } = &self.forwarding;
         // Of a child of the client's it is the client who has the token.
         let may_have_token = child.is_some() || *own == Some(Own::Child);
-        let is_wrapped =
-            envelope.is_wrapped() && !(self.wraps() && envelope.wraps(self.forwarding.path.as_str()));
-        if is_wrapped || envelope.gives_token() && !may_have_token {
+        let wrapped = envelope.is_wrapped();
+        let as_asked = self.wraps() && envelope.wraps(self.forwarding.path.as_str());
+        if wrapped && !as_asked || envelope.gives_token() && !may_have_token {
             return Err(Error::Tainted);
         }
         let made_by = || (session.clone(), self.forwarding.namespace.clone());
@@ -286,6 +288,7 @@ impl Sending {
             lease,
             found: None,
             login: Some(session.number()),
+            wrapped,
         };
         match child {
             Some(allowed) => child::checked(&self.forward, made_by(), allowed, answer).await,
@@ -375,5 +378,15 @@ fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     // These shapes cannot fail to serialise.
     let body = serde_json::to_vec(body).unwrap_or_default().into();
-    Answer { status, headers, body, stream: None, request_id: None, lease: None, found: None, login: None }
+    Answer {
+        status,
+        headers,
+        body,
+        stream: None,
+        request_id: None,
+        lease: None,
+        found: None,
+        login: None,
+        wrapped: false,
+    }
 }

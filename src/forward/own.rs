@@ -56,6 +56,7 @@ pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own)
             lease: None,
             found: None,
             login: None,
+            wrapped: false,
         });
     }
     let session = forward.session(identity, None).await?;
@@ -70,6 +71,7 @@ pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own)
             lease: None,
             found: None,
             login: None,
+            wrapped: false,
         };
         if says_unknown_token(&refused) {
             forward.doubt(identity, &session);

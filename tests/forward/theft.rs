@@ -195,6 +195,11 @@ fn a_value_is_wrapped_for_somebody_else_where_its_rule_says_so_and_is_had_once()
     let unwrap = || vault.root().post("sys/wrapping/unwrap", &json!({"token": token}));
     assert_eq!(unwrap().expect_success()["data"]["data"]["pin"], "4711-0815");
     assert_eq!(unwrap().status, 400);
+    // An answer that says nothing is not wrapped by Vault, whatever was asked for.
+    assert_eq!(scene.ask("DELETE", "secret/data/handed", WRAP, "").status, 204);
+    let event =
+        scene.agent.event("vault.result.v1", |event| event["resource"]["path"] == "secret/data/handed");
+    assert_eq!((&event["resource"]["kind"], &event["vault"]["ttl"]), (&json!(null), &json!(null)), "{event}");
     for (place, bytes) in scene.agent.stop().written() {
         assert!(!String::from_utf8_lossy(&bytes).contains(&token), "{}", place.display());
     }
