@@ -48,8 +48,14 @@ impl<'de> Deserialize<'de> for Given {
 }
 
 impl Envelope {
+    /// Of an answer that is nearly an envelope, and has a word in it that a token would stand behind, the worst is believed.
     pub(super) fn read(body: &[u8]) -> Self {
-        serde_json::from_slice(body).unwrap_or_default()
+        serde_json::from_slice(body).unwrap_or_else(|_| {
+            let has = |word: &[u8]| memchr::memmem::find(body, word).is_some();
+            let is_odd =
+                body.trim_ascii_start().starts_with(b"{") && (has(b"\"auth\"") || has(b"\"wrap_info\""));
+            Self { auth: is_odd.then_some(Given), ..Self::default() }
+        })
     }
 
     /// That of an answer whose rest is not here: what it hands out is for `top` to see.
@@ -134,6 +140,10 @@ mod tests {
             check(&format!("{{\"wrap_info\":{odd}}}"), true, None);
             check(&format!("{{\"auth\":{{\"client_token\":\"hvs.x\"}},\"wrap_info\":{odd}}}"), true, None);
         }
+        for odd in ["\"lease_duration\":-1", "\"auth\":null", "\"request_id\":7", "\"lease_id\":[]"] {
+            check(&format!("{{{odd},\"auth\":{{\"client_token\":\"hvs.x\"}}}}"), true, None);
+        }
+        check("{\"lease_duration\":-1}", false, None);
         check("{\"request_id\":\"<script>\"}", false, None);
         check("{\"errors\":[\"x\"]}", false, None);
         check("-----BEGIN CERTIFICATE-----", false, None);
