@@ -45,18 +45,7 @@ impl Access {
                 self.numbers()
             }
         };
-        let (body, request_id, lease) = (text.into(), None, None);
-        Ok(Answer {
-            status: 200,
-            headers,
-            body,
-            stream: None,
-            request_id,
-            lease,
-            found: None,
-            login: None,
-            wrapped: false,
-        })
+        Ok(Answer::plain(200, headers, text.into()))
     }
 
     fn clear(&self, body: &[u8]) -> Result<(), Malformed> {

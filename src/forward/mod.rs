@@ -81,6 +81,24 @@ pub struct Answer {
     pub wrapped: bool,
 }
 
+impl Answer {
+    /// One that is whole, and gives nothing that must be kept track of.
+    #[must_use]
+    pub fn plain(status: u16, headers: HeaderMap, body: Bytes) -> Self {
+        Self {
+            status,
+            headers,
+            body,
+            stream: None,
+            request_id: None,
+            lease: None,
+            found: None,
+            login: None,
+            wrapped: false,
+        }
+    }
+}
+
 /// Whether an answer was in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -378,15 +396,5 @@ fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     // These shapes cannot fail to serialise.
     let body = serde_json::to_vec(body).unwrap_or_default().into();
-    Answer {
-        status,
-        headers,
-        body,
-        stream: None,
-        request_id: None,
-        lease: None,
-        found: None,
-        login: None,
-        wrapped: false,
-    }
+    Answer::plain(status, headers, body)
 }

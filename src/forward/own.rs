@@ -46,33 +46,12 @@ struct LookedUp {
 
 pub(super) async fn answer(forward: &Forward, identity: &IdentityName, own: Own) -> Result<Answer, Error> {
     if own == Own::Revoke {
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
-        return Ok(Answer {
-            status: 204,
-            headers,
-            body,
-            stream: None,
-            request_id: None,
-            lease: None,
-            found: None,
-            login: None,
-            wrapped: false,
-        });
+        return Ok(Answer::plain(204, HeaderMap::new(), Bytes::new()));
     }
     let session = forward.session(identity, None).await?;
     let reply = forward.vault.look_up(&session).await.map_err(Error::Vault)?;
     if reply.status != 200 {
-        let refused = Answer {
-            status: reply.status,
-            headers: HeaderMap::new(),
-            body: reply.into_bytes(),
-            stream: None,
-            request_id: None,
-            lease: None,
-            found: None,
-            login: None,
-            wrapped: false,
-        };
+        let refused = Answer::plain(reply.status, HeaderMap::new(), reply.into_bytes());
         if says_unknown_token(&refused) {
             forward.doubt(identity, &session);
         }
